@@ -1,0 +1,54 @@
+"""Every positional embedding a transformer can have, for JAX and Equinox."""
+
+from ._bias import (
+    AbstractBias as AbstractBias,
+    ALiBi as ALiBi,
+    KERPLE as KERPLE,
+    T5Bias as T5Bias,
+)
+from ._bundle import PositionalEmbedding as PositionalEmbedding
+from ._encoding import (
+    AbstractEncoding as AbstractEncoding,
+    Learned as Learned,
+    Sinusoidal as Sinusoidal,
+)
+from ._frequencies import (
+    AbstractFrequencies as AbstractFrequencies,
+    AbstractStaticFrequencies as AbstractStaticFrequencies,
+    Divided as Divided,
+    DynamicNTK as DynamicNTK,
+    Geometric as Geometric,
+    Linear as Linear,
+    LongRoPEFrequencies as LongRoPEFrequencies,
+    NTK as NTK,
+    NTKByParts as NTKByParts,
+    Truncated as Truncated,
+    YaRNFrequencies as YaRNFrequencies,
+)
+from ._phase import Turns as Turns
+from ._positions import (
+    distance as distance,
+    grid_positions as grid_positions,
+    left_padded_positions as left_padded_positions,
+    segment_positions as segment_positions,
+    zigzag as zigzag,
+    zigzag_inverse as zigzag_inverse,
+)
+from ._registry import make as make, variants as variants
+from ._rotary import (
+    dynamic_ntk_rope as dynamic_ntk_rope,
+    linear_rope as linear_rope,
+    llama3_rope as llama3_rope,
+    longrope as longrope,
+    NoPE as NoPE,
+    ntk_rope as ntk_rope,
+    Pairing as Pairing,
+    proportional_rope as proportional_rope,
+    rope as rope,
+    Rotary as Rotary,
+    Rotation as Rotation,
+    xpos as xpos,
+    XPosDecay as XPosDecay,
+    yarn as yarn,
+)
+from ._score import AbstractScore as AbstractScore

@@ -1,0 +1,127 @@
+"""A learned penalty that grows more slowly than distance."""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Num, PRNGKeyArray
+
+from .._checks import check_at_least, check_choice
+from .._phase import as_float
+from .._positions import distance
+from ._abstract import AbstractBias
+
+
+class KERPLE(AbstractBias):
+    r"""Subtracts from each logit a learned, concave function of the distance.
+
+    $$b_h(\delta) = -r_h \ln(1 + a_h |\delta|) \quad \text{(log)}, \qquad
+      b_h(\delta) = -a_h |\delta|^{r_h} \quad \text{(power)}$$
+
+    for the distance $\delta = p_k - p_q$, with $a_h, r_h > 0$ learned for each head $h$,
+    and $r_h < 2$ for the power: what makes it a kernel. Where [`eqx_posemb.ALiBi`][]
+    fixes how fast far keys fade, a model learns it here; the logarithm fades slowest
+    and did best in the paper beyond the trained length.
+
+    Positive by construction: the parameters are kept as `raw_a` and `raw_r`, and
+    [`eqx_posemb.KERPLE.a`][] and `r` are their softplus (for the exponent of the power,
+    twice their sigmoid). The authors clip instead, outside of the gradient.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        bias = pe.KERPLE(heads=8, key=jax.random.key(0))
+        assert (bias(jnp.array([9]), jnp.arange(9)) < 0).all()
+        ```
+
+    ??? cite "Reference"
+
+        [KERPLE: Kernelized Relative Positional Embedding for Length
+        Extrapolation](https://arxiv.org/abs/2205.09921), Section 4; initial values as
+        in the authors' code.
+
+        ```bibtex
+        @inproceedings{chi2022kerple,
+            author={Chi, Ta-Chung and Fan, Ting-Han and Ramadge, Peter J. and Rudnicky,
+                    Alexander I.},
+            title={{KERPLE}: Kernelized Relative Positional Embedding for Length
+                   Extrapolation},
+            booktitle={Advances in Neural Information Processing Systems},
+            year={2022},
+        }
+        ```
+    """
+
+    raw_a: Float[Array, " heads"]
+    raw_r: Float[Array, " heads"]
+    kind: Literal["log", "power"] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        heads: int,
+        *,
+        kind: Literal["log", "power"] = "log",
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `heads`: The number of heads.
+        - `kind`: `"log"` or `"power"`.
+        - `key`: A `jax.random` key. For the logarithm `a` starts uniform on (0, 1) and
+            `r` on (0, 2), for the power both on (0, 2); at least 0.01, as the authors
+            have it.
+
+        **Raises:** a `ValueError` if `heads` is less than one or `kind` is unknown.
+        """
+        check_at_least("heads", heads, 1)
+        check_choice("kind", kind, ("log", "power"))
+        a_key, r_key = jr.split(key)
+        most_a = 1.0 if kind == "log" else 2.0
+        a = jr.uniform(a_key, (heads,), minval=0.01, maxval=most_a)
+        r = jr.uniform(r_key, (heads,), minval=0.01, maxval=1.99)
+        self.raw_a = _inverse_softplus(a)
+        self.raw_r = jnp.log(r / (2 - r)) if kind == "power" else _inverse_softplus(r)
+        self.kind = kind
+
+    @property
+    def a(self) -> Float[Array, " heads"]:
+        """The rate of each head, positive."""
+        return jax.nn.softplus(self.raw_a)
+
+    @property
+    def r(self) -> Float[Array, " heads"]:
+        """The weight of each head's logarithm, or the exponent of its power."""
+        if self.kind == "power":
+            return 2 * jax.nn.sigmoid(self.raw_r)
+        return jax.nn.softplus(self.raw_r)
+
+    @jax.named_scope("eqx_posemb.KERPLE")
+    def __call__(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q_positions`: the positions of the queries.
+        - `k_positions`: the positions of the keys.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+        """
+        far = jnp.abs(as_float(distance(q_positions, k_positions)))[None]
+        a, r = (as_float(x)[:, None, None] for x in (self.a, self.r))
+        if self.kind == "log":
+            return -r * jnp.log1p(a * far)
+        # 0 ** r has no derivative to speak of: keep the zeros out of the power.
+        away = far > 0
+        return jnp.where(away, -a * jnp.where(away, far, 1) ** r, 0)
+
+
+def _inverse_softplus(x):
+    return x + jnp.log(-jnp.expm1(-x))

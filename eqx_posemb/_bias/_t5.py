@@ -1,0 +1,181 @@
+"""A learned number for each bucket of distances."""
+
+from bisect import bisect_left
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._checks import check_at_least, check_positive
+from .._positions import distance
+from ._abstract import AbstractBias
+
+
+class T5Bias(AbstractBias):
+    r"""Adds a learned number for each head and bucket of distances.
+
+    Near distances have a bucket each, far ones share buckets that widen with the
+    logarithm, and all beyond `max_distance` share the last: so it is defined, and often
+    good, beyond the trained length. With $n = |\delta|$ for the distance
+    $\delta = p_k - p_q$, $B$ buckets for a direction and $E = \lfloor B / 2 \rfloor$ of
+    them exact,
+
+    $$\text{bucket}(n) = \begin{cases} n & n < E \\
+      \min\Big(B - 1,\; E + \Big\lfloor \frac{\ln (n / E)}{\ln (D / E)} (B - E)
+      \Big\rfloor\Big) & n \ge E \end{cases}$$
+
+    for $D$ = `max_distance`. Bidirectional attention has half of the buckets for the
+    past, the other half for the future; in the causal form the whole future is bucket
+    0. T5's own models attend with `scale=1`, which [`eqx_posemb.make`][] sets.
+
+    Where each bucket begins is computed on the host in integers, so that no rounding of
+    a logarithm moves a distance to its neighbour, on any device.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        bias = pe.T5Bias(heads=8, key=jax.random.key(0))
+        assert bias(jnp.arange(5), jnp.arange(7)).shape == (8, 5, 7)
+        ```
+
+    ??? cite "Reference"
+
+        [Exploring the Limits of Transfer Learning with a Unified Text-to-Text
+        Transformer](https://arxiv.org/abs/1910.10683), Section 2.1; the buckets are
+        those of the released code.
+
+        ```bibtex
+        @article{raffel2020exploring,
+            author={Raffel, Colin and Shazeer, Noam and Roberts, Adam and Lee, Katherine
+                    and Narang, Sharan and Matena, Michael and Zhou, Yanqi and Li, Wei
+                    and Liu, Peter J.},
+            title={Exploring the Limits of Transfer Learning with a Unified Text-to-Text
+                   Transformer},
+            journal={Journal of Machine Learning Research},
+            volume={21},
+            year={2020},
+        }
+        ```
+    """
+
+    weight: Float[Array, "buckets heads"]
+    max_distance: int = eqx.field(static=True)
+    bidirectional: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        heads: int,
+        *,
+        num_buckets: int = 32,
+        max_distance: int = 128,
+        bidirectional: bool = True,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `heads`: The number of heads.
+        - `num_buckets`: The number of buckets, for both directions together.
+        - `max_distance`: The distance, in positions, from which on all share a bucket.
+        - `bidirectional`: Whether keys may be in the future, as in an encoder. A decoder
+            has `False`.
+        - `std`: The standard deviation of the initial weights. transformers has
+            `d_model ** -0.5`.
+        - `key`: A `jax.random` key for them.
+
+        **Raises:** a `ValueError` if `heads` or `std` is not positive, if there are too
+        few buckets to have near and far ones, or if `max_distance` is within the exact
+        buckets.
+        """
+        check_at_least("heads", heads, 1)
+        check_positive("std", std)
+        least = 4 if bidirectional else 2
+        if num_buckets < least or (bidirectional and num_buckets % 2):
+            kind = "even and at least 4" if bidirectional else "at least 2"
+            raise ValueError(
+                f"`num_buckets` must be {kind} for bidirectional={bidirectional}, but "
+                f"got {num_buckets}."
+            )
+        exact = num_buckets // least
+        if max_distance <= exact:
+            raise ValueError(
+                f"`max_distance` must be beyond the {exact} distances with a bucket "
+                f"each, but got {max_distance}. Lower `num_buckets`, or raise it."
+            )
+        self.weight = std * jr.normal(key, (num_buckets, heads))
+        self.max_distance = max_distance
+        self.bidirectional = bidirectional
+
+    def buckets(self, delta: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
+        """**Arguments:**
+
+        - `delta`: distances, key minus query.
+
+        **Returns:**
+
+        The row of `weight` for each.
+        """
+        buckets = self.weight.shape[0]
+        if not self.bidirectional:
+            return _bucket(jnp.maximum(-delta, 0), buckets, self.max_distance)
+        half = buckets // 2
+        bucket = _bucket(jnp.abs(delta), half, self.max_distance)
+        return jnp.where(delta > 0, bucket + half, bucket)
+
+    @jax.named_scope("eqx_posemb.T5Bias")
+    def __call__(
+        self, q_positions: Int[Array, " q"], k_positions: Int[Array, " k"]
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q_positions`: the positions of the queries, integers.
+        - `k_positions`: the positions of the keys, integers.
+
+        **Returns:**
+
+        What to add to the logits, in the dtype of `weight`.
+
+        **Raises:** a `ValueError` if positions are not integers.
+        """
+        for name, positions in ("q", q_positions), ("k", k_positions):
+            if not jnp.issubdtype(positions.dtype, jnp.integer):
+                raise ValueError(
+                    f"`{name}_positions` must be integers, to sort distances into "
+                    f"buckets, but got {positions.dtype}. Round them."
+                )
+        bucket = self.buckets(distance(q_positions, k_positions))
+        return self.weight.T.at[:, bucket].get(mode="promise_in_bounds")
+
+
+def thresholds(buckets: int, max_distance: int) -> list[int]:
+    """The first distance of each bucket from the last exact one on.
+
+    Bucket `exact + t` begins at the least `n` with
+    `(n / exact) ** wide >= (max_distance / exact) ** t`; in integers, to be exact.
+    """
+    exact = buckets // 2
+    wide = buckets - exact
+    return [
+        bisect_left(
+            range(max_distance),
+            max_distance**t * exact ** (wide - t),
+            lo=exact,
+            key=lambda n: n**wide,
+        )
+        for t in range(wide)
+    ]
+
+
+def _bucket(n, buckets, max_distance):
+    firsts = thresholds(buckets, max_distance)
+    far = jnp.searchsorted(
+        jnp.array(firsts, n.dtype), n, side="right", method="compare_all"
+    )
+    exact = buckets // 2
+    return jnp.where(n < exact, n, exact - 1 + far.astype(n.dtype))

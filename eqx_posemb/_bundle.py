@@ -1,0 +1,253 @@
+"""One object for all that position does to attention."""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from ._attention import dense, visible, Window
+from ._bias import AbstractBias
+from ._checks import check_choice, check_positive
+from ._encoding import AbstractEncoding
+from ._frequencies import Length
+from ._phase import computing_dtype
+from ._rotary import NoPE, Rotary
+from ._score import AbstractScore
+
+
+class PositionalEmbedding(eqx.Module):
+    r"""Everything that position does to attention, in the four places where it can.
+
+    $$x_i + e(p_i), \qquad
+      \ell_{ij} = c\, \langle R(p_i)\, q_i, R(p_j)\, k_j \rangle
+                  + b(p_i, p_j) + s(q_i, k_j, p_i, p_j)$$
+
+    with an `encoding` $e$ added to tokens, a `rotary` $R$ multiplied into queries and
+    keys, a `bias` $b$ and a `score` $s$ added to the finished logits, and the `scale`
+    $c$ of the product, which some of them prescribe. A slot that is `None` is not
+    there. Outside of this object a transformer knows nothing of order: permuting tokens
+    together with their positions permutes what comes out.
+
+    A model takes one of these as an argument, and calls `embed` on its tokens once and
+    `attend` in every layer. Whatever the embedding is, the model's code stays.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        embedding = pe.PositionalEmbedding(rotary=pe.rope(64))
+        positions = jnp.arange(10)
+        q = k = v = jnp.ones((8, 10, 64))  # [heads, seq, dim]
+        out = embedding.attend(q, k, v, positions, positions, causal=True)
+        assert out.shape == (8, 10, 64)
+        ```
+    """
+
+    encoding: AbstractEncoding | None = None
+    rotary: Rotary | NoPE | None = None
+    bias: AbstractBias | None = None
+    score: AbstractScore | None = None
+    scale: float | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        if self.scale is not None:
+            check_positive("scale", self.scale)
+
+    def embed(
+        self, x: Float[Array, "seq dim"], positions: Num[Array, "seq *axes"]
+    ) -> Float[Array, "seq dim"]:
+        """Adds the encoding to tokens; without one they stay as they are.
+
+        **Arguments:**
+
+        - `x`: the tokens.
+        - `positions`: their positions.
+
+        **Returns:**
+
+        `x + encoding(positions)`, in the dtype of `x`; added in at least float32.
+
+        **Raises:** a `ValueError` if the encoding has another shape than `x`.
+        """
+        if self.encoding is None:
+            return x
+        encoding = self.encoding(positions)
+        if encoding.shape != x.shape:
+            raise ValueError(
+                "`x` must have the shape [seq, dim] of its positions and of the "
+                f"encoding, {encoding.shape}, but got {x.shape}. Use `jax.vmap` over a "
+                "batch."
+            )
+        dtype = computing_dtype(x.dtype)
+        return (x.astype(dtype) + encoding.astype(dtype)).astype(x.dtype)
+
+    def logits(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "kv_heads k dim"],
+        q_positions: Num[Array, "q *axes"],
+        k_positions: Num[Array, "k *axes"],
+        *,
+        length: Length = None,
+    ) -> Float[Array, "heads q k"]:
+        """The finished logits: scaled, rotated, with bias and score; not masked.
+
+        **Arguments:**
+
+        - `q`: queries.
+        - `k`: keys; `kv_heads` must divide `heads`, and each serves as many queries in
+            a row (grouped-query attention).
+        - `q_positions`: the positions of the queries.
+        - `k_positions`: the positions of the keys.
+        - `length`: what schedules that depend on the context length read; by default
+            one more than the largest position of all.
+
+        **Returns:**
+
+        The logits, in the dtype of `q`; computed in at least float32.
+
+        **Raises:** a `ValueError` if shapes do not fit.
+        """
+        finished = self._logits(q, k, q_positions, k_positions, length)
+        return finished.astype(q.dtype)
+
+    def attend(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "kv_heads k dim"],
+        v: Float[Array, "kv_heads k dim_v"],
+        q_positions: Num[Array, "q *axes"],
+        k_positions: Num[Array, "k *axes"],
+        *,
+        mask: Bool[Array, "q k"] | Bool[Array, "heads q k"] | None = None,
+        causal: bool = False,
+        window: Window = None,
+        q_segments: Int[Array, " q"] | None = None,
+        k_segments: Int[Array, " k"] | None = None,
+        length: Length = None,
+        implementation: Literal["auto", "dense"] = "auto",
+    ) -> Float[Array, "heads q dim_v"]:
+        """Softmax attention over the finished logits.
+
+        A query sees the keys that all of the given rules let it see. The rules go by
+        position, and not by index: a cache in any order, or shards of a sequence, need
+        nothing else.
+
+        **Arguments:**
+
+        - `q`, `k`, `q_positions`, `k_positions`, `length`: as in `logits`.
+        - `v`: values, one for each key.
+        - `mask`: True where a query sees a key; for all heads or for each.
+        - `causal`: whether to see only keys at the query's position or before.
+        - `window`: to see only keys less than so many positions away (a causal window
+            of 4 is the query's own position and the 3 before, as `sliding_window` in
+            transformers), or a pair (back, ahead) of how far to see, inclusive, as in
+            `jax.nn.dot_product_attention`.
+        - `q_segments`, `k_segments`: to see only keys with the same id, for packed
+            sequences and for padding. Both or neither.
+        - `implementation`: `"dense"` holds all logits at once and is the definition.
+            `"auto"` picks; for now there is one to pick from.
+
+        **Returns:**
+
+        The attended values, in the dtype of `v`; zeros for a query that sees no key.
+
+        **Raises:** a `ValueError` if shapes do not fit or the implementation is unknown.
+        """
+        check_choice("implementation", implementation, ("auto", "dense"))
+        if v.shape[:2] != k.shape[:2]:
+            raise ValueError(
+                "`v` must have a value for each key, [kv_heads, k, dim_v] with "
+                f"[kv_heads, k] = {list(k.shape[:2])}, but got shape {v.shape}."
+            )
+        seen = visible(
+            q_positions,
+            k_positions,
+            heads=q.shape[0],
+            mask=mask,
+            causal=causal,
+            window=window,
+            q_segments=q_segments,
+            k_segments=k_segments,
+        )
+        finished = self._logits(q, k, q_positions, k_positions, length)
+        return dense(finished, v, seen)
+
+    @jax.named_scope("eqx_posemb.PositionalEmbedding.logits")
+    def _logits(self, q, k, q_positions, k_positions, length):
+        _check_shapes(q, k, q_positions, k_positions)
+        heads, kv_heads = q.shape[0], k.shape[0]
+        dtype = computing_dtype(q.dtype)
+        rotated_q, rotated_k = q, k
+        if self.rotary is not None:
+            if length is None:
+                length = _length(q_positions, k_positions)
+            turn_q = self.rotary(q_positions, length=length)
+            turn_k = self.rotary(k_positions, length=length)
+            rotated_q = jax.vmap(turn_q.queries)(q)
+            rotated_k = jax.vmap(turn_k.keys)(k)
+        grouped = rotated_q.reshape(kv_heads, heads // kv_heads, *q.shape[1:])
+        products = jnp.einsum(
+            "hgqd,hkd->hgqk", grouped, rotated_k, preferred_element_type=dtype
+        )
+        scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
+        logits = scale * products.reshape(heads, q.shape[1], k.shape[1])
+        if self.bias is not None:
+            logits += _fitting("bias", self.bias(q_positions, k_positions), logits)
+        if self.score is not None:
+            each_k = jnp.repeat(k, heads // kv_heads, axis=0)
+            score = self.score(q, each_k, q_positions, k_positions)
+            logits += _fitting("score", score, logits)
+        return logits
+
+
+PositionalEmbedding.__init__.__doc__ = """**Arguments:**
+
+- `encoding`: What to add to tokens.
+- `rotary`: What to multiply into queries and keys.
+- `bias`: What to add to logits, blind to the content.
+- `score`: What to add to logits, with an eye on the content.
+- `scale`: What to multiply products of queries and keys by; `None` is
+    `1 / sqrt(head_dim)`.
+
+**Raises:** a `ValueError` if `scale` is not positive.
+"""
+
+
+def _check_shapes(q, k, q_positions, k_positions):
+    if q.ndim != 3 or k.ndim != 3 or q.shape[-1] != k.shape[-1]:
+        raise ValueError(
+            "`q` and `k` must have shapes [heads, q, dim] and [kv_heads, k, dim] with "
+            f"the same `dim`, but got {q.shape} and {k.shape}. Use `jax.vmap` over a "
+            "batch."
+        )
+    if k.shape[0] == 0 or q.shape[0] % k.shape[0]:
+        raise ValueError(
+            "The heads of `q` must be a multiple of those of `k`, for every head of keys "
+            f"to serve as many queries, but got {q.shape[0]} and {k.shape[0]}."
+        )
+    for name, x, positions in ("q", q, q_positions), ("k", k, k_positions):
+        if positions.shape[:1] != (x.shape[1],):
+            raise ValueError(
+                f"`{name}_positions` must have a position for each of the {x.shape[1]} "
+                f"tokens of `{name}`, but got shape {positions.shape}."
+            )
+
+
+def _fitting(name, term, logits):
+    if term.shape != logits.shape:
+        raise ValueError(
+            f"`{name}` must give the shape [heads, q, k] of the logits, {logits.shape}, "
+            f"but got {term.shape}. Build it for as many heads as `q` has."
+        )
+    return term.astype(logits.dtype)
+
+
+def _length(q_positions, k_positions):
+    last = [jnp.max(p, initial=0) for p in (q_positions, k_positions)]
+    return jnp.maximum(*last) + 1

@@ -1,0 +1,5 @@
+"""The first place: added to the tokens."""
+
+from ._abstract import AbstractEncoding as AbstractEncoding
+from ._learned import Learned as Learned
+from ._sinusoidal import Sinusoidal as Sinusoidal

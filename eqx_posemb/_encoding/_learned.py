@@ -1,0 +1,129 @@
+"""A learned vector for each position, added to tokens."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._checks import check_positive
+from ._abstract import AbstractEncoding
+
+
+class Learned(AbstractEncoding):
+    r"""Adds a learned vector for each position, looked up in a table.
+
+    $$e(p) = W_{p + o}$$
+
+    for the table $W$ (`weight`) and an `offset` $o$. GPT-2, BERT, OPT, ViT. Free to
+    learn anything about the positions of training, and nothing about any other: there is
+    no row for a position beyond `length`, and asking for one raises an error. Other
+    libraries return the last row in silence.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        encoding = pe.Learned(length=512, dim=64, key=jax.random.key(0))
+        x = jnp.ones((10, 64)) + encoding(jnp.arange(10))
+        ```
+
+    ??? cite "Reference"
+
+        [Convolutional Sequence to Sequence
+        Learning](https://arxiv.org/abs/1705.03122), Section 3.1.
+
+        ```bibtex
+        @inproceedings{gehring2017convolutional,
+            author={Gehring, Jonas and Auli, Michael and Grangier, David and Yarats,
+                    Denis and Dauphin, Yann N.},
+            title={Convolutional Sequence to Sequence Learning},
+            booktitle={International Conference on Machine Learning},
+            year={2017},
+        }
+        ```
+    """
+
+    weight: Float[Array, "rows dim"]
+    offset: int = eqx.field(static=True)
+    padding_idx: int | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        length: int,
+        dim: int,
+        *,
+        offset: int = 0,
+        padding_idx: int | None = None,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `length`: The number of positions, from 0 on.
+        - `dim`: The number of channels of a token.
+        - `offset`: How many rows come before that of position 0. OPT and BART have 2;
+            RoBERTa, whose positions start at `padding_idx + 1`, has that in its
+            positions and an offset of 0.
+        - `padding_idx`: The row, counted with `offset`, that stands for padding: it
+            gives zeros and is not trained.
+        - `std`: The standard deviation of the initial weights.
+        - `key`: A `jax.random` key for them.
+
+        **Raises:** a `ValueError` if `length`, `dim` or `std` is not positive, `offset`
+        is negative or `padding_idx` not a row.
+        """
+        check_positive("length", length)
+        check_positive("dim", dim)
+        check_positive("std", std)
+        if offset < 0:
+            raise ValueError(f"`offset` must not be negative, but got {offset}.")
+        rows = length + offset
+        if padding_idx is not None and not 0 <= padding_idx < rows:
+            raise ValueError(
+                f"`padding_idx` must be a row of the table, from 0 to {rows - 1}, but "
+                f"got {padding_idx}."
+            )
+        self.weight = std * jr.normal(key, (rows, dim))
+        self.offset = offset
+        self.padding_idx = padding_idx
+
+    @property
+    def length(self) -> int:
+        """The number of positions from 0 on."""
+        return self.weight.shape[0] - self.offset
+
+    @jax.named_scope("eqx_posemb.Learned")
+    def __call__(self, positions: Int[Array, " seq"]) -> Float[Array, "seq dim"]:
+        """**Arguments:**
+
+        - `positions`: the positions of the tokens: integers from `-offset` up to, and
+            without, `length`.
+
+        **Returns:**
+
+        What to add to the tokens, in the dtype of `weight`.
+
+        **Raises:** a `ValueError` if positions are not integers; an error at run time if
+        one of them has no row.
+        """
+        if not jnp.issubdtype(positions.dtype, jnp.integer):
+            raise ValueError(
+                "`positions` must be integers, to look rows up with, but got "
+                f"{positions.dtype}."
+            )
+        positions = eqx.error_if(
+            positions,
+            (positions < -self.offset) | (positions >= self.length),
+            f"`positions` must be between {-self.offset} and {self.length - 1}, to have "
+            f"a row in the table of this `Learned`. Build it with a larger `length`, or "
+            "choose an embedding without a table.",
+        )
+        rows = positions + self.offset
+        encoding = self.weight.at[rows].get(mode="clip")
+        if self.padding_idx is None:
+            return encoding
+        return jnp.where((rows == self.padding_idx)[:, None], 0, encoding)

@@ -1,0 +1,123 @@
+"""Sines and cosines of the position, added to tokens."""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from .._checks import check_choice, check_positive
+from .._frequencies import Geometric
+from .._phase import cos_sin
+from ._abstract import AbstractEncoding
+
+
+class Sinusoidal(AbstractEncoding):
+    r"""Adds sines and cosines of the position, at geometrically spaced frequencies.
+
+    Each position gets a pattern of its own, with no parameters and at any length, and a
+    shift of positions is a rotation of the pattern. In practice a model does not
+    extrapolate by it: patterns beyond the trained length are new to it.
+
+    With $h = \lfloor d / 2 \rfloor$ pairs for $d$ channels (`dim`), a position $p$ and
+    the base $\theta$, four layouts are in use, and they are not interchangeable:
+
+    | `layout` | channels | $\omega_m$ | used by |
+    |---|---|---|---|
+    | `"interleaved"` | $\sin \omega_0 p, \cos \omega_0 p, \sin \omega_1 p, \dots$ | $\theta^{-2m/d}$ | the paper, DistilBERT, XLM |
+    | `"concatenated"` | all sines, then all cosines | $\theta^{-2m/d}$ | Marian, CTRL, Transformer-XL |
+    | `"tensor2tensor"` | all sines, then all cosines | $\theta^{-m/(h-1)}$ | tensor2tensor, fairseq, Whisper, NLLB |
+    | `"diffusion"` | all cosines, then all sines | $\theta^{-m/h}$ | time steps in Stable Diffusion |
+
+    An odd `dim` leaves the last channel zero, as fairseq and diffusers do; in
+    `"interleaved"` it is refused.
+
+    Not to be confused with rotary embeddings, which use the same frequencies to turn
+    queries and keys instead.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        encoding = pe.Sinusoidal(dim=64)
+        x = jnp.ones((10, 64)) + encoding(jnp.arange(10))
+        ```
+
+    ??? cite "Reference"
+
+        [Attention Is All You Need](https://arxiv.org/abs/1706.03762), Section 3.5. The
+        released code, tensor2tensor, has another layout; both are here.
+
+        ```bibtex
+        @inproceedings{vaswani2017attention,
+            author={Vaswani, Ashish and Shazeer, Noam and Parmar, Niki and Uszkoreit,
+                    Jakob and Jones, Llion and Gomez, Aidan N. and Kaiser, {\L}ukasz
+                    and Polosukhin, Illia},
+            title={Attention Is All You Need},
+            booktitle={Advances in Neural Information Processing Systems},
+            year={2017},
+        }
+        ```
+    """
+
+    dim: int = eqx.field(static=True)
+    theta: float = eqx.field(static=True, default=10_000.0, converter=float)
+    layout: Literal["interleaved", "concatenated", "tensor2tensor", "diffusion"] = (
+        eqx.field(static=True, default="interleaved")
+    )
+
+    def __check_init__(self):
+        check_positive("theta", self.theta)
+        check_choice(
+            "layout",
+            self.layout,
+            ("interleaved", "concatenated", "tensor2tensor", "diffusion"),
+        )
+        if self.layout == "interleaved" and self.dim % 2:
+            raise ValueError(
+                "`dim` must be even for `layout='interleaved'`, for every sine to have "
+                f"its cosine, but got {self.dim}."
+            )
+        least = 4 if self.layout == "tensor2tensor" else 2
+        if self.dim < least:
+            raise ValueError(
+                f"`dim` must be at least {least} for `layout={self.layout!r}`, but got "
+                f"{self.dim}."
+            )
+
+    @jax.named_scope("eqx_posemb.Sinusoidal")
+    def __call__(self, positions: Num[Array, " seq"]) -> Float[Array, "seq {self.dim}"]:
+        """**Arguments:**
+
+        - `positions`: the positions of the tokens, integers or floats.
+
+        **Returns:**
+
+        What to add to the tokens, in JAX's default float dtype, exact to 1e-7 at every
+        int32 position.
+        """
+        schedule = Geometric(
+            self.dim - self.dim % 2,
+            self.theta,
+            endpoint=self.layout == "tensor2tensor",
+        )
+        cos, sin = cos_sin(jnp.asarray(positions), schedule.turns())
+        if self.layout == "interleaved":
+            return jnp.stack([sin, cos], axis=-1).reshape(-1, self.dim)
+        parts = [cos, sin] if self.layout == "diffusion" else [sin, cos]
+        zeros = jnp.zeros((cos.shape[0], self.dim % 2), cos.dtype)
+        return jnp.concatenate([*parts, zeros], axis=-1)
+
+
+Sinusoidal.__init__.__doc__ = """**Arguments:**
+
+- `dim`: The number of channels of a token.
+- `theta`: The base: the slowest wave is about `2π * theta` positions long.
+- `layout`: Where the sines and cosines go, and how the frequencies are spaced.
+
+**Raises:** a `ValueError` if `layout` is unknown, if `dim` is too small or, for
+`"interleaved"`, odd, or if `theta` is not positive.
+"""

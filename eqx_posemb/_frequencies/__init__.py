@@ -1,0 +1,15 @@
+"""Schedules: how fast each pair of channels turns."""
+
+from ._base import (
+    AbstractFrequencies as AbstractFrequencies,
+    AbstractStaticFrequencies as AbstractStaticFrequencies,
+    Geometric as Geometric,
+    Length as Length,
+)
+from ._by_parts import NTKByParts as NTKByParts, YaRNFrequencies as YaRNFrequencies
+from ._longrope import (
+    Divided as Divided,
+    LongRoPEFrequencies as LongRoPEFrequencies,
+)
+from ._proportional import Truncated as Truncated
+from ._stretch import DynamicNTK as DynamicNTK, Linear as Linear, NTK as NTK

@@ -1,0 +1,223 @@
+"""Slowing the slow frequencies down, and keeping the fast ones."""
+
+import math
+from decimal import Decimal
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Shaped
+
+from .._checks import check_at_least, check_positive
+from .._phase import decimals, TWO_PI
+from ._base import AbstractStaticFrequencies, Geometric
+
+
+class NTKByParts(AbstractStaticFrequencies):
+    r"""Divides slow frequencies by `factor`, keeps fast ones, and blends in between.
+
+    A frequency that turns many times within the context seen in training has met every
+    angle already, and extrapolates. One that has not finished its first turn would meet
+    new angles, so its positions are interpolated instead.
+
+    Let $r = L_0\, \omega / 2 \pi$ be the number of turns that a frequency $\omega$ makes
+    over the original context of $L_0$ positions. Then
+
+    $$\omega \mapsto (1 - \gamma) \frac{\omega}{s} + \gamma\, \omega, \qquad
+      \gamma = \mathrm{clip}\Big(\frac{r - r_\text{slow}}
+                                 {r_\text{fast} - r_\text{slow}}, 0, 1\Big)$$
+
+    for a stretch $s$ given by `factor`. Llama 3.1 is `slow=1, fast=4`. With `slow` equal
+    to `fast` there is no blend, only the cut.
+
+    This ramps over turns, as the paper does. Its released code ramps over the *index*
+    of the frequency: that is [`eqx_posemb.YaRNFrequencies`][], and the two differ.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        base = pe.Geometric(dim=128, theta=500_000.0)
+        schedule = pe.NTKByParts(base, factor=8.0, original_length=8192, fast=4.0)
+        assert schedule()[0] == base()[0]
+        assert schedule()[-1] == base()[-1] / 8
+        ```
+
+    ??? cite "Reference"
+
+        [YaRN: Efficient Context Window Extension of Large Language
+        Models](https://arxiv.org/abs/2309.00071), Section 3.2.
+
+        ```bibtex
+        @inproceedings{peng2024yarn,
+            author={Peng, Bowen and Quesnelle, Jeffrey and Fan, Honglu and
+                    Shippole, Enrico},
+            title={{YaRN}: Efficient Context Window Extension of Large Language
+                   Models},
+            booktitle={International Conference on Learning Representations},
+            year={2024},
+        }
+        ```
+    """
+
+    base: AbstractStaticFrequencies
+    factor: float = eqx.field(static=True, converter=float)
+    original_length: int = eqx.field(static=True)
+    slow: float = eqx.field(static=True, default=1.0, converter=float)
+    fast: float = eqx.field(static=True, default=32.0, converter=float)
+
+    def __check_init__(self):
+        check_at_least("factor", self.factor, 1)
+        check_positive("original_length", self.original_length)
+        if not 0 <= self.slow <= self.fast < math.inf:
+            raise ValueError(
+                "`slow` and `fast` are numbers of turns with `0 <= slow <= fast`, but "
+                f"got slow={self.slow} and fast={self.fast}."
+            )
+
+    def exact(self) -> Shaped[np.ndarray, " half"]:
+        """The frequencies in radians per unit of position, as `decimal.Decimal`."""
+        frequencies = self.base.exact()
+        turns = self.original_length * frequencies / TWO_PI
+        return blend(frequencies, self.factor, self._kept(turns))
+
+    def _kept(self, turns):
+        slow, fast = Decimal(self.slow), Decimal(self.fast)
+        if slow == fast:
+            return decimals((turns >= slow).astype(int).tolist())
+        return np.clip((turns - slow) / (fast - slow), Decimal(0), Decimal(1))
+
+
+NTKByParts.__init__.__doc__ = """**Arguments:**
+
+- `base`: The frequencies to stretch.
+- `factor`: How many times longer than `original_length` the context is to be. At least
+    one; exactly one changes nothing.
+- `original_length`: The context length, in positions, that `base` was trained on.
+- `slow`: Frequencies making fewer turns than this are divided by `factor`.
+- `fast`: Frequencies making more turns than this are kept.
+
+**Raises:** a `ValueError` if `factor` is less than one, if `original_length` is not
+positive, or unless `0 <= slow <= fast`.
+"""
+
+
+class YaRNFrequencies(AbstractStaticFrequencies):
+    r"""[`eqx_posemb.NTKByParts`][] with the ramp over the index of the frequency.
+
+    This is what the authors' code does, and with it every model trained by it. A
+    frequency of a geometric schedule with base $\theta$ over $d$ channels makes
+    $\beta$ turns within the original context of $L_0$ positions at the index
+
+    $$i(\beta) = \frac{d \ln (L_0 / 2 \pi \beta)}{2 \ln \theta}$$
+
+    and the ramp falls linearly from one at $\lfloor i(\beta_\text{fast}) \rfloor$ to
+    zero at $\lceil i(\beta_\text{slow}) \rceil$:
+
+    $$\omega_i \mapsto (1 - \gamma_i) \frac{\omega_i}{s} + \gamma_i\, \omega_i, \qquad
+      \gamma_i = e \cdot \Big(1 - \mathrm{clip}\Big(
+        \frac{i - i_\text{fast}}{i_\text{slow} - i_\text{fast}}, 0, 1\Big)\Big)$$
+
+    for a stretch $s$ (`factor`) and $e$ = `extrapolation_factor`. YaRN also raises the
+    attention temperature: that is [`eqx_posemb.yarn`][], the whole method.
+
+    As in the authors' code, $i_\text{fast}$ is at least 0, $i_\text{slow}$ is at most
+    $d - 1$ (not $d / 2 - 1$), and a ramp of no width gets a width of 0.001.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        base = pe.Geometric(dim=128)
+        schedule = pe.YaRNFrequencies(base, factor=4.0, original_length=4096)
+        assert (schedule()[:20] == base()[:20]).all()
+        assert (schedule()[46:] == base()[46:] / 4).all()
+        ```
+
+    ??? cite "Reference"
+
+        [YaRN: Efficient Context Window Extension of Large Language
+        Models](https://arxiv.org/abs/2309.00071), Section 3.2, as in the authors' code.
+
+        ```bibtex
+        @inproceedings{peng2024yarn,
+            author={Peng, Bowen and Quesnelle, Jeffrey and Fan, Honglu and
+                    Shippole, Enrico},
+            title={{YaRN}: Efficient Context Window Extension of Large Language
+                   Models},
+            booktitle={International Conference on Learning Representations},
+            year={2024},
+        }
+        ```
+    """
+
+    base: Geometric
+    factor: float = eqx.field(static=True, converter=float)
+    original_length: int = eqx.field(static=True)
+    slow: float = eqx.field(static=True, default=1.0, converter=float)
+    fast: float = eqx.field(static=True, default=32.0, converter=float)
+    extrapolation_factor: float = eqx.field(static=True, default=1.0, converter=float)
+    truncate: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        check_at_least("factor", self.factor, 1)
+        check_positive("original_length", self.original_length)
+        if not 0 < self.slow <= self.fast < math.inf:
+            raise ValueError(
+                "`slow` and `fast` are numbers of turns with `0 < slow <= fast`, but "
+                f"got slow={self.slow} and fast={self.fast}."
+            )
+        if not 0 <= self.extrapolation_factor <= 1:
+            raise ValueError(
+                "`extrapolation_factor` must be between 0 and 1, but got "
+                f"{self.extrapolation_factor}."
+            )
+        if self.base.theta <= 1:
+            raise ValueError(
+                "`base` must have a `theta` above 1, for its frequencies to fall with "
+                f"the index, but got {self.base.theta}."
+            )
+
+    def exact(self) -> Shaped[np.ndarray, " half"]:
+        """The frequencies in radians per unit of position, as `decimal.Decimal`."""
+        return blend(self.base.exact(), self.factor, self._kept())
+
+    def _kept(self):
+        first, last = self._index(self.fast), self._index(self.slow)
+        if self.truncate:
+            first, last = Decimal(math.floor(first)), Decimal(math.ceil(last))
+        first, last = max(first, Decimal(0)), min(last, Decimal(self.base.dim - 1))
+        width = Decimal("0.001") if first == last else last - first
+        index = decimals(range(self.base.dim // 2))
+        fallen = np.clip((index - first) / width, Decimal(0), Decimal(1))
+        return (1 - fallen) * Decimal(self.extrapolation_factor)
+
+    def _index(self, turns):
+        log_turns = (self.original_length / (TWO_PI * Decimal(turns))).ln()
+        return self.base.dim * log_turns / (2 * Decimal(self.base.theta).ln())
+
+
+YaRNFrequencies.__init__.__doc__ = """**Arguments:**
+
+- `base`: The frequencies to stretch. Geometric, as the ramp is laid out by its formula.
+- `factor`: How many times longer than `original_length` the context is to be. At least
+    one; exactly one changes nothing.
+- `original_length`: The context length, in positions, that `base` was trained on.
+- `slow`: The number of turns below which frequencies are divided by `factor`.
+- `fast`: The number of turns above which frequencies are kept.
+- `extrapolation_factor`: How much of the kept part is kept: 0 is plain interpolation.
+- `truncate`: Whether the ends of the ramp are rounded outwards to whole indices, as the
+    authors' code has it. gpt-oss does not.
+
+**Raises:** a `ValueError` if `factor` is less than one, if `original_length` is not
+positive, unless `0 < slow <= fast`, unless `extrapolation_factor` is between 0 and 1,
+or if the base of `base` is not above one.
+"""
+
+
+def blend(frequencies, factor, kept) -> Shaped[np.ndarray, " half"]:
+    """Keeps the share `kept` of each frequency, and divides the rest by `factor`."""
+    # Not the shorter ω(γ + (1 - γ)/s): this is exact at both ends of the ramp, so that
+    # fast frequencies come back bit for bit.
+    return (1 - kept) * (frequencies / Decimal(factor)) + kept * frequencies

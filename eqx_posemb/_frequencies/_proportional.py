@@ -1,0 +1,74 @@
+"""Stopping the slowest frequencies."""
+
+from decimal import Decimal
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Shaped
+
+from ._base import AbstractStaticFrequencies
+
+
+class Truncated(AbstractStaticFrequencies):
+    r"""Keeps the fastest `keep` frequencies and sets the others to zero.
+
+    $$\omega_i \mapsto \begin{cases} \omega_i & i < m \\ 0 & i \ge m \end{cases}$$
+
+    for $m$ given by `keep`. The channels of a stopped frequency pass through as they
+    are and can carry meaning at any distance, where a slow rotation would disturb them
+    in a long context. This is p-RoPE.
+
+    Not to be confused with rotating fewer channels (`rotary_dim`): that spaces the
+    frequencies anew over the channels rotated, and this keeps the spacing of all.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        assert list(pe.Truncated(pe.Geometric(dim=4), keep=1)()) == [1.0, 0.0]
+        ```
+
+    ??? cite "Reference"
+
+        [Round and Round We Go! What makes Rotary Positional Encodings
+        useful?](https://arxiv.org/abs/2410.06205), Section 6.
+
+        ```bibtex
+        @inproceedings{barbero2025round,
+            author={Barbero, Federico and Vitvitskyi, Alex and Perivolaropoulos,
+                    Christos and Pascanu, Razvan and Veli{\v{c}}kovi{\'c}, Petar},
+            title={Round and Round We Go! What makes Rotary Positional Encodings
+                   useful?},
+            booktitle={International Conference on Learning Representations},
+            year={2025},
+        }
+        ```
+    """
+
+    base: AbstractStaticFrequencies
+    keep: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        half = len(self.base())
+        if not 0 <= self.keep <= half:
+            raise ValueError(
+                f"`keep` must be between 0 and the number of frequencies, {half}, but "
+                f"got {self.keep}."
+            )
+
+    def exact(self) -> Shaped[np.ndarray, " half"]:
+        """The frequencies in radians per unit of position, as `decimal.Decimal`."""
+        frequencies = self.base.exact()
+        return np.where(
+            np.arange(len(frequencies)) < self.keep, frequencies, Decimal(0)
+        )
+
+
+Truncated.__init__.__doc__ = """**Arguments:**
+
+- `base`: The frequencies to choose from.
+- `keep`: How many of them to keep, from the first on.
+
+**Raises:** a `ValueError` unless `keep` is between 0 and the number of frequencies.
+"""

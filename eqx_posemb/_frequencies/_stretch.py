@@ -1,0 +1,230 @@
+"""Slowing every frequency down by one rule, to reach positions never trained on."""
+
+from decimal import Decimal
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+from .._checks import check_at_least, check_positive
+from .._phase import as_float, Frequencies
+from ._base import AbstractFrequencies, AbstractStaticFrequencies, Length, powers
+
+
+class Linear(AbstractStaticFrequencies):
+    r"""Divides every frequency by `factor`: position interpolation.
+
+    $$\omega \mapsto \omega / s$$
+
+    for a stretch $s$ given by `factor`. It is the same as dividing the positions, so
+    that a context $s$ times longer sweeps the angles of the trained one. Neighbours
+    come to look alike, and the model wants some further training; without any,
+    [`eqx_posemb.NTK`][] and [`eqx_posemb.YaRNFrequencies`][] do better.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        assert list(pe.Linear(pe.Geometric(dim=4), factor=2.0)()) == [0.5, 0.005]
+        ```
+
+    ??? cite "Reference"
+
+        [Extending Context Window of Large Language Models via Positional
+        Interpolation](https://arxiv.org/abs/2306.15595), Section 2.3.
+
+        ```bibtex
+        @article{chen2023extending,
+            author={Chen, Shouyuan and Wong, Sherman and Chen, Liangjian and Tian,
+                    Yuandong},
+            title={Extending Context Window of Large Language Models via Positional
+                   Interpolation},
+            journal={arXiv:2306.15595},
+            year={2023},
+        }
+        ```
+    """
+
+    base: AbstractStaticFrequencies
+    factor: float = eqx.field(static=True, converter=float)
+
+    def __check_init__(self):
+        check_at_least("factor", self.factor, 1)
+
+    def exact(self) -> Shaped[np.ndarray, " half"]:
+        """The frequencies in radians per unit of position, as `decimal.Decimal`."""
+        return self.base.exact() / Decimal(self.factor)
+
+
+Linear.__init__.__doc__ = """**Arguments:**
+
+- `base`: The frequencies to slow down.
+- `factor`: How many times longer than in training the context is to be.
+
+**Raises:** a `ValueError` if `factor` is less than one.
+"""
+
+
+class NTK(AbstractStaticFrequencies):
+    r"""Keeps the fastest frequency, divides the slowest by `factor`, in between evenly.
+
+    $$\omega_i \mapsto \omega_i\, s^{-i / (n - 1)}, \qquad i = 0, \dots, n - 1$$
+
+    for $n$ frequencies and a stretch $s$ given by `factor`. On a geometric schedule of
+    $d = 2n$ channels this is the larger base $\theta\, s^{d / (d - 2)}$, by which it is
+    usually given. It needs no further training to go somewhat beyond the trained
+    length; YaRN, its successor, goes further.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        assert list(pe.NTK(pe.Geometric(dim=4), factor=2.0)()) == [1.0, 0.005]
+        ```
+
+    ??? cite "Reference"
+
+        [YaRN: Efficient Context Window Extension of Large Language
+        Models](https://arxiv.org/abs/2309.00071), Section 3.1, where the method, first
+        posted by bloc97 in a forum, is written down.
+
+        ```bibtex
+        @misc{bloc97ntk2023,
+            author={{bloc97}},
+            title={{NTK}-Aware Scaled {RoPE} allows {LLaMA} models to have extended
+                   (8k+) context size without any fine-tuning and minimal perplexity
+                   degradation},
+            howpublished={Reddit, r/LocalLLaMA},
+            year={2023},
+        }
+        ```
+    """
+
+    base: AbstractStaticFrequencies
+    factor: float = eqx.field(static=True, converter=float)
+
+    def __check_init__(self):
+        check_at_least("factor", self.factor, 1)
+
+    def exact(self) -> Shaped[np.ndarray, " half"]:
+        """The frequencies in radians per unit of position, as `decimal.Decimal`."""
+        return stretch_evenly(self.base.exact(), self.factor)
+
+
+NTK.__init__.__doc__ = """**Arguments:**
+
+- `base`: The frequencies to slow down: at least two.
+- `factor`: What the slowest frequency is divided by.
+
+**Raises:** a `ValueError` if `factor` is less than one, and at the first use if `base`
+has a single frequency.
+"""
+
+
+class DynamicNTK(AbstractFrequencies):
+    r"""[`eqx_posemb.NTK`][] whose stretch grows with the length in use.
+
+    $$s(L) = s\,\frac{\max(L, L_0)}{L_0} - (s - 1)$$
+
+    for a context of $L$ positions now (`length`), $L_0$ in training
+    (`original_length`), and a `factor` $s$. Up to $L_0$ nothing changes, so that short
+    texts lose nothing. The price: keys rotated at one length do not fit queries rotated
+    at another, so a KV-cache must hold keys that are not rotated yet, or `length` must
+    be fixed ahead.
+
+    **Precision.** With `length` a Python number the schedule is exact. Traced, its
+    frequencies are float32, and angles err by about `6e-8 * position` radians, more
+    where `length` is beyond `original_length`. transformers errs as much.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        schedule = pe.DynamicNTK(pe.Geometric(dim=4), factor=2.0, original_length=8)
+        assert list(schedule(length=8)) == [1.0, 0.01]
+        assert list(schedule(length=12)) == [1.0, 0.005]
+        ```
+
+    ??? cite "Reference"
+
+        [YaRN: Efficient Context Window Extension of Large Language
+        Models](https://arxiv.org/abs/2309.00071), Section 3.3, where the method, first
+        posted by emozilla in a forum, is written down. The formula is that of
+        transformers' `dynamic`, whose `factor` the paper has at one.
+
+        ```bibtex
+        @misc{emozilla2023dynamic,
+            author={{emozilla}},
+            title={Dynamically Scaled {RoPE} further increases performance of long
+                   context {LLaMA} with zero fine-tuning},
+            howpublished={Reddit, r/LocalLLaMA},
+            year={2023},
+        }
+        ```
+    """
+
+    base: AbstractStaticFrequencies
+    factor: float = eqx.field(static=True, converter=float)
+    original_length: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        check_at_least("factor", self.factor, 1)
+        check_positive("original_length", self.original_length)
+
+    def turns(self, length: Length = None) -> Frequencies:
+        """Exact for a `length` known ahead, float radians for a traced one."""
+        if length is None or isinstance(length, int):
+            return self._at(length).turns()
+        return self(length)
+
+    def __call__(
+        self, length: Length = None
+    ) -> Float[Array, " half"] | Float[np.ndarray, " half"]:
+        """**Arguments:**
+
+        - `length`: one more than the largest position in use. None stands for
+            `original_length`.
+
+        **Returns:**
+
+        The frequencies, in radians per unit of position.
+        """
+        if length is None or isinstance(length, int):
+            return self._at(length)()
+        frequencies = as_float(jnp.asarray(self.base()))
+        factor = self._factor(jnp.maximum(as_float(length), self.original_length))
+        n = frequencies.shape[0]
+        return frequencies * factor ** -as_float(jnp.arange(n) / (n - 1))
+
+    def _at(self, length: int | None) -> NTK:
+        length = max(length or 0, self.original_length)
+        return NTK(self.base, factor=self._factor(length))
+
+    def _factor(self, length):
+        return self.factor * length / self.original_length - (self.factor - 1)
+
+
+DynamicNTK.__init__.__doc__ = """**Arguments:**
+
+- `base`: The frequencies to slow down: at least two.
+- `factor`: How strongly the stretch grows with the length. One makes it the length over
+    `original_length`.
+- `original_length`: The context length, in positions, that `base` was trained on.
+
+**Raises:** a `ValueError` if `factor` is less than one or `original_length` is not
+positive.
+"""
+
+
+def stretch_evenly(frequencies, factor: float) -> Shaped[np.ndarray, " half"]:
+    n = len(frequencies)
+    if n < 2:
+        raise ValueError(
+            "NTK scaling needs at least 2 frequencies, the fastest to keep and the "
+            f"slowest to divide, but got {n}. Rotate at least 4 channels."
+        )
+    return frequencies * powers(factor, n, n - 1)

@@ -1,0 +1,18 @@
+"""The second place: multiplied into queries and keys."""
+
+from ._decay import XPosDecay as XPosDecay
+from ._nope import NoPE as NoPE
+from ._pairing import Pairing as Pairing
+from ._recipes import (
+    dynamic_ntk_rope as dynamic_ntk_rope,
+    linear_rope as linear_rope,
+    llama3_rope as llama3_rope,
+    longrope as longrope,
+    ntk_rope as ntk_rope,
+    proportional_rope as proportional_rope,
+    rope as rope,
+    xpos as xpos,
+    yarn as yarn,
+)
+from ._rotary import Rotary as Rotary
+from ._rotation import Rotation as Rotation

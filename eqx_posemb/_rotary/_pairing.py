@@ -1,0 +1,202 @@
+"""Which channels of a head turn together."""
+
+from typing import Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .._checks import check_choice, check_even
+
+
+Layout = Literal["halves", "adjacent"]
+LAYOUTS: tuple[str, ...] = ("halves", "adjacent")
+
+
+class Pairing(eqx.Module):
+    r"""Says, for each channel of the output, what it is made of.
+
+    $$y_o = x_{\text{source}(o)} \cos a_{\text{pair}(o)}
+            + \text{sign}(o)\, x_{\text{partner}(o)} \sin a_{\text{pair}(o)}$$
+
+    for the angles $a$ of a rotary embedding. A channel whose sign is 0 passes through:
+    $y_o = x_{\text{source}(o)}$. Every layout in use is a value of this: the
+    constructors below have the known ones, and a new one needs no new code.
+
+    The two common layouts, `"halves"` and `"adjacent"`, are better given to
+    [`eqx_posemb.Rotary`][] by those names, as they have a faster form. Converting a
+    model from one to the other permutes the rows of its query and key projections; the
+    logits stay the same.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        # Multi-head latent attention as released with DeepSeek-V3.
+        pairing = pe.Pairing.adjacent_to_halves(64)
+        rope = pe.rope(64, pairing=pairing)
+        rotated = rope(jnp.arange(10)).queries(jnp.ones((10, 64)))
+        ```
+    """
+
+    source: tuple[int, ...] = eqx.field(static=True)
+    partner: tuple[int, ...] = eqx.field(static=True)
+    sign: tuple[int, ...] = eqx.field(static=True)
+    pair: tuple[int, ...] = eqx.field(static=True)
+
+    def __check_init__(self):
+        lengths = {
+            len(row) for row in (self.source, self.partner, self.sign, self.pair)
+        }
+        if len(lengths) != 1:
+            raise ValueError(
+                "`source`, `partner`, `sign` and `pair` must have one entry per "
+                f"channel each, but got {len(self.source)}, {len(self.partner)}, "
+                f"{len(self.sign)} and {len(self.pair)}."
+            )
+        channels = range(len(self.source))
+        if not all(c in channels for c in (*self.source, *self.partner)):
+            raise ValueError(
+                "`source` and `partner` must be channels, from 0 to "
+                f"{len(self.source) - 1}, but got {self.source} and {self.partner}."
+            )
+        if not all(sign in (-1, 0, 1) for sign in self.sign):
+            raise ValueError(f"`sign` must be -1, 0 or 1, but got {self.sign}.")
+        if not all(pair >= 0 for pair in self.pair):
+            raise ValueError(f"`pair` must not be negative, but got {self.pair}.")
+
+    @property
+    def dim(self) -> int:
+        """The number of channels of a head."""
+        return len(self.source)
+
+    @staticmethod
+    def halves(dim: int, rotary_dim: int | None = None, start: int = 0) -> "Pairing":
+        """Channel `i` of the first half with channel `i` of the second.
+
+        GPT-NeoX, Llama in transformers, Gemma, Qwen. Rotates `rotary_dim` channels from
+        `start` on; the others pass through.
+        """
+        return Pairing.halves_per_block(dim, 1, rotary_dim, start)
+
+    @staticmethod
+    def adjacent(dim: int, rotary_dim: int | None = None, start: int = 0) -> "Pairing":
+        """Channel `2i` with channel `2i + 1`.
+
+        The RoFormer paper, GPT-J, Llama as released by Meta, Cohere. Rotates
+        `rotary_dim` channels from `start` on; the others pass through.
+        """
+        width = _width(dim, rotary_dim, start)
+        return _pairing(
+            dim, [(start + 2 * i, start + 2 * i + 1, i) for i in range(width // 2)]
+        )
+
+    @staticmethod
+    def adjacent_to_halves(
+        dim: int, rotary_dim: int | None = None, start: int = 0
+    ) -> "Pairing":
+        """Takes adjacent channels and leaves them as halves.
+
+        DeepSeek-V3 and what follows it. The logits are those of `adjacent`, but rotated
+        keys are permuted, and so a KV-cache is not interchangeable.
+        """
+        half = _width(dim, rotary_dim, start) // 2
+        adjacent = Pairing.adjacent(dim, rotary_dim, start)
+        order = list(range(dim))
+        order[start : start + 2 * half] = [
+            start + 2 * i + j for j in range(2) for i in range(half)
+        ]
+        pick = lambda row: tuple(row[channel] for channel in order)
+        return Pairing(
+            source=pick(adjacent.source),
+            partner=pick(adjacent.partner),
+            sign=pick(adjacent.sign),
+            pair=pick(adjacent.pair),
+        )
+
+    @staticmethod
+    def halves_per_block(
+        dim: int, blocks: int, rotary_dim: int | None = None, start: int = 0
+    ) -> "Pairing":
+        """Halves within each of `blocks` equal blocks of channels.
+
+        Gemma 4's vision tower, with a block per axis.
+        """
+        width = _width(dim, rotary_dim, start)
+        if blocks < 1 or width % (2 * blocks):
+            raise ValueError(
+                "`blocks` must cut the rotated channels into equal, even blocks, but "
+                f"got {blocks} blocks of {width} channels."
+            )
+        half = width // blocks // 2
+        return _pairing(
+            dim,
+            [
+                (first + i, first + half + i, block * half + i)
+                for block in range(blocks)
+                for first in [start + block * 2 * half]
+                for i in range(half)
+            ],
+        )
+
+    def apply(
+        self,
+        x: Float[Array, "seq *heads dim"],
+        cos: Float[Array, "seq *ones pairs"],
+        sin: Float[Array, "seq *ones pairs"],
+    ) -> Float[Array, "seq *heads dim"]:
+        """The formula as it stands, for any layout."""
+        turning = np.array(self.sign) != 0
+        pair = np.array(self.pair)
+        cos = jnp.where(turning, cos[..., pair], 1)
+        sin = sin[..., pair] * np.array(self.sign, dtype=sin.dtype)
+        source, partner = np.array(self.source), np.array(self.partner)
+        # A select and not a product with one: channels that pass through keep even the
+        # sign of their zeros.
+        rotated = x[..., source] * cos + x[..., partner] * sin
+        return jnp.where(turning, rotated, x[..., source])
+
+
+Pairing.__init__.__doc__ = """**Arguments:**
+
+- `source`: For each output channel, the input channel that the cosine multiplies.
+- `partner`: For each output channel, the input channel that the sine multiplies.
+- `sign`: The sign of the sine, or 0 for a channel that passes through.
+- `pair`: For each output channel, the index of its angle.
+
+**Raises:** a `ValueError` if the four have different lengths or entries out of range.
+"""
+
+
+def check_layout(pairing: Pairing | str, dim: int) -> None:
+    if not isinstance(pairing, Pairing):
+        check_choice("pairing", pairing, LAYOUTS)
+    elif pairing.dim != dim:
+        raise ValueError(
+            f"`pairing` must be over as many channels as a head has, {dim}, but got one "
+            f"over {pairing.dim}."
+        )
+
+
+def _width(dim: int, rotary_dim: int | None, start: int) -> int:
+    width = dim - start if rotary_dim is None else rotary_dim
+    check_even("rotary_dim", width, "to be rotated in pairs")
+    if not 0 <= start <= dim - width:
+        raise ValueError(
+            f"`rotary_dim` channels from `start` on must fit into `dim`, but got "
+            f"{width} from {start} on in {dim}."
+        )
+    return width
+
+
+def _pairing(dim: int, pairs: list[tuple[int, int, int]]) -> Pairing:
+    """Turns each `(a, b, angle)` from `a` towards `b`; the other channels pass."""
+    partner, sign, pair = list(range(dim)), [0] * dim, [0] * dim
+    for a, b, angle in pairs:
+        partner[a], partner[b] = b, a
+        sign[a], sign[b] = -1, 1
+        pair[a] = pair[b] = angle
+    return Pairing(tuple(range(dim)), tuple(partner), tuple(sign), tuple(pair))

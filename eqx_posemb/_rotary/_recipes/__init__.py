@@ -1,0 +1,13 @@
+"""Published rotary embeddings, by the names of their papers and models."""
+
+from ._by_parts import (
+    llama3_rope as llama3_rope,
+    longrope as longrope,
+    yarn as yarn,
+)
+from ._rope import proportional_rope as proportional_rope, rope as rope, xpos as xpos
+from ._stretch import (
+    dynamic_ntk_rope as dynamic_ntk_rope,
+    linear_rope as linear_rope,
+    ntk_rope as ntk_rope,
+)

@@ -1,0 +1,276 @@
+"""Rotary embeddings that slow each pair down as much as it needs."""
+
+import math
+from collections.abc import Sequence
+
+from ..._checks import check_at_least, check_positive
+from ..._frequencies import Divided, LongRoPEFrequencies, NTKByParts, YaRNFrequencies
+from .._pairing import Layout, Pairing
+from .._rotary import Rotary
+from ._rope import geometric
+
+
+def yarn(
+    dim: int,
+    *,
+    factor: float,
+    original_length: int,
+    beta_fast: float = 32.0,
+    beta_slow: float = 1.0,
+    extrapolation_factor: float = 1.0,
+    attention_factor: float | None = None,
+    mscale: float | None = None,
+    mscale_all_dim: float | None = None,
+    truncate: bool = True,
+    theta: float = 10_000.0,
+    pairing: Layout | Pairing = "halves",
+    rotary_dim: int | None = None,
+) -> Rotary:
+    r"""Stretches a rotary embedding: keeps fast pairs, slows slow ones, and sharpens.
+
+    Pairs that turn more than `beta_fast` times within the original context are kept,
+    those that turn less than `beta_slow` times are slowed down by `factor`, and those
+    in between blend: see [`eqx_posemb.YaRNFrequencies`][]. Queries and keys are both
+    multiplied by
+
+    $$m(s) = 0.1 \ln s + 1$$
+
+    for a stretch $s$ given by `factor`, and so the logits by $m(s)^2$: with more keys
+    to choose from, attention would blur. The method of choice for extending a trained
+    model, with little further training or none.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        rope = pe.yarn(64, factor=4.0, original_length=2048)
+        rotation = rope(jnp.arange(10))
+        ```
+
+    **Arguments:**
+
+    - `factor`: How many times longer than `original_length` the context is to be.
+    - `original_length`: The context length, in positions, of training.
+    - `beta_fast`, `beta_slow`: The numbers of turns between which to blend.
+    - `extrapolation_factor`: How much of the kept part is kept: 0 is plain
+        interpolation.
+    - `attention_factor`: What to use for $m$, as a final value.
+    - `mscale`, `mscale_all_dim`: DeepSeek's way to set $m$, both or neither:
+        $(0.1\,a \ln s + 1) / (0.1\,b \ln s + 1)$ for $a$ and $b$. Equal ones give 1;
+        DeepSeek then scales its logits elsewhere.
+    - `truncate`: Whether the ends of the blend are rounded outwards to whole pairs, as
+        the authors' code has it. gpt-oss has `False`.
+    - `dim`, `theta`, `pairing`, `rotary_dim`: as in [`eqx_posemb.rope`][].
+
+    **Returns:** a [`eqx_posemb.Rotary`][].
+
+    **Raises:** a `ValueError` for settings out of range, if one of `mscale` and
+    `mscale_all_dim` is missing, or if they come together with `attention_factor`.
+
+    ??? cite "Reference"
+
+        [YaRN: Efficient Context Window Extension of Large Language
+        Models](https://arxiv.org/abs/2309.00071), Sections 3.2 to 3.4; where paper and
+        released code differ, in the ramp, this is the code.
+
+        ```bibtex
+        @inproceedings{peng2024yarn,
+            author={Peng, Bowen and Quesnelle, Jeffrey and Fan, Honglu and
+                    Shippole, Enrico},
+            title={{YaRN}: Efficient Context Window Extension of Large Language
+                   Models},
+            booktitle={International Conference on Learning Representations},
+            year={2024},
+        }
+        ```
+    """
+    schedule = YaRNFrequencies(
+        geometric(dim, rotary_dim, theta),
+        factor=factor,
+        original_length=original_length,
+        slow=beta_slow,
+        fast=beta_fast,
+        extrapolation_factor=extrapolation_factor,
+        truncate=truncate,
+    )
+    scale = _yarn_scale(factor, attention_factor, mscale, mscale_all_dim)
+    return Rotary(schedule, dim=dim, scale=scale, pairing=pairing)
+
+
+def llama3_rope(
+    dim: int,
+    *,
+    factor: float,
+    original_length: int,
+    low_freq_factor: float = 1.0,
+    high_freq_factor: float = 4.0,
+    theta: float = 10_000.0,
+    pairing: Layout | Pairing = "halves",
+    rotary_dim: int | None = None,
+) -> Rotary:
+    r"""Stretches a rotary embedding as Llama 3.1 does: keeps fast pairs, slows slow.
+
+    This is [`eqx_posemb.NTKByParts`][], the method of Section 3.2 of the YaRN paper
+    as it is printed there, between `low_freq_factor` and `high_freq_factor` turns per
+    original context, and without YaRN's temperature. Llama 3.1 has `factor=8`, Llama
+    3.2 has `factor=32`, both `original_length=8192` and `theta=500_000`.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        rope = pe.llama3_rope(
+            128, factor=8.0, original_length=8192, theta=500_000.0
+        )
+        rotation = rope(jnp.arange(10))
+        ```
+
+    **Arguments:**
+
+    - `factor`: What slow frequencies are divided by.
+    - `original_length`: The context length, in positions, before the stretch.
+    - `low_freq_factor`: Pairs with fewer turns per original context are slowed.
+    - `high_freq_factor`: Pairs with more turns are kept.
+    - `dim`, `theta`, `pairing`, `rotary_dim`: as in [`eqx_posemb.rope`][].
+
+    **Returns:** a [`eqx_posemb.Rotary`][].
+
+    **Raises:** a `ValueError` for settings out of range, and as `rope`.
+
+    ??? cite "Reference"
+
+        [The Llama 3 Herd of Models](https://arxiv.org/abs/2407.21783), Section 3.4.2;
+        the formula is in the released code.
+
+        ```bibtex
+        @article{llama2024herd,
+            author={{Llama Team, AI at Meta}},
+            title={The {Llama} 3 Herd of Models},
+            journal={arXiv:2407.21783},
+            year={2024},
+        }
+        ```
+    """
+    schedule = NTKByParts(
+        geometric(dim, rotary_dim, theta),
+        factor=factor,
+        original_length=original_length,
+        slow=low_freq_factor,
+        fast=high_freq_factor,
+    )
+    return Rotary(schedule, dim=dim, pairing=pairing)
+
+
+def longrope(
+    dim: int,
+    *,
+    short_factor: Sequence[float],
+    long_factor: Sequence[float],
+    original_length: int,
+    factor: float,
+    attention_factor: float | None = None,
+    theta: float = 10_000.0,
+    pairing: Layout | Pairing = "halves",
+    rotary_dim: int | None = None,
+) -> Rotary:
+    r"""Stretches a rotary embedding by numbers found by search, one for each pair.
+
+    $$\alpha_i = p\, \frac{\theta^{-2i/d}}{\lambda_i}$$
+
+    with $\lambda$ from `short_factor` up to the original length and from `long_factor`
+    beyond, as the length in use has it. Queries and keys are both multiplied by
+
+    $$m = \sqrt{1 + \ln s / \ln L_0}$$
+
+    at any length, for a stretch $s$ (`factor`) and $L_0$ = `original_length`. Phi-3 and
+    its successors. The numbers belong to a checkpoint; there is no default for them.
+    Keys rotated on one side of the switch do not fit queries on the other: see
+    [`eqx_posemb.LongRoPEFrequencies`][].
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        rope = pe.longrope(
+            8,
+            short_factor=(1.0, 1.0, 1.0, 1.1),
+            long_factor=(1.0, 1.5, 3.0, 6.0),
+            original_length=4096,
+            factor=32.0,
+        )
+        rotation = rope(jnp.arange(10), length=131_072)
+        ```
+
+    **Arguments:**
+
+    - `short_factor`, `long_factor`: A divisor for each frequency.
+    - `original_length`: The context length, in positions, of training.
+    - `factor`: How many times longer than that the context is to be; for $m$ only.
+    - `attention_factor`: What to use for $m$ instead, as a final value.
+    - `dim`, `theta`, `pairing`, `rotary_dim`: as in [`eqx_posemb.rope`][].
+
+    **Returns:** a [`eqx_posemb.Rotary`][].
+
+    **Raises:** a `ValueError` for settings out of range, unless there is a divisor for
+    each frequency, and as `rope`.
+
+    ??? cite "Reference"
+
+        [LongRoPE: Extending LLM Context Window Beyond 2 Million
+        Tokens](https://arxiv.org/abs/2402.13753), Section 3, as released with Phi-3.
+
+        ```bibtex
+        @inproceedings{ding2024longrope,
+            author={Ding, Yiran and Zhang, Li Lyna and Zhang, Chengruidong and Xu,
+                    Yuanyuan and Shang, Ning and Xu, Jiahang and Yang, Fan and Yang,
+                    Mao},
+            title={{LongRoPE}: Extending {LLM} Context Window Beyond 2 Million Tokens},
+            booktitle={International Conference on Machine Learning},
+            year={2024},
+        }
+        ```
+    """
+    check_at_least("factor", factor, 1)
+    check_at_least("original_length", original_length, 2)
+    base = geometric(dim, rotary_dim, theta)
+    schedule = LongRoPEFrequencies(
+        Divided(base, short_factor), Divided(base, long_factor), original_length
+    )
+    if attention_factor is None:
+        attention_factor = math.sqrt(1 + math.log(factor) / math.log(original_length))
+    check_positive("attention_factor", attention_factor)
+    return Rotary(schedule, dim=dim, scale=attention_factor, pairing=pairing)
+
+
+def _yarn_scale(
+    factor: float,
+    attention_factor: float | None,
+    mscale: float | None,
+    mscale_all_dim: float | None,
+) -> float:
+    if (mscale is None) != (mscale_all_dim is None):
+        raise ValueError(
+            "`mscale` and `mscale_all_dim` go together, as the two ends of a ratio, but "
+            f"got mscale={mscale} and mscale_all_dim={mscale_all_dim}."
+        )
+    if attention_factor is not None:
+        if mscale is not None:
+            raise ValueError(
+                "`attention_factor` is a final value and leaves nothing for `mscale` and "
+                f"`mscale_all_dim` to set, but got all three: {attention_factor}, "
+                f"{mscale} and {mscale_all_dim}. Give one or the other."
+            )
+        check_positive("attention_factor", attention_factor)
+        return attention_factor
+    grown = lambda slope: 0.1 * slope * math.log(factor) + 1
+    if mscale is None or mscale_all_dim is None:
+        return grown(1)
+    check_positive("mscale", mscale)
+    check_positive("mscale_all_dim", mscale_all_dim)
+    return grown(mscale) / grown(mscale_all_dim)

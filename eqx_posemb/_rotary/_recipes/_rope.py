@@ -1,0 +1,211 @@
+"""Rotary embeddings for the length that a model is trained on."""
+
+from ..._checks import check_even
+from ..._frequencies import Geometric, Linear, Truncated
+from .._decay import XPosDecay
+from .._pairing import Layout, Pairing
+from .._rotary import Rotary
+
+
+def rope(
+    dim: int,
+    *,
+    theta: float = 10_000.0,
+    pairing: Layout | Pairing = "halves",
+    rotary_dim: int | None = None,
+) -> Rotary:
+    r"""Rotates queries and keys, pair by pair, by angles proportional to the position.
+
+    $$\alpha_i = p\, \theta^{-2i/d}, \qquad i = 0, \dots, d/2 - 1$$
+
+    for the position $p$ and $d$ rotated channels. The default of today's language
+    models: no parameters, logits that depend on relative position alone, one cheap pass
+    over queries and keys. It does not reach beyond the length that it was trained on;
+    the other recipes here are about that.
+
+    !!! Example
+
+        ```python
+        import equinox as eqx
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        rope = pe.rope(64, theta=500_000.0)
+        q = jnp.ones((8, 10, 64))  # [heads, seq, dim]
+        rotation = rope(jnp.arange(10))
+        q = jax.vmap(rotation.queries)(q)
+        ```
+
+    **Arguments:**
+
+    - `dim`: The number of channels of a head.
+    - `theta`: The base. 10,000 in the paper, 500,000 in Llama 3, 1,000,000 in Qwen 2.
+    - `pairing`: Which channels form a pair: `"halves"` (transformers' Llama, GPT-NeoX),
+        `"adjacent"` (the paper, GPT-J, Meta's Llama) or a [`eqx_posemb.Pairing`][].
+        Weights trained with one do not work with another.
+    - `rotary_dim`: How many channels to rotate, from the first on; the others pass
+        through. By default all.
+
+    **Returns:** a [`eqx_posemb.Rotary`][].
+
+    **Raises:** a `ValueError` if `dim` or `rotary_dim` is odd, or `theta` not positive.
+
+    ??? cite "Reference"
+
+        [RoFormer: Enhanced Transformer with Rotary Position
+        Embedding](https://arxiv.org/abs/2104.09864), Section 3.2.
+
+        ```bibtex
+        @article{su2024roformer,
+            author={Su, Jianlin and Ahmed, Murtadha and Lu, Yu and Pan, Shengfeng and
+                    Bo, Wen and Liu, Yunfeng},
+            title={{RoFormer}: Enhanced Transformer with Rotary Position Embedding},
+            journal={Neurocomputing},
+            volume={568},
+            year={2024},
+        }
+        ```
+    """
+    base = geometric(dim, rotary_dim, theta)
+    return Rotary(base, dim=dim, pairing=pairing)
+
+
+def proportional_rope(
+    dim: int,
+    *,
+    fraction: float,
+    factor: float = 1.0,
+    theta: float = 10_000.0,
+    pairing: Layout | Pairing = "halves",
+    rotary_dim: int | None = None,
+) -> Rotary:
+    r"""Rotates the fastest pairs only, and leaves the others free of position.
+
+    $$\alpha_i = \begin{cases}
+        p\, \theta^{-2i/d} / s & i < \lfloor f d / 2 \rfloor \\ 0 & \text{else}
+      \end{cases}$$
+
+    for a `fraction` $f$ and a `factor` $s$. Slow pairs hardly tell positions apart, and
+    models use them for meaning, which rotation blurs in long contexts. p-RoPE; in
+    transformers `proportional`, as Gemma 4 has it with `fraction=0.25`.
+
+    Not to be confused with `rotary_dim`, which spaces the frequencies over the rotated
+    channels alone.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        rotation = pe.proportional_rope(64, fraction=0.25)(jnp.arange(10))
+        ```
+
+    **Arguments:**
+
+    - `fraction`: The share of the pairs to rotate, from the fastest on.
+    - `factor`: What the frequencies are divided by.
+    - `dim`, `theta`, `pairing`, `rotary_dim`: as in [`eqx_posemb.rope`][].
+
+    **Returns:** a [`eqx_posemb.Rotary`][].
+
+    **Raises:** a `ValueError` unless `fraction` is above 0 and at most 1, if `factor`
+    is less than one, and as `rope`.
+
+    ??? cite "Reference"
+
+        [Round and Round We Go! What makes Rotary Positional Encodings
+        useful?](https://arxiv.org/abs/2410.06205), Section 6.
+
+        ```bibtex
+        @inproceedings{barbero2025round,
+            author={Barbero, Federico and Vitvitskyi, Alex and Perivolaropoulos,
+                    Christos and Pascanu, Razvan and Veli{\v{c}}kovi{\'c}, Petar},
+            title={Round and Round We Go! What makes Rotary Positional Encodings
+                   useful?},
+            booktitle={International Conference on Learning Representations},
+            year={2025},
+        }
+        ```
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(
+            f"`fraction` must be above 0 and at most 1, but got {fraction}."
+        )
+    base = geometric(dim, rotary_dim, theta)
+    schedule = Truncated(Linear(base, factor), keep=int(fraction * base.dim // 2))
+    return Rotary(schedule, dim=dim, pairing=pairing)
+
+
+def xpos(
+    dim: int,
+    *,
+    scale_base: float = 512.0,
+    center: int = 0,
+    theta: float = 10_000.0,
+    pairing: Layout | Pairing = "halves",
+    rotary_dim: int | None = None,
+) -> Rotary:
+    r"""Rotates, and lets logits fade with the distance to the past.
+
+    Queries grow with position and keys shrink, each pair of channels at a rate of its
+    own, so that their product fades with distance: see [`eqx_posemb.XPosDecay`][].
+    Logits then oscillate less at long range. For causal attention only: towards the
+    future the same factor grows.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        rotation = pe.xpos(64, scale_base=512.0)(jnp.arange(10))
+        q = rotation.queries(jnp.ones((10, 64)))
+        k = rotation.keys(jnp.ones((10, 64)))
+        ```
+
+    **Arguments:**
+
+    - `scale_base`: How many positions it takes to fade. Larger fades less.
+    - `center`: The position at which queries and keys keep their size: one constant for
+        a model. The authors' code moves it with the length, which makes cached keys
+        wrong; logits are the same.
+    - `dim`, `theta`, `pairing`, `rotary_dim`: as in [`eqx_posemb.rope`][]. The authors'
+        pairing is `"adjacent"`.
+
+    **Returns:** a [`eqx_posemb.Rotary`][]. Applying its rotation raises at run time
+    where the growth overflows: about 36,000 positions from `center` in float32.
+
+    **Raises:** a `ValueError` if `scale_base` is not positive, and as `rope`.
+
+    ??? cite "Reference"
+
+        [A Length-Extrapolatable Transformer](https://arxiv.org/abs/2212.10554),
+        Section 3.2, with the rates of the released code.
+
+        ```bibtex
+        @inproceedings{sun2023length,
+            author={Sun, Yutao and Dong, Li and Patra, Barun and Ma, Shuming and Huang,
+                    Shaohan and Benhaim, Alon and Chaudhary, Vishrav and Song, Xia and
+                    Wei, Furu},
+            title={A Length-Extrapolatable Transformer},
+            booktitle={Annual Meeting of the Association for Computational Linguistics},
+            year={2023},
+        }
+        ```
+    """
+    base = geometric(dim, rotary_dim, theta)
+    decay = XPosDecay(base.dim, scale_base, center)
+    return Rotary(base, decay=decay, dim=dim, pairing=pairing)
+
+
+def geometric(dim: int, rotary_dim: int | None, theta: float) -> Geometric:
+    if rotary_dim is None:
+        return Geometric(dim, theta)
+    check_even("rotary_dim", rotary_dim, "to be rotated in pairs")
+    if rotary_dim > dim:
+        raise ValueError(
+            f"`rotary_dim` must be at most `dim`, {dim}, but got {rotary_dim}."
+        )
+    return Geometric(rotary_dim, theta)

@@ -1,0 +1,114 @@
+"""The rotation of some positions, as a value."""
+
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._phase import computing_dtype
+from ._lowering import rotate
+from ._pairing import Layout, Pairing
+
+
+class Rotation(eqx.Module):
+    r"""Turns queries and keys by the angles of their positions: like a rotation matrix.
+
+    It is made by calling a [`eqx_posemb.Rotary`][] on positions, and is worth making
+    once for all layers. For each pair $(a, b)$ of channels, with the angle $\alpha$ of
+    its position and frequency,
+
+    $$(a, b) \mapsto s\, (a \cos \alpha - b \sin \alpha,\; b \cos \alpha + a \sin \alpha)$$
+
+    where the scale $s$ (1 but for YaRN and LongRoPE) is in `cos` and `sin` already.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        rotation = pe.rope(64)(jnp.arange(10))
+        q = jnp.ones((8, 10, 64))  # [heads, seq, dim]
+        rotated = jax.vmap(rotation.queries)(q)
+        ```
+    """
+
+    cos: Float[Array, "seq pairs"]
+    sin: Float[Array, "seq pairs"]
+    growth: Float[Array, "seq pairs"] | None
+    dim: int = eqx.field(static=True)
+    pairing: Layout | Pairing = eqx.field(static=True)
+
+    def queries(
+        self, q: Float[Array, "{self.cos.shape[0]} *heads {self.dim}"]
+    ) -> Float[Array, "{self.cos.shape[0]} *heads {self.dim}"]:
+        """**Arguments:**
+
+        - `q`: queries, `[seq, dim]` under `jax.vmap` over heads, or `[seq, heads, dim]`
+            as in Equinox.
+
+        **Returns:**
+
+        The rotated queries, in the dtype of `q`; computed in at least float32.
+
+        **Raises:** a `ValueError` if the shape does not fit the positions; an error at
+        run time if the growth of xPos overflows the dtype of `q`.
+        """
+        return self._turn(q, "q", self.growth)
+
+    def keys(
+        self, k: Float[Array, "{self.cos.shape[0]} *heads {self.dim}"]
+    ) -> Float[Array, "{self.cos.shape[0]} *heads {self.dim}"]:
+        """**Arguments:**
+
+        - `k`: keys, `[seq, dim]` under `jax.vmap` over heads, or `[seq, heads, dim]` as
+            in Equinox.
+
+        **Returns:**
+
+        The rotated keys, in the dtype of `k`; computed in at least float32.
+
+        **Raises:** as `queries`.
+        """
+        return self._turn(k, "k", None if self.growth is None else -self.growth)
+
+    def _turn(self, x, name, growth):
+        seq, pairs = self.cos.shape
+        if x.ndim < 2 or x.shape[0] != seq or x.shape[-1] != self.dim:
+            raise ValueError(
+                f"`{name}` must have shape [seq, ..., dim] with seq={seq} and "
+                f"dim={self.dim}, as the positions and the rotary embedding have, but "
+                f"got {x.shape}. Use `jax.vmap` over leading batch and head axes."
+            )
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(f"`{name}` must be floating point, but got {x.dtype}.")
+        dtype = computing_dtype(x.dtype)
+        cos, sin = self.cos.astype(dtype), self.sin.astype(dtype)
+        if growth is not None:
+            factor = jnp.exp(_bounded(growth, x.dtype)).astype(dtype)
+            cos, sin = cos * factor, sin * factor
+        middle = tuple(range(1, x.ndim - 1))
+        cos, sin = jnp.expand_dims(cos, middle), jnp.expand_dims(sin, middle)
+        # Cast before slicing: the other way round, the backward pass in bfloat16 is ten
+        # times slower on CPU.
+        wide = x.astype(dtype)
+        if isinstance(self.pairing, Pairing):
+            return self.pairing.apply(wide, cos, sin).astype(x.dtype)
+        width = 2 * pairs
+        if width == self.dim:
+            return rotate(wide, cos, sin, self.pairing).astype(x.dtype)
+        turned = rotate(wide[..., :width], cos, sin, self.pairing)
+        return jnp.concatenate([turned.astype(x.dtype), x[..., width:]], axis=-1)
+
+
+def _bounded(growth, dtype):
+    limit = math.log(float(jnp.finfo(dtype).max))
+    return eqx.error_if(
+        growth,
+        jnp.abs(growth) > limit,
+        f"xPos overflows {dtype} this far from its `center`: float32 reaches about "
+        "36,000 positions at scale_base=512, float16 4,500. Move `center` to the middle "
+        "of the positions, or raise `scale_base`.",
+    )

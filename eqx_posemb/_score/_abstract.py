@@ -1,0 +1,31 @@
+"""What a score is."""
+
+import abc
+
+import equinox as eqx
+from jaxtyping import Array, Float, Num
+
+
+class AbstractScore(eqx.Module):
+    """Numbers to add to the logits that depend on positions and on content."""
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "heads k dim"],
+        q_positions: Num[Array, " q"],
+        k_positions: Num[Array, " k"],
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q`: the queries, before any rotation.
+        - `k`: the keys, before any rotation, one head of them for each head of queries.
+        - `q_positions`: the positions of the queries.
+        - `k_positions`: the positions of the keys.
+
+        **Returns:**
+
+        What to add to the finished logits `scale * q·k`, in at least float32. On a
+        block of queries and keys it must be that block of the whole.
+        """

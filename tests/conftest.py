@@ -1,0 +1,39 @@
+"""Strict everywhere: what a test does not say it does not get."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import jaxtyping
+import pytest
+
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def key():
+    return jr.key(0)
+
+
+@pytest.fixture(params=[False, True], ids=["x32", "x64"])
+def x64(request):
+    """Runs a test in both modes, and says which one it is."""
+    before = jax.config.read("jax_enable_x64")
+    jax.config.update("jax_enable_x64", request.param)
+    yield request.param
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture
+def as_users_have_it():
+    """Without the shape checks of the test run, so that our own messages are seen."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def largest_difference(a, b) -> float:
+    """The largest absolute difference, in the wider of the two dtypes."""
+    wide = jnp.result_type(float)
+    return float(jnp.max(jnp.abs(a.astype(wide) - b.astype(wide)), initial=0))
