@@ -1,0 +1,133 @@
+"""The command line: `eqx-posemb list`, `show`, `cite` and `compare`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from ._catalogue import describe, find, markdown_table, Refused, table
+
+
+class _Parser(argparse.ArgumentParser):
+    # argparse prints the usage before every error, and buries the error under it.
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    **Arguments:**
+
+    - `arguments`: The words after the command's name; by default those of the process.
+
+    **Returns:** the exit code: 0, 2 for what cannot be done as asked, 130 after Ctrl-C.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
+    except Refused as refused:
+        print(f"eqx-posemb {options.command}: {refused}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Python flushes once more at exit, and would complain of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parser():
+    parser = _Parser(
+        prog="eqx-posemb", description="Positional embeddings for JAX and Equinox."
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="{list,show,cite,compare}"
+    )
+
+    every = commands.add_parser("list", help="all embeddings, a line each")
+    every.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    every.set_defaults(run=_list)
+
+    show = commands.add_parser("show", help="what an embedding is")
+    show.add_argument("name", metavar="NAME")
+    show.set_defaults(run=_show)
+
+    cite = commands.add_parser("cite", help="the BibTeX entries of embeddings")
+    cite.add_argument("names", nargs="+", metavar="NAME")
+    cite.set_defaults(run=_cite)
+
+    compare = commands.add_parser(
+        "compare",
+        help="train a small model with each embedding, and evaluate beyond its length",
+        description="Trains the same small language model once with each embedding, "
+        "from the same seed, on the same text, and evaluates it at 1, 2, 4, 8 and 16 "
+        "times the length it was trained on. Writes a table, results.json and a plot. "
+        "Ctrl-C keeps what is finished; the same command goes on from there.",
+    )
+    compare.add_argument(
+        "--embeddings",
+        nargs="+",
+        metavar="NAME",
+        help="names that `eqx-posemb list` shows, or a trained rope that is extended "
+        "without further training: rope+linear, rope+ntk, rope+yarn",
+    )
+    compare.add_argument(
+        "--text",
+        nargs="+",
+        metavar="FILE",
+        help="your own text, the last tenth of each file being held out (default: the "
+        "sources of Python's standard library, every tenth file being held out)",
+    )
+    compare.add_argument("--length", type=int, help="bytes in a training window")
+    compare.add_argument("--steps", type=int, help="training steps")
+    compare.add_argument("--seed", type=int, default=0)
+    compare.add_argument(
+        "--out",
+        default="eqx-posemb-compare",
+        metavar="FOLDER",
+        help="where to write results, and to go on from them (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--quick", action="store_true", help="a smaller model, trained for two minutes"
+    )
+    compare.set_defaults(run=_compare)
+    return parser
+
+
+def _list(options):
+    print(markdown_table() if options.markdown else table())
+    return 0
+
+
+def _show(options):
+    print(describe(options.name))
+    return 0
+
+
+def _cite(options):
+    # All names are looked up before the first is printed. Two variants of one paper
+    # are one entry.
+    entries = dict.fromkeys(find(name).bibtex() for name in options.names)
+    print("\n\n".join(entry.strip() for entry in entries))
+    return 0
+
+
+def _compare(options):
+    try:
+        from ._compare import run
+    except ModuleNotFoundError as error:
+        if error.name not in ("matplotlib", "optax", "tqdm"):
+            raise
+        raise Refused(
+            f"the comparison needs the package {error.name}, which is not installed: "
+            'pip install "eqx-posemb[compare]".'
+        ) from error
+    return run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+"""The experiment behind `eqx-posemb compare`: which embeddings outlast their length."""
+
+from ._run import run as run

@@ -1,0 +1,144 @@
+"""Real text to train on, that is always there: the standard library's sources."""
+
+import hashlib
+import platform
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .._catalogue import Refused
+
+
+# Tests and third-party code are not on every machine; `_sysconfigdata` is written by
+# the build; the rest is tables, which any model learns to copy.
+_LEFT_OUT = {
+    "__phello__",
+    "__pycache__",
+    "dist-packages",
+    "encodings",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "site-packages",
+    "test",
+    "tests",
+    "turtledemo",
+}
+_MOST = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Text:
+    """Bytes to train on, bytes to evaluate on, and where they are from."""
+
+    training: np.ndarray
+    held_out: np.ndarray
+    source: str
+    training_files: tuple[str, ...]
+    held_out_files: tuple[str, ...]
+
+    def sha256(self) -> str:
+        """What tells this text from any other."""
+        digest = hashlib.sha256(len(self.training).to_bytes(8, "big"))
+        digest.update(self.training.tobytes())
+        digest.update(self.held_out.tobytes())
+        return digest.hexdigest()
+
+
+def standard_library() -> Text:
+    """The sources of the Python that runs this; every tenth file is held out."""
+    root = Path(sysconfig.get_path("stdlib"))
+    paths = sorted(
+        (
+            path.relative_to(root)
+            for path in root.rglob("*.py")
+            if _is_source(path, root)
+        ),
+        key=lambda path: path.as_posix(),
+    )
+    if len(paths) < 10:
+        raise Refused(
+            "this Python has no sources of its standard library to train on. Give your "
+            "own text by --text."
+        )
+    held_out = paths[9::10]
+    training = [path for path in paths if path not in set(held_out)]
+    return Text(
+        training=_joined((root / path).read_bytes() for path in training),
+        held_out=_joined((root / path).read_bytes() for path in held_out),
+        source=f"standard library of Python {platform.python_version()}",
+        training_files=tuple(path.as_posix() for path in training),
+        held_out_files=tuple(path.as_posix() for path in held_out),
+    )
+
+
+def own(files: Sequence[str]) -> Text:
+    """The user's files; the last tenth of each is held out."""
+    training, held_out = [], []
+    for file in files:
+        content = _read(file, most=_MOST // len(files))
+        cut = len(content) - len(content) // 10
+        training.append(content[:cut])
+        held_out.append(content[cut:])
+    names = tuple(map(shown, files))
+    return Text(_joined(training), _joined(held_out), "own files", names, names)
+
+
+def shown(file: str) -> str:
+    """A name to be published: an absolute path tells of the machine, not the text."""
+    return Path(file).name if Path(file).is_absolute() else file
+
+
+def batch(text: Text, *, size: int, length: int, seed: int, step: int) -> np.ndarray:
+    """The windows of a training step: a function of the seed and the step alone."""
+    random = np.random.default_rng((seed, step))
+    starts = random.integers(len(text.training) - length, size=size)
+    return text.training[starts[:, None] + np.arange(length + 1)].astype(np.int32)
+
+
+def passages(text: Text, *, length: int, most: int) -> np.ndarray:
+    """Up to `most` passages of the held-out text, spread evenly over all of it.
+
+    Each has one byte more than `length`, the first of which is only read.
+    """
+    count = evaluated(text, length, most) // length
+    starts = np.linspace(0, len(text.held_out) - length - 1, count).astype(int)
+    return text.held_out[starts[:, None] + np.arange(length + 1)].astype(np.int32)
+
+
+def evaluated(text: Text, length: int, most: int) -> int:
+    """How many bytes `passages` gives to predict."""
+    return min(most, (len(text.held_out) - 1) // length) * length
+
+
+def check_long_enough(text: Text, *, length: int, longest: int) -> None:
+    """Refuses a text that cannot fill one window."""
+    if not len(text.training):
+        raise Refused("the text is empty. Give some by --text.")
+    if len(text.training) <= length or len(text.held_out) <= longest:
+        raise Refused(
+            f"the text is too short: evaluation needs more than {longest:,} bytes held "
+            f"out, and there are {len(text.held_out):,} (a tenth). Give more text by "
+            "--text, or a smaller --length."
+        )
+
+
+def _is_source(path, root):
+    parts = path.relative_to(root).parts
+    return _LEFT_OUT.isdisjoint(parts) and not path.name.startswith("_sysconfigdata")
+
+
+def _read(file, most):
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(most)
+    except OSError as error:
+        raise Refused(f"cannot read the text {file!r}: {error.strerror}.") from error
+
+
+def _joined(contents):
+    return np.frombuffer(b"".join(contents), dtype=np.uint8)
