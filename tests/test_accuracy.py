@@ -10,7 +10,7 @@ import pytest
 from jax.extend.core import ClosedJaxpr, Literal
 
 import eqx_posemb as pe
-from tests.parity.truths import dynamic_ntk, geometric, SCHEDULES, true_tables
+from tests.parity.truths import divided, dynamic_ntk, geometric, SCHEDULES, true_tables
 
 
 THETAS = (1e4, 5e5, 1e6, 1e7)
@@ -215,6 +215,35 @@ def test_xpos_at_position_a_million_is_finite_or_says_why_not():
         eqx.EquinoxRuntimeError, match=r"xPos overflows float32.*`center`"
     ):
         jax.block_until_ready(eqx.filter_jit(lambda r, q: r.queries(q))(far, q))
+
+
+@pytest.mark.parametrize(
+    "dtype, position, original",
+    [
+        (jnp.int8, 127, 64),
+        (jnp.uint8, 255, 128),
+        (jnp.int16, 2**15 - 1, 4096),
+        (jnp.int32, 2**31 - 1, 4096),
+        (jnp.uint32, 2**32 - 1, 4096),
+    ],
+)
+def test_the_length_does_not_wrap_at_the_largest_position(dtype, position, original):
+    """The length is one more than a position may be in its dtype."""
+    numbers = dict(short_factor=(1.0,) * 8, long_factor=(3.0,) * 8)
+    rope = pe.longrope(16, original_length=original, factor=1.0, **numbers)
+    found = jax.jit(rope)(integers([position], dtype))
+    assert_tables(found, true_tables(divided(16, 1e4, [3] * 8), [position]), FLOAT32)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.uint32, jnp.int32])
+@pytest.mark.parametrize("center", [0, 100, -100, 1000])
+def test_xpos_counts_from_its_center_in_every_integer_dtype(dtype, center):
+    positions = [0, 3, 127]
+    ours = pe.XPosDecay(8, center=center)(integers(positions, dtype))
+    zeta = (2 * np.arange(4) + 3.2) / 11.2
+    growth = (np.array(positions) - center)[:, None] / 512 * np.log(zeta)[None]
+    # A difference that is exact, a rate and their product that are rounded.
+    np.testing.assert_allclose(np.asarray(ours), growth, rtol=2e-7, atol=0)
 
 
 def test_two_thetas_never_share_a_table():

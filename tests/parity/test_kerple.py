@@ -1,0 +1,79 @@
+"""KERPLE against its formulas in NumPy."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import eqx_posemb as pe
+from tests.parity.references import as_numpy, assert_close
+
+
+RATES = np.array([0.01, 0.3, 0.99, 1.7])
+Q, K = np.array([0, 5, 40, 3000]), np.array([0, 4, 5, 6, 39, 2999, 100_000])
+
+
+def _kerple(kind, a, r):
+    """A KERPLE with these positive parameters, by the inverses of its maps."""
+    unsoftened = lambda x: jnp.asarray(np.log(np.expm1(x)), jnp.float32)
+    raw_r = unsoftened(r) if kind == "log" else jnp.asarray(np.log(r / (2 - r)))
+    made = pe.KERPLE(len(a), kind=kind, key=jax.random.key(0))
+    where = lambda m: (m.raw_a, m.raw_r)
+    return eqx.tree_at(where, made, (unsoftened(a), raw_r.astype(jnp.float32)))
+
+
+def _formula(kind, a, r):
+    far = np.abs(K[None] - Q[:, None]).astype(np.float64)[None]
+    a, r = a[:, None, None], r[:, None, None]
+    return -r * np.log1p(a * far) if kind == "log" else -a * far**r
+
+
+@pytest.mark.parametrize("kind", ["log", "power"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_bias_is_the_formula_at_every_distance(kind, order):
+    a, r = RATES, RATES[::order] * (1 if kind == "log" else 1.1)
+    module = _kerple(kind, a, r)
+    assert_close(module.a, a, rtol=1e-5)
+    assert_close(module.r, r, rtol=1e-5)
+    # Compared for the parameters as float32 has them after two maps each; a power is
+    # then off by its own few ulp, and by an ulp of its exponent times a logarithm of up
+    # to 11.5, doubled for the sigmoid in it.
+    exact = [as_numpy(x).astype(np.float64) for x in (module.a, module.r)]
+    assert_close(
+        module(jnp.asarray(Q), jnp.asarray(K)), _formula(kind, *exact), rtol=3e-6
+    )
+
+
+@pytest.mark.parametrize("kind", ["log", "power"])
+def test_gradients_are_those_of_the_formula_and_finite_at_distance_zero(kind):
+    module = _kerple(kind, RATES, RATES[::-1])
+    there = jnp.asarray(K[:4])
+    grads = eqx.filter_grad(lambda m: m(there, there).sum())(module)
+
+    def total(raws):
+        a = np.log1p(np.exp(raws[0]))
+        soft = np.log1p(np.exp(raws[1]))
+        r = soft if kind == "log" else 2 / (1 + np.exp(-raws[1]))
+        far = np.abs(K[None, :4] - K[:4, None]).astype(np.float64)[None]
+        a, r = a[:, None, None], r[:, None, None]
+        bias = -r * np.log1p(a * far) if kind == "log" else -a * far**r
+        return bias.sum((1, 2))
+
+    raws = np.array([module.raw_a, module.raw_r], np.float64)
+    for which, ours in enumerate((grads.raw_a, grads.raw_r)):
+        step = np.zeros_like(raws)
+        step[which] = 1e-5
+        # Central differences in float64: an error of 1e-10 of the third derivative.
+        formula = (total(raws + step) - total(raws - step)) / 2e-5
+        assert_close(ours, formula, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["log", "power"])
+def test_initial_parameters_are_in_the_ranges_of_the_authors(kind):
+    module = pe.KERPLE(2000, kind=kind, key=jax.random.key(1))
+    most = 1 if kind == "log" else 2
+    for values, top in (as_numpy(module.a), most), (as_numpy(module.r), 2):
+        assert 0.0099 < values.min() < 0.03 * top and 0.97 * top < values.max() <= top
+        # Uniform: the mean of 2000 is within 5 standard deviations of the middle.
+        assert abs(values.mean() - top / 2) < 5 * top / np.sqrt(12 * 2000) + 0.01
