@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .._catalogue import in_columns, Refused
+from .._catalogue import Refused
 from ._settings import MULTIPLES
 
 
@@ -80,16 +80,13 @@ def table(results: Results) -> str:
     ]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = in_columns([_padded(row, widths) for row in (head, rule, *rows)])
-    return "\n".join(
-        f"| {line} |" for line in lines.replace("  |  ", " | ").split("\n")
-    )
+    return "\n".join(_line(cells, widths) for cells in (head, rule, *rows))
 
 
-def _padded(row, widths):
-    name, *numbers = row
-    right = (cell.rjust(w) for cell, w in zip(numbers, widths[1:], strict=True))
-    return [" | ".join([name.ljust(widths[0]), *right])]
+def _line(cells, widths):
+    name, *numbers = cells
+    right = [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
+    return f"| {' | '.join([name.ljust(widths[0]), *right])} |"
 
 
 def _cell(bits):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
@@ -47,7 +48,9 @@ def train(
     @eqx.filter_jit
     def step(model, state, windows):
         loss, gradients = eqx.filter_value_and_grad(bits_per_byte)(model, windows)
-        updates, state = optimiser.update(gradients, state)
+        # Optax mixes floats and integers, which a strict JAX refuses.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimiser.update(gradients, state)
         return eqx.apply_updates(model, updates), state, loss
 
     losses = []

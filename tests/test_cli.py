@@ -1,0 +1,360 @@
+"""The command line, as a user meets it."""
+
+import builtins
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+import eqx_posemb as pe
+from eqx_posemb import _catalogue
+from eqx_posemb.__main__ import main
+from eqx_posemb._registry import VARIANTS
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs what cannot be done as asked, for its one line and nothing else."""
+
+    def run(*words):
+        try:
+            code = main(words)
+        except SystemExit as exit:
+            code = exit.code
+        printed = capsys.readouterr()
+        assert code == 2
+        assert printed.out == ""
+        assert printed.err.count("\n") == 1 and printed.err.endswith("\n")
+        return printed.err.rstrip("\n")
+
+    return run
+
+
+def printed_by(capsys, *words):
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return printed.out
+
+
+def test_list_has_a_line_for_every_variant(capsys):
+    head, *lines = printed_by(capsys, "list").splitlines()
+    assert head.split() == ["name", "place", "trained", "what", "it", "is"]
+    assert [line.split()[0] for line in lines] == list(pe.variants())
+    (kerple,) = (line for line in lines if line.startswith("kerple "))
+    assert kerple.split(maxsplit=4)[1:] == [
+        "bias", "raw_a,", "raw_r", "a learned penalty logarithmic in the distance",
+    ]  # fmt: skip
+
+
+def test_list_prints_the_table_of_the_readme(capsys):
+    lines = printed_by(capsys, "list", "--markdown").splitlines()
+    assert lines == _catalogue.markdown_table().splitlines()
+    assert len(lines) == 2 + len(VARIANTS)
+    assert all(line.count("|") == 6 for line in lines)
+    (alibi,) = (line for line in lines if line.startswith("| `alibi`"))
+    assert alibi == (
+        "| `alibi` | bias | a fixed penalty linear in the distance | none | "
+        "[Train Short, Test Long: Attention with Linear Biases Enables Input Length "
+        "Extrapolation](https://arxiv.org/abs/2108.12409) |"
+    )
+
+
+@pytest.mark.parametrize("name", pe.variants())
+def test_show_says_what_an_embedding_is(name, capsys):
+    (row,) = (row for row in VARIANTS if row.name == name)
+    shown = printed_by(capsys, "show", name)
+    assert shown.startswith(f"{name}: {row.summary}\n")
+    for formula in row.formula().split("\n"):
+        assert formula.strip() in shown
+    for setting in row.accepts():
+        assert f"\n    {setting} " in shown
+    assert row.bibtex().strip() in shown and row.reference() in shown
+    assert "][]" not in shown and "```" not in shown and "**" not in shown
+
+
+def test_show_has_the_settings_of_the_registry_and_the_defaults(capsys):
+    lines = printed_by(capsys, "show", "yarn").splitlines()
+    words = {line.split()[0]: line.split()[1:] for line in lines if line[:4] == "    "}
+    assert words["original_length"][:1] == ["2048"]
+    assert words["factor"] == ["4.0", "as", "`make`", "sets", "it"]
+    assert words["beta_fast"] == ["32.0", "the", "default"]
+
+
+def test_cite_prints_each_entry_once_and_nothing_else(capsys):
+    out = printed_by(capsys, "cite", "kerple", "kerple_power", "alibi")
+    assert out.startswith("@inproceedings{chi2022kerple,")
+    assert out.count("@") == 2 and out.rstrip().endswith("}")
+    assert "@inproceedings{press2022train," in out
+
+
+@pytest.mark.parametrize("command", ["show", "cite"])
+def test_an_unknown_name_is_answered_by_what_is_close(command, refused):
+    assert refused(command, "alibbi") == (
+        f"eqx-posemb {command}: there is no embedding 'alibbi'. Did you mean alibi? "
+        "`eqx-posemb list` shows them all."
+    )
+
+
+def test_no_entry_is_printed_if_one_of_the_names_is_unknown(refused):
+    assert "there is no embedding 'zzz'. `eqx" in refused("cite", "rope", "zzz")
+
+
+def test_an_unknown_command_or_option_is_one_line(refused):
+    assert "invalid choice: 'compair'" in refused("compair")
+    assert "unrecognized arguments: --lenght" in refused("compare", "--lenght=3")
+    assert "required" in refused()
+
+
+def test_a_pipe_that_is_closed_early_leaves_no_traceback():
+    command = [sys.executable, "-m", "eqx_posemb", "list"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+compare = pytest.importorskip("eqx_posemb._compare._run")
+settings = pytest.importorskip("eqx_posemb._compare._settings")
+
+NAMES = ("learned", "rope", "rope+yarn", "t5")
+TINY = dict(length=8, steps=4, batch=2, dim=16, heads=2, depth=1, passages=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    with pytest.MonkeyPatch.context() as patch:
+        quick = dataclasses.replace(settings.QUICK, **TINY)
+        patch.setattr(settings, "QUICK", quick)
+        yield
+
+
+@pytest.fixture
+def own(tmp_path):
+    file = tmp_path / "own.txt"
+    file.write_bytes(b"it was the best of times, it was the worst of times; " * 60)
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A comparison that ran to its end, and what it left behind."""
+    folder = tmp_path_factory.mktemp("compare")
+    words = ["--quick", "--embeddings", *NAMES, "--out", str(folder)]
+    assert main(["compare", *words]) == 0
+    return folder
+
+
+def results_in(folder):
+    return json.loads((folder / "results.json").read_text("utf-8"))
+
+
+def bits_in(folder):
+    return {
+        name: result["bits_per_byte"]
+        for name, result in results_in(folder)["results"].items()
+    }
+
+
+def test_a_comparison_leaves_everything_behind(finished):
+    kinds = {path.name for path in finished.iterdir()}
+    assert kinds == {
+        "results.json", "table.md", "plot.png", "plot.svg", "plot.pdf",
+        "weights-learned.eqx", "weights-rope.eqx", "weights-t5.eqx",
+    }  # fmt: skip
+    lines = (finished / "table.md").read_text("utf-8").splitlines()
+    assert [line.split()[1] for line in lines[2:]] == list(NAMES)
+
+
+def test_the_results_say_how_to_repeat_them(finished):
+    results = results_in(finished)
+    assert results["command"] == (
+        "eqx-posemb compare --embeddings learned rope rope+yarn t5 --length 8 "
+        "--steps 4 --seed 0 --quick"
+    )
+    assert results["settings"] == {
+        **TINY, "seed": 0, "learning_rate": 0.003, "multiples": [1, 2, 4, 8, 16],
+    }  # fmt: skip
+    assert {"python", "jax", "equinox", "optax", "eqx-posemb"} <= set(
+        results["versions"]
+    )
+    text = results["text"]
+    assert text["evaluated_bytes"] == 2 * 16 * 8
+    assert len(text["sha256"]) == 64
+    assert "argparse.py" in text["training_files"] + text["held_out_files"]
+    everything = (finished / "results.json").read_text("utf-8")
+    assert str(finished) not in everything and sys.prefix not in everything
+
+
+def test_the_results_have_numbers_for_every_length(finished):
+    results = results_in(finished)["results"]
+    assert list(results) == list(NAMES)
+    for name in "rope", "rope+yarn", "t5":
+        bits = results[name]["bits_per_byte"]
+        assert list(bits) == ["1", "2", "4", "8", "16"]
+        # Four steps do not teach much: around eight bits, and not zero, and not nats.
+        assert all(6 < value < 12 for value in bits.values())
+        assert results[name]["not_possible"] == {}
+        assert len(results[name]["training_loss"]["bits_per_byte"]) == TINY["steps"]
+    assert results["t5"]["position_parameters"] == 8 * 2
+    assert results["rope"]["position_parameters"] == 0
+    assert results["learned"]["parameters"] - results["rope"]["parameters"] == 8 * 16
+
+
+def test_learned_positions_are_reported_as_not_possible(finished):
+    learned = results_in(finished)["results"]["learned"]
+    assert learned["bits_per_byte"]["1"] > 0
+    beyond = ["2", "4", "8", "16"]
+    assert [learned["bits_per_byte"][m] for m in beyond] == [None] * 4
+    assert list(learned["not_possible"]) == beyond
+    assert "no row in its table" in learned["not_possible"]["2"]
+    table = (finished / "table.md").read_text("utf-8").splitlines()
+    assert table[2].count("not possible") == 4
+
+
+def test_an_extension_is_the_trained_rope_and_not_another_one(finished):
+    results = results_in(finished)["results"]
+    rope, yarn = results["rope"], results["rope+yarn"]
+    assert yarn["trained_as"] == "rope"
+    assert yarn["training_loss"] == rope["training_loss"]
+    assert yarn["bits_per_byte"]["1"] == rope["bits_per_byte"]["1"]
+    assert yarn["bits_per_byte"]["16"] != rope["bits_per_byte"]["16"]
+
+
+def test_what_is_finished_is_not_done_again(finished, capsys, monkeypatch):
+    monkeypatch.setattr(compare, "_one", lambda *_: pytest.fail("done again"))
+    before = results_in(finished)
+    words = ["--quick", "--embeddings", *NAMES, "--out", str(finished)]
+    assert main(["compare", *words]) == 0
+    printed = capsys.readouterr()
+    assert f"4 of 4 are finished in {finished}." in printed.err
+    assert printed.out == (finished / "table.md").read_text("utf-8")
+    assert results_in(finished) == before
+
+
+def test_an_interrupted_comparison_goes_on_where_it_was(
+    finished, tmp_path, capsys, monkeypatch
+):
+    words = ["compare", "--quick", "--embeddings", *NAMES, "--out", str(tmp_path)]
+    train = compare.train
+
+    def interrupted(model, *rest):
+        if model.embedding.bias is not None:
+            raise KeyboardInterrupt
+        return train(model, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "train", interrupted)
+        assert main(words) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"Stopped. 3 finished embeddings are kept in {tmp_path}; the same command goes "
+        "on from there."
+    )
+    assert list(bits_in(tmp_path)) == ["learned", "rope", "rope+yarn"]
+    assert (tmp_path / "table.md").exists() and (tmp_path / "plot.png").exists()
+    trained = []
+    monkeypatch.setattr(compare, "train", lambda *a: trained.append(a) or train(*a))
+    assert main(words) == 0
+    assert len(trained) == 1
+    # To the last bit: seed and data are those of a run without interruption.
+    assert bits_in(tmp_path) == bits_in(finished)
+
+
+def test_other_settings_in_the_same_folder_are_refused(finished, refused):
+    words = ["compare", "--quick", "--seed", "7", "--out", str(finished)]
+    assert refused(*words) == (
+        f"eqx-posemb compare: {str(finished)!r} has results for seed 0 and not 7. Ask "
+        "for the same again, or give another folder by --out."
+    )
+
+
+def test_another_text_in_the_same_folder_is_refused(finished, own, refused):
+    words = ["compare", "--quick", "--text", own, "--out", str(finished)]
+    assert "has results for text " in refused(*words)
+
+
+def test_a_missing_text_is_one_line(tmp_path, refused):
+    missing = str(tmp_path / "missing.txt")
+    assert refused("compare", "--text", missing) == (
+        f"eqx-posemb compare: cannot read the text {missing!r}: No such file or "
+        "directory."
+    )
+    assert "Is a directory" in refused("compare", "--text", str(tmp_path))
+
+
+def test_an_empty_text_is_one_line(tmp_path, refused):
+    (tmp_path / "empty").touch()
+    assert refused("compare", "--text", str(tmp_path / "empty")) == (
+        "eqx-posemb compare: the text is empty. Give some by --text."
+    )
+
+
+def test_a_text_that_fills_no_window_is_one_line(own, refused):
+    assert refused("compare", "--text", own) == (
+        "eqx-posemb compare: the text is too short: evaluation needs more than 2,048 "
+        "bytes held out, and there are 318 (a tenth). Give more text by --text, or a "
+        "smaller --length."
+    )
+
+
+def test_an_unknown_embedding_is_one_line(refused):
+    assert refused("compare", "--embeddings", "rope", "alibbi") == (
+        "eqx-posemb compare: there is no embedding 'alibbi'. Did you mean alibi? "
+        "`eqx-posemb list` shows them all."
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(own, refused):
+    # Root may write anywhere but into a file.
+    inside = f"{own}/folder"
+    assert refused("compare", "--out", inside) == (
+        f"eqx-posemb compare: cannot write to the folder {inside!r}: Not a directory. "
+        "Give another one by --out."
+    )
+
+
+def test_a_folder_with_results_of_something_else_is_one_line(tmp_path, refused):
+    (tmp_path / "results.json").write_text("[]")
+    assert "cannot be read as results of a comparison. Give another folder by" in (
+        refused("compare", "--out", str(tmp_path))
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--length", "7"), "--length must be at least 8, but got 7."),
+        (("--steps", "0"), "--steps must be at least 1, but got 0."),
+        (("--seed", "-1"), "--seed must be at least 0, but got -1."),
+        (
+            ("--seed", "4294967296"),
+            "--seed must be less than 2**32, but got 4294967296.",
+        ),
+    ],
+)
+def test_a_number_out_of_range_is_one_line(words, message, refused):
+    assert refused("compare", *words) == f"eqx-posemb compare: {message}"
+
+
+def test_a_package_that_is_missing_is_named_with_its_cure(refused, monkeypatch):
+    for name in list(sys.modules):
+        if name.startswith("eqx_posemb._compare"):
+            monkeypatch.delitem(sys.modules, name)
+    imported = builtins.__import__
+
+    def without_optax(name, *rest):
+        if name == "optax":
+            raise ModuleNotFoundError("No module named 'optax'", name="optax")
+        return imported(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_optax)
+    monkeypatch.delattr(pe, "_compare")
+    assert refused("compare") == (
+        "eqx-posemb compare: the comparison needs the package optax, which is not "
+        'installed: pip install "eqx-posemb[compare]".'
+    )
