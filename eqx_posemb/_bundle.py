@@ -126,7 +126,7 @@ class PositionalEmbedding(eqx.Module):
         *,
         mask: Bool[Array, "q k"] | Bool[Array, "heads q k"] | None = None,
         causal: bool = False,
-        window: Window = None,
+        window: Window | None = None,
         q_segments: Int[Array, " q"] | None = None,
         k_segments: Int[Array, " k"] | None = None,
         length: Length = None,
@@ -157,7 +157,7 @@ class PositionalEmbedding(eqx.Module):
 
         The attended values, in the dtype of `v`; zeros for a query that sees no key.
 
-        **Raises:** a `ValueError` if shapes do not fit or the implementation is unknown.
+        **Raises:** a `ValueError` if shapes do not fit or `implementation` is unknown.
         """
         check_choice("implementation", implementation, ("auto", "dense"))
         if v.shape[:2] != k.shape[:2]:
@@ -228,8 +228,8 @@ def _check_shapes(q, k, q_positions, k_positions):
         )
     if k.shape[0] == 0 or q.shape[0] % k.shape[0]:
         raise ValueError(
-            "The heads of `q` must be a multiple of those of `k`, for every head of keys "
-            f"to serve as many queries, but got {q.shape[0]} and {k.shape[0]}."
+            "The heads of `q` must be a multiple of those of `k`, for every head of "
+            f"keys to serve as many queries, but got {q.shape[0]} and {k.shape[0]}."
         )
     for name, x, positions in ("q", q, q_positions), ("k", k, k_positions):
         if positions.shape[:1] != (x.shape[1],):
@@ -242,8 +242,9 @@ def _check_shapes(q, k, q_positions, k_positions):
 def _fitting(name, term, logits):
     if term.shape != logits.shape:
         raise ValueError(
-            f"`{name}` must give the shape [heads, q, k] of the logits, {logits.shape}, "
-            f"but got {term.shape}. Build it for as many heads as `q` has."
+            f"`{name}` must give the shape [heads, q, k] of the logits, "
+            f"{logits.shape}, but got {term.shape}. Build it for as many heads as `q` "
+            "has."
         )
     return term.astype(logits.dtype)
 

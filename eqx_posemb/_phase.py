@@ -91,7 +91,7 @@ def cos_sin(
 
 
 def as_float(x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """In JAX's default float dtype, the least that angles and biases are computed in."""
+    """In JAX's default float dtype: angles and biases are computed in no less."""
     return x.astype(jnp.result_type(float))
 
 

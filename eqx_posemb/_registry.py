@@ -244,7 +244,7 @@ def variants() -> tuple[str, ...]:
 
 
 def variant(name: str) -> Variant:
-    """The row of that name; a `ValueError` that names what is close if there is none."""
+    """The row of that name. If there is none, the error names what is close."""
     for row in VARIANTS:
         if row.name == name:
             return row

@@ -229,8 +229,13 @@ def test_xpos_at_position_a_million_is_finite_or_says_why_not():
 )
 def test_the_length_does_not_wrap_at_the_largest_position(dtype, position, original):
     """The length is one more than a position may be in its dtype."""
-    numbers = dict(short_factor=(1.0,) * 8, long_factor=(3.0,) * 8)
-    rope = pe.longrope(16, original_length=original, factor=1.0, **numbers)
+    rope = pe.longrope(
+        16,
+        short_factor=(1.0,) * 8,
+        long_factor=(3.0,) * 8,
+        original_length=original,
+        factor=1.0,
+    )
     found = jax.jit(rope)(integers([position], dtype))
     assert_tables(found, true_tables(divided(16, 1e4, [3] * 8), [position]), FLOAT32)
 

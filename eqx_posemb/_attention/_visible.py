@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Int, Num
 from .._positions import distance
 
 
-Window = int | tuple[int, int] | None
+Window = int | tuple[int, int]
 
 
 def visible(
@@ -16,7 +16,7 @@ def visible(
     heads: int,
     mask: Bool[Array, "q k"] | Bool[Array, "heads q k"] | None,
     causal: bool,
-    window: Window,
+    window: Window | None,
     q_segments: Int[Array, " q"] | None,
     k_segments: Int[Array, " k"] | None,
 ) -> Bool[Array, "*heads q k"]:

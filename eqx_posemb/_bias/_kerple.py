@@ -20,10 +20,10 @@ class KERPLE(AbstractBias):
     $$b_h(\delta) = -r_h \ln(1 + a_h |\delta|) \quad \text{(log)}, \qquad
       b_h(\delta) = -a_h |\delta|^{r_h} \quad \text{(power)}$$
 
-    for the distance $\delta = p_k - p_q$, with $a_h, r_h > 0$ learned for each head $h$,
-    and $r_h < 2$ for the power: what makes it a kernel. Where [`eqx_posemb.ALiBi`][]
-    fixes how fast far keys fade, a model learns it here; the logarithm fades slowest
-    and did best in the paper beyond the trained length.
+    for the distance $\delta = p_k - p_q$, with $a_h, r_h > 0$ learned for each head
+    $h$, and $r_h < 2$ for the power: what makes it a kernel. Where
+    [`eqx_posemb.ALiBi`][] fixes how fast far keys fade, a model learns it here; the
+    logarithm fades slowest and did best in the paper beyond the trained length.
 
     Positive by construction: the parameters are kept as `raw_a` and `raw_r`, and
     [`eqx_posemb.KERPLE.a`][] and `r` are their softplus (for the exponent of the power,

@@ -83,8 +83,8 @@ class T5Bias(AbstractBias):
         - `heads`: The number of heads.
         - `num_buckets`: The number of buckets, for both directions together.
         - `max_distance`: The distance, in positions, from which on all share a bucket.
-        - `bidirectional`: Whether keys may be in the future, as in an encoder. A decoder
-            has `False`.
+        - `bidirectional`: Whether keys may be in the future, as in an encoder. A
+            decoder has `False`.
         - `std`: The standard deviation of the initial weights. transformers has
             `d_model ** -0.5`.
         - `key`: A `jax.random` key for them.

@@ -16,8 +16,8 @@ class Learned(AbstractEncoding):
     $$e(p) = W_{p + o}$$
 
     for the table $W$ (`weight`) and an `offset` $o$. GPT-2, BERT, OPT, ViT. Free to
-    learn anything about the positions of training, and nothing about any other: there is
-    no row for a position beyond `length`, and asking for one raises an error. Other
+    learn anything about the positions of training, and nothing about any other: there
+    is no row for a position beyond `length`, and asking for one raises an error. Other
     libraries return the last row in silence.
 
     !!! Example
@@ -107,8 +107,8 @@ class Learned(AbstractEncoding):
 
         What to add to the tokens, in the dtype of `weight`.
 
-        **Raises:** a `ValueError` if positions are not integers; an error at run time if
-        one of them has no row.
+        **Raises:** a `ValueError` if positions are not integers; an error at run time
+        if one of them has no row.
         """
         if not jnp.issubdtype(positions.dtype, jnp.integer):
             raise ValueError(
@@ -118,9 +118,9 @@ class Learned(AbstractEncoding):
         positions = eqx.error_if(
             positions,
             (positions < -self.offset) | (positions >= self.length),
-            f"`positions` must be between {-self.offset} and {self.length - 1}, to have "
-            f"a row in the table of this `Learned`. Build it with a larger `length`, or "
-            "choose an embedding without a table.",
+            f"`positions` must be between {-self.offset} and {self.length - 1}, to "
+            "have a row in the table of this `Learned`. Build it with a larger "
+            "`length`, or choose an embedding without a table.",
         )
         rows = positions + self.offset
         encoding = self.weight.at[rows].get(mode="clip")

@@ -25,10 +25,13 @@ class Sinusoidal(AbstractEncoding):
 
     | `layout` | channels | $\omega_m$ | used by |
     |---|---|---|---|
-    | `"interleaved"` | $\sin \omega_0 p, \cos \omega_0 p, \sin \omega_1 p, \dots$ | $\theta^{-2m/d}$ | the paper, DistilBERT, XLM |
-    | `"concatenated"` | all sines, then all cosines | $\theta^{-2m/d}$ | Marian, CTRL, Transformer-XL |
-    | `"tensor2tensor"` | all sines, then all cosines | $\theta^{-m/(h-1)}$ | tensor2tensor, fairseq, Whisper, NLLB |
-    | `"diffusion"` | all cosines, then all sines | $\theta^{-m/h}$ | time steps in Stable Diffusion |
+    | `"interleaved"` | sine, cosine, … | $\theta^{-2m/d}$ | the paper, DistilBERT |
+    | `"concatenated"` | sines, cosines | $\theta^{-2m/d}$ | Marian, Transformer-XL |
+    | `"tensor2tensor"` | sines, cosines | $\theta^{-m/(h-1)}$ | fairseq, Whisper |
+    | `"diffusion"` | cosines, sines | $\theta^{-m/h}$ | Stable Diffusion's time steps |
+
+    where channels $2m$ and $2m + 1$ are $\sin \omega_m p$ and $\cos \omega_m p$ if they
+    alternate, and channels $m$ and $h + m$ if they do not.
 
     An odd `dim` leaves the last channel zero, as fairseq and diffusers do; in
     `"interleaved"` it is refused.

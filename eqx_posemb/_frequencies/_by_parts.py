@@ -19,15 +19,15 @@ class NTKByParts(AbstractStaticFrequencies):
     angle already, and extrapolates. One that has not finished its first turn would meet
     new angles, so its positions are interpolated instead.
 
-    Let $r = L_0\, \omega / 2 \pi$ be the number of turns that a frequency $\omega$ makes
-    over the original context of $L_0$ positions. Then
+    Let $r = L_0\, \omega / 2 \pi$ be the number of turns that a frequency $\omega$
+    makes over the original context of $L_0$ positions. Then
 
     $$\omega \mapsto (1 - \gamma) \frac{\omega}{s} + \gamma\, \omega, \qquad
       \gamma = \mathrm{clip}\Big(\frac{r - r_\text{slow}}
                                  {r_\text{fast} - r_\text{slow}}, 0, 1\Big)$$
 
-    for a stretch $s$ given by `factor`. Llama 3.1 is `slow=1, fast=4`. With `slow` equal
-    to `fast` there is no blend, only the cut.
+    for a stretch $s$ given by `factor`. Llama 3.1 is `slow=1, fast=4`. With `slow`
+    equal to `fast` there is no blend, only the cut.
 
     This ramps over turns, as the paper does. Its released code ramps over the *index*
     of the frequency: that is [`eqx_posemb.YaRNFrequencies`][], and the two differ.
@@ -85,7 +85,7 @@ class NTKByParts(AbstractStaticFrequencies):
         slow, fast = Decimal(self.slow), Decimal(self.fast)
         if slow == fast:
             return decimals((turns >= slow).astype(int).tolist())
-        return np.clip((turns - slow) / (fast - slow), Decimal(0), Decimal(1))
+        return _between_0_and_1((turns - slow) / (fast - slow))
 
 
 NTKByParts.__init__.__doc__ = """**Arguments:**
@@ -190,7 +190,7 @@ class YaRNFrequencies(AbstractStaticFrequencies):
         first, last = max(first, Decimal(0)), min(last, Decimal(self.base.dim - 1))
         width = Decimal("0.001") if first == last else last - first
         index = decimals(range(self.base.dim // 2))
-        fallen = np.clip((index - first) / width, Decimal(0), Decimal(1))
+        fallen = _between_0_and_1((index - first) / width)
         return (1 - fallen) * Decimal(self.extrapolation_factor)
 
     def _index(self, turns):
@@ -221,3 +221,7 @@ def blend(frequencies, factor, kept) -> Shaped[np.ndarray, " half"]:
     # Not the shorter ω(γ + (1 - γ)/s): this is exact at both ends of the ramp, so that
     # fast frequencies come back bit for bit.
     return (1 - kept) * (frequencies / Decimal(factor)) + kept * frequencies
+
+
+def _between_0_and_1(ramp):
+    return np.array([min(max(share, Decimal(0)), Decimal(1)) for share in ramp])

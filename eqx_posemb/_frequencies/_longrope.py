@@ -58,8 +58,8 @@ Divided.__init__.__doc__ = """**Arguments:**
 - `base`: The frequencies to divide.
 - `divisors`: A positive number for each.
 
-**Raises:** a `ValueError` if there are not as many divisors as frequencies, or if one is
-not positive.
+**Raises:** a `ValueError` if there are not as many divisors as frequencies, or if one
+is not positive.
 """
 
 
@@ -150,6 +150,6 @@ LongRoPEFrequencies.__init__.__doc__ = """**Arguments:**
 - `long`: The frequencies beyond.
 - `original_length`: The context length, in positions, of training.
 
-**Raises:** a `ValueError` if `original_length` is not positive, or if `short` and `long`
-have different numbers of frequencies.
+**Raises:** a `ValueError` if `original_length` is not positive, or if `short` and
+`long` have different numbers of frequencies.
 """

@@ -60,9 +60,8 @@ class Truncated(AbstractStaticFrequencies):
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
         frequencies = self.base.exact()
-        return np.where(
-            np.arange(len(frequencies)) < self.keep, frequencies, Decimal(0)
-        )
+        frequencies[self.keep :] = Decimal(0)
+        return frequencies
 
 
 Truncated.__init__.__doc__ = """**Arguments:**

@@ -108,10 +108,13 @@ class NTK(AbstractStaticFrequencies):
 
     def __check_init__(self):
         check_at_least("factor", self.factor, 1)
+        _check_two(self.base)
 
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
-        return stretch_evenly(self.base.exact(), self.factor)
+        frequencies = self.base.exact()
+        n = len(frequencies)
+        return frequencies * powers(self.factor, n, n - 1)
 
 
 NTK.__init__.__doc__ = """**Arguments:**
@@ -119,8 +122,8 @@ NTK.__init__.__doc__ = """**Arguments:**
 - `base`: The frequencies to slow down: at least two.
 - `factor`: What the slowest frequency is divided by.
 
-**Raises:** a `ValueError` if `factor` is less than one, and at the first use if `base`
-has a single frequency.
+**Raises:** a `ValueError` if `factor` is less than one, or if `base` has a single
+frequency.
 """
 
 
@@ -174,12 +177,13 @@ class DynamicNTK(AbstractFrequencies):
     def __check_init__(self):
         check_at_least("factor", self.factor, 1)
         check_positive("original_length", self.original_length)
+        _check_two(self.base)
 
     def turns(self, length: Length = None) -> Frequencies:
         """Exact for a `length` known ahead, float radians for a traced one."""
         if length is None or isinstance(length, int):
             return self._at(length).turns()
-        return self(length)
+        return self._traced(length)
 
     def __call__(
         self, length: Length = None
@@ -195,6 +199,9 @@ class DynamicNTK(AbstractFrequencies):
         """
         if length is None or isinstance(length, int):
             return self._at(length)()
+        return self._traced(length)
+
+    def _traced(self, length) -> Float[Array, " half"]:
         frequencies = as_float(jnp.asarray(self.base()))
         factor = self._factor(jnp.maximum(as_float(length), self.original_length))
         n = frequencies.shape[0]
@@ -215,16 +222,14 @@ DynamicNTK.__init__.__doc__ = """**Arguments:**
     `original_length`.
 - `original_length`: The context length, in positions, that `base` was trained on.
 
-**Raises:** a `ValueError` if `factor` is less than one or `original_length` is not
-positive.
+**Raises:** a `ValueError` if `factor` is less than one, if `original_length` is not
+positive, or if `base` has a single frequency.
 """
 
 
-def stretch_evenly(frequencies, factor: float) -> Shaped[np.ndarray, " half"]:
-    n = len(frequencies)
-    if n < 2:
+def _check_two(base: AbstractStaticFrequencies) -> None:
+    if len(base()) < 2:
         raise ValueError(
-            "NTK scaling needs at least 2 frequencies, the fastest to keep and the "
-            f"slowest to divide, but got {n}. Rotate at least 4 channels."
+            "`base` must have at least 2 frequencies, the fastest to keep and the "
+            f"slowest to divide, but got {len(base())}. Rotate at least 4 channels."
         )
-    return frequencies * powers(factor, n, n - 1)

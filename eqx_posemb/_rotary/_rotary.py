@@ -104,8 +104,8 @@ class Rotary(eqx.Module):
             dim = pairing.dim if isinstance(pairing, Pairing) else rotated
         if dim < rotated:
             raise ValueError(
-                f"`dim` must be at least the number of rotated channels, {rotated}, but "
-                f"got {dim}."
+                f"`dim` must be at least the number of rotated channels, {rotated}, "
+                f"but got {dim}."
             )
         check_positive("scale", scale)
         check_layout(pairing, dim)

@@ -18,7 +18,8 @@ class Rotation(eqx.Module):
     once for all layers. For each pair $(a, b)$ of channels, with the angle $\alpha$ of
     its position and frequency,
 
-    $$(a, b) \mapsto s\, (a \cos \alpha - b \sin \alpha,\; b \cos \alpha + a \sin \alpha)$$
+    $$(a, b) \mapsto
+      s\, (a \cos \alpha - b \sin \alpha,\; b \cos \alpha + a \sin \alpha)$$
 
     where the scale $s$ (1 but for YaRN and LongRoPE) is in `cos` and `sin` already.
 
@@ -109,6 +110,6 @@ def _bounded(growth, dtype):
         growth,
         jnp.abs(growth) > limit,
         f"xPos overflows {dtype} this far from its `center`: float32 reaches about "
-        "36,000 positions at scale_base=512, float16 4,500. Move `center` to the middle "
-        "of the positions, or raise `scale_base`.",
+        "36,000 positions at scale_base=512, float16 4,500. Move `center` to the "
+        "middle of the positions, or raise `scale_base`.",
     )

@@ -256,14 +256,14 @@ def _yarn_scale(
 ) -> float:
     if (mscale is None) != (mscale_all_dim is None):
         raise ValueError(
-            "`mscale` and `mscale_all_dim` go together, as the two ends of a ratio, but "
-            f"got mscale={mscale} and mscale_all_dim={mscale_all_dim}."
+            "`mscale` and `mscale_all_dim` go together, as the two ends of a ratio, "
+            f"but got mscale={mscale} and mscale_all_dim={mscale_all_dim}."
         )
     if attention_factor is not None:
         if mscale is not None:
             raise ValueError(
-                "`attention_factor` is a final value and leaves nothing for `mscale` and "
-                f"`mscale_all_dim` to set, but got all three: {attention_factor}, "
+                "`attention_factor` is a final value and leaves nothing for `mscale` "
+                f"and `mscale_all_dim` to set, but got all three: {attention_factor}, "
                 f"{mscale} and {mscale_all_dim}. Give one or the other."
             )
         check_positive("attention_factor", attention_factor)

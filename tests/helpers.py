@@ -1,0 +1,98 @@
+"""What the laws are tested on: a layer of attention around any embedding."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+import eqx_posemb as pe
+from eqx_posemb._registry import VARIANTS
+
+
+HEADS, HEAD_DIM, DIM, LENGTH = 4, 16, 64, 32
+NAMES = pe.variants()
+ROWS = {row.name: row for row in VARIANTS}
+
+
+def build(name: str, **settings) -> pe.PositionalEmbedding:
+    return pe.make(
+        name,
+        heads=HEADS,
+        head_dim=HEAD_DIM,
+        dim=DIM,
+        length=LENGTH,
+        key=jr.key(7),
+        **settings,
+    )
+
+
+class Layer(eqx.Module):
+    """Self- or cross-attention of tokens that know nothing of order by themselves.
+
+    Two heads of keys serve four of queries.
+    """
+
+    embedding: pe.PositionalEmbedding
+    w_q: Float[Array, "heads head_dim dim"]
+    w_k: Float[Array, "kv_heads head_dim dim"]
+    w_v: Float[Array, "kv_heads head_dim dim"]
+
+    def __init__(self, embedding: pe.PositionalEmbedding, dtype=jnp.float32):
+        q_key, k_key, v_key = jr.split(jr.key(3), 3)
+        weights = lambda key, heads: jr.normal(key, (heads, HEAD_DIM, DIM), dtype)
+        self.embedding = embedding
+        self.w_q = weights(q_key, HEADS) * DIM**-0.5
+        self.w_k = weights(k_key, HEADS // 2) * DIM**-0.5
+        self.w_v = weights(v_key, HEADS // 2) * DIM**-0.5
+
+    def __call__(self, x_q, x_k, q_positions, k_positions, **rules):
+        x_q = self.embedding.embed(x_q, q_positions)
+        x_k = self.embedding.embed(x_k, k_positions)
+        q = jnp.einsum("hed,sd->hse", self.w_q, x_q)
+        k = jnp.einsum("hed,sd->hse", self.w_k, x_k)
+        v = jnp.einsum("hed,sd->hse", self.w_v, x_k)
+        # One length for all calls: what a dynamic schedule needs to be consistent.
+        return self.embedding.attend(
+            q, k, v, q_positions, k_positions, length=LENGTH, **rules
+        )
+
+
+@eqx.filter_jit
+def run(layer, x_q, x_k, q_positions, k_positions, **rules):
+    return layer(x_q, x_k, q_positions, k_positions, **rules)
+
+
+@eqx.filter_jit
+def logits(embedding, q, k, q_positions, k_positions):
+    return embedding.logits(q, k, q_positions, k_positions, length=LENGTH)
+
+
+def attend(layer, x, positions, **rules):
+    return run(layer, x, x, positions, positions, causal=True, **rules)
+
+
+def tokens(seq: int, dtype=jnp.float32, seed: int = 5) -> Float[Array, "seq dim"]:
+    return jr.normal(jr.key(seed), (seq, DIM), dtype)
+
+
+def assert_close(a, b, *, logit: float = 20.0, value: float = 5.0) -> None:
+    """Equal but for rounding.
+
+    A logit of size `logit` is known to a few of its ulps, whatever the order of its
+    sums, and so is the weight that its softmax gives to values of size `value`.
+    """
+    assert a.shape == b.shape
+    assert a.dtype == b.dtype
+    wide = jnp.result_type(float)
+    error = jnp.max(jnp.abs(a.astype(wide) - b.astype(wide)), initial=0)
+    eps = float(jnp.finfo(a.dtype).eps)
+    bound = 8 * eps * logit * value
+    assert float(error) <= bound, f"{float(error)} > {bound}"
+
+
+def leaves(module) -> dict[str, Array]:
+    """The trained arrays of a module, by path."""
+    arrays = eqx.filter(module, eqx.is_inexact_array)
+    paths = jax.tree_util.tree_leaves_with_path(arrays)
+    return {jax.tree_util.keystr(path).lstrip("."): leaf for path, leaf in paths}

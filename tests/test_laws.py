@@ -1,0 +1,290 @@
+"""What every variant must obey, whatever it is: registry × property × precision."""
+
+import io
+
+import equinox as eqx
+import hypothesis as hp
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import eqx_posemb as pe
+from tests.helpers import (
+    assert_close,
+    attend,
+    build,
+    HEADS,
+    Layer,
+    LENGTH,
+    logits,
+    NAMES,
+    ROWS,
+    run,
+    tokens,
+)
+
+
+pytestmark = pytest.mark.usefixtures("x64")
+every_variant = pytest.mark.parametrize("name", NAMES)
+few = hp.settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[hp.HealthCheck.function_scoped_fixture],
+)
+
+
+@every_variant
+def test_jit_changes_nothing(name):
+    layer, x, p = Layer(build(name)), tokens(12), jnp.arange(12)
+    eager = layer(x, x, p, p, causal=True)
+    assert_close(eager, attend(layer, x, p))
+
+
+@every_variant
+def test_vmap_is_a_loop(name):
+    layer = Layer(build(name))
+    x = jnp.stack([tokens(6, seed=seed) for seed in range(3)])
+    p = jnp.array([[0, 1, 2, 3, 4, 5], [9, 8, 7, 6, 5, 4], [3, 3, 3, 3, 3, 3]])
+    mapped = jax.jit(jax.vmap(lambda x, p: layer(x, x, p, p, causal=True)))(x, p)
+    for i in range(3):
+        assert_close(mapped[i], attend(layer, x[i], p[i]))
+
+
+@every_variant
+def test_new_positions_do_not_retrace(name):
+    embedding = build(name)
+    x, q = jnp.ones((5, 64)), jnp.ones((HEADS, 5, 16))
+    traces = []
+
+    @jax.jit
+    def call(x, q, p, length):
+        traces.append(None)
+        attended = embedding.attend(q, q, q, p, p, causal=True, length=length)
+        return embedding.embed(x, p), attended
+
+    for start, length in (0, 8), (3, 16), (7, 32):
+        call(x, q, start + jnp.arange(5), jnp.asarray(length))
+    assert len(traces) == 1
+
+
+@every_variant
+def test_gradients_are_finite_and_reach_every_parameter(name):
+    layer, x, p = Layer(build(name)), tokens(12), jnp.arange(12)
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def gradient(arguments):
+        layer, x = arguments
+        return jnp.sum(layer(x, x, p, p, causal=True) ** 2)
+
+    layer_gradient, x_gradient = gradient((layer, x))
+    assert jnp.all(jnp.isfinite(x_gradient))
+    assert jnp.any(x_gradient != 0)
+    for leaf in jax.tree.leaves(layer_gradient.embedding):
+        assert jnp.all(jnp.isfinite(leaf))
+        assert jnp.any(leaf != 0)
+
+
+@every_variant
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_dtype_out_is_dtype_in(name, dtype, x64):
+    if dtype == "float64" and not x64:
+        return
+    dtype = jnp.dtype(dtype)
+    embedding, p = build(name), jnp.arange(12)
+    x = jnp.zeros((12, 64), dtype)
+    q = jnp.zeros((HEADS, 12, 16), dtype)
+    assert jax.eval_shape(embedding.embed, x, p).dtype == dtype
+    assert jax.eval_shape(embedding.logits, q, q, p, p).dtype == dtype
+    assert jax.eval_shape(embedding.attend, q, q, q, p, p).dtype == dtype
+
+
+@every_variant
+def test_low_precision_is_high_precision_rounded(name):
+    embedding, p = build(name), jnp.arange(12)
+    low = jr.normal(jr.key(1), (HEADS, 12, 16), jnp.bfloat16)
+    high = low.astype(jnp.float32)
+    rounded = logits(embedding, low, low, p, p).astype(jnp.float32)
+    reference = logits(embedding, high, high, p, p)
+    # Rotated queries and keys are rounded to bfloat16, half an ulp (2⁻⁸) each: their
+    # product, of at most |q| |k| ≤ 32 times YaRN's temperature, errs by two of them.
+    # The logit is then rounded once more.
+    product = 32 * (embedding.scale or 0.25) * 1.3
+    bound = 2**-8 * (2 * product + jnp.abs(reference))
+    assert jnp.all(jnp.abs(rounded - reference) <= bound)
+
+
+@every_variant
+def test_serialisation_gives_the_same_embedding_back(name):
+    embedding = build(name)
+    file = io.BytesIO()
+    eqx.tree_serialise_leaves(file, embedding)
+    file.seek(0)
+    blank = jax.tree.map(
+        lambda leaf: leaf * 0 if eqx.is_inexact_array(leaf) else leaf, embedding
+    )
+    restored = eqx.tree_deserialise_leaves(file, blank)
+    assert eqx.tree_equal(embedding, restored)
+
+
+@every_variant
+def test_decoding_token_by_token_is_the_full_pass(name):
+    layer, x, p = Layer(build(name)), tokens(9), jnp.arange(9)
+    full = attend(layer, x, p)
+    for i in range(9):
+        # A cache of fixed size: what is not written yet lies in the future.
+        one = run(layer, x[i : i + 1], x, p[i : i + 1], p, causal=True)
+        assert_close(one, full[:, i : i + 1])
+
+
+@every_variant
+def test_prefill_in_chunks_is_the_full_pass(name):
+    layer, x, p = Layer(build(name)), tokens(12), jnp.arange(12)
+    full = attend(layer, x, p)
+    first = run(layer, x[:5], x[:5], p[:5], p[:5], causal=True)
+    second = run(layer, x[5:], x, p[5:], p, causal=True)
+    assert_close(jnp.concatenate([first, second], axis=1), full)
+
+
+@every_variant
+def test_packed_documents_are_separate_documents(name):
+    layer, x = Layer(build(name)), tokens(12)
+    ids = jnp.repeat(jnp.array([4, 1, 2]), 4)
+    p = pe.segment_positions(ids)
+    packed = attend(layer, x, p, q_segments=ids, k_segments=ids)
+    alone = [attend(layer, x[i : i + 4], jnp.arange(4)) for i in (0, 4, 8)]
+    assert_close(packed, jnp.concatenate(alone, axis=1))
+
+
+@every_variant
+@few
+@hp.given(padding=st.integers(0, 11))
+def test_left_padding_changes_nothing(name, padding):
+    layer, x = Layer(build(name)), tokens(12)
+    real = jnp.arange(12) >= padding
+    p = pe.left_padded_positions(real)
+    padded = attend(layer, x, p, mask=jnp.broadcast_to(real[None], (12, 12)))
+    # Without padding the same tokens come first, and what follows them is not seen.
+    alone = attend(layer, jnp.roll(x, -padding, axis=0), jnp.arange(12))
+    n = 12 - padding
+    assert_close(padded[:, padding:], alone[:, :n])
+
+
+@every_variant
+@few
+@hp.given(order=st.permutations(range(12)))
+def test_order_is_in_the_positions_alone(name, order):
+    layer, x, p, order = Layer(build(name)), tokens(12), jnp.arange(12), np.array(order)
+    assert_close(attend(layer, x[order], p[order]), attend(layer, x, p)[:, order])
+
+
+@every_variant
+@few
+@hp.given(
+    rows=st.lists(st.integers(0, 11), min_size=5, max_size=5),
+    columns=st.lists(st.integers(0, 11), min_size=7, max_size=7),
+)
+def test_a_tile_of_positions_gives_that_tile_of_logits(name, rows, columns):
+    embedding = build(name)
+    q, k = jr.normal(jr.key(1), (2, HEADS, 12, 16))
+    # Any positions, in any order: a tile knows nothing of the others.
+    p = jnp.array([5, 0, 31, 7, 7, 2, 11, 30, 1, 4, 3, 19])
+    rows, columns = np.array(rows), np.array(columns)
+    whole = logits(embedding, q, k, p, p)[:, rows[:, None], columns[None]]
+    tile = logits(embedding, q[:, rows], k[:, columns], p[rows], p[columns])
+    assert_close(tile, whole, value=2.0)
+
+
+@every_variant
+def test_logits_are_defined_pair_by_pair(name):
+    embedding = build(name)
+    q, k = jr.normal(jr.key(1), (2, HEADS, 4, 16))
+    p, k_positions = jnp.array([5, 0, 31, 7]), jnp.array([2, 30, 1, 9])
+    whole = logits(embedding, q, k, p, k_positions)
+    for i in range(4):
+        for j in range(4):
+            pair = logits(
+                embedding,
+                q[:, i : i + 1],
+                k[:, j : j + 1],
+                p[i : i + 1],
+                k_positions[j : j + 1],
+            )
+            assert_close(pair[:, 0, 0], whole[:, i, j], value=2.0)
+
+
+@every_variant
+@few
+@hp.given(shift=st.integers(-(2**20), 2**20))
+def test_only_differences_of_positions_matter_if_it_says_so(name, shift):
+    if not ROWS[name].relative or name == "xpos":  # xPos is bound to its centre.
+        return
+    layer, x, p = Layer(build(name)), tokens(12), jnp.arange(12)
+    assert_close(attend(layer, x, p + shift), attend(layer, x, p))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if not ROWS[n].relative])
+def test_absolute_positions_matter_if_it_says_so(name):
+    layer, x, p = Layer(build(name)), tokens(12), jnp.arange(12)
+    moved = attend(layer, x, p + 3) - attend(layer, x, p)
+    assert jnp.max(jnp.abs(moved)) > 1e-3
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "nope"])
+def test_order_matters(name):
+    layer, x = Layer(build(name)), tokens(12)
+    p = jnp.arange(12)
+    # Not a reversal, which biases that look both ways alike do not see.
+    other = jnp.array([3, 0, 7, 1, 11, 2, 5, 4, 9, 6, 10, 8])
+    moved = run(layer, x, x, other, other) - run(layer, x, x, p, p)
+    assert jnp.max(jnp.abs(moved)) > 1e-3
+
+
+def test_without_an_embedding_order_is_in_the_mask_alone():
+    layer, x, p = Layer(build("nope")), tokens(12), jnp.arange(12)
+    assert_close(run(layer, x, x, p[::-1], p[::-1]), run(layer, x, x, p, p))
+    causal = attend(layer, x, p) - attend(layer, x, p[::-1])
+    assert jnp.max(jnp.abs(causal)) > 1e-3
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if ROWS[n].bounded])
+def test_positions_beyond_a_table_raise(name):
+    embedding = build(name)
+    with pytest.raises(Exception, match="`positions` must be between 0 and 31"):
+        jax.block_until_ready(
+            eqx.filter_jit(embedding.embed)(tokens(1), jnp.array([LENGTH]))
+        )
+    with pytest.raises(Exception, match="`positions` must be between 0 and 31"):
+        jax.block_until_ready(
+            eqx.filter_jit(embedding.embed)(tokens(1), jnp.array([-1]))
+        )
+
+
+@pytest.mark.parametrize(
+    "name, one, other",
+    [
+        ("sinusoidal", dict(theta=1e4), dict(theta=1e6)),
+        ("rope", dict(theta=1e4), dict(theta=1e6)),
+        ("proportional_rope", dict(fraction=0.25), dict(fraction=0.75)),
+        ("xpos", dict(scale_base=512.0), dict(scale_base=64.0)),
+        ("linear_rope", dict(factor=2.0), dict(factor=4.0)),
+        ("ntk_rope", dict(factor=2.0), dict(factor=4.0)),
+        ("dynamic_ntk_rope", dict(original_length=4), dict(original_length=8)),
+        ("yarn", dict(factor=2.0), dict(factor=4.0)),
+        ("llama3_rope", dict(factor=2.0), dict(factor=4.0)),
+        ("longrope", dict(attention_factor=1.0), dict(attention_factor=2.0)),
+        ("alibi", dict(symmetric=True), dict(symmetric=False)),
+        ("t5", dict(max_distance=20), dict(max_distance=128)),
+    ],
+)
+def test_two_settings_in_one_process_and_in_one_jit_do_not_share(name, one, other):
+    x, p = tokens(30), jnp.arange(30)
+    layers = Layer(build(name, **one)), Layer(build(name, **other))
+    apart = [run(layer, x, x, p, p) for layer in layers]
+    together = jax.jit(lambda x: [layer(x, x, p, p) for layer in layers])(x)
+    for a, b in zip(apart, together, strict=True):
+        assert_close(a, b)
+    assert jnp.max(jnp.abs(together[0] - together[1])) > 1e-4
