@@ -178,7 +178,8 @@ def test_the_results_say_how_to_repeat_them(finished):
         "--steps 4 --seed 0 --quick"
     )
     assert results["settings"] == {
-        **TINY, "seed": 0, "learning_rate": 0.003, "multiples": [1, 2, 4, 8, 16],
+        **TINY, "seed": 0, "learning_rate": 0.003, "position_rate": 10.0,
+        "multiples": [1, 2, 4, 8, 16],
     }  # fmt: skip
     assert {"python", "jax", "equinox", "optax", "eqx-posemb"} <= set(
         results["versions"]
@@ -235,6 +236,14 @@ def test_what_is_finished_is_not_done_again(finished, capsys, monkeypatch):
     assert f"4 of 4 are finished in {finished}." in printed.err
     assert printed.out == (finished / "table.md").read_text("utf-8")
     assert results_in(finished) == before
+
+
+def test_results_come_in_the_order_asked_for_and_others_behind():
+    finished = {"t5": 1, "rope": 2, "nope": 3, "alibi": 4}
+    compare._sort(finished, ("alibi", "kerple", "rope"))
+    assert list(finished.items()) == [
+        ("alibi", 4), ("rope", 2), ("t5", 1), ("nope", 3),
+    ]  # fmt: skip
 
 
 def test_an_interrupted_comparison_goes_on_where_it_was(

@@ -110,6 +110,16 @@ def test_every_embedding_is_trained_on_the_same_windows_in_the_same_order(
     assert not np.array_equal(seen[0], seen[1])
 
 
+def test_the_parameters_of_an_embedding_learn_ten_times_faster(text):
+    settings = dataclasses.replace(TINY, steps=1)
+    model = tiny("t5")
+    trained, _ = _train.train(model, settings, text, lambda loss: None)
+    weights = [lambda m: m.embedding.bias.weight, lambda m: m.readout.weight]
+    moved = [jnp.max(jnp.abs(w(trained) - w(model))) for w in weights]
+    # The first step of Adam is the learning rate, but for its epsilon.
+    np.testing.assert_allclose(moved, [0.03, 0.003], rtol=1e-2)
+
+
 def test_a_batch_is_windows_of_the_training_text(text):
     windows = _text.batch(text, size=5, length=8, seed=3, step=1)
     assert windows.shape == (5, 9)

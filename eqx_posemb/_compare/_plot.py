@@ -98,7 +98,9 @@ def draw(results: dict[str, Any]) -> Figure:
     axes.xaxis.set_major_locator(FixedLocator([m * length for m in MULTIPLES]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.set_xlim(length * 0.8, length * MULTIPLES[-1] * 1.12)
+    # Room at the left for the names of what goes no further.
+    stops = any(x < length * MULTIPLES[-1] for x, _, _ in ends.values())
+    axes.set_xlim(length * (0.5 if stops else 0.8), length * MULTIPLES[-1] * 1.12)
     axes.grid(axis="y", linewidth=0.4, alpha=0.4)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -129,20 +131,23 @@ def _label(axes, ends, low, high):
     for name, (x, y, color) in ends.items():
         if x != right:
             axes.annotate(
-                f"{name}\n(no further)", (x, y), (6, -2), textcoords="offset points",
-                fontsize=7, va="top", color=color,
+                f"{name}\n(not possible\nbeyond)", (x, y), (-6, 0), fontsize=7,
+                textcoords="offset points", ha="right", va="center", color=color,
             )  # fmt: skip
 
 
 def _apart(wanted, gap, low, high):
-    """Ascending places at least `gap` apart, as near as a sweep gets to the wanted."""
-    places = np.array(wanted, dtype=float)
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + gap)
-    places -= max(0.0, places[-1] - high) if len(places) else 0.0
-    for i in reversed(range(len(places) - 1)):
-        places[i] = min(max(wanted[i], low), places[i + 1] - gap)
-    return places
+    """Ascending places at least `gap` apart: the nearest to the wanted, as a whole."""
+    # Without the gaps it is a regression on ascending numbers: neighbours that are out
+    # of order share their mean.
+    blocks = []
+    for i, place in enumerate(wanted):
+        blocks.append([place - i * gap])
+        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
+            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    shared = np.array([np.mean(block) for block in blocks for _ in block])
+    highest = high - gap * max(len(wanted) - 1, 0)
+    return np.clip(shared, min(low, highest), highest) + gap * np.arange(len(wanted))
 
 
 def _saved(figure, kind):

@@ -43,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
     fresh = _nothing_yet(options, settings, text)
     results = _report.read_results(folder) or fresh
     _check_same(results, fresh, folder)
+    _sort(results["results"], names)
     # Before the first training: what is interrupted in it has settings already.
     _report.write_results(folder, results)
     missing = [name for name in names if name not in results["results"]]
@@ -54,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
         for index, name in enumerate(missing, start=1):
             title = f"{index}/{len(missing)} {name}"
             results["results"][name] = _one(name, title, settings, text, folder)
+            _sort(results["results"], names)
             _report.write_results(folder, results)
     except KeyboardInterrupt:
         _say(
@@ -66,6 +68,13 @@ def run(options: argparse.Namespace) -> int:
     print(_report.table(results))
     _say(f"Written to {folder}: results.json, table.md, plot.png, plot.svg, plot.pdf.")
     return 0
+
+
+def _sort(finished, names):
+    """Puts results in the order asked for, and those of before behind them."""
+    for name in [*names, *(name for name in finished if name not in names)]:
+        if name in finished:
+            finished[name] = finished.pop(name)
 
 
 def _one(name, title, settings, text, folder):

@@ -33,13 +33,15 @@ class Settings:
     """All that the result depends on, but for the text and the embeddings."""
 
     length: int = 128
-    steps: int = 600
+    steps: int = 500
     seed: int = 0
     batch: int = 8
     dim: int = 96
     heads: int = 4
     depth: int = 3
     learning_rate: float = 3e-3
+    position_rate: float = 10.0
+    """How much faster the parameters of the embedding learn."""
     passages: int = 16
     """How many passages of 16 lengths are evaluated."""
 
