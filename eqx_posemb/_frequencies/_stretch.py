@@ -212,7 +212,9 @@ class DynamicNTK(AbstractFrequencies):
         return NTK(self.base, factor=self._factor(length))
 
     def _factor(self, length):
-        return self.factor * length / self.original_length - (self.factor - 1)
+        # Not the equal `factor * length / original_length - (factor - 1)`: this is one,
+        # and not a little less, up to the original length.
+        return 1 + self.factor * (length - self.original_length) / self.original_length
 
 
 DynamicNTK.__init__.__doc__ = """**Arguments:**

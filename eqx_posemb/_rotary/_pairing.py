@@ -149,15 +149,16 @@ class Pairing(eqx.Module):
         sin: Float[Array, "seq *ones pairs"],
     ) -> Float[Array, "seq *heads dim"]:
         """The formula as it stands, for any layout."""
-        turning = np.array(self.sign) != 0
-        pair = np.array(self.pair)
-        cos = jnp.where(turning, cos[..., pair], 1)
-        sin = sin[..., pair] * np.array(self.sign, dtype=sin.dtype)
-        source, partner = np.array(self.source), np.array(self.partner)
         # A select and not a product with one: channels that pass through keep even the
         # sign of their zeros.
-        rotated = x[..., source] * cos + x[..., partner] * sin
-        return jnp.where(turning, rotated, x[..., source])
+        source, partner, pair = (
+            np.array(row) for row in (self.source, self.partner, self.pair)
+        )
+        sign = np.array(self.sign, dtype=x.dtype).reshape(*[1] * (x.ndim - 1), -1)
+        turned = (
+            x[..., source] * cos[..., pair] + sign * x[..., partner] * sin[..., pair]
+        )
+        return jnp.where(sign == 0, x[..., source], turned)
 
 
 Pairing.__init__.__doc__ = """**Arguments:**

@@ -1,0 +1,103 @@
+"""What biases are, beside the laws of all variants."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import eqx_posemb as pe
+from tests.helpers import build, HEADS, NAMES, ROWS
+
+
+BIASES = [n for n in NAMES if ROWS[n].place == "bias"]
+every_bias = pytest.mark.parametrize("name", BIASES)
+
+
+@every_bias
+def test_a_bias_is_toeplitz(name):
+    bias = build(name).bias(jnp.arange(9), jnp.arange(9))
+    assert bias.shape == (HEADS, 9, 9)
+    for offset in range(-8, 9):
+        diagonal = jnp.diagonal(bias, offset, axis1=1, axis2=2)
+        assert jnp.array_equal(
+            diagonal, jnp.broadcast_to(diagonal[:, :1], diagonal.shape)
+        )
+
+
+@every_bias
+def test_a_bias_of_cross_attention_is_a_block_of_that_of_self_attention(name):
+    bias = build(name).bias
+    p = jnp.array([4, 9, 0, 2, 31])
+    assert jnp.array_equal(bias(p[:2], p[2:]), bias(p, p)[:, :2, 2:])
+
+
+@pytest.mark.parametrize("name", ["alibi", "kerple", "kerple_power"])
+def test_penalties_grow_with_the_distance_to_the_past(name):
+    bias = build(name).bias(jnp.array([50]), jnp.arange(51))[:, 0]
+    assert (jnp.diff(bias) > 0).all()
+    assert (bias[:, -1] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["kerple", "kerple_power"])
+def test_float_positions_are_interpolated(name):
+    bias = build(name).bias
+    here = bias(jnp.array([10.0]), jnp.array([3.0, 3.5, 4.0]))[:, 0]
+    assert (here[:, 0] < here[:, 1]).all() and (here[:, 1] < here[:, 2]).all()
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_alibi_is_its_formula(symmetric):
+    bias = pe.ALiBi(8, symmetric=symmetric)(jnp.array([5]), jnp.array([1, 5, 7]))
+    slopes = 2.0 ** -np.arange(1, 9)
+    delta = np.array([-4, 0, -2 if symmetric else 2])
+    assert np.array_equal(bias[:, 0], slopes[:, None] * delta)
+
+
+def test_alibi_has_two_conventions_where_heads_are_no_power_of_two():
+    assert pe.ALiBi(3).slopes == (2**-4, 2**-8, 2**-2)
+    geometric = pe.ALiBi(3, convention="geometric").slopes
+    np.testing.assert_allclose(geometric, 2 ** (-8 * np.arange(1, 4) / 3))
+    for heads in 1, 2, 4, 64:
+        assert pe.ALiBi(heads).slopes == pe.ALiBi(heads, convention="geometric").slopes
+
+
+def test_t5_shares_buckets_far_away_and_forever():
+    bias = pe.T5Bias(2, key=jr.key(0))
+    far = jnp.array([-(2**31 - 1), -128, -91, -90, 90, 91, 2**31 - 1])
+    assert bias.buckets(far).tolist() == [15, 15, 15, 14, 30, 31, 31]
+
+
+def test_the_future_is_bucket_zero_in_a_decoder():
+    bias = pe.T5Bias(2, bidirectional=False, key=jr.key(0))
+    assert bias.buckets(jnp.array([5, 1, 0, -1, -15, -16])).tolist() == [
+        0,
+        0,
+        0,
+        1,
+        15,
+        16,
+    ]
+
+
+def test_the_gradient_of_a_bucket_is_the_sum_over_its_pairs():
+    bias = build("t5").bias
+    p = jnp.arange(20)
+    weights = jr.normal(jr.key(1), (HEADS, 20, 20))
+    gradient = jax.grad(lambda b: jnp.sum(b(p, p) * weights))(bias).weight
+    bucket = np.asarray(bias.buckets(pe.distance(p, p)))
+    for row in range(32):
+        np.testing.assert_allclose(
+            gradient[row],
+            (np.asarray(weights) * (bucket == row)).sum(axis=(1, 2)),
+            atol=1e-5,
+        )
+
+
+def test_kerple_parameters_stay_positive_wherever_they_are_pushed():
+    for kind in "log", "power":
+        bias = pe.KERPLE(HEADS, kind=kind, key=jr.key(0))
+        pushed = jax.tree.map(lambda leaf: leaf - 20, bias)
+        assert (pushed.a > 0).all() and (pushed.r > 0).all()
+        pushed = jax.tree.map(lambda leaf: leaf + 20, bias)
+        assert (pushed.r <= 2).all() or kind == "log"

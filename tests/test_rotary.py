@@ -1,0 +1,207 @@
+"""The laws of rotations, for every rotary row of the registry."""
+
+import equinox as eqx
+import hypothesis as hp
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import eqx_posemb as pe
+from eqx_posemb._phase import cos_sin
+from tests.helpers import build, HEAD_DIM, LENGTH, NAMES, ROWS
+
+
+ROTARY = [n for n in NAMES if ROWS[n].place == "rotary" and n != "nope"]
+ISOMETRIC = [n for n in ROTARY if n != "xpos"]
+every_rotary = pytest.mark.parametrize("name", ROTARY)
+every_isometry = pytest.mark.parametrize("name", ISOMETRIC)
+positions = st.lists(st.integers(-(2**30), 2**30), min_size=4, max_size=4)
+few = hp.settings(max_examples=10, deadline=None)
+
+# cos and sin are known to 1e-7 each, and a product of two rotations has four of them.
+ANGLE = 4 * 1.1e-7
+
+
+@eqx.filter_jit
+def turn(rotary, x, p):
+    rotation = rotary(p, length=LENGTH)
+    return rotation.queries(x), rotation.keys(x)
+
+
+def vectors(seq: int = 4):
+    return jr.normal(jr.key(2), (seq, HEAD_DIM))
+
+
+@every_rotary
+def test_position_zero_is_the_scale_and_nothing_else(name):
+    rotary, x = build(name).rotary, vectors()
+    for turned in turn(rotary, x, jnp.zeros(4, jnp.int32)):
+        assert jnp.array_equal(turned, x * np.float32(rotary.scale))
+
+
+@every_isometry
+@few
+@hp.given(p=positions)
+def test_norms_are_kept_but_for_the_scale(name, p):
+    rotary, x = build(name).rotary, vectors()
+    norm = lambda y: jnp.linalg.norm(y, axis=-1) / jnp.linalg.norm(x, axis=-1)
+    for turned in turn(rotary, x, jnp.array(p)):
+        assert jnp.max(jnp.abs(norm(turned) / rotary.scale - 1)) < ANGLE
+
+
+@every_isometry
+@few
+@hp.given(p=positions, by=positions)
+def test_rotations_add_up(name, p, by):
+    rotary, x = build(name).rotary, vectors()
+    p, by = jnp.array(p), jnp.array(by)
+    twice, _ = turn(rotary, turn(rotary, x, p)[0], by)
+    once, _ = turn(rotary, x, p + by)
+    error = jnp.abs(twice - once * rotary.scale) / rotary.scale**2
+    bound = ANGLE * jnp.linalg.norm(x, axis=-1, keepdims=True)
+    # A schedule that is computed in float32, as its length is traced, is known to 6e-8
+    # of the angle only.
+    if not ROWS[name].dynamic or name == "longrope":
+        assert jnp.all(error <= bound)
+
+
+@every_isometry
+@few
+@hp.given(p=st.integers(-(2**20), 2**20), distance=st.integers(-100, 100))
+def test_products_depend_on_the_distance_alone(name, p, distance):
+    if name == "dynamic_ntk_rope":
+        return
+    rotary = build(name).rotary
+    q, k = vectors(1), vectors(2)[1:]
+    product = lambda a, b: (
+        turn(rotary, q, jnp.array([a]))[0] @ turn(rotary, k, jnp.array([b]))[1].T
+    )
+    error = jnp.abs(product(p, p + distance) - product(0, distance)) / rotary.scale**2
+    assert error < 2 * ANGLE * jnp.linalg.norm(q) * jnp.linalg.norm(k)
+
+
+def test_xpos_fades_towards_the_past_as_the_paper_has_it():
+    rotary = pe.xpos(HEAD_DIM, scale_base=64.0)
+    rotation = rotary(jnp.arange(100))
+    one = jnp.ones((100, HEAD_DIM))
+    # Two channels of a pair at equal values: the product of lengths is the decay.
+    length = lambda y: jnp.linalg.norm(y.reshape(100, 2, -1), axis=1)
+    q, k = length(rotation.queries(one)), length(rotation.keys(one))
+    zeta = (np.arange(0, HEAD_DIM, 2) + 0.4 * HEAD_DIM) / (1.4 * HEAD_DIM)
+    expected = 2 * zeta ** (99 / 64.0)
+    np.testing.assert_allclose(q[99] * k[0], expected, rtol=1e-5)
+
+
+def test_the_centre_of_xpos_cancels():
+    q, k, p = vectors(), vectors()[::-1], jnp.array([0, 3, 700, 20])
+    logits = []
+    for center in (0, 300):
+        rotation = pe.xpos(HEAD_DIM, center=center)(p)
+        logits.append(rotation.queries(q) @ rotation.keys(k).T)
+    # Products reach e^(700 * 0.00245) = 5.6 times |q| |k|, and cancel back.
+    assert jnp.max(jnp.abs(logits[0] - logits[1])) < 1e-4
+
+
+@every_rotary
+@pytest.mark.parametrize("pairing", ["halves", "adjacent"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_surplus_channels_pass_bit_for_bit(name, pairing, dtype):
+    settings = dict(rotary_dim=8, pairing=pairing)
+    if name == "longrope":
+        settings |= dict(short_factor=(1.0,) * 4, long_factor=(2.0,) * 4)
+    rotary = build(name, **settings).rotary
+    x = vectors().astype(dtype).at[0, 12].set(-0.0).at[1, 12].set(jnp.inf)
+    for turned in turn(rotary, x, jnp.array([3, 1000, 7, 2])):
+        same = jax.lax.bitcast_convert_type(turned[:, 8:], jnp.int8)
+        assert jnp.array_equal(same, jax.lax.bitcast_convert_type(x[:, 8:], jnp.int8))
+        assert not jnp.array_equal(turned[:, :8], x[:, :8])
+
+
+@every_rotary
+def test_halves_and_adjacent_differ_by_a_permutation(name):
+    x, p = vectors(), jnp.array([1, 5, 100, 31])
+    order = np.arange(HEAD_DIM).reshape(-1, 2).T.reshape(-1)
+    halves = turn(build(name).rotary, x[:, order], p)
+    adjacent = turn(build(name, pairing="adjacent").rotary, x, p)
+    for a, b in zip(halves, adjacent, strict=True):
+        # The same products and sums, though XLA may contract one of them.
+        np.testing.assert_allclose(a, b[:, order], atol=2e-6)
+
+
+@pytest.mark.parametrize("rotary_dim", [HEAD_DIM, 8])
+@pytest.mark.parametrize("name", ["halves", "adjacent"])
+def test_fast_forms_are_the_general_form(name, rotary_dim):
+    x, p = vectors(), jnp.array([1, 5, 100, 31])
+    general = getattr(pe.Pairing, name)(HEAD_DIM, rotary_dim)
+    fast = turn(pe.rope(HEAD_DIM, pairing=name, rotary_dim=rotary_dim), x, p)
+    slow = turn(pe.rope(HEAD_DIM, pairing=general, rotary_dim=rotary_dim), x, p)
+    for a, b in zip(fast, slow, strict=True):
+        np.testing.assert_allclose(a, b, atol=5e-7)
+
+
+@pytest.mark.parametrize(
+    "pairing",
+    [
+        pe.Pairing.halves(HEAD_DIM, 8, start=8),
+        pe.Pairing.adjacent(HEAD_DIM, 8, start=4),
+        pe.Pairing.adjacent_to_halves(HEAD_DIM, 8, start=6),
+        pe.Pairing.halves_per_block(HEAD_DIM, 2, 8),
+    ],
+)
+def test_every_pairing_is_a_rotation_of_its_own_channels(pairing):
+    p = jnp.array([0, 3, 77])
+    rotary = pe.rope(HEAD_DIM, pairing=pairing, rotary_dim=8)
+    matrices = jax.vmap(lambda e: turn(rotary, jnp.tile(e, (3, 1)), p)[0])(
+        jnp.eye(HEAD_DIM)
+    )
+    for matrix in jnp.moveaxis(matrices, 1, 0):
+        np.testing.assert_allclose(matrix @ matrix.T, np.eye(HEAD_DIM), atol=3e-7)
+    moved = np.abs(np.asarray(matrices[:, 2]) - np.asarray(matrices[:, 0])).max(axis=1)
+    assert (moved > 1e-3).sum() == 8
+
+
+def test_heads_may_be_mapped_or_given_natively():
+    x = jr.normal(jr.key(0), (6, 3, HEAD_DIM))
+    for pairing in "halves", "adjacent", pe.Pairing.adjacent_to_halves(HEAD_DIM):
+        rotation = pe.rope(HEAD_DIM, pairing=pairing)(jnp.arange(6))
+        native = rotation.queries(x)
+        mapped = jax.vmap(rotation.queries, in_axes=1, out_axes=1)(x)
+        np.testing.assert_allclose(native, mapped, atol=5e-7)
+
+
+def test_the_gradient_of_a_rotation_is_its_inverse():
+    x, g = vectors(), vectors()[::-1]
+    for pairing in "halves", "adjacent", pe.Pairing.halves_per_block(HEAD_DIM, 2):
+        rotation = pe.rope(HEAD_DIM, pairing=pairing)(jnp.array([3, 8, 5, 100]))
+        back = pe.rope(HEAD_DIM, pairing=pairing)(-jnp.array([3, 8, 5, 100]))
+        _, pullback = jax.vjp(rotation.queries, x)
+        np.testing.assert_allclose(pullback(g)[0], back.queries(g), atol=1e-6)
+
+
+def test_tables_are_made_once_for_all_uses():
+    rope = pe.rope(HEAD_DIM)
+
+    def layers(q, p):
+        rotation = rope(p)
+        for _ in range(4):
+            q = jnp.tanh(jax.vmap(rotation.queries)(q))
+        return q
+
+    q, p = jnp.ones((2, 64, HEAD_DIM)), jnp.arange(64)
+    text = jax.jit(layers).lower(q, p).compile().as_text()
+    # A coefficient of the sine: fused into each use, it would stand there four times.
+    assert text.count("constant(-0.166666") == 1
+
+
+def test_a_schedule_may_be_stacked_over_layers():
+    thetas = (1e4, 1e6)
+    turns = [pe.Geometric(HEAD_DIM, theta).turns() for theta in thetas]
+    stacked = jax.tree.map(lambda *words: jnp.stack(words), *turns)
+    p = jnp.array([3, 100_000])
+    table = jax.lax.map(lambda turns: cos_sin(p, turns)[0], stacked)
+    for i, theta in enumerate(thetas):
+        rotation = pe.rope(HEAD_DIM, theta=theta)(p)
+        assert jnp.array_equal(table[i], rotation.cos)
