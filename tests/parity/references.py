@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from transformers import LlamaConfig
 
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -45,3 +46,13 @@ def assert_same_integers(ours, theirs):
     ours, theirs = as_numpy(ours), as_numpy(theirs)
     assert ours.dtype.kind == "i" and theirs.dtype.kind == "i"
     np.testing.assert_array_equal(ours, theirs, strict=False)
+
+
+def llama_config(rope_type, dim, theta=1e4, max_length=8192, **parameters):
+    return LlamaConfig(
+        hidden_size=dim,
+        num_attention_heads=1,
+        head_dim=dim,
+        max_position_embeddings=max_length,
+        rope_parameters=dict(rope_type=rope_type, rope_theta=theta, **parameters),
+    )

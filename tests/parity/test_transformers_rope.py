@@ -1,5 +1,7 @@
 """Rotary embeddings against transformers."""
 
+from typing import Any
+
 import hypothesis as hp
 import hypothesis.strategies as st
 import jax
@@ -8,19 +10,10 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
-    CohereConfig,
-    DeepseekV3Config,
-    Gemma4VisionConfig,
-    GPTJConfig,
     GptOssConfig,
-    LlamaConfig,
 )
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-from transformers.models.cohere import modeling_cohere as cohere
-from transformers.models.deepseek_v3 import modeling_deepseek_v3 as deepseek
-from transformers.models.gemma4 import modeling_gemma4 as gemma4
 from transformers.models.gpt_oss import modeling_gpt_oss as gpt_oss
-from transformers.models.gptj import modeling_gptj as gptj
 from transformers.models.llama import modeling_llama as llama
 
 import eqx_posemb as pe
@@ -28,22 +21,12 @@ from tests.parity.references import (
     as_numpy,
     as_torch,
     assert_close,
-    over_leading_axes,
+    llama_config,
 )
 
 
 # Powers in float32 differ by up to 20 ulp between torch, NumPy and JAX.
 FREQUENCIES = 3e-6
-
-
-def config(rope_type, dim, theta=1e4, max_length=8192, **parameters):
-    return LlamaConfig(
-        hidden_size=dim,
-        num_attention_heads=1,
-        head_dim=dim,
-        max_position_embeddings=max_length,
-        rope_parameters=dict(rope_type=rope_type, rope_theta=theta, **parameters),
-    )
 
 
 def assert_same_schedule(ours, theirs, length=None):
@@ -53,7 +36,7 @@ def assert_same_schedule(ours, theirs, length=None):
     with the error of the large numbers that it is the difference of.
     """
     frequencies, scale = theirs
-    base = ours.frequencies
+    base: Any = ours.frequencies
     while not isinstance(base, pe.Geometric):
         base = base.short if isinstance(base, pe.LongRoPEFrequencies) else base.base
     found = as_numpy(ours.frequencies(length)) / base()
@@ -88,7 +71,9 @@ def test_linear_is_theirs(dim, theta, factor, partial):
     width = rotary_dim(dim, partial)
     ours = pe.linear_rope(dim, theta=theta, factor=factor, rotary_dim=width)
     settings = dict(factor=factor, partial_rotary_factor=partial)
-    assert_same_schedule(ours, their_schedule(config("linear", dim, theta, **settings)))
+    assert_same_schedule(
+        ours, their_schedule(llama_config("linear", dim, theta, **settings))
+    )
 
 
 @MANY
@@ -110,7 +95,7 @@ def test_dynamic_is_theirs_for_a_length(
         dim, theta=theta, factor=factor, original_length=original, rotary_dim=width
     )
     settings = dict(factor=factor, partial_rotary_factor=partial)
-    theirs = config("dynamic", dim, theta, original, **settings)
+    theirs = llama_config("dynamic", dim, theta, original, **settings)
     # A traced length makes the stretch in float32, where its terms cancel.
     hp.assume(not traced or factor <= 4)
     ours_length = jnp.int32(length) if traced else length
@@ -152,7 +137,7 @@ def test_yarn_is_theirs(
         rotary_dim=width,
         **shared,
     )
-    theirs = config(
+    theirs = llama_config(
         "yarn",
         dim,
         theta,
@@ -182,7 +167,7 @@ def test_longrope_is_theirs_on_both_sides(
     if scale is not None:
         shared["attention_factor"] = scale
     ours = pe.longrope(dim, theta=theta, original_length=original, **shared)
-    theirs = config(
+    theirs = llama_config(
         "longrope", dim, theta, original_max_position_embeddings=original, **shared
     )
     length = original + beyond
@@ -206,7 +191,7 @@ def test_llama3_is_theirs(dim, theta, factor, partial, original, low, ratio):
     ours = pe.llama3_rope(
         dim, theta=theta, original_length=original, rotary_dim=width, **shared
     )
-    theirs = config(
+    theirs = llama_config(
         "llama3",
         dim,
         theta,
@@ -228,7 +213,7 @@ def test_llama3_is_theirs(dim, theta, factor, partial, original, low, ratio):
 def test_proportional_is_theirs(dim, theta, factor, fraction):
     ours = pe.proportional_rope(dim, theta=theta, factor=factor, fraction=fraction)
     settings = dict(factor=factor, partial_rotary_factor=fraction)
-    theirs = config("proportional", dim, theta, **settings)
+    theirs = llama_config("proportional", dim, theta, **settings)
     assert_same_schedule(ours, their_schedule(theirs))
 
 
@@ -242,77 +227,24 @@ def test_gpt_oss_is_yarn_with_a_ramp_between_indices():
     assert not np.allclose(rounded.frequencies(), as_numpy(theirs.inv_freq), rtol=0.1)
 
 
-RNG = np.random.default_rng(0)
-Q = RNG.normal(size=(2, 3, 16, 64)).astype(np.float32)
-K = RNG.normal(size=(2, 3, 16, 64)).astype(np.float32)
-# Positions up to 20: an ulp of the angle is 1.9e-6, twenty ulps of the frequency are
-# 2.4e-6 of it (where it is 1: none). Times a channel of up to 4, and twice.
-THERE = np.arange(5, 21)
-APPLIED = 2e-5
-
-
-def assert_applied(rotation, theirs):
-    for turn, x, found in zip(
-        (rotation.queries, rotation.keys), (Q, K), theirs, strict=True
-    ):
-        assert_close(over_leading_axes(turn, x), as_numpy(found), atol=APPLIED)
-
-
-LLAMAS = [
-    ("default", {}, pe.rope, {}),
-    ("linear", {"factor": 3.0}, pe.linear_rope, {"factor": 3.0}),
-    (
-        "yarn",
-        {"factor": 4.0, "original_max_position_embeddings": 2048},
-        pe.yarn,
-        {"factor": 4.0, "original_length": 2048},
-    ),
-    (
-        "llama3",
-        {
-            "factor": 8.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 2048,
-        },
-        pe.llama3_rope,
-        {"factor": 8.0, "original_length": 2048},
-    ),
-    (
-        "proportional",
-        {"partial_rotary_factor": 0.25},
-        pe.proportional_rope,
-        {"fraction": 0.25},
-    ),
-]
-
-
-@pytest.mark.parametrize("kind, theirs, make, ours", LLAMAS, ids=[r[0] for r in LLAMAS])
-def test_halves_are_applied_as_in_llama(kind, theirs, make, ours):
-    module = llama.LlamaRotaryEmbedding(config(kind, 64, 5e5, **theirs))
-    cos, sin = module(as_torch(Q), as_torch(THERE[None]))
-    found = llama.apply_rotary_pos_emb(as_torch(Q), as_torch(K), cos, sin)
-    rotation = make(64, theta=5e5, **ours)(jnp.asarray(THERE))
-    assert_close(
-        over_leading_axes(rotation.queries, Q), as_numpy(found[0]), atol=APPLIED
-    )
-    assert_close(over_leading_axes(rotation.keys, K), as_numpy(found[1]), atol=APPLIED)
-
-
 @pytest.mark.parametrize("last", [2047, 2048, 5000])
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])
 def test_a_schedule_of_the_length_reads_it_from_the_positions_as_theirs_does(
     kind, last
 ):
     if kind == "dynamic":
-        theirs = config(kind, 64, max_length=2048, factor=2.0)
+        theirs = llama_config(kind, 64, max_length=2048, factor=2.0)
         rope = pe.dynamic_ntk_rope(64, factor=2.0, original_length=2048)
     else:
-        numbers = dict(short_factor=[1.5] * 32, long_factor=[7.0] * 32, factor=4.0)
-        theirs = config(kind, 64, original_max_position_embeddings=2048, **numbers)
+        numbers: dict[str, Any] = dict(
+            short_factor=[1.5] * 32, long_factor=[7.0] * 32, factor=4.0
+        )
+        theirs = llama_config(
+            kind, 64, original_max_position_embeddings=2048, **numbers
+        )
         rope = pe.longrope(64, original_length=2048, **numbers)
     there = np.array([0, 7, last])
-    cos, sin = llama.LlamaRotaryEmbedding(theirs)(as_torch(Q), as_torch(there[None]))
+    cos, sin = llama.LlamaRotaryEmbedding(theirs)(torch.zeros(1), as_torch(there[None]))
     ours = jax.jit(rope)(jnp.asarray(there))
     # Both have frequencies in float32, and products with the position.
     for found, table in (ours.cos, cos), (ours.sin, sin):
@@ -323,9 +255,10 @@ def test_a_schedule_of_the_length_reads_it_from_the_positions_as_theirs_does(
 
 @pytest.mark.parametrize("theta", [1e4, 1e6])
 def test_tables_are_theirs_at_every_position_given_the_same_float32_frequencies(theta):
-    rotary = pe.Rotary(pe.Geometric(128, theta), arithmetic="float32")
-    theirs = llama.LlamaRotaryEmbedding(config("default", 128, theta))
-    shared = as_numpy(rotary.frequencies.turns().radians())
+    schedule = pe.Geometric(128, theta)
+    rotary = pe.Rotary(schedule, arithmetic="float32")
+    theirs = llama.LlamaRotaryEmbedding(llama_config("default", 128, theta))
+    shared = as_numpy(schedule.turns().radians())
     assert_close(shared, theirs.inv_freq, rtol=FREQUENCIES)
     theirs.inv_freq.copy_(as_torch(shared))
     there = np.array([0, 1, 999, 30_000, 131_071, 10**6, 16_777_215])
@@ -334,92 +267,3 @@ def test_tables_are_theirs_at_every_position_given_the_same_float32_frequencies(
     for found, table in (rotation.cos, cos), (rotation.sin, sin):
         # The products are equal to the bit; cosines are right to an ulp.
         assert_close(found, as_numpy(table)[0, :, :64], atol=2e-7)
-
-
-def test_adjacent_is_applied_as_in_cohere():
-    settings = CohereConfig(
-        hidden_size=64, num_attention_heads=1, rope_parameters={"rope_theta": 5e5}
-    )
-    module = cohere.CohereRotaryEmbedding(settings)
-    cos, sin = module(as_torch(Q), as_torch(THERE[None]))
-    found = cohere.apply_rotary_pos_emb(as_torch(Q), as_torch(K), cos, sin)
-    theta = settings.rope_parameters["rope_theta"]
-    rotation = pe.rope(64, theta=theta, pairing="adjacent")(jnp.asarray(THERE))
-    assert_close(
-        over_leading_axes(rotation.queries, Q), as_numpy(found[0]), atol=APPLIED
-    )
-    assert_close(over_leading_axes(rotation.keys, K), as_numpy(found[1]), atol=APPLIED)
-
-
-def test_partial_adjacent_is_applied_as_in_gptj():
-    width = GPTJConfig().rotary_dim // 4
-    table = gptj.create_sinusoidal_positions(32, width)[torch.from_numpy(THERE)]
-    sin, cos = torch.split(table[None], width // 2, dim=-1)
-    # Theirs is [batch, seq, heads, dim], and the caller slices.
-    q = as_torch(Q.swapaxes(1, 2))
-    turned = gptj.apply_rotary_pos_emb(q[..., :width], sin, cos)
-    found = as_numpy(torch.cat([turned, q[..., width:]], dim=-1))
-    rotary = pe.rope(64, rotary_dim=width, pairing="adjacent")
-    ours = jax.vmap(rotary(jnp.asarray(THERE)).queries)(Q.swapaxes(1, 2))
-    assert_close(ours, found, atol=APPLIED)
-    same = pe.Pairing.adjacent(64, rotary_dim=width)
-    other = pe.Rotary(pe.Geometric(width), dim=64, pairing=same)
-    ours = jax.vmap(other(jnp.asarray(THERE)).queries)(Q.swapaxes(1, 2))
-    assert_close(ours, found, atol=APPLIED)
-
-
-@pytest.mark.parametrize("start", [0, 32])
-def test_adjacent_to_halves_is_applied_as_in_deepseek_v3(start):
-    width = 64 - start
-    settings = DeepseekV3Config(qk_rope_head_dim=width)
-    assert settings.head_dim == width
-    module = deepseek.DeepseekV3RotaryEmbedding(settings)
-    cos, sin = module(as_torch(Q), as_torch(THERE[None]))
-    parts = [as_torch(x)[..., start:] for x in (Q, K)]
-    found = deepseek.apply_rotary_pos_emb_interleave(*parts, cos, sin)
-    pairing = pe.Pairing.adjacent_to_halves(64, rotary_dim=width, start=start)
-    rotary = pe.Rotary(pe.Geometric(width), pairing=pairing)
-    rotation = rotary(jnp.asarray(THERE))
-    passed = (as_torch(x)[..., :start] for x in (Q, K))
-    whole = [torch.cat(pair, -1) for pair in zip(passed, found, strict=True)]
-    assert_applied(rotation, whole)
-    kept = over_leading_axes(rotation.keys, K)[..., :start]
-    np.testing.assert_array_equal(kept, K[..., :start])
-
-
-def test_halves_per_block_are_applied_as_in_the_vision_tower_of_gemma_4():
-    settings = Gemma4VisionConfig(head_dim=64)
-    theta = settings.rope_parameters["rope_theta"]
-    module = gemma4.Gemma4VisionRotaryEmbedding(settings)
-    # The same coordinate on both axes: the layout alone is in question here.
-    there = as_torch(np.stack([THERE, THERE], -1))[None]
-    cos, sin = module(as_torch(Q), there)
-    q = as_torch(Q.swapaxes(1, 2))
-    found = gemma4.apply_multidimensional_rope(q, cos, sin, there)
-
-    class Twice(pe.AbstractStaticFrequencies):
-        """One schedule for each block."""
-
-        base: pe.Geometric
-
-        def exact(self):
-            return np.concatenate([self.base.exact()] * 2)
-
-    pairing = pe.Pairing.halves_per_block(64, blocks=2)
-    rotary = pe.Rotary(Twice(pe.Geometric(32, theta)), pairing=pairing)
-    ours = jax.vmap(rotary(jnp.asarray(THERE)).queries)(Q.swapaxes(1, 2))
-    assert_close(ours, as_numpy(found), atol=APPLIED)
-
-
-PAIRINGS = {
-    "halves": (pe.Pairing.halves(64), "halves"),
-    "adjacent": (pe.Pairing.adjacent(64), "adjacent"),
-}
-
-
-@pytest.mark.parametrize("name", PAIRINGS)
-def test_the_general_form_of_a_layout_is_its_fast_form(name):
-    general, fast = (
-        pe.rope(64, pairing=p)(jnp.asarray(THERE)).queries for p in PAIRINGS[name]
-    )
-    assert_close(over_leading_axes(general, Q), over_leading_axes(fast, Q), atol=1e-6)

@@ -30,7 +30,7 @@ def dynamic_ntk(dim, theta, factor, original, length):
     return ntk(dim, theta, stretch if length > original else 1)
 
 
-def yarn(dim, theta, factor, original, fast=32, slow=1, kept=1, truncate=True):
+def yarn(dim, theta, factor, original, fast=32.0, slow=1.0, kept=1.0, truncate=True):
     def index(turns):
         ratio = original / (2 * mp.pi * mp.mpf(turns))
         return dim * mp.log(ratio) / (2 * mp.log(theta))
@@ -52,7 +52,7 @@ def yarn_scale(factor):
     return mp.mpf("0.1") * mp.log(factor) + 1
 
 
-def llama3(dim, theta, factor, original, low=1, high=4):
+def llama3(dim, theta, factor, original, low=1.0, high=4.0):
     out = []
     for omega in geometric(dim, theta):
         wavelength = 2 * mp.pi / omega
