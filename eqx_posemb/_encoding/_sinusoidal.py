@@ -20,8 +20,12 @@ class Sinusoidal(AbstractEncoding):
     shift of positions is a rotation of the pattern. In practice a model does not
     extrapolate by it: patterns beyond the trained length are new to it.
 
-    With $h = \lfloor d / 2 \rfloor$ pairs for $d$ channels (`dim`), a position $p$ and
-    the base $\theta$, four layouts are in use, and they are not interchangeable:
+    $$e(p) = (\sin \omega_0 p, \cos \omega_0 p, \sin \omega_1 p, \dots), \qquad
+      \omega_m = \theta^{-2m/d}$$
+
+    for a position $p$, $d$ channels (`dim`) and the base $\theta$. That is the paper's
+    layout. Four are in use, with $h = \lfloor d / 2 \rfloor$ pairs, and they are not
+    interchangeable:
 
     | `layout` | channels | $\omega_m$ | used by |
     |---|---|---|---|
@@ -29,9 +33,6 @@ class Sinusoidal(AbstractEncoding):
     | `"concatenated"` | sines, cosines | $\theta^{-2m/d}$ | Marian, Transformer-XL |
     | `"tensor2tensor"` | sines, cosines | $\theta^{-m/(h-1)}$ | fairseq, Whisper |
     | `"diffusion"` | cosines, sines | $\theta^{-m/h}$ | Stable Diffusion's time steps |
-
-    where channels $2m$ and $2m + 1$ are $\sin \omega_m p$ and $\cos \omega_m p$ if they
-    alternate, and channels $m$ and $h + m$ if they do not.
 
     An odd `dim` leaves the last channel zero, as fairseq and diffusers do; in
     `"interleaved"` it is refused.

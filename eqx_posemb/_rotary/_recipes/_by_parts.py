@@ -112,7 +112,13 @@ def llama3_rope(
 ) -> Rotary:
     r"""Stretches a rotary embedding as Llama 3.1 does: keeps fast pairs, slows slow.
 
-    This is [`eqx_posemb.NTKByParts`][], the method of Section 3.2 of the YaRN paper
+    $$\alpha_i = p\,\omega_i \Big(\frac{1 - \gamma_i}{s} + \gamma_i\Big), \qquad
+      \gamma_i = \mathrm{clip}\Big(\frac{L_0\,\omega_i / 2\pi - r_\text{low}}
+                                     {r_\text{high} - r_\text{low}}, 0, 1\Big)$$
+
+    for $\omega_i = \theta^{-2i/d}$, a stretch $s$ (`factor`), $L_0$ =
+    `original_length`, and $r$ the two frequency factors, in turns. This is
+    [`eqx_posemb.NTKByParts`][], the method of Section 3.2 of the YaRN paper
     as it is printed there, between `low_freq_factor` and `high_freq_factor` turns per
     original context, and without YaRN's temperature. Llama 3.1 has `factor=8`, Llama
     3.2 has `factor=32`, both `original_length=8192` and `theta=500_000`.

@@ -150,9 +150,15 @@ def xpos(
     r"""Rotates, and lets logits fade with the distance to the past.
 
     Queries grow with position and keys shrink, each pair of channels at a rate of its
-    own, so that their product fades with distance: see [`eqx_posemb.XPosDecay`][].
-    Logits then oscillate less at long range. For causal attention only: towards the
-    future the same factor grows.
+    own, so that their product fades with distance:
+
+    $$\langle q_i, k_i \rangle \mapsto \zeta_i^{(p_q - p_k) / B}
+      \langle R(\alpha_i(p_q))\, q_i, R(\alpha_i(p_k))\, k_i \rangle$$
+
+    for the pair $i$, the angles $\alpha$ of [`eqx_posemb.rope`][], the rates
+    $\zeta_i < 1$ of [`eqx_posemb.XPosDecay`][] and `scale_base` $B$. Logits then
+    oscillate less at long range. For causal attention only: towards the future the same
+    factor grows.
 
     !!! Example
 

@@ -1,0 +1,225 @@
+"""Which keys are seen, and what becomes of them."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from jaxtyping import Array, Float
+
+import eqx_posemb as pe
+
+
+NONE = pe.PositionalEmbedding()
+
+
+def by_hand(q, k, v, seen, scale):
+    """Attention as a double loop, in float64."""
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    out = np.zeros((q.shape[0], q.shape[1], v.shape[2]))
+    for h in range(q.shape[0]):
+        g = h // (q.shape[0] // k.shape[0])
+        for i in range(q.shape[1]):
+            logits = np.array([scale * q[h, i] @ k[g, j] for j in range(k.shape[1])])
+            weights = np.where(seen[i], np.exp(logits - logits.max()), 0)
+            if seen[i].any():
+                out[h, i] = weights @ v[g] / weights.sum()
+    return out
+
+
+def qkv(heads=4, kv_heads=4, q=6, k=6):
+    keys = jr.split(jr.key(0), 3)
+    return (
+        jr.normal(keys[0], (heads, q, 8)),
+        jr.normal(keys[1], (kv_heads, k, 8)),
+        jr.normal(keys[2], (kv_heads, k, 5)),
+    )
+
+
+P = np.arange(6)
+FAR = P[None] - P[:, None]
+IDS = np.array([0, 0, 1, 1, 1, 2])
+SEEN = {
+    "everything": (dict(), FAR == FAR),
+    "causal": (dict(causal=True), FAR <= 0),
+    "window": (dict(window=2), abs(FAR) < 2),
+    "causal window": (dict(causal=True, window=3), (FAR <= 0) & (FAR > -3)),
+    "pair": (dict(window=(2, 1)), (FAR >= -2) & (FAR <= 1)),
+    "segments": (
+        dict(q_segments=jnp.array(IDS), k_segments=jnp.array(IDS)),
+        IDS[:, None] == IDS[None],
+    ),
+    "mask": (dict(mask=jnp.array(FAR % 2 == 0)), FAR % 2 == 0),
+    "all of them": (
+        dict(
+            causal=True,
+            window=4,
+            mask=jnp.array(FAR != -1),
+            q_segments=jnp.array(IDS),
+            k_segments=jnp.array(IDS),
+        ),
+        (FAR <= 0) & (FAR > -4) & (FAR != -1) & (IDS[:, None] == IDS[None]),
+    ),
+}
+
+
+@pytest.mark.parametrize("rules, seen", SEEN.values(), ids=SEEN)
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_attention_is_its_definition(rules, seen, kv_heads):
+    q, k, v = qkv(kv_heads=kv_heads)
+    out = NONE.attend(q, k, v, jnp.arange(6), jnp.arange(6), **rules)
+    # Sums of 8 products and of 6 weights, values up to 3: a few ulps.
+    np.testing.assert_allclose(out, by_hand(q, k, v, seen, 8**-0.5), atol=2e-6)
+
+
+def test_rules_go_by_position_and_not_by_index():
+    q, k, v = qkv()
+    p = jnp.array([3, 0, 5, 1, 4, 2])
+    far = np.asarray(pe.distance(p, p))
+    for rules, seen in (
+        (dict(causal=True), far <= 0),
+        (dict(window=(1, 0)), (far <= 0) & (far >= -1)),
+    ):
+        out = NONE.attend(q, k, v, p, p, **rules)
+        np.testing.assert_allclose(out, by_hand(q, k, v, seen, 8**-0.5), atol=2e-6)
+
+
+def test_cross_attention_has_positions_of_its_own():
+    q, k, v = qkv(q=3, k=9)
+    seen = np.arange(9)[None] <= np.array([4, 8, 0])[:, None]
+    out = NONE.attend(
+        q,
+        k,
+        v,
+        jnp.array([4, 8, 0]),
+        jnp.arange(9),
+        causal=True,
+        implementation="dense",
+    )
+    np.testing.assert_allclose(out, by_hand(q, k, v, seen, 8**-0.5), atol=2e-6)
+
+
+def test_each_head_may_have_a_mask_of_its_own():
+    q, k, v = qkv()
+    mask = jr.bernoulli(jr.key(3), 0.7, (4, 6, 6)).at[:, :, 0].set(True)
+    out = NONE.attend(q, k, v, jnp.arange(6), jnp.arange(6), mask=mask)
+    for h in range(4):
+        one = by_hand(*(x[h : h + 1] for x in (q, k, v)), np.asarray(mask[h]), 8**-0.5)
+        np.testing.assert_allclose(out[h : h + 1], one, atol=2e-6)
+
+
+def test_a_query_that_sees_no_key_gets_zeros_and_zero_gradients():
+    q, k, v = qkv()
+    mask = jnp.ones((6, 6), bool).at[2].set(False)
+
+    def attend(q, k, v):
+        return NONE.attend(q, k, v, jnp.arange(6), jnp.arange(6), mask=mask)
+
+    assert jnp.array_equal(attend(q, k, v)[:, 2], jnp.zeros((4, 5)))
+    gradients = jax.grad(
+        lambda *x: jnp.sum(attend(*x)[:, 2] ** 2 + attend(*x)[:, 2]), argnums=(0, 1, 2)
+    )(q, k, v)
+    for gradient in gradients:
+        assert jnp.array_equal(gradient, jnp.zeros_like(gradient))
+
+
+def test_the_scale_of_the_bundle_is_the_scale_of_the_logits():
+    q, k, _ = qkv()
+    p = jnp.arange(6)
+    for scale in None, 1.0, 0.3:
+        embedding = pe.PositionalEmbedding(scale=scale)
+        expected = (8**-0.5 if scale is None else scale) * jnp.einsum(
+            "hqd,hkd->hqk", q, k
+        )
+        np.testing.assert_allclose(embedding.logits(q, k, p, p), expected, atol=1e-6)
+
+
+class KeyNorm(pe.AbstractScore):
+    """A score that looks at content: the size of the key, times the distance."""
+
+    weight: Float[Array, ""]
+
+    def __call__(self, q, k, q_positions, k_positions):
+        far = pe.distance(q_positions, k_positions).astype(q.dtype)
+        return self.weight * far[None] * jnp.sum(k**2 + q[:, :1] * 0, -1)[:, None]
+
+
+def test_all_four_places_add_up():
+    q, k, _ = qkv(kv_heads=2)
+    p = jnp.arange(6)
+    x = jr.normal(jr.key(9), (6, 16))
+    embedding = pe.PositionalEmbedding(
+        encoding=pe.Sinusoidal(16),
+        rotary=pe.rope(8),
+        bias=pe.ALiBi(4),
+        score=KeyNorm(jnp.array(0.1)),
+        scale=0.5,
+    )
+    np.testing.assert_allclose(embedding.embed(x, p), x + pe.Sinusoidal(16)(p))
+    rotation = pe.rope(8)(p)
+    each_k = jnp.repeat(k, 2, axis=0)
+    products = jnp.einsum(
+        "hqd,hkd->hqk", jax.vmap(rotation.queries)(q), jax.vmap(rotation.keys)(each_k)
+    )
+    expected = 0.5 * products + pe.ALiBi(4)(p, p)
+    expected += embedding.score(q, each_k, p, p)
+    np.testing.assert_allclose(embedding.logits(q, k, p, p), expected, atol=5e-6)
+
+
+def test_positions_of_a_grid_reach_the_embedding():
+    class Near(pe.AbstractBias):
+        def __call__(self, q_positions, k_positions):
+            far = jnp.sum(jnp.abs(pe.distance(q_positions, k_positions)), axis=-1)
+            return -jnp.broadcast_to(far.astype(jnp.float32), (4, *far.shape))
+
+    q, k, _ = qkv()
+    p = pe.grid_positions((2, 3))
+    logits = pe.PositionalEmbedding(bias=Near(), scale=1.0).logits(q, k, p, p)
+    products = jnp.einsum("hqd,hkd->hqk", q, k)
+    # From one corner of the grid to the other: one step down and two to the right.
+    np.testing.assert_allclose((logits - products)[:, 0, 5], -3.0, atol=1e-5)
+
+
+def test_attention_agrees_with_jax():
+    q, k, v = qkv(kv_heads=2)
+    v = jnp.concatenate([v, v[..., :3]], axis=-1)
+    p = jnp.arange(6)
+    bias = pe.ALiBi(4)
+    ours = pe.PositionalEmbedding(bias=bias).attend(q, k, v, p, p, causal=True)
+    swap = lambda x: jnp.swapaxes(x, 0, 1)
+    theirs = jax.nn.dot_product_attention(
+        swap(q), swap(k), swap(v), bias=bias(p, p)[None], is_causal=True
+    )
+    np.testing.assert_allclose(ours, swap(theirs), atol=2e-6)
+
+
+def test_gradients_pass_a_finite_difference():
+    jax.config.update("jax_enable_x64", True)
+    try:
+        embedding = pe.make(
+            "kerple", heads=4, head_dim=8, dim=16, length=6, key=jr.key(0)
+        )
+        q, k, v = (x.astype(jnp.float64) for x in qkv(kv_heads=2))
+        p = jnp.arange(6)
+
+        @eqx.filter_jit
+        def loss(arguments):
+            embedding, q, k, v = arguments
+            return jnp.sum(embedding.attend(q, k, v, p, p, causal=True) ** 3)
+
+        start = (embedding, q, k, v)
+        gradient = eqx.filter_grad(loss)(start)
+        leaves, tree = jax.tree.flatten(start)
+        keys = jax.tree.unflatten(tree, list(jr.split(jr.key(5), len(leaves))))
+        step = jax.tree.map(
+            lambda x, key: jr.normal(key, x.shape, x.dtype), start, keys
+        )
+        at = lambda h: loss(jax.tree.map(lambda x, d: x + h * d, start, step))
+        slope = (at(1e-5) - at(-1e-5)) / 2e-5
+        products = jax.tree.map(lambda g, d: jnp.sum(g * d), gradient, step)
+        along = sum(jax.tree.leaves(products))
+        # The third derivative leaves h² times a number of order ten, 1e-9.
+        assert abs(slope - along) < 1e-7 * abs(along)
+    finally:
+        jax.config.update("jax_enable_x64", False)

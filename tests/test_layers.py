@@ -1,0 +1,94 @@
+"""Who imports whom, read from the imports, and how long files are."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+
+PACKAGE = Path(__file__).parent.parent / "eqx_posemb"
+FILES = sorted(PACKAGE.rglob("*.py"))
+CORE = {"jax", "equinox", "jaxtyping", "numpy"}
+STANDARD = {
+    "abc",
+    "bisect",
+    "collections",
+    "dataclasses",
+    "decimal",
+    "difflib",
+    "inspect",
+    "math",
+    "re",
+    "typing",
+}
+
+# Each room, and the rooms it may look into.
+BASE = {"_checks", "_phase"}
+ROOMS = {
+    "_checks": set(),
+    "_phase": set(),
+    "_positions": set(),
+    "_frequencies": BASE,
+    "_rotary": BASE | {"_frequencies"},
+    "_encoding": BASE | {"_frequencies"},
+    "_bias": BASE | {"_positions", "_encoding"},
+    "_score": BASE | {"_positions", "_encoding"},
+    "_attention": {"_positions"},
+    "_bundle": BASE
+    | {"_attention", "_bias", "_encoding", "_frequencies", "_rotary", "_score"},
+    "_registry": {"_bias", "_bundle", "_checks", "_encoding", "_rotary", "_score"},
+}
+# The rooms outside the core: they may use what they like, and nothing imports them.
+OUTSIDE = {"__init__", "__main__", "_catalogue", "_compare", "interop", "plot"}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> tuple[set[str], set[str]]:
+    """The rooms of the package, and the packages outside it, that a file imports."""
+    depth = len(path.relative_to(PACKAGE).parts)
+    rooms, packages = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            if node.level == depth:
+                names = [node.module] if node.module else [a.name for a in node.names]
+                rooms |= {name.split(".")[0] for name in names}
+        elif isinstance(node, ast.ImportFrom):
+            packages.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.Import):
+            packages |= {alias.name.split(".")[0] for alias in node.names}
+    return rooms - {room(path)}, packages
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_imports_only_what_its_room_may(path):
+    here = room(path)
+    rooms, packages = imports(path)
+    if here in OUTSIDE:
+        return
+    assert here in ROOMS, f"say in this test which rooms {here} may look into"
+    assert rooms <= ROOMS[here], f"{here} imports {rooms - ROOMS[here]}"
+    assert packages <= CORE | STANDARD, f"{here} imports {packages - CORE - STANDARD}"
+
+
+def test_rotary_and_bias_do_not_know_each_other():
+    assert "_bias" not in ROOMS["_rotary"] and "_rotary" not in ROOMS["_bias"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_is_short(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_module_has_state(path):
+    """Module-level names are constants: tuples, numbers, strings, contexts."""
+    if room(path) in OUTSIDE:
+        return
+    mutable = ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp
+    for node in ast.parse(path.read_text()).body:
+        value = getattr(node, "value", None)
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            assert not isinstance(value, mutable), ast.unparse(node)

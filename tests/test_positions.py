@@ -1,0 +1,79 @@
+"""Positions as values."""
+
+import hypothesis as hp
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import eqx_posemb as pe
+
+
+few = hp.settings(max_examples=25, deadline=None)
+
+
+def test_distance_looks_back_with_a_negative_sign():
+    far = pe.distance(jnp.array([3, 0]), jnp.array([1, 3, 4]))
+    assert far.tolist() == [[-2, 0, 1], [1, 3, 4]]
+
+
+def test_distance_of_unsigned_and_of_small_integers_does_not_wrap():
+    for dtype in jnp.uint8, jnp.uint32, jnp.int8:
+        far = pe.distance(jnp.array([100], dtype), jnp.array([0, 127], dtype))
+        assert far.tolist() == [[-100, 27]]
+
+
+def test_distance_is_floating_point_if_either_is():
+    far = pe.distance(jnp.array([3]), jnp.array([1.5]))
+    assert far.dtype == jnp.float32 and far.tolist() == [[-1.5]]
+
+
+def test_distance_on_a_grid_keeps_the_axes():
+    p = pe.grid_positions((2, 2))
+    assert pe.distance(p[:1], p)[0].tolist() == p.tolist()
+
+
+@few
+@hp.given(lengths=st.lists(st.integers(1, 7), min_size=1, max_size=6))
+def test_segments_count_from_zero_each(lengths):
+    ids = np.repeat(np.arange(len(lengths)) % 2, lengths)
+    expected = np.concatenate([np.arange(n) for n in lengths])
+    assert np.array_equal(pe.segment_positions(jnp.asarray(ids)), expected)
+
+
+def test_no_tokens_have_no_positions():
+    assert pe.segment_positions(jnp.zeros(0, jnp.int32)).shape == (0,)
+    assert pe.left_padded_positions(jnp.zeros(0, bool)).shape == (0,)
+
+
+@few
+@hp.given(mask=st.lists(st.booleans(), min_size=1, max_size=20))
+def test_tokens_that_are_there_are_counted(mask):
+    positions = np.asarray(pe.left_padded_positions(jnp.array(mask)))
+    assert np.array_equal(positions[np.array(mask)], np.arange(sum(mask)))
+    assert positions.min() >= 0 and positions.max() < len(mask)
+
+
+@few
+@hp.given(shape=st.lists(st.integers(1, 4), min_size=1, max_size=3))
+def test_grids_are_listed_row_by_row(shape):
+    assert pe.grid_positions(shape).tolist() == [list(i) for i in np.ndindex(*shape)]
+
+
+@few
+@hp.given(shards=st.integers(1, 6), chunk=st.integers(1, 5))
+def test_zigzag_gives_every_shard_the_same_work(shards, chunk):
+    length = 2 * shards * chunk
+    order = np.asarray(pe.zigzag(length, shards))
+    assert sorted(order) == list(range(length))
+    seen = (order + 1).reshape(shards, -1).sum(axis=1)
+    assert (seen == seen[0]).all()
+    assert np.array_equal(order[pe.zigzag_inverse(length, shards)], np.arange(length))
+
+
+def test_positions_are_made_under_jit_and_vmap():
+    ids = jnp.array([[0, 0, 1], [2, 3, 3]])
+    made = jax.jit(jax.vmap(pe.segment_positions))(ids)
+    assert made.tolist() == [[0, 1, 0], [0, 0, 1]]
+    padded = jax.jit(jax.vmap(pe.left_padded_positions))(ids > 0)
+    assert padded.tolist() == [[0, 0, 0], [0, 1, 2]]

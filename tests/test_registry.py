@@ -1,0 +1,88 @@
+"""The registry is complete, and says what is missing where it is not."""
+
+import inspect
+import re
+from pathlib import Path
+
+import jax.random as jr
+import pytest
+
+import eqx_posemb as pe
+from eqx_posemb._registry import VARIANTS
+from tests.helpers import build, NAMES, ROWS
+
+
+ROOT = Path(__file__).parent.parent
+PUBLIC = {name: value for name, value in vars(pe).items() if name[0] != "_"}
+every_row = pytest.mark.parametrize("name", NAMES)
+
+
+def test_names_are_unique_and_sorted_into_places():
+    assert len(set(NAMES)) == len(NAMES)
+    assert {row.place for row in VARIANTS} <= {"encoding", "rotary", "bias", "score"}
+
+
+@every_row
+def test_a_row_is_public_documented_and_cited(name):
+    row = ROWS[name]
+    assert PUBLIC.get(row.of.__name__) is row.of, f"export {row.of.__name__}"
+    assert row.formula(), f"{row.of.__name__} has no $$formula$$"
+    assert "](https://arxiv.org/abs/" in row.reference()
+    assert re.match(r"@\w+\{\w+,\n", row.bibtex())
+    assert row.bibtex().count("{") == row.bibtex().count("}")
+
+
+@every_row
+def test_a_row_has_a_parity_test(name):
+    tests = "\n".join(p.read_text() for p in (ROOT / "tests/parity").glob("*.py"))
+    assert f"pe.{ROWS[name].of.__name__}" in tests or name == "nope", (
+        f"add a parity test of pe.{ROWS[name].of.__name__}"
+    )
+
+
+def test_every_concrete_part_has_a_row():
+    parts = [
+        value
+        for value in PUBLIC.values()
+        if inspect.isclass(value)
+        and issubclass(value, pe.AbstractEncoding | pe.AbstractBias | pe.AbstractScore)
+        and not inspect.isabstract(value)
+    ]
+    missing = [part.__name__ for part in parts if part not in [r.of for r in VARIANTS]]
+    assert not missing, f"add rows for {missing}"
+
+
+@every_row
+def test_a_part_fills_its_slot_and_no_other(name):
+    embedding, row = build(name), ROWS[name]
+    filled = {
+        slot
+        for slot in ("encoding", "rotary", "bias", "score")
+        if getattr(embedding, slot) is not None
+    }
+    assert filled == {row.place}
+    assert embedding.scale == row.scale
+
+
+def test_settings_reach_the_part():
+    made = pe.make(
+        "yarn", heads=2, head_dim=8, dim=16, length=64, key=jr.key(0), factor=2.0
+    )
+    assert made.rotary == pe.yarn(8, factor=2.0, original_length=64)
+
+
+def test_the_key_makes_the_parameters():
+    make = lambda seed: pe.make(
+        "t5", heads=2, head_dim=8, dim=16, length=64, key=jr.key(seed)
+    )
+    assert (make(0).bias.weight == make(0).bias.weight).all()
+    assert (make(0).bias.weight != make(1).bias.weight).any()
+
+
+@every_row
+def test_documented_settings_are_those_of_the_signature(name):
+    doc = inspect.getdoc(ROWS[name].of) or ""
+    if inspect.isclass(ROWS[name].of):
+        doc = inspect.getdoc(ROWS[name].of.__init__) or ""
+    for setting in ROWS[name].accepts():
+        assert f"`{setting}`" in doc, f"{ROWS[name].of.__name__}: `{setting}`"
