@@ -1,0 +1,179 @@
+"""What users read when something is wrong: argument, rule, value and cure."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import pytest
+from jaxtyping import TypeCheckError
+
+import eqx_posemb as pe
+
+
+pytestmark = pytest.mark.usefixtures("as_users_have_it")
+KEY = jr.key(0)
+BASE = pe.Geometric(16)
+P = jnp.arange(4)
+Q = jnp.ones((2, 4, 16))
+MAKE = dict(heads=2, head_dim=16, dim=32, length=8, key=KEY)
+EMPTY = pe.PositionalEmbedding()
+
+
+def case(text, call):
+    return pytest.param(text, call, id=text[:60])
+
+
+# Tables, a case a line.
+# fmt: off
+SETTINGS = [
+    # Frequencies.
+    case("`dim` must be even and positive, to be rotated in pairs, but got 7", lambda: pe.Geometric(7)),
+    case("`theta` must be positive and finite, but got -1.0", lambda: pe.Geometric(8, -1)),
+    case("`theta` must be positive and finite, but got inf", lambda: pe.Geometric(8, float("inf"))),
+    case("`dim` must be at least 4 for `endpoint=True`.*but got 2", lambda: pe.Geometric(2, endpoint=True)),
+    case("`factor` must be at least 1 and finite, but got 0.5", lambda: pe.Linear(BASE, 0.5)),
+    case("`factor` must be at least 1 and finite, but got nan", lambda: pe.NTK(BASE, float("nan"))),
+    case("`base` must have at least 2 frequencies.*got 1. Rotate at least 4", lambda: pe.NTK(pe.Geometric(2), 2.0)),
+    case("`base` must have at least 2 frequencies.*got 1. Rotate at least 4", lambda: pe.DynamicNTK(pe.Geometric(2), 2.0, 8)),
+    case("`original_length` must be positive and finite, but got 0", lambda: pe.DynamicNTK(BASE, 2.0, 0)),
+    case("`original_length` must be positive and finite, but got -3", lambda: pe.NTKByParts(BASE, 2.0, -3)),
+    case("`0 <= slow <= fast`, but got slow=4.0 and fast=1.0", lambda: pe.NTKByParts(BASE, 2.0, 8, slow=4, fast=1)),
+    case("`0 < slow <= fast`, but got slow=0.0 and fast=32.0", lambda: pe.YaRNFrequencies(BASE, 2.0, 8, slow=0)),
+    case("`extrapolation_factor` must be between 0 and 1, but got 2.0", lambda: pe.YaRNFrequencies(BASE, 2.0, 8, extrapolation_factor=2)),
+    case("`base` must have a `theta` above 1.*but got 1.0", lambda: pe.YaRNFrequencies(pe.Geometric(8, 1.0), 2.0, 8)),
+    case("`divisors` must have one number per frequency, 8, but got 2", lambda: pe.Divided(BASE, (1.0, 2.0))),
+    case("`divisors` must be positive and finite, but got", lambda: pe.Divided(BASE, (0.0,) * 8)),
+    case("`short` and `long` must have as many frequencies, but got 8 and 4", lambda: pe.LongRoPEFrequencies(BASE, pe.Geometric(8), 8)),
+    case("`original_length` must be positive and finite, but got 0", lambda: pe.LongRoPEFrequencies(BASE, BASE, 0)),
+    case("`keep` must be between 0 and the number of frequencies, 8, but got 9", lambda: pe.Truncated(BASE, 9)),
+    # Rotary embeddings.
+    case("`rotary_dim` must be at most `dim`, 8, but got 16", lambda: pe.rope(8, rotary_dim=16)),
+    case("`rotary_dim` must be even and positive.*but got 3", lambda: pe.rope(8, rotary_dim=3)),
+    case("`pairing` must be one of 'halves', 'adjacent', but got 'half'", lambda: pe.rope(8, pairing="half")),
+    case("`pairing` must be over as many channels as a head has, 8, but got one over 16", lambda: pe.rope(8, pairing=pe.Pairing.halves(16))),
+    case("`pairing` must use no more angles than there are frequencies, 4, but got 8", lambda: pe.Rotary(pe.Geometric(8), pairing=pe.Pairing.halves(16))),
+    case("`dim` must be at least the number of rotated channels, 16, but got 8", lambda: pe.Rotary(BASE, dim=8)),
+    case("`decay` must be over the rotated channels, 16, but got one over 8", lambda: pe.Rotary(BASE, decay=pe.XPosDecay(8))),
+    case("`scale` must be positive and finite, but got 0.0", lambda: pe.Rotary(BASE, scale=0.0)),
+    case("`arithmetic` must be one of 'exact', 'float32', but got 'bfloat16'", lambda: pe.Rotary(BASE, arithmetic="bfloat16")),
+    case("`scale_base` must be positive and finite, but got 0.0", lambda: pe.xpos(8, scale_base=0)),
+    case("`dim` must be even and positive.*but got 5", lambda: pe.XPosDecay(5)),
+    case("`mscale` and `mscale_all_dim` go together.*got mscale=1.0 and mscale_all_dim=None", lambda: pe.yarn(8, factor=2, original_length=8, mscale=1.0)),
+    case("`attention_factor` is a final value.*Give one or the other", lambda: pe.yarn(8, factor=2, original_length=8, mscale=1.0, mscale_all_dim=1.0, attention_factor=2.0)),
+    case("`attention_factor` must be positive and finite, but got -1", lambda: pe.yarn(8, factor=2, original_length=8, attention_factor=-1)),
+    case("`mscale` must be positive and finite, but got 0.0", lambda: pe.yarn(8, factor=2, original_length=8, mscale=0.0, mscale_all_dim=1.0)),
+    case("`mscale_all_dim` must be positive and finite, but got 0.0", lambda: pe.yarn(8, factor=2, original_length=8, mscale=1.0, mscale_all_dim=0.0)),
+    case("`factor` must be at least 1 and finite, but got 0.5", lambda: pe.longrope(4, short_factor=(1, 1), long_factor=(1, 1), original_length=8, factor=0.5)),
+    case("`original_length` must be at least 2 and finite, but got 1", lambda: pe.longrope(4, short_factor=(1, 1), long_factor=(1, 1), original_length=1, factor=2)),
+    case("`attention_factor` must be positive and finite, but got 0", lambda: pe.longrope(4, short_factor=(1, 1), long_factor=(1, 1), original_length=8, factor=2, attention_factor=0)),
+    case("`fraction` must be above 0 and at most 1, but got 0", lambda: pe.proportional_rope(8, fraction=0)),
+    # Pairings.
+    case("must have one entry per channel each, but got 2, 1, 2 and 2", lambda: pe.Pairing((0, 1), (1,), (1, 1), (0, 0))),
+    case("`source` and `partner` must be channels, from 0 to 1, but got", lambda: pe.Pairing((0, 2), (1, 0), (1, 1), (0, 0))),
+    case("`sign` must be -1, 0 or 1, but got", lambda: pe.Pairing((0, 1), (1, 0), (2, 1), (0, 0))),
+    case("`pair` must not be negative, but got", lambda: pe.Pairing((0, 1), (1, 0), (1, 1), (0, -1))),
+    case("`blocks` must cut the rotated channels.*got 3 blocks of 8 channels", lambda: pe.Pairing.halves_per_block(8, 3)),
+    case("must fit into `dim`, but got 8 from 4 on in 8", lambda: pe.Pairing.halves(8, 8, start=4)),
+    # Encodings.
+    case("`layout` must be one of 'interleaved', .*but got 'concat'", lambda: pe.Sinusoidal(8, layout="concat")),
+    case("`dim` must be even for `layout='interleaved'`.*but got 7", lambda: pe.Sinusoidal(7)),
+    case("`dim` must be at least 4 for `layout='tensor2tensor'`, but got 3", lambda: pe.Sinusoidal(3, layout="tensor2tensor")),
+    case("`theta` must be positive and finite, but got 0.0", lambda: pe.Sinusoidal(8, 0.0)),
+    case("`length` must be positive and finite, but got 0", lambda: pe.Learned(0, 8, key=KEY)),
+    case("`dim` must be positive and finite, but got 0", lambda: pe.Learned(8, 0, key=KEY)),
+    case("`std` must be positive and finite, but got 0", lambda: pe.Learned(8, 8, std=0, key=KEY)),
+    case("`offset` must not be negative, but got -1", lambda: pe.Learned(8, 8, offset=-1, key=KEY)),
+    case("`padding_idx` must be a row of the table, from 0 to 9, but got 10", lambda: pe.Learned(8, 8, offset=2, padding_idx=10, key=KEY)),
+    # Biases.
+    case("`heads` must be at least 1 and finite, but got 0", lambda: pe.ALiBi(0)),
+    case("`convention` must be one of 'power_of_two', 'geometric', but got 'mpt'", lambda: pe.ALiBi(3, convention="mpt")),
+    case("`heads` must be at least 1 and finite, but got 0", lambda: pe.T5Bias(0, key=KEY)),
+    case("`std` must be positive and finite, but got 0", lambda: pe.T5Bias(2, std=0, key=KEY)),
+    case("`num_buckets` must be even and at least 4 for bidirectional=True, but got 5", lambda: pe.T5Bias(2, num_buckets=5, key=KEY)),
+    case("`num_buckets` must be at least 2 for bidirectional=False, but got 1", lambda: pe.T5Bias(2, num_buckets=1, bidirectional=False, key=KEY)),
+    case("`max_distance` must be beyond the 8 distances.*but got 8. Lower", lambda: pe.T5Bias(2, max_distance=8, key=KEY)),
+    case("`heads` must be at least 1 and finite, but got 0", lambda: pe.KERPLE(0, key=KEY)),
+    case("`kind` must be one of 'log', 'power', but got 'sqrt'", lambda: pe.KERPLE(2, kind="sqrt", key=KEY)),
+    # The bundle and the registry.
+    case("`scale` must be positive and finite, but got -1", lambda: pe.PositionalEmbedding(scale=-1)),
+    case("`name` must be one of nope, .*but got 'Rope'. Did you mean 'rope'", lambda: pe.make("Rope", **MAKE)),
+    case("`name` must be one of nope, .*but got 'zzz'.$", lambda: pe.make("zzz", **MAKE)),
+    case("`rope` has the settings dim, theta, pairing, rotary_dim, but got base", lambda: pe.make("rope", **MAKE, base=1e6)),
+    case("`length` must be at least 1 and finite, but got 0", lambda: pe.make("rope", **{**MAKE, "length": 0})),
+    # Positions.
+    case("`shape` must have one size, not negative, for each axis", lambda: pe.grid_positions(())),
+    case("`shape` must have one size, not negative, for each axis", lambda: pe.grid_positions((2, -1))),
+    case("`length` must be a multiple of `2 \\* shards`.*length=6 and shards=2. Pad", lambda: pe.zigzag(6, 2)),
+    case("`length` must be a multiple of `2 \\* shards`.*length=6 and shards=0", lambda: pe.zigzag_inverse(6, 0)),
+]
+
+SHAPES = [
+    case("`positions` must be integers or floats of shape \\[seq\\].*\\(2, 2\\).*vmap", lambda: pe.rope(8)(jnp.ones((2, 2)))),
+    case("`positions` must be integers or floats of shape \\[seq\\], but got bool", lambda: pe.rope(8)(jnp.ones(2, bool))),
+    case("`q` must have shape \\[seq, ..., dim\\] with seq=4 and dim=16.*\\(2, 4, 16\\).*vmap", lambda: pe.rope(16)(P).queries(Q)),
+    case("`k` must have shape \\[seq, ..., dim\\] with seq=4 and dim=8.*\\(4, 16\\)", lambda: pe.rope(8)(P).keys(Q[0])),
+    case("`q` must be floating point, but got int32", lambda: pe.rope(16)(P).queries(jnp.ones((4, 16), jnp.int32))),
+    case("`positions` must be integers, to look rows up with, but got float32", lambda: pe.Learned(8, 8, key=KEY)(jnp.ones(2))),
+    case("`q_positions` must be integers, to sort.*float32. Round them", lambda: pe.T5Bias(2, key=KEY)(jnp.ones(2), P)),
+    case("`k_positions` must be integers, to sort.*float32. Round them", lambda: pe.T5Bias(2, key=KEY)(P, jnp.ones(2))),
+    case("`x` must have the shape \\[seq, dim\\].*\\(4, 8\\), but got \\(4, 9\\)", lambda: pe.PositionalEmbedding(encoding=pe.Sinusoidal(8)).embed(jnp.ones((4, 9)), P)),
+    case("`q` and `k` must have shapes.*\\(4, 16\\) and \\(2, 4, 16\\).*vmap", lambda: EMPTY.logits(Q[0], Q, P, P)),
+    case("`q` and `k` must have shapes.*the same `dim`, but got \\(2, 4, 16\\) and \\(2, 4, 8\\)", lambda: EMPTY.logits(Q, Q[..., :8], P, P)),
+    case("heads of `q` must be a multiple of those of `k`.*but got 2 and 3", lambda: EMPTY.logits(Q, jnp.ones((3, 4, 16)), P, P)),
+    case("`q_positions` must have a position for each of the 4 tokens of `q`.*\\(3,\\)", lambda: EMPTY.logits(Q, Q, P[:3], P)),
+    case("`k_positions` must have a position for each of the 4 tokens of `k`.*\\(3,\\)", lambda: EMPTY.logits(Q, Q, P, P[:3])),
+    case("`bias` must give the shape.*\\(2, 4, 4\\), but got \\(3, 4, 4\\).*as many heads", lambda: pe.PositionalEmbedding(bias=pe.ALiBi(3)).logits(Q, Q, P, P)),
+    case("`v` must have a value for each key.*\\[2, 4\\], but got shape \\(2, 3, 16\\)", lambda: EMPTY.attend(Q, Q, Q[:, :3], P, P)),
+    case("`implementation` must be one of 'auto', 'dense', but got 'flash'", lambda: EMPTY.attend(Q, Q, Q, P, P, implementation="flash")),
+    case("`causal` and `window` compare positions of shape \\[seq\\].*\\(4, 2\\).*Use `mask`", lambda: EMPTY.attend(Q, Q, Q, pe.grid_positions((2, 2)), pe.grid_positions((2, 2)), causal=True)),
+    case("`q_segments` and `k_segments` go together", lambda: EMPTY.attend(Q, Q, Q, P, P, q_segments=P)),
+    case("`mask` must be boolean.*but got float32. Add numbers to logits by a bias", lambda: EMPTY.attend(Q, Q, Q, P, P, mask=jnp.ones((4, 4)))),
+    case("`mask` must have shape \\[q, k\\] = \\(4, 4\\) or.*\\(2, 4, 4\\), but got \\(4, 3\\)", lambda: EMPTY.attend(Q, Q, Q, P, P, mask=jnp.ones((4, 3), bool))),
+    case("`window` must be a positive number of positions.*but got 0", lambda: EMPTY.attend(Q, Q, Q, P, P, window=0)),
+    case("`window` must be.*pair \\(back, ahead\\).*but got \\(2, -1\\)", lambda: EMPTY.attend(Q, Q, Q, P, P, window=(2, -1))),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("text, call", SETTINGS)
+def test_a_wrong_setting_says_so_when_it_is_made(text, call):
+    with pytest.raises(ValueError, match=text):
+        call()
+
+
+@pytest.mark.parametrize("text, call", SHAPES)
+def test_a_wrong_shape_says_so_when_it_is_traced(text, call):
+    with pytest.raises(ValueError, match=text):
+        jax.eval_shape(call)
+
+
+def test_negative_frequencies_say_what_to_do_instead():
+    class Backwards(pe.AbstractStaticFrequencies):
+        def exact(self):
+            return -BASE.exact()
+
+    with pytest.raises(ValueError, match="flip the signs of the pairing"):
+        Backwards().turns()
+
+
+@pytest.mark.parametrize(
+    "dtype, far", [(jnp.float32, 40_000), (jnp.bfloat16, 40_000), (jnp.float16, 5000)]
+)
+def test_xpos_says_so_where_it_overflows(dtype, far):
+    @eqx.filter_jit
+    def turn(p):
+        return pe.xpos(64)(p).queries(jnp.ones((1, 64), dtype))
+
+    assert jnp.isfinite(turn(jnp.array([far * 4 // 5]))).all()
+    for p in far, -far:
+        with pytest.raises(Exception, match=r"xPos overflows .* Move `center`"):
+            jax.block_until_ready(turn(jnp.array([p])))
+
+
+def test_the_checks_of_a_test_run_are_on_elsewhere(request):
+    """The fixture of this file switches them off, and no other test does."""
+    import jaxtyping
+
+    jaxtyping.config.update("jaxtyping_disable", False)
+    with pytest.raises(TypeCheckError, match="positions"):
+        pe.rope(8)(jnp.ones((2, 2)))
