@@ -77,3 +77,19 @@ def test_initial_parameters_are_in_the_ranges_of_the_authors(kind):
         assert 0.0099 < values.min() < 0.03 * top and 0.97 * top < values.max() <= top
         # Uniform: the mean of 2000 is within 5 standard deviations of the middle.
         assert abs(values.mean() - top / 2) < 5 * top / np.sqrt(12 * 2000) + 0.01
+
+
+@pytest.mark.parametrize("kind", ["log", "power"])
+def test_gradients_by_float_positions_are_those_of_the_formula_and_finite(kind):
+    """The slope of a power below one is infinite at distance 0."""
+    module = _kerple(kind, np.array([0.3]), np.array([0.5]))
+    k = jnp.array([0.0, 2.0, 6.5])
+    bias = lambda q: module(q[None], k)[0, 0]
+    found = as_numpy(jax.jacfwd(bias)(jnp.float32(2.0)))
+    np.testing.assert_array_equal(found, as_numpy(jax.jacrev(bias)(jnp.float32(2.0))))
+    far = np.array([2.0, 4.5])
+    slope = 0.5 * 0.3 * (1 / (1 + 0.3 * far) if kind == "log" else far**-0.5)
+    # Away from the key at 0 and towards that at 6.5.
+    assert_close(found[[0, 2]], slope * np.array([-1, 1]), rtol=1e-5)
+    # At the kink any number between the slopes of both sides will do.
+    assert abs(found[1]) <= 0.5 * 0.3 * (1 + 1e-5)
