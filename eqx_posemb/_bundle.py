@@ -11,7 +11,7 @@ from ._attention import dense, visible, Window
 from ._bias import AbstractBias
 from ._checks import check_choice, check_positive
 from ._encoding import AbstractEncoding
-from ._frequencies import Length
+from ._frequencies import context_length, Length
 from ._phase import computing_dtype
 from ._rotary import NoPE, Rotary
 from ._score import AbstractScore
@@ -186,7 +186,7 @@ class PositionalEmbedding(eqx.Module):
         rotated_q, rotated_k = q, k
         if self.rotary is not None:
             if length is None:
-                length = _length(q_positions, k_positions)
+                length = context_length(q_positions, k_positions)
             turn_q = self.rotary(q_positions, length=length)
             turn_k = self.rotary(k_positions, length=length)
             rotated_q = jax.vmap(turn_q.queries)(q)
@@ -247,8 +247,3 @@ def _fitting(name, term, logits):
             "has."
         )
     return term.astype(logits.dtype)
-
-
-def _length(q_positions, k_positions):
-    last = [jnp.max(p, initial=0) for p in (q_positions, k_positions)]
-    return jnp.maximum(*last) + 1

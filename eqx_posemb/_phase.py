@@ -95,6 +95,15 @@ def as_float(x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
     return x.astype(jnp.result_type(float))
 
 
+def in_common(*positions: Num[Array, "..."]) -> list[Num[Array, "..."]]:
+    """Positions in one dtype, wide enough to be subtracted: unsigned ones would wrap,
+    and small integers overflow."""
+    if not all(jnp.issubdtype(p.dtype, jnp.integer) for p in positions):
+        return [as_float(p) for p in positions]
+    wide = any(p.dtype.itemsize == 8 for p in positions)
+    return [p.astype(jnp.int64 if wide else jnp.int32) for p in positions]
+
+
 def computing_dtype(dtype) -> np.dtype:
     """What an array of that dtype is computed in, before it is rounded back."""
     return np.dtype(np.float64 if dtype == jnp.float64 else np.float32)

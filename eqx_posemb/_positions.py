@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Num
 
+from ._phase import in_common
+
 
 def distance(
     q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
@@ -39,17 +41,8 @@ def distance(
     **Returns:** the distances, in the unit of the positions: integers for integers,
     floating point if either is.
     """
-    dtype = _signed(q_positions, k_positions)
-    q, k = q_positions.astype(dtype), k_positions.astype(dtype)
+    q, k = in_common(q_positions, k_positions)
     return k[None] - q[:, None]
-
-
-def _signed(*arrays):
-    # Unsigned differences would wrap, and small integers overflow.
-    if all(jnp.issubdtype(array.dtype, jnp.integer) for array in arrays):
-        wide = any(array.dtype.itemsize == 8 for array in arrays)
-        return jnp.int64 if wide else jnp.int32
-    return jnp.result_type(float)
 
 
 def segment_positions(segment_ids: Int[Array, " seq"]) -> Int[Array, " seq"]:

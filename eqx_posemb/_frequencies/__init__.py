@@ -3,6 +3,7 @@
 from ._base import (
     AbstractFrequencies as AbstractFrequencies,
     AbstractStaticFrequencies as AbstractStaticFrequencies,
+    context_length as context_length,
     Geometric as Geometric,
     Length as Length,
 )

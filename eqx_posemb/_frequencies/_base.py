@@ -5,15 +5,27 @@ import decimal
 from decimal import Decimal
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num, Shaped
 
 from .._checks import check_even, check_positive
-from .._phase import Frequencies, HOST_PRECISION, Turns
+from .._phase import Frequencies, HOST_PRECISION, in_common, Turns
 
 
 Length = int | Num[Array, ""] | None
 """One more than the largest position in use, for schedules that depend on it."""
+
+
+def context_length(*positions: Num[Array, "..."]) -> Num[Array, ""]:
+    """One more than the largest position of all, and one if there is none."""
+    last = jnp.stack(in_common(*[jnp.max(p, initial=0) for p in positions])).max()
+    if not jnp.issubdtype(last.dtype, jnp.integer):
+        return last + 1
+    # At the very end of the integers one more would be the least of them. Unsigned
+    # positions beyond it have wrapped already, and come out as the end, too.
+    end = jnp.iinfo(last.dtype).max
+    return jnp.where((last < 0) | (last == end), end, last + 1)
 
 
 class AbstractFrequencies(eqx.Module):
@@ -143,7 +155,9 @@ or if `endpoint` has fewer than two frequencies to space.
 """
 
 
-def powers(base: float, count: int, steps: int) -> Shaped[np.ndarray, " half"]:
+def powers(
+    base: float | Decimal, count: int, steps: int
+) -> Shaped[np.ndarray, " half"]:
     """`base ** (-i / steps)` for `i < count`, in exact decimals."""
     return np.array(
         [Decimal(base) ** (Decimal(-i) / Decimal(steps)) for i in range(count)],

@@ -112,9 +112,7 @@ class NTK(AbstractStaticFrequencies):
 
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
-        frequencies = self.base.exact()
-        n = len(frequencies)
-        return frequencies * powers(self.factor, n, n - 1)
+        return slowed_evenly(self.base.exact(), Decimal(self.factor))
 
 
 NTK.__init__.__doc__ = """**Arguments:**
@@ -203,18 +201,29 @@ class DynamicNTK(AbstractFrequencies):
 
     def _traced(self, length) -> Float[Array, " half"]:
         frequencies = as_float(jnp.asarray(self.base()))
-        factor = self._factor(jnp.maximum(as_float(length), self.original_length))
+        beyond = as_float(length) / self.original_length - 1
+        factor = 1 + self.factor * jnp.maximum(beyond, 0)
         n = frequencies.shape[0]
         return frequencies * factor ** -as_float(jnp.arange(n) / (n - 1))
 
-    def _at(self, length: int | None) -> NTK:
+    def _at(self, length: int | None) -> "_NTKAtLength":
         length = max(length or 0, self.original_length)
-        return NTK(self.base, factor=self._factor(length))
+        return _NTKAtLength(self.base, self.factor, self.original_length, length)
 
-    def _factor(self, length):
+
+class _NTKAtLength(AbstractStaticFrequencies):
+    """Dynamic NTK at a length known ahead; `NTK` would round its factor to float64."""
+
+    base: AbstractStaticFrequencies
+    factor: float = eqx.field(static=True)
+    original_length: int = eqx.field(static=True)
+    length: int = eqx.field(static=True)
+
+    def exact(self) -> Shaped[np.ndarray, " half"]:
         # Not the equal `factor * length / original_length - (factor - 1)`: this is one,
         # and not a little less, up to the original length.
-        return 1 + self.factor * (length - self.original_length) / self.original_length
+        beyond = Decimal(self.length) / self.original_length - 1
+        return slowed_evenly(self.base.exact(), 1 + Decimal(self.factor) * beyond)
 
 
 DynamicNTK.__init__.__doc__ = """**Arguments:**
@@ -227,6 +236,12 @@ DynamicNTK.__init__.__doc__ = """**Arguments:**
 **Raises:** a `ValueError` if `factor` is less than one, if `original_length` is not
 positive, or if `base` has a single frequency.
 """
+
+
+def slowed_evenly(frequencies, factor: Decimal) -> Shaped[np.ndarray, " half"]:
+    """Keeps the first frequency, divides the last by `factor`, in between evenly."""
+    n = len(frequencies)
+    return frequencies * powers(factor, n, n - 1)
 
 
 def _check_two(base: AbstractStaticFrequencies) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_even, check_positive
-from .._phase import as_float
+from .._phase import as_float, in_common
 
 
 class XPosDecay(eqx.Module):
@@ -54,6 +54,7 @@ class XPosDecay(eqx.Module):
         """
         zeta = (np.arange(0, self.dim, 2) + 0.4 * self.dim) / (1.4 * self.dim)
         rates = as_float(jnp.asarray(np.log(zeta) / self.scale_base))
+        (positions,) = in_common(positions)
         return as_float(positions - self.center)[:, None] * rates[None]
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_choice, check_positive
-from .._frequencies import AbstractFrequencies, Length
+from .._frequencies import AbstractFrequencies, context_length, Length
 from .._phase import cos_sin, Turns
 from ._decay import XPosDecay
 from ._pairing import check_layout, Layout, Pairing
@@ -152,7 +152,7 @@ class Rotary(eqx.Module):
                 "batch."
             )
         if length is None:
-            length = jnp.max(positions, initial=0) + 1
+            length = context_length(positions)
         frequencies = self.frequencies.turns(length)
         if self.arithmetic == "float32" and isinstance(frequencies, Turns):
             frequencies = frequencies.radians()

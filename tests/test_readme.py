@@ -1,0 +1,52 @@
+"""The README and the docstrings do what they say."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import eqx_posemb as pe
+from eqx_posemb._catalogue import markdown_table
+
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+PUBLIC = {name: value for name, value in vars(pe).items() if name[0] != "_"}
+
+
+def examples():
+    for i, (_, code) in enumerate(BLOCK.findall(README)):
+        yield pytest.param(code, id=f"README {i}")
+    for name, value in PUBLIC.items():
+        for _, code in BLOCK.findall(inspect.getdoc(value) or ""):
+            yield pytest.param(inspect.cleandoc(code), id=name)
+
+
+@pytest.mark.parametrize("code", list(examples()))
+def test_an_example_runs(code):
+    exec(compile(code, "<example>", "exec"), {})
+
+
+@pytest.mark.parametrize("name", list(PUBLIC))
+def test_what_is_public_is_documented_with_an_example(name):
+    doc = inspect.getdoc(PUBLIC[name]) or ""
+    abstract = inspect.isclass(PUBLIC[name]) and inspect.isabstract(PUBLIC[name])
+    assert len(doc) > 60
+    assert "```python" in doc or abstract
+
+
+def test_the_table_of_variants_is_that_of_the_registry():
+    (table,) = re.findall(
+        r"<!-- variants -->\n(.*?)\n<!-- /variants -->", README, re.DOTALL
+    )
+    assert table == markdown_table(), "run `eqx-posemb list --markdown`"
+
+
+def test_the_comparison_in_the_readme_is_there():
+    (table,) = re.findall(
+        r"<!-- comparison -->\n(.*?)\n<!-- /comparison -->", README, re.DOTALL
+    )
+    for name in "nope", "rope+yarn", "alibi", "t5", "kerple":
+        assert re.search(rf"^\| `?{re.escape(name)}`? ", table, re.MULTILINE), name
