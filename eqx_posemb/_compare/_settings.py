@@ -33,7 +33,7 @@ class Settings:
     """All that the result depends on, but for the text and the embeddings."""
 
     length: int = 128
-    steps: int = 500
+    steps: int = 600
     seed: int = 0
     batch: int = 8
     dim: int = 96
