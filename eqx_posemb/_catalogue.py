@@ -1,11 +1,10 @@
 """The registry in words: what the command line prints and the README shows."""
 
-import difflib
 import inspect
 import re
 from collections.abc import Sequence
 
-from ._registry import Sizes, Variant, VARIANTS
+from ._registry import did_you_mean, Sizes, Variant, variant, VARIANTS, variants
 
 
 class Refused(Exception):
@@ -17,18 +16,16 @@ _EXAMPLE = Sizes(heads=8, head_dim=64, dim=512, length=2048)
 
 def find(name: str) -> Variant:
     """The row of that name; a `Refused` that names what is close if there is none."""
-    for row in VARIANTS:
-        if row.name == name:
-            return row
-    raise unknown(name, [row.name for row in VARIANTS])
+    if name not in variants():
+        raise unknown(name, variants())
+    return variant(name)
 
 
 def unknown(name: str, names: Sequence[str]) -> Refused:
     """What to say to somebody who asked for a name that is not one of `names`."""
-    close = difflib.get_close_matches(name.lower(), names, n=3)
-    hint = f" Did you mean {' or '.join(close)}?" if close else ""
     return Refused(
-        f"there is no embedding {name!r}.{hint} `eqx-posemb list` shows them all."
+        f"there is no embedding {name!r}.{did_you_mean(name, names)} "
+        "`eqx-posemb list` shows them all."
     )
 
 

@@ -39,7 +39,18 @@ class Turns(eqx.Module):
     """Frequencies in turns per unit of position: `whole + high / 2³² + low / 2⁶⁴`.
 
     The words are integers, so that no optimiser sees them, and they may be stacked over
-    the layers of a `jax.lax.scan`.
+    the layers of a `jax.lax.scan`. Schedules make them; see
+    [`eqx_posemb.AbstractFrequencies`][].
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        turns = pe.Geometric(dim=4).turns()
+        assert (turns.whole == 0).all()  # Both are slower than a turn per position.
+        assert turns.high[0] == int(2**32 / 6.283185307179586)
+        ```
     """
 
     whole: UInt32[Array | np.ndarray, " half"]

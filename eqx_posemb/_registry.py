@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -248,11 +248,16 @@ def variant(name: str) -> Variant:
     for row in VARIANTS:
         if row.name == name:
             return row
-    close = difflib.get_close_matches(str(name).lower(), variants(), n=3)
-    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     raise ValueError(
-        f"`name` must be one of {', '.join(variants())}, but got {name!r}.{hint}"
+        f"`name` must be one of {', '.join(variants())}, but got {name!r}."
+        + did_you_mean(name, variants())
     )
+
+
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """A question that names what is close to `name`; nothing if nothing is."""
+    close = difflib.get_close_matches(name.lower(), names, n=3)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def make(

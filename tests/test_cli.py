@@ -93,7 +93,7 @@ def test_cite_prints_each_entry_once_and_nothing_else(capsys):
 @pytest.mark.parametrize("command", ["show", "cite"])
 def test_an_unknown_name_is_answered_by_what_is_close(command, refused):
     assert refused(command, "alibbi") == (
-        f"eqx-posemb {command}: there is no embedding 'alibbi'. Did you mean alibi? "
+        f"eqx-posemb {command}: there is no embedding 'alibbi'. Did you mean 'alibi'? "
         "`eqx-posemb list` shows them all."
     )
 
@@ -313,7 +313,7 @@ def test_a_text_that_fills_no_window_is_one_line(own, refused):
 
 def test_an_unknown_embedding_is_one_line(refused):
     assert refused("compare", "--embeddings", "rope", "alibbi") == (
-        "eqx-posemb compare: there is no embedding 'alibbi'. Did you mean alibi? "
+        "eqx-posemb compare: there is no embedding 'alibbi'. Did you mean 'alibi'? "
         "`eqx-posemb list` shows them all."
     )
 

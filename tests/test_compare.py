@@ -198,7 +198,7 @@ def test_names_may_be_separated_by_commas_and_are_not_repeated():
     assert known(None) == EMBEDDINGS
     assert set(known(pe.variants())) == set(pe.variants())
     with pytest.raises(
-        Refused, match=r"no embedding 'rope\+yam'. Did you mean rope\+ya"
+        Refused, match=r"no embedding 'rope\+yam'. Did you mean 'rope\+ya"
     ):
         known(["rope+yam"])
 

@@ -13,7 +13,11 @@ from tests.helpers import build, NAMES, ROWS
 
 
 ROOT = Path(__file__).parent.parent
-PUBLIC = {name: value for name, value in vars(pe).items() if name[0] != "_"}
+PUBLIC = {
+    name: value
+    for name, value in vars(pe).items()
+    if getattr(value, "__module__", "").startswith("eqx_posemb")
+}
 every_row = pytest.mark.parametrize("name", NAMES)
 
 
