@@ -22,6 +22,7 @@ from ._frequencies import (
     LongRoPEFrequencies as LongRoPEFrequencies,
     NTK as NTK,
     NTKByParts as NTKByParts,
+    Tabulated as Tabulated,
     Truncated as Truncated,
     YaRNFrequencies as YaRNFrequencies,
 )

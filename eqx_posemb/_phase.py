@@ -22,8 +22,8 @@ from jaxtyping import Array, Float, Num, Shaped, UInt32
 HOST_PRECISION = decimal.Context(prec=40)
 TWO_PI = 2 * Decimal("3.14159265358979323846264338327950288419716939937511")
 
-# The Taylor-like coefficients of sin(r)/r and cos(r) in r², fitted to minimise the
-# largest error for |r| ≤ π/4 after rounding to float32: both stay below 6e-8.
+# What follows r in sin(r), and 1 - r²/2 in cos(r), for |r| ≤ π/4: the minimax
+# coefficients of the Cephes library, off by less than 3e-9 before rounding.
 _SIN = (-1.6666654611e-1, 8.3321608736e-3, -1.9515295891e-4)
 _COS = (4.166664568298827e-2, -1.388731625493765e-3, 2.443315711809948e-5)
 

@@ -109,6 +109,7 @@ def test_each_head_may_have_a_mask_of_its_own():
         np.testing.assert_allclose(out[h : h + 1], one, atol=2e-6)
 
 
+@jax.debug_nans(True)
 def test_a_query_that_sees_no_key_gets_zeros_and_zero_gradients():
     q, k, v = qkv()
     mask = jnp.ones((6, 6), bool).at[2].set(False)

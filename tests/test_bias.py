@@ -64,8 +64,8 @@ def test_alibi_has_two_conventions_where_heads_are_no_power_of_two():
 
 def test_t5_shares_buckets_far_away_and_forever():
     bias = pe.T5Bias(2, key=jr.key(0))
-    far = jnp.array([-(2**31 - 1), -128, -91, -90, 90, 91, 2**31 - 1])
-    assert bias.buckets(far).tolist() == [15, 15, 15, 14, 30, 31, 31]
+    far = jnp.array([-(2**31 - 1), -128, -91, -90, 0, 90, 91, 2**31 - 1])
+    assert bias.buckets(far).tolist() == [15, 15, 15, 14, 0, 30, 31, 31]
 
 
 def test_the_future_is_bucket_zero_in_a_decoder():

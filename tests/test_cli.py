@@ -3,6 +3,7 @@
 import builtins
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 
@@ -254,7 +255,7 @@ def test_an_interrupted_comparison_goes_on_where_it_was(
 
     def interrupted(model, *rest):
         if model.embedding.bias is not None:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return train(model, *rest)
 
     with monkeypatch.context() as patch:

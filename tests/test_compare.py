@@ -1,6 +1,7 @@
 """The experiment behind `eqx-posemb compare`, piece by piece."""
 
 import dataclasses
+import signal
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ pytest.importorskip("tqdm")
 
 from eqx_posemb._compare import _plot, _report, _text, _train
 from eqx_posemb._compare._evaluate import evaluate, windows
+from eqx_posemb._compare._interrupt import Interrupt
 from eqx_posemb._compare._model import bits_per_byte
 from eqx_posemb._compare._settings import (
     build,
@@ -300,3 +302,20 @@ def test_weights_are_of_use_only_to_what_they_were_trained_for(tmp_path):
     assert Weights(weights.path, {"seed": 1}).load(other) is None
     weights.path.write_bytes(b"not weights\n")
     assert weights.load(other) is None
+
+
+def test_ctrl_c_is_not_lost_where_exceptions_are():
+    class Dying:
+        def __del__(self):
+            # As in a callback of the garbage collector: what is raised here is lost.
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupt() as interrupt:
+        interrupt.check()
+        Dying()
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.check()
+        with pytest.raises(KeyboardInterrupt):  # The second one is raised at once.
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before

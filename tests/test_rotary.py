@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from jaxtyping import Array, Float
 
 import eqx_posemb as pe
-from eqx_posemb._phase import cos_sin
 from tests.helpers import build, HEAD_DIM, LENGTH, NAMES, ROWS
 
 
@@ -196,12 +196,35 @@ def test_tables_are_made_once_for_all_uses():
     assert text.count("constant(-0.166666") == 1
 
 
-def test_a_schedule_may_be_stacked_over_layers():
-    thetas = (1e4, 1e6)
-    turns = [pe.Geometric(HEAD_DIM, theta).turns() for theta in thetas]
-    stacked = jax.tree.map(lambda *words: jnp.stack(words), *turns)
-    p = jnp.array([3, 100_000])
-    table = jax.lax.map(lambda turns: cos_sin(p, turns)[0], stacked)
-    for i, theta in enumerate(thetas):
-        rotation = pe.rope(HEAD_DIM, theta=theta)(p)
-        assert jnp.array_equal(table[i], rotation.cos)
+def test_schedules_may_be_stacked_over_layers_and_stay_exact():
+    thetas, p = (1e4, 1e6), jnp.array([3, 100_000])
+    ropes = [pe.Rotary(pe.Tabulated(pe.Geometric(HEAD_DIM, t))) for t in thetas]
+    stacked = jax.tree.map(lambda *words: jnp.stack(words), *ropes)
+    assert not jax.tree.leaves(eqx.filter(stacked, eqx.is_inexact_array))
+    tables = jax.lax.map(lambda rope: rope(p).cos, stacked)
+    for table, theta in zip(tables, thetas, strict=True):
+        assert jnp.array_equal(table, pe.rope(HEAD_DIM, theta=theta)(p).cos)
+
+
+def test_learned_frequencies_have_gradients():
+    class Free(pe.AbstractFrequencies):
+        values: Float[Array, " half"]
+
+        def turns(self, length=None):
+            return self.values
+
+        def __call__(self, length=None):
+            return self.values
+
+    x, p = vectors(), jnp.array([0, 2, 5, 9])
+    start = jnp.asarray(pe.Geometric(HEAD_DIM)(), jnp.float32)
+
+    def loss(values):
+        return jnp.sum(pe.Rotary(Free(values))(p).queries(x) ** 3)
+
+    gradient = jax.grad(loss)(start)
+    for i in range(HEAD_DIM // 2):
+        step = jnp.zeros_like(start).at[i].set(1e-2)
+        slope = (loss(start + step) - loss(start - step)) / 2e-2
+        # The third derivative leaves h² times p³, a percent of the slope.
+        assert abs(slope - gradient[i]) < 0.03 * abs(gradient).max()

@@ -16,8 +16,8 @@ def dense(
     """
     heads, q, k = logits.shape
     seen = jnp.broadcast_to(seen, logits.shape)
-    # A finite lowest number, and not -inf: rows that see nothing would turn into NaN,
-    # and their gradients with them.
+    # A finite lowest number, and not -inf: a row that sees nothing would be NaN on its
+    # way, which `jax_debug_nans` stops at.
     lowest = jnp.finfo(logits.dtype).min
     weights = jax.nn.softmax(jnp.where(seen, logits, lowest), axis=-1)
     weights = jnp.where(seen, weights, 0).astype(v.dtype)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from .._catalogue import Refused
 from . import _report, _text
 from ._evaluate import evaluate
+from ._interrupt import Interrupt
 from ._plot import plot
 from ._settings import build, known, MULTIPLES, read, trained_as
 from ._train import train, untrained
@@ -52,11 +53,14 @@ def run(options: argparse.Namespace) -> int:
     if len(missing) < len(names):
         _say(f"{len(names) - len(missing)} of {len(names)} are finished in {folder}.")
     try:
-        for index, name in enumerate(missing, start=1):
-            title = f"{index}/{len(missing)} {name}"
-            results["results"][name] = _one(name, title, settings, text, folder)
-            _sort(results["results"], names)
-            _report.write_results(folder, results)
+        with Interrupt() as interrupt:
+            for index, name in enumerate(missing, start=1):
+                title = f"{index}/{len(missing)} {name}"
+                results["results"][name] = _one(
+                    name, title, settings, text, folder, interrupt
+                )
+                _sort(results["results"], names)
+                _report.write_results(folder, results)
     except KeyboardInterrupt:
         _say(
             f"Stopped. {len(results['results'])} finished embeddings are kept in "
@@ -77,15 +81,16 @@ def _sort(finished, names):
             finished[name] = finished.pop(name)
 
 
-def _one(name, title, settings, text, folder):
+def _one(name, title, settings, text, folder, interrupt):
     start = time.monotonic()
     with tqdm(
         total=settings.steps, desc=title, disable=not sys.stderr.isatty()
     ) as bar:  # fmt: skip
-        model, curve = _trained(name, settings, text, folder, bar)
+        model, curve = _trained(name, settings, text, folder, bar, interrupt)
         trained = time.monotonic()
         bits = {}
         for multiple in MULTIPLES:
+            interrupt.check()
             bar.set_postfix_str(f"evaluating at {multiple}×")
             bits[multiple] = evaluate(model, name, settings, text, multiple)
         bar.set_postfix_str(
@@ -112,7 +117,7 @@ def _one(name, title, settings, text, folder):
     }
 
 
-def _trained(name, settings, text, folder, bar):
+def _trained(name, settings, text, folder, bar, interrupt):
     """The trained model, from the folder if it is there, and its loss curve."""
     base = trained_as(name)
     model = untrained(build(base, settings), settings)
@@ -123,6 +128,7 @@ def _trained(name, settings, text, folder, bar):
     recent = deque(maxlen=20)
 
     def report(loss):
+        interrupt.check()
         recent.append(loss)
         bar.set_postfix_str(f"{sum(recent) / len(recent):.3f} bits/byte", refresh=False)
         bar.update()

@@ -14,3 +14,4 @@ from ._longrope import (
 )
 from ._proportional import Truncated as Truncated
 from ._stretch import DynamicNTK as DynamicNTK, Linear as Linear, NTK as NTK
+from ._tabulated import Tabulated as Tabulated

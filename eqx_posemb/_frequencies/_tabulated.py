@@ -1,0 +1,66 @@
+"""A schedule as arrays, for layers that differ in nothing else."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._phase import Turns
+from ._base import AbstractFrequencies, AbstractStaticFrequencies, Length
+
+
+class Tabulated(AbstractFrequencies):
+    r"""Holds the frequencies of a schedule as arrays, still exact.
+
+    $$\omega_i \mapsto \omega_i$$
+
+    Settings are static in this library, so that two layers with different `theta` are
+    two programs. Where many layers run under one `jax.lax.scan`, as those of Gemma 3
+    with a local and a global `theta`, what differs must be an array: wrap each schedule
+    in this and stack. The arrays are integers, and no optimiser sees them.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        ropes = [
+            pe.Rotary(pe.Tabulated(pe.Geometric(dim=64, theta=theta)))
+            for theta in (10_000.0, 1_000_000.0)
+        ]
+        stacked = jax.tree.map(lambda *words: jnp.stack(words), *ropes)
+        positions, q = jnp.arange(10), jnp.ones((10, 64))
+
+        def layer(q, rope):
+            return rope(positions).queries(q), None
+
+        q, _ = jax.lax.scan(layer, q, stacked)
+        ```
+    """
+
+    words: Turns
+
+    def __init__(self, base: AbstractStaticFrequencies):
+        """**Arguments:**
+
+        - `base`: The schedule to hold.
+        """
+        self.words = jax.tree.map(jnp.asarray, base.turns())
+
+    def turns(self, length: Length = None) -> Turns:
+        """The frequencies in turns per unit of position, as 64-bit fixed point."""
+        del length
+        return self.words
+
+    def __call__(self, length: Length = None) -> Float[Array, " half"]:
+        """**Arguments:**
+
+        - `length`: ignored.
+
+        **Returns:**
+
+        The frequencies, in radians per unit of position.
+        """
+        del length
+        return self.words.radians()
