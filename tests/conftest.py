@@ -1,7 +1,6 @@
 """Strict everywhere: what a test does not say it does not get."""
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import jaxtyping
 import pytest
@@ -31,9 +30,3 @@ def as_users_have_it():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
-
-
-def largest_difference(a, b) -> float:
-    """The largest absolute difference, in the wider of the two dtypes."""
-    wide = jnp.result_type(float)
-    return float(jnp.max(jnp.abs(a.astype(wide) - b.astype(wide)), initial=0))
