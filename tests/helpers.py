@@ -4,13 +4,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 import eqx_posemb as pe
-from eqx_posemb._registry import VARIANTS
+from eqx_posemb._registry import Sizes, VARIANTS
 
 
 HEADS, HEAD_DIM, DIM, LENGTH = 4, 16, 64, 32
+SIZES = Sizes(HEADS, HEAD_DIM, DIM, LENGTH)
 NAMES = pe.variants()
 ROWS = {row.name: row for row in VARIANTS}
 
@@ -25,6 +26,27 @@ def build(name: str, **settings) -> pe.PositionalEmbedding:
         key=jr.key(7),
         **settings,
     )
+
+
+def at(name: str, indices: Int[Array, " seq"]) -> Int[Array, "seq ..."]:
+    """The positions that a variant has for tokens in a row: numbers, or the cells of a
+    grid six wide, which the tokens fill in order."""
+    if (row_axes := ROWS[name].axes) is None:
+        return indices
+    digits = [indices // 6**i for i in reversed(range(row_axes(SIZES)))]
+    rest = [digits[0], *(digit % 6 for digit in digits[1:])]
+    return jnp.stack(rest, axis=-1)
+
+
+def past(q_positions, k_positions) -> dict[str, object]:
+    """The rule that a query sees what is not after it; on a grid, in reading order."""
+    if q_positions.ndim == 1:
+        return dict(causal=True)
+    seen = jnp.ones((q_positions.shape[0], k_positions.shape[0]), bool)
+    for axis in reversed(range(q_positions.shape[1])):
+        q, k = q_positions[:, None, axis], k_positions[None, :, axis]
+        seen = (k < q) | ((k == q) & seen)
+    return dict(mask=seen)
 
 
 class Layer(eqx.Module):
@@ -68,8 +90,11 @@ def logits(embedding, q, k, q_positions, k_positions):
     return embedding.logits(q, k, q_positions, k_positions, length=LENGTH)
 
 
-def attend(layer, x, positions, **rules):
-    return run(layer, x, x, positions, positions, causal=True, **rules)
+def attend(layer, x, positions, mask=None, **rules):
+    rules |= past(positions, positions)
+    if mask is not None:
+        rules["mask"] = mask & rules.get("mask", True)
+    return run(layer, x, x, positions, positions, **rules)
 
 
 def tokens(seq: int, dtype=jnp.float32, seed: int = 5) -> Float[Array, "seq dim"]:

@@ -10,7 +10,7 @@ import eqx_posemb as pe
 from tests.helpers import build, HEADS, NAMES, ROWS
 
 
-BIASES = [n for n in NAMES if ROWS[n].place == "bias"]
+BIASES = [n for n in NAMES if ROWS[n].place == "bias" and ROWS[n].axes is None]
 every_bias = pytest.mark.parametrize("name", BIASES)
 
 

@@ -14,6 +14,7 @@ import pytest
 import eqx_posemb as pe
 from tests.helpers import (
     assert_close,
+    at,
     attend,
     build,
     HEADS,
@@ -21,6 +22,7 @@ from tests.helpers import (
     LENGTH,
     logits,
     NAMES,
+    past,
     ROWS,
     run,
     tokens,
@@ -38,8 +40,8 @@ few = hp.settings(
 
 @every_variant
 def test_jit_changes_nothing(name):
-    layer, x, p = Layer(build(name)), tokens(12), jnp.arange(12)
-    eager = layer(x, x, p, p, causal=True)
+    layer, x, p = Layer(build(name)), tokens(12), at(name, jnp.arange(12))
+    eager = layer(x, x, p, p, **past(p, p))
     assert_close(eager, attend(layer, x, p))
 
 
@@ -47,8 +49,9 @@ def test_jit_changes_nothing(name):
 def test_vmap_is_a_loop(name):
     layer = Layer(build(name))
     x = jnp.stack([tokens(6, seed=seed) for seed in range(3)])
-    p = jnp.array([[0, 1, 2, 3, 4, 5], [9, 8, 7, 6, 5, 4], [3, 3, 3, 3, 3, 3]])
-    mapped = jax.jit(jax.vmap(lambda x, p: layer(x, x, p, p, causal=True)))(x, p)
+    rows = [[0, 1, 2, 3, 4, 5], [9, 8, 7, 6, 5, 4], [3, 3, 3, 3, 3, 3]]
+    p = jnp.stack([at(name, jnp.array(row)) for row in rows])
+    mapped = jax.jit(jax.vmap(lambda x, p: layer(x, x, p, p, **past(p, p))))(x, p)
     for i in range(3):
         assert_close(mapped[i], attend(layer, x[i], p[i]))
 
@@ -62,23 +65,23 @@ def test_new_positions_do_not_retrace(name):
     @jax.jit
     def call(x, q, p, length):
         traces.append(None)
-        attended = embedding.attend(q, q, q, p, p, causal=True, length=length)
+        attended = embedding.attend(q, q, q, p, p, length=length, **past(p, p))
         return embedding.embed(x, p), attended
 
     for start, length in (0, 8), (3, 16), (7, 32):
-        call(x, q, start + jnp.arange(5), jnp.asarray(length))
+        call(x, q, at(name, start + jnp.arange(5)), jnp.asarray(length))
     assert len(traces) == 1
 
 
 @every_variant
 def test_gradients_are_finite_and_reach_every_parameter(name):
-    layer, x, p = Layer(build(name)), tokens(12), jnp.arange(12)
+    layer, x, p = Layer(build(name)), tokens(12), at(name, jnp.arange(12))
 
     @eqx.filter_jit
     @eqx.filter_grad
     def gradient(arguments):
         layer, x = arguments
-        return jnp.sum(layer(x, x, p, p, causal=True) ** 2)
+        return jnp.sum(layer(x, x, p, p, **past(p, p)) ** 2)
 
     layer_gradient, x_gradient = gradient((layer, x))
     assert jnp.all(jnp.isfinite(x_gradient))
@@ -90,7 +93,7 @@ def test_gradients_are_finite_and_reach_every_parameter(name):
 
 @every_variant
 def test_dtype_out_is_dtype_in(name, x64):
-    embedding, p = build(name), jnp.arange(12)
+    embedding, p = build(name), at(name, jnp.arange(12))
     for dtype in ["float16", "bfloat16", "float32"] + ["float64"] * x64:
         dtype = jnp.dtype(dtype)
         x = jnp.zeros((12, 64), dtype)
@@ -102,7 +105,7 @@ def test_dtype_out_is_dtype_in(name, x64):
 
 @every_variant
 def test_low_precision_is_high_precision_rounded(name):
-    embedding, p = build(name), jnp.arange(12)
+    embedding, p = build(name), at(name, jnp.arange(12))
     low = jr.normal(jr.key(1), (HEADS, 12, 16), jnp.bfloat16)
     high = low.astype(jnp.float32)
     rounded = logits(embedding, low, low, p, p).astype(jnp.float32)
@@ -135,20 +138,21 @@ def test_serialisation_gives_the_same_embedding_back(name):
 
 @every_variant
 def test_decoding_token_by_token_is_the_full_pass(name):
-    layer, x, p = Layer(build(name)), tokens(9), jnp.arange(9)
+    layer, x, p = Layer(build(name)), tokens(9), at(name, jnp.arange(9))
     full = attend(layer, x, p)
     for i in range(9):
         # A cache of fixed size: what is not written yet lies in the future.
-        one = run(layer, x[i : i + 1], x, p[i : i + 1], p, causal=True)
+        now = p[i : i + 1]
+        one = run(layer, x[i : i + 1], x, now, p, **past(now, p))
         assert_close(one, full[:, i : i + 1])
 
 
 @every_variant
 def test_prefill_in_chunks_is_the_full_pass(name):
-    layer, x, p = Layer(build(name)), tokens(12), jnp.arange(12)
+    layer, x, p = Layer(build(name)), tokens(12), at(name, jnp.arange(12))
     full = attend(layer, x, p)
-    first = run(layer, x[:5], x[:5], p[:5], p[:5], causal=True)
-    second = run(layer, x[5:], x, p[5:], p, causal=True)
+    first = attend(layer, x[:5], p[:5])
+    second = run(layer, x[5:], x, p[5:], p, **past(p[5:], p))
     assert_close(jnp.concatenate([first, second], axis=1), full)
 
 
@@ -156,9 +160,9 @@ def test_prefill_in_chunks_is_the_full_pass(name):
 def test_packed_documents_are_separate_documents(name):
     layer, x = Layer(build(name)), tokens(12)
     ids = jnp.repeat(jnp.array([4, 1, 2]), 4)
-    p = pe.segment_positions(ids)
+    p = at(name, pe.segment_positions(ids))
     packed = attend(layer, x, p, q_segments=ids, k_segments=ids)
-    alone = [attend(layer, x[i : i + 4], jnp.arange(4)) for i in (0, 4, 8)]
+    alone = [attend(layer, x[i : i + 4], at(name, jnp.arange(4))) for i in (0, 4, 8)]
     assert_close(packed, jnp.concatenate(alone, axis=1))
 
 
@@ -168,10 +172,10 @@ def test_packed_documents_are_separate_documents(name):
 def test_left_padding_changes_nothing(name, padding):
     layer, x = Layer(build(name)), tokens(12)
     real = jnp.arange(12) >= padding
-    p = pe.left_padded_positions(real)
+    p = at(name, pe.left_padded_positions(real))
     padded = attend(layer, x, p, mask=jnp.broadcast_to(real[None], (12, 12)))
     # Without padding the same tokens come first, and what follows them is not seen.
-    alone = attend(layer, jnp.roll(x, -padding, axis=0), jnp.arange(12))
+    alone = attend(layer, jnp.roll(x, -padding, axis=0), at(name, jnp.arange(12)))
     n = 12 - padding
     assert_close(padded[:, padding:], alone[:, :n])
 
@@ -180,7 +184,8 @@ def test_left_padding_changes_nothing(name, padding):
 @few
 @hp.given(order=st.permutations(range(12)))
 def test_order_is_in_the_positions_alone(name, order):
-    layer, x, p, order = Layer(build(name)), tokens(12), jnp.arange(12), np.array(order)
+    layer, x, p = Layer(build(name)), tokens(12), at(name, jnp.arange(12))
+    order = np.array(order)
     assert_close(attend(layer, x[order], p[order]), attend(layer, x, p)[:, order])
 
 
@@ -194,7 +199,7 @@ def test_a_tile_of_positions_gives_that_tile_of_logits(name, rows, columns):
     embedding = build(name)
     q, k = jr.normal(jr.key(1), (2, HEADS, 12, 16))
     # Any positions, in any order: a tile knows nothing of the others.
-    p = jnp.array([5, 0, 31, 7, 7, 2, 11, 30, 1, 4, 3, 19])
+    p = at(name, jnp.array([5, 0, 31, 7, 7, 2, 11, 30, 1, 4, 3, 19]))
     rows, columns = np.array(rows), np.array(columns)
     whole = logits(embedding, q, k, p, p)[:, rows[:, None], columns[None]]
     tile = logits(embedding, q[:, rows], k[:, columns], p[rows], p[columns])
@@ -205,7 +210,8 @@ def test_a_tile_of_positions_gives_that_tile_of_logits(name, rows, columns):
 def test_logits_are_defined_pair_by_pair(name):
     embedding = build(name)
     q, k = jr.normal(jr.key(1), (2, HEADS, 4, 16))
-    p, k_positions = jnp.array([5, 0, 31, 7]), jnp.array([2, 30, 1, 9])
+    p = at(name, jnp.array([5, 0, 31, 7]))
+    k_positions = at(name, jnp.array([2, 30, 1, 9]))
     whole = logits(embedding, q, k, p, k_positions)
     for i in range(4):
         for j in range(4):
@@ -225,23 +231,22 @@ def test_logits_are_defined_pair_by_pair(name):
 def test_only_differences_of_positions_matter_if_it_says_so(name, shift):
     if name == "xpos":
         shift %= 2**13  # It is bound to its centre by the range of float32.
-    layer, x, p = Layer(build(name)), tokens(12), jnp.arange(12)
+    layer, x, p = Layer(build(name)), tokens(12), at(name, jnp.arange(12))
     assert_close(attend(layer, x, p + shift), attend(layer, x, p))
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if not ROWS[n].relative])
 def test_absolute_positions_matter_if_it_says_so(name):
-    layer, x, p = Layer(build(name)), tokens(12), jnp.arange(12)
+    layer, x, p = Layer(build(name)), tokens(12), at(name, jnp.arange(12))
     moved = attend(layer, x, p + 3) - attend(layer, x, p)
     assert jnp.max(jnp.abs(moved)) > 1e-3
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "nope"])
 def test_order_matters(name):
-    layer, x = Layer(build(name)), tokens(12)
-    p = jnp.arange(12)
+    layer, x, p = Layer(build(name)), tokens(12), at(name, jnp.arange(12))
     # Not a reversal, which biases that look both ways alike do not see.
-    other = jnp.array([3, 0, 7, 1, 11, 2, 5, 4, 9, 6, 10, 8])
+    other = p[np.array([3, 0, 7, 1, 11, 2, 5, 4, 9, 6, 10, 8])]
     moved = run(layer, x, x, other, other) - run(layer, x, x, p, p)
     assert jnp.max(jnp.abs(moved)) > 1e-3
 
@@ -284,7 +289,7 @@ def test_positions_beyond_a_table_raise(name):
     ],
 )
 def test_two_settings_in_one_process_and_in_one_jit_do_not_share(name, one, other):
-    x, p = tokens(30), jnp.arange(30)
+    x, p = tokens(30), at(name, jnp.arange(30))
     layers = Layer(build(name, **one)), Layer(build(name, **other))
     apart = [run(layer, x, x, p, p) for layer in layers]
     together = jax.jit(lambda x: [layer(x, x, p, p) for layer in layers])(x)

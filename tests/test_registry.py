@@ -9,7 +9,7 @@ import pytest
 
 import eqx_posemb as pe
 from eqx_posemb._registry import VARIANTS
-from tests.helpers import build, NAMES, ROWS
+from tests.helpers import build, NAMES, ROWS, SIZES
 
 
 ROOT = Path(__file__).parent.parent
@@ -65,7 +65,7 @@ def test_a_part_fills_its_slot_and_no_other(name):
         if getattr(embedding, slot) is not None
     }
     assert filled == {row.place}
-    assert embedding.scale == row.scale
+    assert embedding.scale == (row.scale and row.scale(SIZES))
 
 
 def test_settings_reach_the_part():
