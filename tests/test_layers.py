@@ -27,7 +27,7 @@ BASE = {"_checks", "_phase"}
 ROOMS = {
     "_checks": set(),
     "_phase": set(),
-    "_positions": {"_phase"},
+    "_positions": BASE,
     "_frequencies": BASE,
     "_rotary": BASE | {"_frequencies"},
     "_encoding": BASE | {"_frequencies"},

@@ -1,0 +1,59 @@
+"""Positions of tokens in a row: packed, padded."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+
+def segment_positions(segment_ids: Int[Array, " seq"]) -> Int[Array, " seq"]:
+    """Counts from zero within each run of equal ids: positions of a packed sequence.
+
+    Give the same ids to [`eqx_posemb.PositionalEmbedding.attend`][] as `q_segments` and
+    `k_segments`: positions that restart do not by themselves keep documents apart.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        positions = pe.segment_positions(jnp.array([0, 0, 0, 1, 1]))
+        assert positions.tolist() == [0, 1, 2, 0, 1]
+        ```
+
+    **Arguments:**
+
+    - `segment_ids`: which document each token belongs to; only changes matter.
+
+    **Returns:** positions, int32.
+    """
+    index = jnp.arange(segment_ids.shape[0], dtype=jnp.int32)
+    starts = jnp.concatenate([jnp.ones(1, bool), segment_ids[1:] != segment_ids[:-1]])[
+        : segment_ids.shape[0]
+    ]
+    return index - jax.lax.cummax(jnp.where(starts, index, 0))
+
+
+def left_padded_positions(mask: Bool[Array, " seq"]) -> Int[Array, " seq"]:
+    """Counts the tokens that are there from zero, wherever the padding is.
+
+    Padding before the first token gets position 0, and padding later repeats the
+    position before it: within reach of any table. Mask it out of the attention.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        mask = jnp.array([False, False, True, True, True])
+        assert pe.left_padded_positions(mask).tolist() == [0, 0, 0, 1, 2]
+        ```
+
+    **Arguments:**
+
+    - `mask`: True for tokens, False for padding.
+
+    **Returns:** positions, int32.
+    """
+    return jnp.maximum(jnp.cumsum(mask, dtype=jnp.int32) - 1, 0)

@@ -1,0 +1,67 @@
+"""The order of tokens that balances causal work over shards."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+
+def zigzag(length: int, shards: int) -> Int[Array, " length"]:
+    """Orders tokens so that equal shards have equal work under a causal mask.
+
+    The sequence is cut into `2 * shards` chunks, and shard `i` gets chunk `i` from the
+    front and chunk `i` from the back. Used for context parallelism: `x[zigzag(...)]`
+    deals tokens out, and the same indices are the positions of the dealt tokens.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        assert pe.zigzag(8, 2).tolist() == [0, 1, 6, 7, 2, 3, 4, 5]
+        ```
+
+    **Arguments:**
+
+    - `length`: the number of tokens: a multiple of `2 * shards`.
+    - `shards`: the number of devices along the sequence.
+
+    **Returns:** for each place in the new order, the index in the old, int32.
+
+    **Raises:** a `ValueError` if `length` is not a multiple of `2 * shards`.
+    """
+    return jnp.asarray(_zigzag(length, shards))
+
+
+def zigzag_inverse(length: int, shards: int) -> Int[Array, " length"]:
+    """Undoes [`eqx_posemb.zigzag`][]: `x[zigzag(...)][zigzag_inverse(...)]` is `x`.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        order = pe.zigzag(8, 2)
+        assert order[pe.zigzag_inverse(8, 2)].tolist() == list(range(8))
+        ```
+
+    **Arguments:**
+
+    - `length`, `shards`: as in [`eqx_posemb.zigzag`][].
+
+    **Returns:** for each place in the old order, the index in the new, int32.
+
+    **Raises:** as `zigzag`.
+    """
+    return jnp.asarray(np.argsort(_zigzag(length, shards)).astype(np.int32))
+
+
+def _zigzag(length, shards):
+    if shards < 1 or length % (2 * shards):
+        raise ValueError(
+            "`length` must be a multiple of `2 * shards`, to give every shard a chunk "
+            f"from the front and one from the back, but got length={length} and "
+            f"shards={shards}. Pad the sequence."
+        )
+    chunks = np.arange(length, dtype=np.int32).reshape(2, shards, -1)
+    front, back = chunks[0], chunks[1][::-1]
+    return np.concatenate([front, back], axis=1).reshape(length)
