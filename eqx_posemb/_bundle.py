@@ -1,11 +1,12 @@
 """One object for all that position does to attention."""
 
+import inspect
 from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
 from ._attention import dense, visible, Window
 from ._bias import AbstractBias
@@ -58,6 +59,15 @@ class PositionalEmbedding(eqx.Module):
         if self.scale is not None:
             check_positive("scale", self.scale)
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Which of `q_state` and `k_state` the score reads: those to give to `logits`
+        and `attend`."""
+        if self.score is None:
+            return ()
+        accepted = inspect.signature(type(self.score).__call__).parameters
+        return tuple(name for name in ("q_state", "k_state") if name in accepted)
+
     def embed(
         self, x: Float[Array, "seq dim"], positions: Num[Array, "seq *axes"]
     ) -> Float[Array, "seq dim"]:
@@ -94,6 +104,8 @@ class PositionalEmbedding(eqx.Module):
         k_positions: Num[Array, "k *axes"],
         *,
         length: Length = None,
+        q_state: PyTree[Array] | None = None,
+        k_state: PyTree[Array] | None = None,
     ) -> Float[Array, "heads q k"]:
         """The finished logits: scaled, rotated, with bias and score; not masked.
 
@@ -106,14 +118,21 @@ class PositionalEmbedding(eqx.Module):
         - `k_positions`: the positions of the keys.
         - `length`: what schedules that depend on the context length read; by default
             one more than the largest position of all.
+        - `q_state`, `k_state`: what the tokens of queries and of keys bring along for
+            a score that reads more than `q` and `k`, such as their hidden states:
+            arrays `[seq, ...]`, or a pytree of them. `reads` names those to give. A
+            model that decodes caches `k_state` beside keys and values, as it does the
+            positions.
 
         **Returns:**
 
         The logits, in the dtype of `q`; computed in at least float32.
 
-        **Raises:** a `ValueError` if shapes do not fit.
+        **Raises:** a `ValueError` if shapes do not fit, or if a state that the score
+        reads is missing, or one is given that it does not read.
         """
-        finished = self._logits(q, k, q_positions, k_positions, length)
+        states = dict(q_state=q_state, k_state=k_state)
+        finished = self._logits(q, k, q_positions, k_positions, length, states)
         return finished.astype(q.dtype)
 
     def attend(
@@ -130,6 +149,8 @@ class PositionalEmbedding(eqx.Module):
         q_segments: Int[Array, " q"] | None = None,
         k_segments: Int[Array, " k"] | None = None,
         length: Length = None,
+        q_state: PyTree[Array] | None = None,
+        k_state: PyTree[Array] | None = None,
         implementation: Literal["auto", "dense"] = "auto",
     ) -> Float[Array, "heads q dim_v"]:
         """Softmax attention over the finished logits.
@@ -140,7 +161,8 @@ class PositionalEmbedding(eqx.Module):
 
         **Arguments:**
 
-        - `q`, `k`, `q_positions`, `k_positions`, `length`: as in `logits`.
+        - `q`, `k`, `q_positions`, `k_positions`, `length`, `q_state`, `k_state`: as in
+            `logits`.
         - `v`: values, one for each key.
         - `mask`: True where a query sees a key; for all heads or for each.
         - `causal`: whether to see only keys at the query's position or before.
@@ -157,7 +179,7 @@ class PositionalEmbedding(eqx.Module):
 
         The attended values, in the dtype of `v`; zeros for a query that sees no key.
 
-        **Raises:** a `ValueError` if shapes do not fit or `implementation` is unknown.
+        **Raises:** a `ValueError` as `logits`, or if `implementation` is unknown.
         """
         check_choice("implementation", implementation, ("auto", "dense"))
         if v.shape[:2] != k.shape[:2]:
@@ -175,12 +197,15 @@ class PositionalEmbedding(eqx.Module):
             q_segments=q_segments,
             k_segments=k_segments,
         )
-        finished = self._logits(q, k, q_positions, k_positions, length)
+        states = dict(q_state=q_state, k_state=k_state)
+        finished = self._logits(q, k, q_positions, k_positions, length, states)
         return dense(finished, v, seen)
 
     @jax.named_scope("eqx_posemb.PositionalEmbedding.logits")
-    def _logits(self, q, k, q_positions, k_positions, length):
+    def _logits(self, q, k, q_positions, k_positions, length, states):
         _check_shapes(q, k, q_positions, k_positions)
+        states = {name: state for name, state in states.items() if state is not None}
+        _check_states(states, self.reads, q=q, k=k)
         heads, kv_heads = q.shape[0], k.shape[0]
         dtype = computing_dtype(q.dtype)
         rotated_q, rotated_k = q, k
@@ -201,7 +226,7 @@ class PositionalEmbedding(eqx.Module):
             logits += _fitting("bias", self.bias(q_positions, k_positions), logits)
         if self.score is not None:
             each_k = jnp.repeat(k, heads // kv_heads, axis=0)
-            score = self.score(q, each_k, q_positions, k_positions)
+            score = self.score(q, each_k, q_positions, k_positions, **states)
             logits += _fitting("score", score, logits)
         return logits
 
@@ -237,6 +262,23 @@ def _check_shapes(q, k, q_positions, k_positions):
                 f"`{name}_positions` must have a position for each of the {x.shape[1]} "
                 f"tokens of `{name}`, but got shape {positions.shape}."
             )
+
+
+def _check_states(states, reads, **tokens):
+    for name, state in states.items():
+        if name not in reads:
+            raise ValueError(
+                f"`{name}` must be None for an embedding whose score does not read it, "
+                f"but got shapes {jax.tree.map(jnp.shape, state)}. Its `reads` names "
+                "what to give."
+            )
+        seq = tokens[name[0]].shape[1]
+        for leaf in jax.tree.leaves(state):
+            if leaf.shape[:1] != (seq,):
+                raise ValueError(
+                    f"`{name}` must have arrays [seq, ...] with an entry for each of "
+                    f"the {seq} tokens of `{name[0]}`, but got shape {leaf.shape}."
+                )
 
 
 def _fitting(name, term, logits):

@@ -74,6 +74,7 @@ class Layer(eqx.Module):
         q = jnp.einsum("hed,sd->hse", self.w_q, x_q)
         k = jnp.einsum("hed,sd->hse", self.w_k, x_k)
         v = jnp.einsum("hed,sd->hse", self.w_v, x_k)
+        rules |= states(self.embedding, q, k)
         # One length for all calls: what a dynamic schedule needs to be consistent.
         return self.embedding.attend(
             q, k, v, q_positions, k_positions, length=LENGTH, **rules
@@ -87,7 +88,19 @@ def run(layer, x_q, x_k, q_positions, k_positions, **rules):
 
 @eqx.filter_jit
 def logits(embedding, q, k, q_positions, k_positions):
-    return embedding.logits(q, k, q_positions, k_positions, length=LENGTH)
+    return embedding.logits(
+        q, k, q_positions, k_positions, length=LENGTH, **states(embedding, q, k)
+    )
+
+
+def states(embedding, q, k) -> dict[str, Array]:
+    """What tokens bring along for an embedding that reads it: their hidden states,
+    which for these tests are all heads side by side."""
+    hidden = lambda x: jnp.tile(
+        x.swapaxes(0, 1).reshape(x.shape[1], -1), (1, HEADS // x.shape[0])
+    )
+    every = dict(q_state=hidden(q), k_state=hidden(k))
+    return {name: every[name] for name in embedding.reads}
 
 
 def attend(layer, x, positions, mask=None, **rules):

@@ -168,6 +168,54 @@ def test_all_four_places_add_up():
     np.testing.assert_allclose(embedding.logits(q, k, p, p), expected, atol=5e-6)
 
 
+class Similar(pe.AbstractScore):
+    """A score that reads what tokens bring along, of the keys only if it is there."""
+
+    def __call__(self, q, k, q_positions, k_positions, *, q_state=None, k_state=None):
+        assert q_state is not None
+        mine = q_state["hidden"][:, :1]
+        other = jnp.zeros(k_positions.shape) if k_state is None else k_state
+        return jnp.broadcast_to(mine + other[None], (q.shape[0], *mine.shape[:1], 6))
+
+
+def test_states_of_tokens_reach_the_score():
+    q, k, v = qkv()
+    p = jnp.arange(6)
+    embedding = pe.PositionalEmbedding(score=Similar())
+    assert embedding.reads == ("q_state", "k_state") and NONE.reads == ()
+    assert pe.PositionalEmbedding(score=KeyNorm(jnp.array(0.1))).reads == ()
+    hidden, other = jr.normal(jr.key(3), (6, 2)), jr.normal(jr.key(4), (6,))
+    state = dict(q_state=dict(hidden=hidden))
+    plain = NONE.logits(q, k, p, p)
+    one = embedding.logits(q, k, p, p, **state) - plain
+    np.testing.assert_allclose(
+        one, jnp.broadcast_to(hidden[:, :1], one.shape), atol=1e-6
+    )
+    two = embedding.logits(q, k, p, p, **state, k_state=other) - plain
+    np.testing.assert_allclose(two, one + other[None, None], atol=1e-6)
+    # What depends on the query alone is gone after the softmax: the keys' remains.
+    attended = embedding.attend(q, k, v, p, p, **state, k_state=other)
+    weights = jax.nn.softmax(plain + other[None, None], axis=-1)
+    np.testing.assert_allclose(attended, weights @ v, atol=2e-6)
+
+
+def test_a_state_may_be_batched_and_differentiated():
+    q, k, v = qkv()
+    p = jnp.arange(6)
+    embedding = pe.PositionalEmbedding(score=Similar())
+
+    @jax.jit
+    @jax.grad
+    def gradient(other):
+        attend = lambda k_state: embedding.attend(
+            q, k, v, p, p, q_state=dict(hidden=jnp.ones((6, 1))), k_state=k_state
+        )
+        return jnp.sum(jax.vmap(attend)(other) ** 2)
+
+    batch = gradient(jr.normal(jr.key(4), (3, 6)))
+    assert batch.shape == (3, 6) and (batch != 0).all()
+
+
 def test_positions_of_a_grid_reach_the_embedding():
     class Near(pe.AbstractBias):
         def __call__(self, q_positions, k_positions):

@@ -25,6 +25,7 @@ from tests.helpers import (
     past,
     ROWS,
     run,
+    states,
     tokens,
 )
 
@@ -65,7 +66,8 @@ def test_new_positions_do_not_retrace(name):
     @jax.jit
     def call(x, q, p, length):
         traces.append(None)
-        attended = embedding.attend(q, q, q, p, p, length=length, **past(p, p))
+        rules = past(p, p) | states(embedding, q, q)
+        attended = embedding.attend(q, q, q, p, p, length=length, **rules)
         return embedding.embed(x, p), attended
 
     for start, length in (0, 8), (3, 16), (7, 32):
@@ -99,8 +101,11 @@ def test_dtype_out_is_dtype_in(name, x64):
         x = jnp.zeros((12, 64), dtype)
         q = jnp.zeros((HEADS, 12, 16), dtype)
         assert jax.eval_shape(embedding.embed, x, p).dtype == dtype
-        assert jax.eval_shape(embedding.logits, q, q, p, p).dtype == dtype
-        assert jax.eval_shape(embedding.attend, q, q, q, p, p).dtype == dtype
+        state = states(embedding, q, q)
+        of_logits = jax.eval_shape(embedding.logits, q, q, p, p, **state)
+        assert of_logits.dtype == dtype
+        of_values = jax.eval_shape(embedding.attend, q, q, q, p, p, **state)
+        assert of_values.dtype == dtype
 
 
 @every_variant

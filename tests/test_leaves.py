@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import eqx_posemb as pe
-from tests.helpers import at, build, leaves, NAMES, ROWS
+from tests.helpers import at, build, leaves, NAMES, ROWS, states
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -42,7 +42,9 @@ def test_weight_decay_leaves_what_is_not_trained_alone(name):
         )
         decayed = eqx.apply_updates(decayed, updates)
     q, p = jnp.ones((4, 5, 16)), at(name, jnp.arange(5))
-    before, after = (e.logits(q, q, p, p) for e in (embedding, decayed))
+    before, after = (
+        e.logits(q, q, p, p, **states(e, q, q)) for e in (embedding, decayed)
+    )
     in_logits = ROWS[name].place != "encoding" and bool(ROWS[name].parameters)
     assert jnp.array_equal(before, after) != in_logits
 
@@ -58,7 +60,8 @@ def test_layers_may_be_stacked_under_scan(name):
     def layer(q, arrays):
         embedding = eqx.combine(arrays, static)
         x = embedding.embed(jnp.zeros((5, 64)), p)
-        return embedding.attend(q, q, q, p, p) + jnp.sum(x) * 0, None
+        state = states(embedding, q, q)
+        return embedding.attend(q, q, q, p, p, **state) + jnp.sum(x) * 0, None
 
     scanned, _ = jax.lax.scan(layer, q, arrays, length=3)
     looped = q

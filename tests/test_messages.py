@@ -19,6 +19,14 @@ MAKE = dict(heads=2, head_dim=16, dim=32, length=8, key=KEY)
 EMPTY = pe.PositionalEmbedding()
 
 
+class Reading(pe.AbstractScore):
+    def __call__(self, q, k, q_positions, k_positions, *, q_state=None):
+        raise NotImplementedError
+
+
+READING = pe.PositionalEmbedding(score=Reading())
+
+
 def case(text, call):
     return pytest.param(text, call, id=text[:60])
 
@@ -124,6 +132,8 @@ SHAPES = [
     case("`k_positions` must have a position for each of the 4 tokens of `k`.*\\(3,\\)", lambda: EMPTY.logits(Q, Q, P, P[:3])),
     case("`bias` must give the shape.*\\(2, 4, 4\\), but got \\(3, 4, 4\\).*as many heads", lambda: pe.PositionalEmbedding(bias=pe.ALiBi(3)).logits(Q, Q, P, P)),
     case("`v` must have a value for each key.*\\[2, 4\\], but got shape \\(2, 3, 16\\)", lambda: EMPTY.attend(Q, Q, Q[:, :3], P, P)),
+    case("`k_state` must be None for an embedding whose score.*shapes \\(4, 2\\). Its `reads`", lambda: EMPTY.logits(Q, Q, P, P, k_state=jnp.ones((4, 2)))),
+    case("`q_state` must have arrays \\[seq, ...\\].*of the 4 tokens of `q`, but got shape \\(3, 2\\)", lambda: READING.attend(Q, Q, Q, P, P, q_state=(jnp.ones(4), jnp.ones((3, 2))))),
     case("`implementation` must be one of 'auto', 'dense', but got 'flash'", lambda: EMPTY.attend(Q, Q, Q, P, P, implementation="flash")),
     case("`causal` and `window` compare positions of shape \\[seq\\].*\\(4, 2\\).*Use `mask`", lambda: EMPTY.attend(Q, Q, Q, pe.grid_positions((2, 2)), pe.grid_positions((2, 2)), causal=True)),
     case("`q_segments` and `k_segments` go together", lambda: EMPTY.attend(Q, Q, Q, P, P, q_segments=P)),

@@ -67,7 +67,16 @@ class Block(eqx.Module):
             _split(jax.vmap(linear)(normed), self.heads)
             for linear in (self.query, self.key, self.value)
         )
-        seen = embedding.attend(q, k, v, positions, positions, causal=True)
+        seen = embedding.attend(
+            q,
+            k,
+            v,
+            positions,
+            positions,
+            causal=True,
+            q_state=normed if "q_state" in embedding.reads else None,
+            k_state=normed if "k_state" in embedding.reads else None,
+        )
         x = x + jax.vmap(self.mix)(_merge(seen))
         hidden = jax.nn.gelu(jax.vmap(self.widen)(jax.vmap(self.network_norm)(x)))
         return x + jax.vmap(self.narrow)(hidden)

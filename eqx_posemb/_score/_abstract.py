@@ -7,7 +7,12 @@ from jaxtyping import Array, Float, Num
 
 
 class AbstractScore(eqx.Module):
-    """Numbers to add to the logits that depend on positions and on content."""
+    """Numbers to add to the logits that depend on positions and on content.
+
+    A score may read more of a token than its query and key: one whose `__call__` has
+    keywords `q_state` or `k_state`, `None` by default, is given what
+    [`eqx_posemb.PositionalEmbedding.logits`][] got under these names, if it did.
+    """
 
     @abc.abstractmethod
     def __call__(
