@@ -14,7 +14,7 @@ from ._checks import check_choice, check_positive
 from ._encoding import AbstractEncoding
 from ._frequencies import context_length, Length
 from ._phase import computing_dtype
-from ._rotary import NoPE, Rotary
+from ._rotary import AbstractRotary, each_head
 from ._score import AbstractScore
 
 
@@ -50,7 +50,7 @@ class PositionalEmbedding(eqx.Module):
     """
 
     encoding: AbstractEncoding | None = None
-    rotary: Rotary | NoPE | None = None
+    rotary: AbstractRotary | None = None
     bias: AbstractBias | None = None
     score: AbstractScore | None = None
     scale: float | None = eqx.field(static=True, default=None)
@@ -214,8 +214,8 @@ class PositionalEmbedding(eqx.Module):
                 length = context_length(q_positions, k_positions)
             turn_q = self.rotary(q_positions, length=length)
             turn_k = self.rotary(k_positions, length=length)
-            rotated_q = jax.vmap(turn_q.queries)(q)
-            rotated_k = jax.vmap(turn_k.keys)(k)
+            rotated_q = each_head(turn_q.queries, q, turn_q.heads)
+            rotated_k = each_head(turn_k.keys, k, turn_k.heads)
         grouped = rotated_q.reshape(kv_heads, heads // kv_heads, *q.shape[1:])
         products = jnp.einsum(
             "hgqd,hkd->hgqk", grouped, rotated_k, preferred_element_type=dtype

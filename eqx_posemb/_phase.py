@@ -53,9 +53,9 @@ class Turns(eqx.Module):
         ```
     """
 
-    whole: UInt32[Array | np.ndarray, " half"]
-    high: UInt32[Array | np.ndarray, " half"]
-    low: UInt32[Array | np.ndarray, " half"]
+    whole: UInt32[Array | np.ndarray, "*terms half"]
+    high: UInt32[Array | np.ndarray, "*terms half"]
+    low: UInt32[Array | np.ndarray, "*terms half"]
 
     @staticmethod
     def from_radians(frequencies: Shaped[np.ndarray, " half"]) -> "Turns":
@@ -73,7 +73,7 @@ class Turns(eqx.Module):
         )
         return Turns(whole=word(64), high=word(32), low=word(0))
 
-    def radians(self) -> Float[Array, " half"]:
+    def radians(self) -> Float[Array, "*terms half"]:
         """The same frequencies in radians, in JAX's default float dtype."""
         whole, high, low = (
             jnp.asarray(word).astype(jnp.result_type(float))
@@ -82,19 +82,28 @@ class Turns(eqx.Module):
         return (whole + (high * 2.0**-32 + low * 2.0**-64)) * float(TWO_PI)
 
 
-Frequencies = Turns | Float[Array, " half"]
+Frequencies = Turns | Float[Array, "*heads half"]
 
 
 def cos_sin(
-    positions: Num[Array, " seq"], frequencies: Frequencies
-) -> tuple[Float[Array, "seq half"], Float[Array, "seq half"]]:
+    positions: Num[Array, " seq"] | Num[Array, "seq terms half"],
+    frequencies: Turns | Float[Array, "*heads_terms half"],
+) -> tuple[Float[Array, "*heads seq half"], Float[Array, "*heads seq half"]]:
     """The cosine and sine of `position * frequency`, in JAX's default float dtype.
+
+    Positions of several coordinates have an angle that is a sum over `terms`: they come
+    as `[seq, terms, half]`, with frequencies of shape `[terms, half]`.
 
     Exact frequencies ([`Turns`][]) give exact angles, and a float array of radians, as
     a learned or length-dependent schedule has it, gives plain float products.
     """
+    if positions.ndim == 1:
+        positions = positions[:, None, None]
+        frequencies = jax.tree.map(lambda f: f[..., None, :], frequencies)
     if not isinstance(frequencies, Turns):
-        angles = as_float(positions)[:, None] * frequencies[None]
+        heads = frequencies.ndim - 2
+        each = as_float(positions).reshape((1,) * heads + positions.shape)
+        angles = jnp.sum(each * frequencies[..., None, :, :], axis=-2)
         return jnp.cos(angles), jnp.sin(angles)
     if jnp.issubdtype(positions.dtype, jnp.integer):
         return _integer_cos_sin(positions, frequencies)
@@ -126,8 +135,8 @@ def _float_cos_sin(positions, turns):
     nearest = jnp.round(positions)
     rest = positions - nearest
     # Beyond int32 the conversion would saturate in silence: NaN says so instead.
-    rest = jnp.where(jnp.abs(nearest) < 2.0**31, rest, jnp.nan)[:, None]
-    rest = rest * turns.radians()[None]
+    rest = jnp.where(jnp.abs(nearest) < 2.0**31, rest, jnp.nan)
+    rest = jnp.sum(rest * turns.radians()[None], axis=1)
     cos, sin = _integer_cos_sin(nearest.astype(jnp.int32), turns)
     cos_rest, sin_rest = jnp.cos(rest), jnp.sin(rest)
     return cos * cos_rest - sin * sin_rest, sin * cos_rest + cos * sin_rest
@@ -154,20 +163,24 @@ def _words(positions):
 
 def _phase32(upper, lower, turns):
     """`position * turns` modulo one turn, in units of 2⁻³² of a turn."""
-    lower, upper = lower[:, None], upper[:, None]
     high, low = jnp.asarray(turns.high)[None], jnp.asarray(turns.low)[None]
     # The high word of the 64-bit product `lower * low`, in 16-bit limbs. The carries
     # from below the limbs are dropped: at most two units of 2⁻³² of a turn.
     p1, p0, f1, f0 = lower >> 16, lower & 0xFFFF, low >> 16, low & 0xFFFF
     product_high = p1 * f1 + (p1 * f0 >> 16) + (p0 * f1 >> 16)
-    return lower * high + product_high + upper * low
+    return _total(lower * high + product_high + upper * low)
 
 
 def _phase64(upper, lower, turns):
     """The same in units of 2⁻⁶⁴ of a turn; only in 64-bit mode."""
     join = lambda a, b: (a.astype(jnp.uint64) << 32) | b.astype(jnp.uint64)
     words = join(jnp.asarray(turns.high), jnp.asarray(turns.low))
-    return join(upper, lower)[:, None] * words[None]
+    return _total(join(upper, lower) * words[None])
+
+
+def _total(phases):
+    # Whole turns of the sum fall off the top, as those of each term did.
+    return jnp.sum(phases, axis=1, dtype=phases.dtype)
 
 
 def _cos_sin_of_turns32(phase):

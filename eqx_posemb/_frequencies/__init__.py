@@ -8,10 +8,19 @@ from ._base import (
     Length as Length,
 )
 from ._by_parts import NTKByParts as NTKByParts, YaRNFrequencies as YaRNFrequencies
+from ._concatenated import Concatenated as Concatenated
+from ._learned import LearnedFrequencies as LearnedFrequencies
+from ._listed import Listed as Listed
 from ._longrope import (
     Divided as Divided,
     LongRoPEFrequencies as LongRoPEFrequencies,
 )
 from ._proportional import Truncated as Truncated
-from ._stretch import DynamicNTK as DynamicNTK, Linear as Linear, NTK as NTK
+from ._scaled import Scaled as Scaled
+from ._stretch import (
+    DynamicNTK as DynamicNTK,
+    Linear as Linear,
+    NTK as NTK,
+    NTKMixed as NTKMixed,
+)
 from ._tabulated import Tabulated as Tabulated

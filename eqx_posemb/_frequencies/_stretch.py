@@ -125,6 +125,70 @@ frequency.
 """
 
 
+class NTKMixed(AbstractStaticFrequencies):
+    r"""Slows every frequency down, the slower the more, the last by `factor`.
+
+    $$\omega_i \mapsto \omega_i \exp\!\Big(-\ln s\,
+      \Big(\frac{i + 1}{n}\Big)^{b}\Big), \qquad i = 0, \dots, n - 1$$
+
+    for $n$ frequencies, a stretch $s$ given by `factor` and an `exponent` $b$. Where
+    [`eqx_posemb.NTK`][] leaves the fastest pair alone, this slows it, too, a little.
+    With $b = 1$ it is known as NTK-RoPE-fixed, `"ntk"` in some inference servers, and
+    with $b = 0.625$ as NTK-RoPE-mixed.
+
+    Not to be confused with NTK-alpha of Hunyuan, which is [`eqx_posemb.NTK`][] with
+    `factor=alpha`.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        slowed = pe.NTKMixed(pe.Geometric(dim=4), factor=4.0, exponent=1.0)()
+        assert list(slowed) == [0.5, 0.0025]
+        ```
+
+    ??? cite "Reference"
+
+        The formulas are of a note by Su Jianlin (2023), "Transformer Upgrade Path: 10,
+        RoPE is a β-ary encoding", with the next one in that series.
+
+        ```bibtex
+        @misc{su2023rope,
+            author={Su, Jianlin},
+            title={Transformer Upgrade Path: 10, {RoPE} is a $\beta$-ary Encoding},
+            howpublished={kexue.fm/archives/9706},
+            year={2023},
+        }
+        ```
+    """
+
+    base: AbstractStaticFrequencies
+    factor: float = eqx.field(static=True, converter=float)
+    exponent: float = eqx.field(static=True, default=0.625, converter=float)
+
+    def __check_init__(self):
+        check_at_least("factor", self.factor, 1)
+        check_positive("exponent", self.exponent)
+
+    def exact(self) -> Shaped[np.ndarray, " half"]:
+        """The frequencies in radians per unit of position, as `decimal.Decimal`."""
+        frequencies = self.base.exact()
+        n, log = Decimal(len(frequencies)), Decimal(self.factor).ln()
+        shares = [(Decimal(i + 1) / n) ** Decimal(self.exponent) for i in range(int(n))]
+        return frequencies * np.array([(-log * share).exp() for share in shares])
+
+
+NTKMixed.__init__.__doc__ = """**Arguments:**
+
+- `base`: The frequencies to slow down.
+- `factor`: What the slowest frequency is divided by.
+- `exponent`: How late the slowing sets in: 1 is even, less is early.
+
+**Raises:** a `ValueError` if `factor` is less than one or `exponent` not positive.
+"""
+
+
 class DynamicNTK(AbstractFrequencies):
     r"""[`eqx_posemb.NTK`][] whose stretch grows with the length in use.
 

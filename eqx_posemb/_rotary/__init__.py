@@ -1,5 +1,18 @@
 """The second place: multiplied into queries and keys."""
 
+from ._abstract import (
+    AbstractRotary as AbstractRotary,
+    AbstractRotation as AbstractRotation,
+    each_head as each_head,
+)
+from ._axes import (
+    AbstractAxes as AbstractAxes,
+    Assigned as Assigned,
+    Axial as Axial,
+    Mixed as Mixed,
+    Sections as Sections,
+)
+from ._chain import Chain as Chain
 from ._decay import XPosDecay as XPosDecay
 from ._nope import NoPE as NoPE
 from ._pairing import Pairing as Pairing
@@ -16,3 +29,4 @@ from ._recipes import (
 )
 from ._rotary import Rotary as Rotary
 from ._rotation import Rotation as Rotation
+from ._temperature import ScalableSoftmax as ScalableSoftmax, Temperature as Temperature

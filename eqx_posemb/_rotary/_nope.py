@@ -1,12 +1,12 @@
 """No rotation, where one is expected."""
 
-import equinox as eqx
 from jaxtyping import Array, Float, Num
 
 from .._frequencies import Length
+from ._abstract import AbstractRotary, AbstractRotation
 
 
-class NoPE(eqx.Module):
+class NoPE(AbstractRotary, AbstractRotation):
     r"""Leaves queries and keys as they are: no positional embedding.
 
     $$q \mapsto q, \qquad k \mapsto k$$
@@ -43,19 +43,22 @@ class NoPE(eqx.Module):
         ```
     """
 
+    @property
+    def heads(self) -> None:
+        """All heads are treated alike."""
+        return None
+
     def __call__(
-        self, positions: Num[Array, " seq"], *, length: Length = None
+        self, positions: Num[Array, "seq *axes"], *, length: Length = None
     ) -> "NoPE":
         """Returns itself: it is the same at all positions."""
         del positions, length
         return self
 
-    def queries(
-        self, q: Float[Array, "seq *heads dim"]
-    ) -> Float[Array, "seq *heads dim"]:
+    def queries(self, q: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
         """Returns `q`."""
         return q
 
-    def keys(self, k: Float[Array, "seq *heads dim"]) -> Float[Array, "seq *heads dim"]:
+    def keys(self, k: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
         """Returns `k`."""
         return k

@@ -142,6 +142,15 @@ class Pairing(eqx.Module):
             ],
         )
 
+    def inverse(self) -> "Pairing":
+        """The same channels turned the other way.
+
+        By negative angles, as nanochat has it. The logits of a whole model stay the
+        same; cached keys and tables do not.
+        """
+        turned = tuple(-sign for sign in self.sign)
+        return Pairing(self.source, self.partner, turned, self.pair)
+
     def apply(
         self,
         x: Float[Array, "seq *heads dim"],

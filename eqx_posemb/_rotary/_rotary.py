@@ -5,17 +5,20 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_choice, check_positive
 from .._frequencies import AbstractFrequencies, context_length, Length
 from .._phase import cos_sin, Turns
+from ._abstract import AbstractRotary
+from ._axes import AbstractAxes, spread
 from ._decay import XPosDecay
 from ._pairing import check_layout, Layout, Pairing
 from ._rotation import Rotation
 
 
-class Rotary(eqx.Module):
+class Rotary(AbstractRotary):
     r"""Rotates queries and keys by angles proportional to their positions.
 
     A query at position $p$ and a key at $p'$, each turned by its own position, have a
@@ -26,8 +29,9 @@ class Rotary(eqx.Module):
       \langle R(p)\, q, R(p')\, k \rangle = \langle R(p - p')\, q, k \rangle$$
 
     for the frequencies $\omega$ of a schedule, in radians per unit of position. This
-    class is every rotary embedding: the schedule says how fast pairs turn, `pairing`
-    which channels form one, `scale` how long the result is, `decay` whether it fades.
+    class is every rotary embedding: the schedule says how fast pairs turn, `axes` by
+    which coordinate, `pairing` which channels form one, `scale` how long the result is,
+    `decay` whether it fades.
     The papers' names are recipes for it: [`eqx_posemb.rope`][],
     [`eqx_posemb.yarn`][], [`eqx_posemb.xpos`][] and so on.
 
@@ -64,6 +68,7 @@ class Rotary(eqx.Module):
     """
 
     frequencies: AbstractFrequencies
+    axes: AbstractAxes | None
     decay: XPosDecay | None
     dim: int = eqx.field(static=True)
     scale: float = eqx.field(static=True)
@@ -74,6 +79,7 @@ class Rotary(eqx.Module):
         self,
         frequencies: AbstractFrequencies,
         *,
+        axes: AbstractAxes | None = None,
         decay: XPosDecay | None = None,
         dim: int | None = None,
         scale: float = 1.0,
@@ -83,6 +89,8 @@ class Rotary(eqx.Module):
         """**Arguments:**
 
         - `frequencies`: The schedule: one frequency for each pair of channels.
+        - `axes`: Which coordinate turns which pair, for positions of shape [seq, axes]
+            on a grid or in a video. By default a position is a number.
         - `decay`: The growth of xPos; `None` keeps lengths.
         - `dim`: The number of channels of a head, if some of them are to pass through.
             By default all are rotated.
@@ -99,20 +107,28 @@ class Rotary(eqx.Module):
         `scale` is not positive, or if `pairing` or `arithmetic` is unknown or does not
         fit.
         """
-        rotated = 2 * len(frequencies())
+        angles = np.shape(frequencies())[-1]
+        if axes is not None:
+            angles = axes.frequency(angles).shape[-1]
+        rotated = 2 * angles
         if dim is None:
             dim = pairing.dim if isinstance(pairing, Pairing) else rotated
-        if dim < rotated:
+        if dim < rotated and not isinstance(pairing, Pairing):
             raise ValueError(
                 f"`dim` must be at least the number of rotated channels, {rotated}, "
                 f"but got {dim}."
             )
         check_positive("scale", scale)
         check_layout(pairing, dim)
-        if isinstance(pairing, Pairing) and 2 * max(pairing.pair) >= rotated:
+        if isinstance(pairing, Pairing) and max(pairing.pair) >= angles:
             raise ValueError(
                 f"`pairing` must use no more angles than there are frequencies, "
-                f"{rotated // 2}, but got {max(pairing.pair) + 1}."
+                f"{angles}, but got {max(pairing.pair) + 1}."
+            )
+        if decay is not None and axes is not None:
+            raise ValueError(
+                "`decay` must be None where there are `axes`: on a grid there is no "
+                f"past to fade towards, but got {decay}."
             )
         if decay is not None and decay.dim != rotated:
             raise ValueError(
@@ -121,6 +137,7 @@ class Rotary(eqx.Module):
             )
         check_choice("arithmetic", arithmetic, ("exact", "float32"))
         self.frequencies = frequencies
+        self.axes = axes
         self.decay = decay
         self.dim = dim
         self.scale = float(scale)
@@ -129,11 +146,12 @@ class Rotary(eqx.Module):
 
     @jax.named_scope("eqx_posemb.Rotary")
     def __call__(
-        self, positions: Num[Array, " seq"], *, length: Length = None
+        self, positions: Num[Array, "seq *axes"], *, length: Length = None
     ) -> Rotation:
         """**Arguments:**
 
-        - `positions`: the position of each token: integers, or floats in the same unit.
+        - `positions`: the position of each token: integers, or floats in the same unit;
+            with a coordinate for each axis if there are `axes`.
         - `length`: what schedules that depend on the context length read. By default
             one more than the largest position. With a KV-cache whose keys are rotated
             already, such schedules need it fixed.
@@ -142,28 +160,39 @@ class Rotary(eqx.Module):
 
         A [`eqx_posemb.Rotation`][], to be applied to queries and keys.
 
-        **Raises:** a `ValueError` if `positions` is not one-dimensional.
+        **Raises:** a `ValueError` if `positions` has another shape.
         """
         positions = jnp.asarray(positions)
-        if positions.ndim != 1 or positions.dtype == bool:
-            raise ValueError(
-                "`positions` must be integers or floats of shape [seq], but got "
-                f"{positions.dtype} of shape {positions.shape}. Use `jax.vmap` over a "
-                "batch."
-            )
+        self._check(positions)
         if length is None:
             length = context_length(positions)
         frequencies = self.frequencies.turns(length)
         if self.arithmetic == "float32" and isinstance(frequencies, Turns):
             frequencies = frequencies.radians()
+        coordinates = positions
+        if self.axes is not None:
+            coordinates, frequencies = spread(self.axes, positions, frequencies)
         growth = None if self.decay is None else self.decay(positions)
-        cos, sin = _once(*cos_sin(positions, frequencies), scale=self.scale)
+        cos, sin = _once(*cos_sin(coordinates, frequencies), scale=self.scale)
         return Rotation(cos, sin, growth, self.dim, self.pairing)
+
+    def _check(self, positions):
+        axes = () if self.axes is None else (self.axes.count,)
+        if positions.shape[1:] == axes and positions.ndim and positions.dtype != bool:
+            return
+        wanted = "[seq]" if self.axes is None else f"[seq, {self.axes.count}]"
+        raise ValueError(
+            f"`positions` must be integers or floats of shape {wanted}, but got "
+            f"{positions.dtype} of shape {positions.shape}. Use `jax.vmap` over a "
+            "batch."
+        )
 
 
 def _once(
-    cos: Float[Array, "seq pairs"], sin: Float[Array, "seq pairs"], scale: float
-) -> Float[Array, "2 seq pairs"]:
+    cos: Float[Array, "*heads seq pairs"],
+    sin: Float[Array, "*heads seq pairs"],
+    scale: float,
+) -> Float[Array, "2 *heads seq pairs"]:
     # Without the barrier XLA fuses the sines into every use, and computes them again
     # for each head and layer. It holds only what is one array: hence the stack.
     tables = jnp.stack([cos, sin])

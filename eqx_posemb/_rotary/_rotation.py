@@ -7,11 +7,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._phase import computing_dtype
+from ._abstract import AbstractRotation
 from ._lowering import rotate
 from ._pairing import Layout, Pairing
 
 
-class Rotation(eqx.Module):
+class Rotation(AbstractRotation):
     r"""Turns queries and keys by the angles of their positions: like a rotation matrix.
 
     It is made by calling a [`eqx_posemb.Rotary`][] on positions, and is worth making
@@ -22,6 +23,9 @@ class Rotation(eqx.Module):
       s\, (a \cos \alpha - b \sin \alpha,\; b \cos \alpha + a \sin \alpha)$$
 
     where the scale $s$ (1 but for YaRN and LongRoPE) is in `cos` and `sin` already.
+
+    With learned frequencies for each head there are tables for each head, too: then
+    `heads` says how many, and queries and keys are `[heads, seq, dim]`.
 
     !!! Example
 
@@ -36,15 +40,20 @@ class Rotation(eqx.Module):
         ```
     """
 
-    cos: Float[Array, "seq pairs"]
-    sin: Float[Array, "seq pairs"]
+    cos: Float[Array, "*heads seq pairs"]
+    sin: Float[Array, "*heads seq pairs"]
     growth: Float[Array, "seq pairs"] | None
     dim: int = eqx.field(static=True)
     pairing: Layout | Pairing = eqx.field(static=True)
 
+    @property
+    def heads(self) -> int | None:
+        """For how many heads there are tables; `None` if all share one."""
+        return self.cos.shape[0] if self.cos.ndim == 3 else None
+
     def queries(
-        self, q: Float[Array, "{self.cos.shape[0]} *heads {self.dim}"]
-    ) -> Float[Array, "{self.cos.shape[0]} *heads {self.dim}"]:
+        self, q: Float[Array, "... {self.dim}"]
+    ) -> Float[Array, "... {self.dim}"]:
         """**Arguments:**
 
         - `q`: queries, `[seq, dim]` under `jax.vmap` over heads, or `[seq, heads, dim]`
@@ -59,9 +68,7 @@ class Rotation(eqx.Module):
         """
         return self._turn(q, "q", self.growth)
 
-    def keys(
-        self, k: Float[Array, "{self.cos.shape[0]} *heads {self.dim}"]
-    ) -> Float[Array, "{self.cos.shape[0]} *heads {self.dim}"]:
+    def keys(self, k: Float[Array, "... {self.dim}"]) -> Float[Array, "... {self.dim}"]:
         """**Arguments:**
 
         - `k`: keys, `[seq, dim]` under `jax.vmap` over heads, or `[seq, heads, dim]` as
@@ -76,13 +83,7 @@ class Rotation(eqx.Module):
         return self._turn(k, "k", None if self.growth is None else -self.growth)
 
     def _turn(self, x, name, growth):
-        seq, pairs = self.cos.shape
-        if x.ndim < 2 or x.shape[0] != seq or x.shape[-1] != self.dim:
-            raise ValueError(
-                f"`{name}` must have shape [seq, ..., dim] with seq={seq} and "
-                f"dim={self.dim}, as the positions and the rotary embedding have, but "
-                f"got {x.shape}. Use `jax.vmap` over leading batch and head axes."
-            )
+        self._check_shape(x, name)
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise ValueError(f"`{name}` must be floating point, but got {x.dtype}.")
         dtype = computing_dtype(x.dtype)
@@ -90,18 +91,35 @@ class Rotation(eqx.Module):
         if growth is not None:
             factor = jnp.exp(_bounded(growth, x.dtype)).astype(dtype)
             cos, sin = cos * factor, sin * factor
-        middle = tuple(range(1, x.ndim - 1))
-        cos, sin = jnp.expand_dims(cos, middle), jnp.expand_dims(sin, middle)
+        if self.heads is None:
+            middle = tuple(range(1, x.ndim - 1))
+            cos, sin = jnp.expand_dims(cos, middle), jnp.expand_dims(sin, middle)
         # Cast before slicing: the other way round, the backward pass in bfloat16 is ten
         # times slower on CPU.
         wide = x.astype(dtype)
         if isinstance(self.pairing, Pairing):
             return self.pairing.apply(wide, cos, sin).astype(x.dtype)
-        width = 2 * pairs
+        width = 2 * cos.shape[-1]
         if width == self.dim:
             return rotate(wide, cos, sin, self.pairing).astype(x.dtype)
         turned = rotate(wide[..., :width], cos, sin, self.pairing)
         return jnp.concatenate([turned.astype(x.dtype), x[..., width:]], axis=-1)
+
+    def _check_shape(self, x, name):
+        *heads, seq, _ = self.cos.shape
+        if heads:
+            wanted = f"[heads, seq, dim] with heads={heads[0]}, seq={seq}"
+            fits = x.shape == (*heads, seq, self.dim)
+            cure = "A head of keys that serves many queries must be repeated."
+        else:
+            wanted = f"[seq, ..., dim] with seq={seq}"
+            fits = x.ndim >= 2 and (x.shape[0], x.shape[-1]) == (seq, self.dim)
+            cure = "Use `jax.vmap` over leading batch and head axes."
+        if not fits:
+            raise ValueError(
+                f"`{name}` must have shape {wanted} and dim={self.dim}, as the "
+                f"positions and the rotary embedding have, but got {x.shape}. {cure}"
+            )
 
 
 def _bounded(growth, dtype):

@@ -1,0 +1,73 @@
+"""Several schedules as one: for coordinates that differ in width or unit."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .._phase import Frequencies, Turns
+from ._base import AbstractFrequencies, Length
+
+
+class Concatenated(AbstractFrequencies):
+    r"""Puts schedules one after the other.
+
+    $$\omega = (\omega^{(1)}, \dots, \omega^{(n)})$$
+
+    For positions whose coordinates need schedules of their own, as time, height and
+    width of a video do: a part for each coordinate, and [`eqx_posemb.Sections`][] to
+    say so. [`eqx_posemb.axial_rope`][] is that. To stretch one of the axes only,
+    stretch its part.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        parts = pe.Geometric(dim=16), pe.Geometric(dim=24), pe.Geometric(dim=24)
+        video = pe.Rotary(pe.Concatenated(parts), axes=pe.Sections((8, 12, 12)))
+        assert video.dim == 64
+        ```
+    """
+
+    parts: tuple[AbstractFrequencies, ...] = eqx.field(converter=tuple)
+
+    def __check_init__(self):
+        if not self.parts:
+            raise ValueError("`parts` must have at least one schedule, but got none.")
+
+    def turns(self, length: Length = None) -> Frequencies:
+        """Exact if every part is."""
+        parts = [part.turns(length) for part in self.parts]
+        if all(isinstance(part, Turns) for part in parts):
+            traced = any(isinstance(x, jax.Array) for x in jax.tree.leaves(parts))
+            join = jnp.concatenate if traced else np.concatenate
+            return jax.tree.map(lambda *words: join(words), *parts)
+        return jnp.concatenate(
+            [part.radians() if isinstance(part, Turns) else part for part in parts]
+        )
+
+    def __call__(
+        self, length: Length = None
+    ) -> Float[Array, " half"] | Float[np.ndarray, " half"]:
+        """**Arguments:**
+
+        - `length`: what parts that depend on the context length read.
+
+        **Returns:**
+
+        The frequencies, in radians per unit of position.
+        """
+        parts = [part(length) for part in self.parts]
+        if all(isinstance(part, np.ndarray) for part in parts):
+            return np.concatenate(parts)
+        return jnp.concatenate([jnp.asarray(p, jnp.result_type(float)) for p in parts])
+
+
+Concatenated.__init__.__doc__ = """**Arguments:**
+
+- `parts`: The schedules.
+
+**Raises:** a `ValueError` if there is none.
+"""

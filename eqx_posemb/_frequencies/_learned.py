@@ -1,0 +1,66 @@
+"""Frequencies that are trained."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .._phase import as_float
+from ._base import AbstractFrequencies, Length
+
+
+class LearnedFrequencies(AbstractFrequencies):
+    r"""Trains the frequencies, for all heads or for each.
+
+    $$\omega_i = w_i, \qquad \omega_{h, i} = w_{h, i}$$
+
+    in radians per unit of position, for the `weight` $w$ and head $h$. Used on images,
+    where positions are few and small: RoPE-Mixed, LightGlue and Mochi learn theirs.
+    Start from another schedule, or from directions as [`eqx_posemb.mixed_rope`][] does.
+
+    A learned number is no exact one: angles are float32 products, off by about
+    `6e-8 * position * frequency`, as in other libraries. Far positions want a static
+    schedule.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        learned = pe.LearnedFrequencies(pe.Geometric(dim=64)())
+        rope = pe.Rotary(learned)
+        ```
+    """
+
+    weight: Float[Array, "*heads half"]
+
+    def __init__(self, weight: Float[Array | np.ndarray, "*heads half"]):
+        """**Arguments:**
+
+        - `weight`: What to start from, in radians per unit of position: `[half]`, or
+            `[heads, half]` for frequencies of each head.
+
+        **Raises:** a `ValueError` if `weight` has another shape.
+        """
+        if weight.ndim not in (1, 2) or 0 in weight.shape:
+            raise ValueError(
+                "`weight` must have shape [half] or [heads, half], but got "
+                f"{weight.shape}."
+            )
+        self.weight = jnp.asarray(weight, jnp.result_type(float))
+
+    def turns(self, length: Length = None) -> Float[Array, "*heads half"]:
+        """The frequencies, in radians per unit of position, in at least float32."""
+        del length
+        return as_float(self.weight)
+
+    def __call__(self, length: Length = None) -> Float[Array, "*heads half"]:
+        """**Arguments:**
+
+        - `length`: ignored.
+
+        **Returns:**
+
+        The frequencies, in radians per unit of position.
+        """
+        del length
+        return self.weight

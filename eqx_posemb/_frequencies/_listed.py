@@ -1,0 +1,55 @@
+"""Frequencies as somebody wrote them down."""
+
+import math
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Shaped
+
+from .._phase import decimals
+from ._base import AbstractStaticFrequencies
+
+
+class Listed(AbstractStaticFrequencies):
+    r"""Takes the frequencies as they are given.
+
+    $$\omega_i = f_i$$
+
+    For what no formula has: numbers found by a search, or stored with a checkpoint. To
+    train them, see [`eqx_posemb.LearnedFrequencies`][].
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        rope = pe.Rotary(pe.Listed((1.0, 0.1, 0.01)))
+        assert rope.dim == 6
+        ```
+    """
+
+    frequencies: tuple[float, ...] = eqx.field(
+        static=True, converter=lambda values: tuple(map(float, values))
+    )
+
+    def __check_init__(self):
+        if not self.frequencies or not all(
+            math.isfinite(f) and f >= 0 for f in self.frequencies
+        ):
+            raise ValueError(
+                "`frequencies` must be finite and not negative, and at least one, but "
+                f"got {self.frequencies}. To rotate the other way, flip the signs of "
+                "the pairing."
+            )
+
+    def exact(self) -> Shaped[np.ndarray, " half"]:
+        """The frequencies in radians per unit of position, as `decimal.Decimal`."""
+        return decimals(self.frequencies)
+
+
+Listed.__init__.__doc__ = """**Arguments:**
+
+- `frequencies`: Radians per unit of position, one for each pair of channels.
+
+**Raises:** a `ValueError` if there is none, or one is negative or not finite.
+"""

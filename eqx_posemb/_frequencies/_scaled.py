@@ -1,0 +1,53 @@
+"""Frequencies in another unit of position."""
+
+from decimal import Decimal
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Shaped
+
+from .._checks import check_positive
+from ._base import AbstractStaticFrequencies
+
+
+class Scaled(AbstractStaticFrequencies):
+    r"""Multiplies every frequency by a number: a change of the unit of position.
+
+    $$\omega \mapsto c\, \omega$$
+
+    for a `factor` $c$. For coordinates that are no counts: seconds, pixels, or shares
+    of an image. DINOv3 has patch centres between -1 and 1 and `factor=2 * math.pi`, so
+    that the fastest pair turns twice over the image.
+
+    To make room for a longer context, which divides frequencies, there is
+    [`eqx_posemb.Linear`][].
+
+    !!! Example
+
+        ```python
+        import math
+        import eqx_posemb as pe
+
+        turns = pe.Scaled(pe.Geometric(dim=4), factor=2 * math.pi)
+        assert turns()[0] == 2 * math.pi
+        ```
+    """
+
+    base: AbstractStaticFrequencies
+    factor: float = eqx.field(static=True, converter=float)
+
+    def __check_init__(self):
+        check_positive("factor", self.factor)
+
+    def exact(self) -> Shaped[np.ndarray, " half"]:
+        """The frequencies in radians per unit of position, as `decimal.Decimal`."""
+        return self.base.exact() * Decimal(self.factor)
+
+
+Scaled.__init__.__doc__ = """**Arguments:**
+
+- `base`: The frequencies to multiply.
+- `factor`: What to multiply them by.
+
+**Raises:** a `ValueError` if `factor` is not positive.
+"""

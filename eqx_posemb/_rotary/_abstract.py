@@ -1,0 +1,70 @@
+"""What fills the second place: a map from positions to maps of queries and keys."""
+
+import abc
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, Num
+
+from .._frequencies import Length
+
+
+class AbstractRotation(eqx.Module):
+    """What some positions do to queries and keys before their product."""
+
+    heads: eqx.AbstractVar[int | None]
+    """`None` if all heads are treated alike, one by one, under `jax.vmap`; or of how
+    many heads queries and keys must be, `[heads, seq, dim]`."""
+
+    @abc.abstractmethod
+    def queries(self, q: Float[Array, "... dim"]) -> Float[Array, "... to"]:
+        """**Arguments:**
+
+        - `q`: queries, `[seq, dim]`, or `[heads, seq, dim]` where there are `heads`.
+
+        **Returns:**
+
+        What to multiply keys by, in the dtype of `q`.
+        """
+
+    @abc.abstractmethod
+    def keys(self, k: Float[Array, "... dim"]) -> Float[Array, "... to"]:
+        """**Arguments:**
+
+        - `k`: keys, of the shape that queries have.
+
+        **Returns:**
+
+        What to multiply queries by, in the dtype of `k`.
+        """
+
+
+class AbstractRotary(eqx.Module):
+    """Multiplies positions into queries and keys.
+
+    Logits may then depend on positions in any way that a product of a function of the
+    query and its position with a function of the key and its position has.
+    """
+
+    @abc.abstractmethod
+    def __call__(
+        self, positions: Num[Array, "seq *axes"], *, length: Length = None
+    ) -> AbstractRotation:
+        """**Arguments:**
+
+        - `positions`: the position of each token.
+        - `length`: what schedules that depend on the context length read; by default
+            one more than the largest position.
+
+        **Returns:**
+
+        What to apply to queries and to keys at these positions. On a block of positions
+        it must be that block of the whole.
+        """
+
+
+def each_head(
+    turn, x: Float[Array, "heads seq dim"], heads: int | None
+) -> Float[Array, "heads seq to"]:
+    """Applies the `queries` or `keys` of a rotation to all heads."""
+    return jax.vmap(turn)(x) if heads is None else turn(x)

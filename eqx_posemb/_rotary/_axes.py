@@ -1,0 +1,338 @@
+"""Which coordinate of a position turns which pair of channels."""
+
+import abc
+from typing import Literal
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Int, Num
+
+from .._checks import check_at_least, check_choice
+from .._phase import Frequencies
+
+
+class AbstractAxes(eqx.Module):
+    r"""How positions of several coordinates become angles.
+
+    An angle is a sum of terms, each the product of a coordinate and a frequency:
+
+    $$a_i = \sum_t p_{\text{axis}(t, i)}\, \omega_{\text{frequency}(t, i)}$$
+
+    for the coordinates $p$ of a token and the frequencies $\omega$ of the schedule.
+    Which they are is static, so that this composes with every schedule, pairing and
+    width.
+    """
+
+    count: eqx.AbstractVar[int]
+    """The number of coordinates of a position."""
+
+    @abc.abstractmethod
+    def axis(self, frequencies: int) -> Int[np.ndarray, "terms angles"]:
+        """For each term of each angle, which coordinate it reads."""
+
+    @abc.abstractmethod
+    def frequency(self, frequencies: int) -> Int[np.ndarray, "terms angles"]:
+        """For each term of each angle, which frequency of the schedule it has.
+
+        **Raises:** a `ValueError` if the schedule has not as many as are needed.
+        """
+
+
+class Axial(AbstractAxes):
+    r"""Gives each coordinate a block of pairs with the whole schedule.
+
+    $$a_{km + i} = p_k\, \omega_i, \qquad k = 0, \dots, n - 1, \quad
+      i = 0, \dots, m - 1$$
+
+    for $n$ coordinates (`count`) and $m$ frequencies. Rotary embeddings of images: the
+    first half of the pairs turns with the row, the second with the column. Each axis
+    has all wavelengths, and a product of query and key depends on the offset along
+    each.
+
+    For axes of different widths, as those of video, see [`eqx_posemb.axial_rope`][].
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        rope = pe.Rotary(pe.Geometric(dim=32), axes=pe.Axial(2))  # 64 channels
+        rotation = rope(pe.grid_positions((14, 14)))
+        assert rope.dim == 64
+        ```
+    """
+
+    count: int = eqx.field(static=True, default=2)
+    interleaved: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self):
+        check_at_least("count", self.count, 1)
+
+    def axis(self, frequencies: int) -> Int[np.ndarray, "1 angles"]:
+        """For each angle, which coordinate it reads."""
+        return self._split(frequencies)[0][None]
+
+    def frequency(self, frequencies: int) -> Int[np.ndarray, "1 angles"]:
+        """For each angle, which frequency of the schedule it has."""
+        return self._split(frequencies)[1][None]
+
+    def _split(self, frequencies):
+        angles = np.arange(self.count * frequencies)
+        if self.interleaved:
+            return angles % self.count, angles // self.count
+        return angles // frequencies, angles % frequencies
+
+
+Axial.__init__.__doc__ = """**Arguments:**
+
+- `count`: The number of coordinates: 2 for images, 3 for video.
+- `interleaved`: Whether the coordinates take turns, frequency by frequency, as in
+    Kimi-K2.5, and do not have a block each.
+
+**Raises:** a `ValueError` if `count` is less than one.
+"""
+
+
+class Sections(AbstractAxes):
+    r"""Deals the pairs of one schedule out to the coordinates.
+
+    $$a_i = p_{\text{axis}(i)}\, \omega_i$$
+
+    Every pair keeps the frequency that it has in text, and so a token whose coordinates
+    are all the same, as text has them, is rotated as by ordinary rotary embedding: a
+    language model learns to see. M-RoPE, in its three orders:
+
+    - `"chunked"`: `sizes[0]` pairs for the first coordinate, then `sizes[1]` for the
+        second, and so on. Qwen2-VL, GLM-4V; XDRoPE. The first coordinate has the
+        fastest frequencies.
+    - `"interleaved"`: pair `i` reads coordinate `i mod n` for as long as that one has
+        pairs left, and then the first. Qwen3-VL: every coordinate has fast and slow
+        frequencies.
+    - `"tail"`: the later coordinates take turns, and the first has the slow pairs that
+        are left. Ernie 4.5-VL, VideoRoPE, where the first is time.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        axes = pe.Sections((2, 1, 1), order="interleaved")
+        assert axes.axis(4)[0].tolist() == [0, 1, 2, 0]
+        ```
+
+    ??? cite "Reference"
+
+        [Qwen2-VL: Enhancing Vision-Language Model's Perception of the World at Any
+        Resolution](https://arxiv.org/abs/2409.12191), Section 2.1; the orders as in
+        the released code.
+
+        ```bibtex
+        @article{wang2024qwen2vl,
+            author={Wang, Peng and Bai, Shuai and Tan, Sinan and others},
+            title={{Qwen2-VL}: Enhancing Vision-Language Model's Perception of the World
+                   at Any Resolution},
+            journal={arXiv:2409.12191},
+            year={2024},
+        }
+        ```
+    """
+
+    sizes: tuple[int, ...] = eqx.field(static=True, converter=tuple)
+    order: Literal["chunked", "interleaved", "tail"] = eqx.field(
+        static=True, default="chunked"
+    )
+
+    def __check_init__(self):
+        if not self.sizes or min(self.sizes) < 0:
+            raise ValueError(
+                "`sizes` must have one number of pairs, not negative, for each "
+                f"coordinate, but got {self.sizes}."
+            )
+        check_choice("order", self.order, ("chunked", "interleaved", "tail"))
+
+    @property
+    def count(self) -> int:
+        """The number of coordinates of a position."""
+        return len(self.sizes)
+
+    def axis(self, frequencies: int) -> Int[np.ndarray, "1 angles"]:
+        """For each pair, which coordinate it reads."""
+        self._check(frequencies)
+        if self.order == "chunked":
+            return np.repeat(np.arange(self.count), self.sizes)[None]
+        pairs = np.arange(frequencies)
+        if self.order == "interleaved":
+            turn, lap = pairs % self.count, pairs // self.count
+        else:
+            others = max(self.count - 1, 1)
+            turn, lap = 1 + pairs % others, pairs // others
+            turn = np.minimum(turn, self.count - 1)
+        left = lap < np.array(self.sizes)[turn]
+        return np.where(left, turn, 0)[None]
+
+    def frequency(self, frequencies: int) -> Int[np.ndarray, "1 angles"]:
+        """Each pair has its own frequency."""
+        self._check(frequencies)
+        return np.arange(frequencies)[None]
+
+    def _check(self, frequencies):
+        if sum(self.sizes) != frequencies:
+            raise ValueError(
+                f"`sizes` must add up to the number of frequencies, {frequencies}, but "
+                f"got {self.sizes}, which are {sum(self.sizes)}."
+            )
+
+
+Sections.__init__.__doc__ = """**Arguments:**
+
+- `sizes`: How many pairs each coordinate turns: `mrope_section` in transformers. In
+    the orders `"interleaved"` and `"tail"` the first coordinate has what the others
+    leave.
+- `order`: `"chunked"`, `"interleaved"` or `"tail"`.
+
+**Raises:** a `ValueError` if a size is negative or `order` is unknown; and in a
+[`eqx_posemb.Rotary`][] whose schedule has another number of frequencies than `sizes`
+add up to.
+"""
+
+
+class Mixed(AbstractAxes):
+    r"""Turns every pair with all coordinates, each at a frequency of its own.
+
+    $$a_i = \sum_k p_k\, \omega_{k m + i}, \qquad k = 0, \dots, n - 1, \quad
+      i = 0, \dots, m - 1$$
+
+    for $n$ coordinates (`count`) and a schedule of $n m$ frequencies, which are mostly
+    learned: [`eqx_posemb.LearnedFrequencies`][]. A pair then turns along a direction of
+    the image, and not only along its rows or columns: see
+    [`eqx_posemb.mixed_rope`][].
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        diagonal = pe.Rotary(pe.Geometric(dim=8), axes=pe.Mixed(2))
+        assert diagonal.dim == 4  # Two frequencies for each of two angles.
+        ```
+
+    ??? cite "Reference"
+
+        [Rotary Position Embedding for Vision
+        Transformer](https://arxiv.org/abs/2403.13298), Section 3.3.
+
+        ```bibtex
+        @inproceedings{heo2024rotary,
+            author={Heo, Byeongho and Park, Song and Han, Dongyoon and Yun, Sangdoo},
+            title={Rotary Position Embedding for Vision Transformer},
+            booktitle={European Conference on Computer Vision},
+            year={2024},
+        }
+        ```
+    """
+
+    count: int = eqx.field(static=True, default=2)
+
+    def __check_init__(self):
+        check_at_least("count", self.count, 1)
+
+    def axis(self, frequencies: int) -> Int[np.ndarray, "terms angles"]:
+        """Every angle reads all coordinates."""
+        angles = self._angles(frequencies)
+        return np.repeat(np.arange(self.count)[:, None], angles, axis=1)
+
+    def frequency(self, frequencies: int) -> Int[np.ndarray, "terms angles"]:
+        """The frequencies of a coordinate lie together."""
+        angles = self._angles(frequencies)
+        return np.arange(frequencies).reshape(self.count, angles)
+
+    def _angles(self, frequencies):
+        if frequencies % self.count:
+            raise ValueError(
+                f"`axes` must have as many frequencies for each of the {self.count} "
+                f"coordinates, but the schedule has {frequencies}."
+            )
+        return frequencies // self.count
+
+
+Mixed.__init__.__doc__ = """**Arguments:**
+
+- `count`: The number of coordinates.
+
+**Raises:** a `ValueError` if `count` is less than one; and in a
+[`eqx_posemb.Rotary`][] whose schedule cannot be cut into as many equal parts.
+"""
+
+
+class Assigned(AbstractAxes):
+    r"""Lists, angle by angle, which coordinate turns it and how fast.
+
+    $$a_i = p_{\text{axis}(i)}\, \omega_{\text{frequency}(i)}$$
+
+    For what [`eqx_posemb.Axial`][] and [`eqx_posemb.Sections`][] do not have, such as
+    Pixtral's ladder, whose even frequencies are of the rows and whose odd ones are of
+    the columns. With a [`eqx_posemb.Pairing`][] there may be an angle for each channel.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        ladder = pe.Assigned(axes=(0, 0, 1, 1), frequencies=(0, 2, 1, 3))
+        rope = pe.Rotary(pe.Geometric(dim=8), axes=ladder)
+        ```
+    """
+
+    axes: tuple[int, ...] = eqx.field(static=True, converter=tuple)
+    frequencies: tuple[int, ...] = eqx.field(static=True, converter=tuple)
+
+    def __check_init__(self):
+        if len(self.axes) != len(self.frequencies) or not self.axes:
+            raise ValueError(
+                "`axes` and `frequencies` must have one entry per angle each, but got "
+                f"{len(self.axes)} and {len(self.frequencies)}."
+            )
+        if min(self.axes) < 0 or min(self.frequencies) < 0:
+            raise ValueError(
+                "`axes` and `frequencies` must not be negative, but got "
+                f"{self.axes} and {self.frequencies}."
+            )
+
+    @property
+    def count(self) -> int:
+        """The number of coordinates of a position."""
+        return max(self.axes) + 1
+
+    def axis(self, frequencies: int) -> Int[np.ndarray, "1 angles"]:
+        """For each angle, which coordinate it reads."""
+        del frequencies
+        return np.array(self.axes)[None]
+
+    def frequency(self, frequencies: int) -> Int[np.ndarray, "1 angles"]:
+        """For each angle, which frequency of the schedule it has."""
+        if max(self.frequencies) >= frequencies:
+            raise ValueError(
+                f"`frequencies` must be among those of the schedule, from 0 to "
+                f"{frequencies - 1}, but got {max(self.frequencies)}."
+            )
+        return np.array(self.frequencies)[None]
+
+
+Assigned.__init__.__doc__ = """**Arguments:**
+
+- `axes`: For each angle, the index of the coordinate.
+- `frequencies`: For each angle, the index of the frequency.
+
+**Raises:** a `ValueError` if the two have different lengths, are empty, or have a
+negative entry; and in a [`eqx_posemb.Rotary`][] whose schedule has fewer frequencies.
+"""
+
+
+def spread(
+    axes: AbstractAxes, positions: Num[Array, "seq axes"], frequencies: Frequencies
+) -> tuple[Num[Array, "seq terms angles"], Frequencies]:
+    """The coordinate and the frequency of each term of each angle."""
+    pairs = jax.tree.leaves(frequencies)[0].shape[-1]
+    axis, frequency = axes.axis(pairs), axes.frequency(pairs)
+    return positions[:, axis], jax.tree.map(lambda f: f[..., frequency], frequencies)

@@ -1,0 +1,86 @@
+"""One map of queries and keys after another."""
+
+import equinox as eqx
+from jaxtyping import Array, Float, Num
+
+from .._frequencies import context_length, Length
+from ._abstract import AbstractRotary, AbstractRotation, each_head
+
+
+class Chain(AbstractRotary):
+    r"""Applies several maps of queries and keys, the first one first.
+
+    $$q \mapsto T_n(p) \cdots T_1(p)\, q, \qquad k \mapsto T'_n(p) \cdots T'_1(p)\, k$$
+
+    A rotary embedding and a temperature, say, as Ministral 3 has them:
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        temperature = pe.Temperature(beta=0.1, length=16_384)
+        both = pe.Chain((pe.rope(64), temperature))
+        rotation = both(jnp.arange(20_000, 20_010))
+        q = jax.vmap(rotation.queries)(jnp.ones((8, 10, 64)))
+        ```
+    """
+
+    parts: tuple[AbstractRotary, ...] = eqx.field(converter=tuple)
+
+    def __check_init__(self):
+        if not self.parts:
+            raise ValueError(
+                "`parts` must have at least one map, but got none. `NoPE` changes "
+                "nothing."
+            )
+
+    def __call__(
+        self, positions: Num[Array, "seq *axes"], *, length: Length = None
+    ) -> "Chained":
+        """**Arguments:**
+
+        - `positions`, `length`: as every part has them.
+
+        **Returns:**
+
+        The rotations of the parts as one.
+        """
+        if length is None:
+            length = context_length(positions)
+        return Chained(tuple(part(positions, length=length) for part in self.parts))
+
+
+Chain.__init__.__doc__ = """**Arguments:**
+
+- `parts`: What to apply, in that order.
+
+**Raises:** a `ValueError` if there is none.
+"""
+
+
+class Chained(AbstractRotation):
+    """What a [`eqx_posemb.Chain`][] is at some positions."""
+
+    parts: tuple[AbstractRotation, ...]
+
+    @property
+    def heads(self) -> int | None:
+        """The number of heads of the part that has one."""
+        return next((p.heads for p in self.parts if p.heads is not None), None)
+
+    def queries(self, q: Float[Array, "... dim"]) -> Float[Array, "... to"]:
+        """Applies the parts to queries, in their order."""
+        return self._apply("queries", q)
+
+    def keys(self, k: Float[Array, "... dim"]) -> Float[Array, "... to"]:
+        """Applies the parts to keys, in their order."""
+        return self._apply("keys", k)
+
+    def _apply(self, name, x):
+        for part in self.parts:
+            turn = getattr(part, name)
+            x = turn(x) if self.heads is None else each_head(turn, x, part.heads)
+        return x

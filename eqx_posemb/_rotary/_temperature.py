@@ -1,0 +1,233 @@
+"""Sharper attention for queries that see more keys."""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from .._checks import check_at_least, check_choice, check_positive
+from .._frequencies import Length
+from .._phase import as_float, computing_dtype
+from ._abstract import AbstractRotary, AbstractRotation
+
+
+class Temperature(AbstractRotary):
+    r"""Multiplies queries by a number that grows with their position.
+
+    $$q \mapsto \tau(p)\, q, \qquad \tau(p) = \begin{cases}
+        1 + \beta \ln\!\big(1 + \lfloor (p + o) / L \rfloor\big) & \text{"stepped"} \\
+        1 + \beta \ln\!\big(\max(1, (p + o) / L)\big) & \text{"log"} \\
+        \big(1 + (p + o) / L\big)^\beta & \text{"power"} \end{cases}$$
+
+    for the position $p$, a `length` $L$ and an `offset` $o$. The softmax over more keys
+    is flatter: each gets less. Larger logits make up for it, so that a model trained
+    on short contexts still attends sharply in long ones. Within the first `length`
+    positions the first two change nothing. Keys stay as they are, and cached ones good.
+
+    Not a rotation, but it fills the same slot: alone in layers without position, as
+    Llama 4 has it, or after a rotary embedding in a [`eqx_posemb.Chain`][], as
+    Ministral 3 does. Published settings:
+
+    - Llama 4, its layers without rotation: `beta=0.1, length=8192, offset=1`.
+    - Ministral 3, Mistral 4: `beta=0.1, length=16384`, the length before YaRN.
+    - Inkling: `kind="log", offset=1`.
+
+    Not to be confused with the attention factor of YaRN (`scale` of
+    [`eqx_posemb.Rotary`][]), which is one number for all positions.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        temperature = pe.Temperature(beta=0.1, length=8192, offset=1)
+        q = jnp.ones((2, 64))
+        scaled = temperature(jnp.array([0, 8191])).queries(q)
+        assert scaled[0, 0] == 1
+        assert jnp.allclose(scaled[1, 0], 1 + 0.1 * jnp.log(2.0))
+        ```
+
+    ??? cite "Reference"
+
+        [Scalable-Softmax Is Superior for
+        Attention](https://arxiv.org/abs/2501.19399), which the models' code simplifies;
+        the three forms are those of the released code.
+
+        ```bibtex
+        @article{nakanishi2025scalable,
+            author={Nakanishi, Ken M.},
+            title={Scalable-Softmax Is Superior for Attention},
+            journal={arXiv:2501.19399},
+            year={2025},
+        }
+        ```
+    """
+
+    beta: float = eqx.field(static=True, converter=float)
+    length: float = eqx.field(static=True, converter=float)
+    offset: int = eqx.field(static=True, default=0)
+    kind: Literal["stepped", "log", "power"] = eqx.field(static=True, default="stepped")
+
+    def __check_init__(self):
+        check_positive("beta", self.beta)
+        check_positive("length", self.length)
+        check_choice("kind", self.kind, ("stepped", "log", "power"))
+
+    @jax.named_scope("eqx_posemb.Temperature")
+    def __call__(
+        self, positions: Num[Array, " seq"], *, length: Length = None
+    ) -> "Scaling":
+        """**Arguments:**
+
+        - `positions`: the position of each token, from 0 on.
+        - `length`: ignored.
+
+        **Returns:**
+
+        What multiplies queries, and leaves keys.
+
+        **Raises:** a `ValueError` if `positions` is not one-dimensional.
+        """
+        del length
+        ratio = (as_float(_in_a_row(positions)) + self.offset) / self.length
+        if self.kind == "stepped":
+            return Scaling(1 + self.beta * jnp.log1p(jnp.floor(ratio)))
+        if self.kind == "log":
+            return Scaling(1 + self.beta * jnp.log(jnp.maximum(ratio, 1)))
+        return Scaling((1 + ratio) ** self.beta)
+
+
+Temperature.__init__.__doc__ = """**Arguments:**
+
+- `beta`: How much queries grow.
+- `length`: The number of positions from which on they do: mostly what the model was
+    first trained on.
+- `offset`: What is added to a position: 1 where the first token counts as one.
+- `kind`: `"stepped"`, `"log"` or `"power"`.
+
+**Raises:** a `ValueError` if `beta` or `length` is not positive or `kind` is unknown.
+"""
+
+
+class ScalableSoftmax(AbstractRotary):
+    r"""Multiplies queries by the logarithm of how many keys they see, times a weight.
+
+    $$q_h \mapsto \big(s_h \ln(p + 1) + b_h\big)\, q_h$$
+
+    for the position $p$ of a causal model, whose query sees $p + 1$ keys, and learned
+    numbers $s_h$ (`weight`) and $b_h$ (`bias`) of each head. The softmax of $n$ equal
+    logits gives each key $1 / n$; logits multiplied by $\ln n$ let one key win at any
+    length. Mistral Large 4 has it; the paper has no $b$ in its first form.
+
+    The first token sees itself alone, and attends to it whatever its query is.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        softmax = pe.ScalableSoftmax(heads=8)
+        q = softmax(jnp.arange(10)).queries(jnp.ones((8, 10, 64)))
+        ```
+
+    ??? cite "Reference"
+
+        [Scalable-Softmax Is Superior for
+        Attention](https://arxiv.org/abs/2501.19399), Section 2.
+
+        ```bibtex
+        @article{nakanishi2025scalable,
+            author={Nakanishi, Ken M.},
+            title={Scalable-Softmax Is Superior for Attention},
+            journal={arXiv:2501.19399},
+            year={2025},
+        }
+        ```
+    """
+
+    weight: Float[Array, " heads"]
+    bias: Float[Array, " heads"]
+
+    def __init__(self, heads: int, *, weight: float = 0.43, bias: float = 0.0):
+        """**Arguments:**
+
+        - `heads`: The number of heads.
+        - `weight`: What $s$ starts from in every head. The paper's first figure has
+            0.43.
+        - `bias`: What $b$ starts from.
+
+        **Raises:** a `ValueError` if `heads` is less than one.
+        """
+        check_at_least("heads", heads, 1)
+        self.weight = jnp.full(heads, float(weight))
+        self.bias = jnp.full(heads, float(bias))
+
+    @jax.named_scope("eqx_posemb.ScalableSoftmax")
+    def __call__(
+        self, positions: Num[Array, " seq"], *, length: Length = None
+    ) -> "Scaling":
+        """**Arguments:**
+
+        - `positions`: the position of each token, from 0 on.
+        - `length`: ignored.
+
+        **Returns:**
+
+        What multiplies queries, head by head, and leaves keys.
+
+        **Raises:** a `ValueError` if `positions` is not one-dimensional.
+        """
+        del length
+        seen = jnp.log1p(as_float(_in_a_row(positions)))
+        weight, bias = as_float(self.weight), as_float(self.bias)
+        return Scaling(weight[:, None] * seen[None] + bias[:, None])
+
+
+class Scaling(AbstractRotation):
+    """Multiplies queries by a number for each position, and leaves keys."""
+
+    factor: Float[Array, "*heads seq"]
+
+    @property
+    def heads(self) -> int | None:
+        """For how many heads there are factors; `None` if all share one."""
+        return self.factor.shape[0] if self.factor.ndim == 2 else None
+
+    def queries(self, q: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
+        """**Arguments:**
+
+        - `q`: queries, `[seq, dim]` under `jax.vmap` over heads or `[seq, heads, dim]`;
+            `[heads, seq, dim]` where there are `heads`.
+
+        **Returns:**
+
+        The scaled queries, in the dtype of `q`; computed in at least float32.
+
+        **Raises:** a `ValueError` if the shape does not fit the positions.
+        """
+        leading = self.factor.ndim
+        if q.shape[:leading] != self.factor.shape or q.ndim <= leading:
+            raise ValueError(
+                f"`q` must have a shape that begins with {self.factor.shape}, as the "
+                f"positions have, but got {q.shape}. Use `jax.vmap` over leading axes."
+            )
+        dtype = computing_dtype(q.dtype)
+        factor = jnp.expand_dims(self.factor, range(leading, q.ndim)).astype(dtype)
+        return (q.astype(dtype) * factor).astype(q.dtype)
+
+    def keys(self, k: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
+        """Returns `k`."""
+        return k
+
+
+def _in_a_row(positions):
+    if positions.ndim != 1:
+        raise ValueError(
+            "`positions` must have shape [seq], to count what a query sees, but got "
+            f"{positions.shape}. Use `jax.vmap` over a batch."
+        )
+    return positions
