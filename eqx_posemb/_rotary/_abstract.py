@@ -12,9 +12,11 @@ from .._frequencies import Length
 class AbstractRotation(eqx.Module):
     """What some positions do to queries and keys before their product."""
 
-    heads: eqx.AbstractVar[int | None]
-    """`None` if all heads are treated alike, one by one, under `jax.vmap`; or of how
-    many heads queries and keys must be, `[heads, seq, dim]`."""
+    @property
+    @abc.abstractmethod
+    def heads(self) -> int | None:
+        """`None` if all heads are treated alike, one by one, under `jax.vmap`; or of
+        how many heads queries and keys must be, `[heads, seq, dim]`."""
 
     @abc.abstractmethod
     def queries(self, q: Float[Array, "... dim"]) -> Float[Array, "... to"]:
