@@ -10,7 +10,9 @@ from ._bundle import PositionalEmbedding as PositionalEmbedding
 from ._encoding import (
     AbstractEncoding as AbstractEncoding,
     Learned as Learned,
+    LearnedGrid as LearnedGrid,
     Sinusoidal as Sinusoidal,
+    SinusoidalGrid as SinusoidalGrid,
 )
 from ._frequencies import (
     AbstractFrequencies as AbstractFrequencies,
@@ -33,9 +35,11 @@ from ._frequencies import (
 )
 from ._phase import Turns as Turns
 from ._positions import (
+    detr_positions as detr_positions,
     distance as distance,
     grid_positions as grid_positions,
     left_padded_positions as left_padded_positions,
+    prefixed as prefixed,
     segment_positions as segment_positions,
     zigzag as zigzag,
     zigzag_inverse as zigzag_inverse,

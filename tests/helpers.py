@@ -30,12 +30,14 @@ def build(name: str, **settings) -> pe.PositionalEmbedding:
 
 def at(name: str, indices: Int[Array, " seq"]) -> Int[Array, "seq ..."]:
     """The positions that a variant has for tokens in a row: numbers, or the cells of a
-    grid six wide, which the tokens fill in order."""
+    grid six wide, which the tokens fill in order, after those that are on no grid."""
     if (row_axes := ROWS[name].axes) is None:
         return indices
+    which, indices = indices, indices - ROWS[name].prefix
     digits = [indices // 6**i for i in reversed(range(row_axes(SIZES)))]
-    rest = [digits[0], *(digit % 6 for digit in digits[1:])]
-    return jnp.stack(rest, axis=-1)
+    cells = jnp.stack([digits[0], *(digit % 6 for digit in digits[1:])], axis=-1)
+    apart = jnp.stack([jnp.full_like(which, -1)] * (len(digits) - 1) + [which], axis=-1)
+    return jnp.where((which < ROWS[name].prefix)[:, None], apart, cells)
 
 
 def past(q_positions, k_positions) -> dict[str, object]:

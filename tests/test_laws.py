@@ -243,7 +243,7 @@ def test_only_differences_of_positions_matter_if_it_says_so(name, shift):
 @pytest.mark.parametrize("name", [n for n in NAMES if not ROWS[n].relative])
 def test_absolute_positions_matter_if_it_says_so(name):
     layer, x, p = Layer(build(name)), tokens(12), at(name, jnp.arange(12))
-    moved = attend(layer, x, p + 3) - attend(layer, x, p)
+    moved = attend(layer, x, at(name, jnp.arange(3, 15))) - attend(layer, x, p)
     assert jnp.max(jnp.abs(moved)) > 1e-3
 
 
@@ -265,15 +265,19 @@ def test_without_an_embedding_order_is_in_the_mask_alone():
 
 @pytest.mark.parametrize("name", [n for n in NAMES if ROWS[n].bounded])
 def test_positions_beyond_a_table_raise(name):
-    embedding = build(name)
-    with pytest.raises(Exception, match="`positions` must be between 0 and 31"):
-        jax.block_until_ready(
-            eqx.filter_jit(embedding.embed)(tokens(1), jnp.array([LENGTH]))
-        )
-    with pytest.raises(Exception, match="`positions` must be between 0 and 31"):
-        jax.block_until_ready(
-            eqx.filter_jit(embedding.embed)(tokens(1), jnp.array([-1]))
-        )
+    embedding, row, q = build(name), ROWS[name], jnp.ones((HEADS, 1, 16))
+    first = at(name, jnp.array([row.prefix]))
+
+    @eqx.filter_jit
+    def look_up(p):
+        return embedding.embed(tokens(1), p), embedding.logits(q, q, first, p)
+
+    end = LENGTH if row.axes is None else 36 + row.prefix
+    # A bias looks up distances, for which a step back is none too far.
+    for beyond in end, -1 if row.place == "encoding" else -end:
+        with pytest.raises(Exception, match="positions` must be"):
+            jax.block_until_ready(look_up(at(name, jnp.array([beyond]))))
+    jax.block_until_ready(look_up(first))
 
 
 @pytest.mark.parametrize(

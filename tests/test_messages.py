@@ -16,6 +16,7 @@ BASE = pe.Geometric(16)
 P = jnp.arange(4)
 Q = jnp.ones((2, 4, 16))
 MAKE = dict(heads=2, head_dim=16, dim=32, length=8, key=KEY)
+GRID = pe.LearnedGrid((2, 2), 8, key=KEY)
 EMPTY = pe.PositionalEmbedding()
 
 
@@ -92,6 +93,20 @@ SETTINGS = [
     case("`std` must be positive and finite, but got 0", lambda: pe.Learned(8, 8, std=0, key=KEY)),
     case("`offset` must not be negative, but got -1", lambda: pe.Learned(8, 8, offset=-1, key=KEY)),
     case("`padding_idx` must be a row of the table, from 0 to 9, but got 10", lambda: pe.Learned(8, 8, offset=2, padding_idx=10, key=KEY)),
+    case("`dim` must give each axis pairs of channels, at least 1 of them.*2 axes, but got 6. Take a multiple of 8", lambda: pe.SinusoidalGrid(6)),
+    case("`dim` must give each axis pairs of channels, at least 2 of them.*but got 4", lambda: pe.SinusoidalGrid(4, layout="big_vision")),
+    case("`layout` must be one of 'mae', .*but got 'vit'", lambda: pe.SinusoidalGrid(8, layout="vit")),
+    case("`axes` must be 2 for `layout='mae'`, but got 3", lambda: pe.SinusoidalGrid(12, axes=3)),
+    case("`axes` must be at least 1 for `layout='positional_encodings'`, but got 0", lambda: pe.SinusoidalGrid(12, 0, "positional_encodings")),
+    case("`theta` must be positive and finite, but got 0.0", lambda: pe.SinusoidalGrid(8, theta=0)),
+    case("`shape` must have one positive size for each axis of the grid, but got \\(\\)", lambda: pe.LearnedGrid((), 8, key=KEY)),
+    case("`shape` must have one positive size.*but got \\(2, 0\\)", lambda: pe.LearnedGrid((2, 0), 8, key=KEY)),
+    case("`dim` must be positive and finite, but got 0", lambda: pe.LearnedGrid((2, 2), 0, key=KEY)),
+    case("`std` must be positive and finite, but got 0", lambda: pe.LearnedGrid((2, 2), 8, std=0, key=KEY)),
+    case("`prefix` must not be negative, but got -1", lambda: pe.LearnedGrid((2, 2), 8, prefix=-1, key=KEY)),
+    case("`shape` must have a size for each of the 2 axes of the grid, but got \\(3,\\)", lambda: GRID.resized((3,))),
+    case("`shape` must have one positive size for each axis of the grid, but got \\(3, 0\\)", lambda: GRID.resized((3, 0))),
+    case("`method` must be one of 'bicubic', 'bilinear', but got 'cubic'", lambda: GRID.resized((3, 3), method="cubic")),
     # Biases.
     case("`heads` must be at least 1 and finite, but got 0", lambda: pe.ALiBi(0)),
     case("`convention` must be one of 'power_of_two', 'geometric', but got 'mpt'", lambda: pe.ALiBi(3, convention="mpt")),
@@ -111,6 +126,7 @@ SETTINGS = [
     # Positions.
     case("`shape` must have one size, not negative, for each axis", lambda: pe.grid_positions(())),
     case("`shape` must have one size, not negative, for each axis", lambda: pe.grid_positions((2, -1))),
+    case("`centered` must be False where `normalized` is.*but got True. Subtract", lambda: pe.detr_positions(jnp.ones((2, 2), bool), normalized=False, centered=True)),
     case("`length` must be a multiple of `2 \\* shards`.*length=6 and shards=2. Pad", lambda: pe.zigzag(6, 2)),
     case("`length` must be a multiple of `2 \\* shards`.*length=6 and shards=0", lambda: pe.zigzag_inverse(6, 0)),
 ]
@@ -122,6 +138,10 @@ SHAPES = [
     case("`k` must have shape \\[seq, ..., dim\\] with seq=4 and dim=8.*\\(4, 16\\)", lambda: pe.rope(8)(P).keys(Q[0])),
     case("`q` must be floating point, but got int32", lambda: pe.rope(16)(P).queries(jnp.ones((4, 16), jnp.int32))),
     case("`positions` must be integers, to look rows up with, but got float32", lambda: pe.Learned(8, 8, key=KEY)(jnp.ones(2))),
+    case("`positions` must have shape \\[seq, axes\\] with 2 axes, but got shape \\(4,\\)", lambda: pe.SinusoidalGrid(8)(P)),
+    case("`positions` must have shape \\[seq, axes\\] with 2 axes, but got shape \\(4, 3\\)", lambda: GRID(jnp.ones((4, 3), int))),
+    case("`positions` must be integers, to look rows up with, but got float32", lambda: GRID(jnp.ones((4, 2)))),
+    case("`positions` must have shape \\[seq, axes\\] with at least 2 axes.*\\(4,\\)", lambda: pe.prefixed(P)),
     case("`q_positions` must be integers, to sort.*float32. Round them", lambda: pe.T5Bias(2, key=KEY)(jnp.ones(2), P)),
     case("`k_positions` must be integers, to sort.*float32. Round them", lambda: pe.T5Bias(2, key=KEY)(P, jnp.ones(2))),
     case("`x` must have the shape \\[seq, dim\\].*\\(4, 8\\), but got \\(4, 9\\)", lambda: pe.PositionalEmbedding(encoding=pe.Sinusoidal(8)).embed(jnp.ones((4, 9)), P)),

@@ -83,6 +83,8 @@ def known(names: Sequence[str] | None) -> tuple[str, ...]:
     for name in names:
         if name not in every:
             raise unknown(name, every)
+        if name in variants() and variant(name).axes is not None:
+            raise Refused(f"{name!r} is for grids, and text is a sequence.")
     return tuple(dict.fromkeys(names))
 
 

@@ -10,10 +10,10 @@ class AbstractEncoding(eqx.Module):
     """A vector for each position, to be added to the token there."""
 
     @abc.abstractmethod
-    def __call__(self, positions: Num[Array, " seq"]) -> Float[Array, "seq dim"]:
+    def __call__(self, positions: Num[Array, "seq *axes"]) -> Float[Array, "seq dim"]:
         """**Arguments:**
 
-        - `positions`: the positions of the tokens.
+        - `positions`: the positions of the tokens; with a second axis for grids.
 
         **Returns:**
 

@@ -5,8 +5,10 @@ positions the tokens have, and not of the embedding. Here are the usual ways to 
 them.
 """
 
+from ._detr import detr_positions as detr_positions
 from ._distance import distance as distance
 from ._grid import grid_positions as grid_positions
+from ._prefix import prefixed as prefixed
 from ._sequence import (
     left_padded_positions as left_padded_positions,
     segment_positions as segment_positions,

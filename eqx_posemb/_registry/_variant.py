@@ -41,6 +41,8 @@ class Variant:
     """Whether it is meant for causal attention only."""
     axes: Callable[[Sizes], int] | None = None
     """How many coordinates a position has, if it is more than a number."""
+    prefix: int = 0
+    """How many tokens it knows that are on no grid, such as [CLS]."""
     scale: Callable[[Sizes], float] | None = None
     """The factor of the logits, if it is not `1 / sqrt(head_dim)`."""
 

@@ -1,0 +1,190 @@
+"""A learned vector for each cell of a grid, added to tokens."""
+
+import math
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._checks import check_grid, check_integers, check_positive
+from .._phase import in_common
+from ._abstract import AbstractEncoding
+from ._resize import Method, resize
+
+
+class LearnedGrid(AbstractEncoding):
+    r"""Adds a learned vector for each cell of a grid, looked up in a table.
+
+    $$e(y, x) = W_{yx}, \qquad e(-1, i) = P_i$$
+
+    for the row $y$ and the column $x$ of a patch, the table $W$ (`weight`), and the
+    vectors $P$ (`prefix`) of tokens that are on no grid, such as [CLS]: those have the
+    row −1, as [`eqx_posemb.prefixed`][] gives it to them. ViT, DeiT, CLIP, DINO. A
+    patch beyond the grid has no vector, and asking for one raises an error.
+
+    For images of another size the table is resized, as a picture would be, and the
+    prefix kept: see `resized`. Not to be confused with [`eqx_posemb.AxialLearned`][],
+    which has a vector for each row and each column instead of for each cell.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        encoding = pe.LearnedGrid((14, 14), dim=64, prefix=1, key=jax.random.key(0))
+        larger = encoding.resized((16, 20))
+        positions = pe.prefixed(pe.grid_positions((16, 20)))
+        x = jnp.ones((1 + 16 * 20, 64)) + larger(positions)
+        ```
+
+    ??? cite "Reference"
+
+        [An Image is Worth 16x16 Words: Transformers for Image Recognition at
+        Scale](https://arxiv.org/abs/2010.11929), Section 3.
+
+        ```bibtex
+        @inproceedings{dosovitskiy2021image,
+            author={Dosovitskiy, Alexey and Beyer, Lucas and Kolesnikov, Alexander and
+                    Weissenborn, Dirk and Zhai, Xiaohua and Unterthiner, Thomas and
+                    Dehghani, Mostafa and Minderer, Matthias and Heigold, Georg and
+                    Gelly, Sylvain and Uszkoreit, Jakob and Houlsby, Neil},
+            title={An Image is Worth 16x16 Words: Transformers for Image Recognition at
+                   Scale},
+            booktitle={International Conference on Learning Representations},
+            year={2021},
+        }
+        ```
+    """
+
+    weight: Float[Array, "*shape dim"]
+    prefix: Float[Array, "prefix dim"] | None
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        dim: int,
+        *,
+        prefix: int = 0,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `shape`: The size of the grid along each axis: height and width.
+        - `dim`: The number of channels of a token.
+        - `prefix`: How many tokens are on no grid and have a vector of their own: 1 for
+            ViT's [CLS], 2 with DeiT's distillation token. The registers of DINOv2 have
+            none: insert them after this.
+        - `std`: The standard deviation of the initial weights.
+        - `key`: A `jax.random` key for them.
+
+        **Raises:** a `ValueError` if a size, `dim` or `std` is not positive, or if
+        `prefix` is negative.
+        """
+        shape = tuple(shape)
+        if not shape or min(shape) < 1:
+            raise ValueError(
+                "`shape` must have one positive size for each axis of the grid, but "
+                f"got {shape}."
+            )
+        check_positive("dim", dim)
+        check_positive("std", std)
+        if prefix < 0:
+            raise ValueError(f"`prefix` must not be negative, but got {prefix}.")
+        grid_key, prefix_key = jr.split(key)
+        self.weight = std * jr.normal(grid_key, (*shape, dim))
+        self.prefix = std * jr.normal(prefix_key, (prefix, dim)) if prefix else None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The size of the grid along each axis."""
+        return self.weight.shape[:-1]
+
+    def resized(
+        self,
+        shape: Sequence[int],
+        *,
+        method: Method = "bicubic",
+        antialias: bool = False,
+        offset: float = 0.0,
+    ) -> "LearnedGrid":
+        """The same encoding on a finer or coarser grid, its prefix unchanged.
+
+        Equal to `torch.nn.functional.interpolate` without `align_corners`, whose
+        bicubic kernel is not that of `jax.image.resize`: Keys' with a = −0.75 where JAX
+        has −0.5, which torch, too, has if `antialias` is set. Resized in at least
+        float32.
+
+        | models | settings |
+        |---|---|
+        | ViT, DeiT, DINOv2, BEiT in transformers | the defaults |
+        | DINO and DINOv2 as released | `offset=0.1` |
+        | DINOv2 with registers, timm | `antialias=True` |
+        | SigLIP 2 (NaFlex) | `method="bilinear", antialias=True` |
+
+        **Arguments:**
+
+        - `shape`: the new size along each axis.
+        - `method`: `"bicubic"` or `"bilinear"`.
+        - `antialias`: whether to widen the kernel where the grid gets coarser.
+        - `offset`: what the released DINO adds to the new size, to be safe from
+            rounding, when it asks torch for the factor `(size + offset) / old size`:
+            it moves the samples a little towards the first corner.
+
+        **Returns:** a `LearnedGrid`.
+
+        **Raises:** a `ValueError` if `shape` does not fit or `method` is unknown.
+        """
+        if len(tuple(shape)) != len(self.shape):
+            raise ValueError(
+                f"`shape` must have a size for each of the {len(self.shape)} axes of "
+                f"the grid, but got {tuple(shape)}."
+            )
+        weight = resize(
+            self.weight, shape, method=method, antialias=antialias, offset=offset
+        )
+        return eqx.tree_at(lambda module: module.weight, self, weight)
+
+    @jax.named_scope("eqx_posemb.LearnedGrid")
+    def __call__(self, positions: Int[Array, "seq axes"]) -> Float[Array, "seq dim"]:
+        """**Arguments:**
+
+        - `positions`: the coordinates of the tokens, integers; −1, …, −1, `i` for
+            token `i` of the prefix.
+
+        **Returns:**
+
+        What to add to the tokens, in the dtype of `weight`.
+
+        **Raises:** a `ValueError` if positions are not integers or have another number
+        of axes; an error at run time if one of them is beyond the grid.
+        """
+        shape = self.shape
+        check_grid("positions", positions, len(shape))
+        check_integers("positions", positions, "to look rows up with")
+        (positions,) = in_common(positions)
+        tokens = 0 if self.prefix is None else self.prefix.shape[0]
+        table = self.weight.reshape(math.prod(shape), -1)
+        if self.prefix is not None:
+            table = jnp.concatenate([self.prefix, table])
+        last = positions[:, -1]
+        apart = (positions[:, :-1] == -1).all(axis=1) & (0 <= last) & (last < tokens)
+        size = jnp.array(shape, positions.dtype)[None]
+        on_grid = ((0 <= positions) & (positions < size)).all(axis=1)
+        positions = eqx.error_if(
+            positions,
+            ~(apart | on_grid),
+            f"`positions` must be on the grid of this `LearnedGrid`, {shape}, or one "
+            f"of its {tokens} prefix tokens. Resize it by `resized`, or choose an "
+            "encoding without a table.",
+        )
+        cell = jnp.zeros_like(last)
+        for axis, along in enumerate(shape):
+            cell = cell * along + positions[:, axis]
+        rows = jnp.where(apart, positions[:, -1], tokens + cell)
+        return table.at[rows].get(mode="clip")

@@ -1,0 +1,106 @@
+"""Resizing tables over a grid, as torch does it: one matrix for each axis.
+
+The matrices depend on static sizes alone. They are made on the host in float64, and
+contracted with the table on the device.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .._checks import check_choice
+from .._phase import as_float
+
+
+Method = Literal["bicubic", "bilinear"]
+
+
+def resize(
+    table: Float[Array, "..."],
+    shape: Sequence[int],
+    *,
+    method: Method = "bicubic",
+    antialias: bool = False,
+    offset: float = 0.0,
+) -> Float[Array, "..."]:
+    """The leading axes of a table resized to `shape`, as
+    `torch.nn.functional.interpolate` with `align_corners=False` has it."""
+    check_choice("method", method, ("bicubic", "bilinear"))
+    shape = tuple(shape)
+    if len(shape) > table.ndim or any(size < 1 for size in shape):
+        raise ValueError(
+            "`shape` must have one positive size for each axis of the grid, but got "
+            f"{shape}."
+        )
+    resized = as_float(table)
+    for axis, size in enumerate(shape):
+        if size == table.shape[axis] and (antialias or method == "bilinear"):
+            continue  # An offset would matter, but torch leaves such an axis alone.
+        matrix = _matrix(table.shape[axis], size, method, antialias, offset)
+        rows = jnp.asarray(matrix, resized.dtype)
+        resized = jnp.moveaxis(
+            jnp.tensordot(rows, resized, axes=([1], [axis]), precision="highest"),
+            0,
+            axis,
+        )
+    return resized.astype(table.dtype)
+
+
+def _matrix(old, new, method, antialias, offset):
+    """How much of each of the `old` cells is in each of the `new`."""
+    # The original DINO gives torch `scale_factor = (new + 0.1) / old` in place of a
+    # size, and torch samples by that factor.
+    step = old / (new + offset)
+    centers = (np.arange(new) + 0.5) * step - 0.5
+    cells = np.arange(old)
+    if antialias:
+        # As Pillow does: the kernel is widened when cells get larger, and what it
+        # reaches beyond the edge is left out.
+        wide = max(step, 1.0)
+        reach = _reach(method) * wide
+        from_edge = np.maximum(np.floor(centers - reach + 1), 0)
+        to_edge = np.minimum(np.floor(centers + reach + 1), old)
+        inside = (cells >= from_edge[:, None]) & (cells < to_edge[:, None])
+        a = -0.5
+        weights = _kernel(method, (cells - centers[:, None]) / wide, a) * inside
+        return weights / weights.sum(axis=1, keepdims=True)
+    # What is beyond the edge is the cell at the edge. With an offset, as with any
+    # scale, nothing keeps the first and last centres inside.
+    if method == "bilinear":
+        centers = np.maximum(centers, 0)
+    reach = _reach(method)
+    first = np.floor(centers).astype(int) - (reach - 1)
+    matrix = np.zeros((new, old))
+    for tap in range(2 * reach):
+        weights = _kernel(method, first + tap - centers, -0.75)
+        np.add.at(matrix, (np.arange(new), np.clip(first + tap, 0, old - 1)), weights)
+    return matrix
+
+
+def _reach(method):
+    return 2 if method == "bicubic" else 1
+
+
+def _kernel(method, x, a):
+    """The weight of a cell at the distance `x`: a tent, or Keys' cubic."""
+    x = np.abs(x)
+    if method == "bilinear":
+        return np.maximum(1 - x, 0)
+    near = ((a + 2) * x - (a + 3)) * x**2 + 1
+    far = a * (((x - 5) * x + 8) * x - 4)
+    return np.where(x <= 1, near, np.where(x < 2, far, 0))
+
+
+def square(count: int, what: str) -> tuple[int, int]:
+    """The side of the square grid of so many cells, twice."""
+    side = math.isqrt(count)
+    if side * side != count:
+        raise ValueError(
+            f"{what} must have a square number of rows where no shape is given, but "
+            f"got {count}. Give its `shape`."
+        )
+    return side, side

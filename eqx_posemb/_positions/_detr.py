@@ -1,0 +1,68 @@
+"""Pixels of an image that does not fill its frame."""
+
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Num
+
+
+def detr_positions(
+    mask: Bool[Array, "height width"],
+    *,
+    normalized: bool = True,
+    centered: bool = False,
+    scale: float = 2 * math.pi,
+) -> Num[Array, "seq 2"]:
+    r"""Counts the pixels of an image from one, as DETR does, and scales by its size.
+
+    $$p = n \quad \text{or} \quad p = \frac{n - c}{N + 10^{-6}}\, S$$
+
+    for the number $n$ of pixels of the image up to and with this one, along a column
+    for the first coordinate and along a row for the second, the number $N$ in the whole
+    column or row, $c = 1/2$ if centred and 0 otherwise, and $S$ = `scale`. What is
+    beside the image has positions without a meaning, here and in DETR. Made for
+    `eqx_posemb.SinusoidalGrid(dim, layout="detr")`.
+
+    DETR has no zero and its last pixel at $S$; Deformable DETR is centred.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        image = jnp.ones((2, 3), bool)
+        counted = pe.detr_positions(image, normalized=False)
+        assert (counted == pe.grid_positions((2, 3)) + 1).all()
+        encoding = pe.SinusoidalGrid(64, layout="detr")
+        assert encoding(pe.detr_positions(image)).shape == (6, 64)
+        ```
+
+    **Arguments:**
+
+    - `mask`: True where the image is, False where it is padded.
+    - `normalized`: whether to divide by the size. The released models do.
+    - `centered`: whether to count centres of pixels instead of their far edges.
+    - `scale`: what the far edge of the image is at.
+
+    **Returns:** positions, row by row; int32 if not normalised, and else in JAX's
+    default float dtype.
+
+    **Raises:** a `ValueError` if `centered` is set for positions that are not
+    normalised.
+    """
+    if centered and not normalized:
+        raise ValueError(
+            "`centered` must be False where `normalized` is, as no model has half "
+            "pixels, but got True. Subtract a half from the positions."
+        )
+    counts = [jnp.cumsum(mask, axis=axis, dtype=jnp.int32) for axis in (0, 1)]
+    if normalized:
+        along = [jnp.asarray(n, jnp.result_type(float)) for n in counts]
+        ends = along[0][-1:, :], along[1][:, -1:]
+        shift = 0.5 if centered else 0.0
+        counts = [
+            (n - shift) / (jnp.broadcast_to(end, n.shape) + 1e-6) * scale
+            for n, end in zip(along, ends, strict=True)
+        ]
+    return jnp.stack(counts, axis=-1).reshape(-1, 2)

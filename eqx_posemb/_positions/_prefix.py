@@ -1,0 +1,42 @@
+"""Tokens that are on no grid."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Num
+
+
+def prefixed(
+    positions: Num[Array, "seq axes"], count: int = 1
+) -> Num[Array, "tokens axes"]:
+    """Puts tokens that are on no grid before those that are: [CLS], registers.
+
+    Their row is −1, which no grid has, and their last coordinate tells them apart.
+    [`eqx_posemb.LearnedGrid`][] and [`eqx_posemb.BEiTBias`][] know them; an embedding
+    that does not takes them for cells above the grid.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        positions = pe.prefixed(pe.grid_positions((1, 2)), 2)
+        assert positions.tolist() == [[-1, 0], [-1, 1], [0, 0], [0, 1]]
+        ```
+
+    **Arguments:**
+
+    - `positions`: the coordinates of the tokens on the grid, of at least two axes.
+    - `count`: how many tokens to put before them.
+
+    **Returns:** positions, in the dtype of `positions`.
+
+    **Raises:** a `ValueError` if positions have fewer than two axes.
+    """
+    if positions.ndim != 2 or positions.shape[1] < 2:
+        raise ValueError(
+            "`positions` must have shape [seq, axes] with at least 2 axes, but got "
+            f"shape {positions.shape}."
+        )
+    outside = jnp.full((count, positions.shape[1] - 1), -1, positions.dtype)
+    which = jnp.arange(count, dtype=positions.dtype)[:, None]
+    apart = jnp.concatenate([outside, which], axis=1)
+    return jnp.concatenate([apart, positions])
