@@ -2,6 +2,7 @@
 
 from ._bias import (
     AbstractBias as AbstractBias,
+    AbstractRelativeBias as AbstractRelativeBias,
     ALiBi as ALiBi,
     KERPLE as KERPLE,
     T5Bias as T5Bias,

@@ -3,7 +3,10 @@
 import abc
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float, Num
+
+from ._toeplitz import spread
 
 
 class AbstractBias(eqx.Module):
@@ -23,3 +26,45 @@ class AbstractBias(eqx.Module):
         What to add to the finished logits `scale * q·k`, in at least float32. On a
         block of queries and keys it must be that block of the whole.
         """
+
+
+class AbstractRelativeBias(AbstractBias):
+    """A bias that depends on the distance from query to key alone.
+
+    A subclass says what the bias of each distance is, and has here that of each pair.
+    Where queries and keys are at consecutive positions, as they mostly are, that takes
+    one evaluation for each distance and not for each pair, and the gradient no memory
+    of the size of the bias; any other positions are right as well. Which of the two it
+    is is decided when it runs. Under `jax.vmap` over positions, that is when both are
+    computed and one is taken.
+
+    By integer positions, gradients are there to any order, but not in forward mode
+    (`jax.jvp`).
+    """
+
+    @abc.abstractmethod
+    def along(self, delta: Num[Array, " distances"]) -> Float[Array, "heads distances"]:
+        """**Arguments:**
+
+        - `delta`: distances, key minus query: negative looks back.
+
+        **Returns:**
+
+        What to add to the finished logits of queries and keys so far apart, in at least
+        float32.
+        """
+
+    def __call__(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q_positions`: the positions of the queries.
+        - `k_positions`: the positions of the keys.
+
+        **Returns:**
+
+        What to add to the logits of each pair, as `along` gives it.
+        """
+        with jax.named_scope(f"eqx_posemb.{type(self).__name__}"):
+            return spread(self, q_positions, k_positions)

@@ -4,17 +4,15 @@ import math
 from typing import Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_at_least, check_choice
 from .._phase import as_float
-from .._positions import distance
-from ._abstract import AbstractBias
+from ._abstract import AbstractRelativeBias
 
 
-class ALiBi(AbstractBias):
+class ALiBi(AbstractRelativeBias):
     r"""Subtracts from each logit a multiple of the distance to the key.
 
     $$b_h(\delta) = m_h\, \delta \quad \text{(causal)}, \qquad
@@ -82,21 +80,17 @@ class ALiBi(AbstractBias):
         between = _geometric_slopes(2 * power, 2 * power)[::2]
         return _geometric_slopes(power, power) + between[: self.heads - power]
 
-    @jax.named_scope("eqx_posemb.ALiBi")
-    def __call__(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
-    ) -> Float[Array, "heads q k"]:
+    def along(self, delta: Num[Array, " distances"]) -> Float[Array, "heads distances"]:
         """**Arguments:**
 
-        - `q_positions`: the positions of the queries.
-        - `k_positions`: the positions of the keys.
+        - `delta`: distances, key minus query.
 
         **Returns:**
 
         What to add to the logits, in JAX's default float dtype.
         """
-        delta = as_float(distance(q_positions, k_positions))
-        slopes = jnp.array(self.slopes)[:, None, None]
+        delta = as_float(delta)
+        slopes = jnp.array(self.slopes)[:, None]
         return slopes * (-jnp.abs(delta) if self.symmetric else delta)[None]
 
 

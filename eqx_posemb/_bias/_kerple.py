@@ -10,11 +10,10 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_at_least, check_choice
 from .._phase import as_float
-from .._positions import distance
-from ._abstract import AbstractBias
+from ._abstract import AbstractRelativeBias
 
 
-class KERPLE(AbstractBias):
+class KERPLE(AbstractRelativeBias):
     r"""Subtracts from each logit a learned, concave function of the distance.
 
     $$b_h(\delta) = -r_h \ln(1 + a_h |\delta|) \quad \text{(log)}, \qquad
@@ -101,21 +100,17 @@ class KERPLE(AbstractBias):
             return 2 * jax.nn.sigmoid(self.raw_r)
         return jax.nn.softplus(self.raw_r)
 
-    @jax.named_scope("eqx_posemb.KERPLE")
-    def __call__(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
-    ) -> Float[Array, "heads q k"]:
+    def along(self, delta: Num[Array, " distances"]) -> Float[Array, "heads distances"]:
         """**Arguments:**
 
-        - `q_positions`: the positions of the queries.
-        - `k_positions`: the positions of the keys.
+        - `delta`: distances, key minus query.
 
         **Returns:**
 
         What to add to the logits, in JAX's default float dtype.
         """
-        far = jnp.abs(as_float(distance(q_positions, k_positions)))[None]
-        a, r = (as_float(x)[:, None, None] for x in (self.a, self.r))
+        far = jnp.abs(as_float(delta))[None]
+        a, r = (as_float(x)[:, None] for x in (self.a, self.r))
         if self.kind == "log":
             return -r * jnp.log1p(a * far)
         # 0 ** r has no derivative to speak of: keep the zeros out of the power.

@@ -3,17 +3,15 @@
 from bisect import bisect_left
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_at_least, check_positive
-from .._positions import distance
-from ._abstract import AbstractBias
+from ._abstract import AbstractRelativeBias
 
 
-class T5Bias(AbstractBias):
+class T5Bias(AbstractRelativeBias):
     r"""Adds a learned number for each head and bucket of distances.
 
     Near distances have a bucket each, far ones share buckets that widen with the
@@ -128,29 +126,24 @@ class T5Bias(AbstractBias):
         bucket = _bucket(jnp.abs(delta), half, self.max_distance)
         return jnp.where(delta > 0, bucket + half, bucket)
 
-    @jax.named_scope("eqx_posemb.T5Bias")
-    def __call__(
-        self, q_positions: Int[Array, " q"], k_positions: Int[Array, " k"]
-    ) -> Float[Array, "heads q k"]:
+    def along(self, delta: Int[Array, " distances"]) -> Float[Array, "heads distances"]:
         """**Arguments:**
 
-        - `q_positions`: the positions of the queries, integers.
-        - `k_positions`: the positions of the keys, integers.
+        - `delta`: distances, key minus query; integers.
 
         **Returns:**
 
         What to add to the logits, in the dtype of `weight`.
 
-        **Raises:** a `ValueError` if positions are not integers.
+        **Raises:** a `ValueError` if distances are not integers.
         """
-        for name, positions in ("q", q_positions), ("k", k_positions):
-            if not jnp.issubdtype(positions.dtype, jnp.integer):
-                raise ValueError(
-                    f"`{name}_positions` must be integers, to sort distances into "
-                    f"buckets, but got {positions.dtype}. Round them."
-                )
-        bucket = self.buckets(distance(q_positions, k_positions))
-        return self.weight.T.at[:, bucket].get(mode="promise_in_bounds")
+        if not jnp.issubdtype(delta.dtype, jnp.integer):
+            raise ValueError(
+                "`q_positions` and `k_positions` must be integers, to sort distances "
+                f"into buckets, but got distances of {delta.dtype}. Round them."
+            )
+        rows = self.weight.at[self.buckets(delta)].get(mode="promise_in_bounds")
+        return rows.T
 
 
 def thresholds(buckets: int, max_distance: int) -> list[int]:

@@ -1,0 +1,128 @@
+"""Spreading a function of the distance over all pairs of queries and keys.
+
+Queries and keys at consecutive positions, n of each, have n² pairs but 2n - 1
+distances, and every row of their bias is a slice of the bias of those. So the function
+is evaluated once for each distance, and the gradient adds the rows up where they came
+from: nothing is looked up, and nothing but the bias itself held, for each pair.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from .._phase import computing_dtype, in_common
+from .._positions import distance
+
+
+def spread(
+    bias, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+) -> Float[Array, "heads q k"]:
+    """`bias.along(delta)` for the distance `delta` of every pair."""
+    q, k = in_common(q_positions, k_positions)
+    if not jnp.issubdtype(q.dtype, jnp.integer) or min(q.size, k.size) < 2:
+        # Floats may be differentiated by, each for itself; and with a single query or
+        # key there are as many distances as pairs.
+        return _of_pairs(bias, q, k)
+    return _spread(bias, q, k, are_runs(q, k))
+
+
+def are_runs(q: Int[Array, " q"], k: Int[Array, " k"]) -> bool | Bool[Array, ""]:
+    """Whether both are runs of consecutive integers; now, if they are known now."""
+    runs = jnp.all(q[1:] - q[:-1] == 1) & jnp.all(k[1:] - k[:-1] == 1)
+    # Not left to `cond`: outside of `jit` that would compile both sides every time.
+    return runs if isinstance(runs, jax.core.Tracer) else bool(runs)
+
+
+def toeplitz(
+    values: Float[Array, "heads distances"], q: int
+) -> Float[Array, "heads {q} k"]:
+    """Row `i` is the slice of the values that starts at `q - 1 - i`."""
+    heads, distances = values.shape
+    # A concatenation behind a barrier is what XLA does not fuse into the slicing: it
+    # would evaluate the function of the distance for each pair after all.
+    values = jnp.concatenate([values, values[:, :1]], axis=1)
+    flat = jax.lax.optimization_barrier(values).ravel()
+    starts = jnp.arange(heads)[:, None] * (distances + 1)
+    starts = starts + (q - 1 - jnp.arange(q))[None]
+    # Of one axis: slices of two come out with the queries first, to be copied.
+    slices = jax.lax.GatherDimensionNumbers(
+        offset_dims=(2,), collapsed_slice_dims=(), start_index_map=(0,)
+    )
+    return jax.lax.gather(
+        flat,
+        starts[..., None],
+        slices,
+        (distances - q + 1,),
+        unique_indices=True,
+        mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+    )
+
+
+def toeplitz_transpose(
+    rows: Float[Array, "heads q k"],
+) -> Float[Array, "heads distances"]:
+    """The sums along the diagonals, each where [`toeplitz`][] had its value from."""
+    heads, q, k = rows.shape
+    total = jnp.zeros((heads, q + k - 1), computing_dtype(rows.dtype))
+
+    def add(i, total):
+        row = jax.lax.dynamic_slice(rows, (0, i, 0), (heads, 1, k))[:, 0]
+        before = jax.lax.dynamic_slice(total, (0, q - 1 - i), (heads, k))
+        after = before + row.astype(total.dtype)
+        return jax.lax.dynamic_update_slice(total, after, (0, q - 1 - i))
+
+    # In place, and in one pass over the rows.
+    total = jax.lax.fori_loop(0, q, add, total, unroll=8)
+    return total.astype(rows.dtype)
+
+
+@eqx.filter_custom_vjp
+def _spread(bias, q, k, runs):
+    return _either(
+        runs,
+        lambda: toeplitz(bias.along(_distances(q, k)), q.size),
+        lambda: _of_pairs(bias, q, k),
+    )
+
+
+@_spread.def_fwd
+def _forward(perturbed, bias, q, k, runs):
+    del perturbed
+    return _spread(bias, q, k, runs), None
+
+
+@_spread.def_bwd
+def _backward(residuals, gradient, perturbed, bias, q, k, runs):
+    del residuals, perturbed
+
+    def of_runs():
+        _, pull = eqx.filter_vjp(lambda bias: bias.along(_distances(q, k)), bias)
+        return pull(toeplitz_transpose(gradient))[0]
+
+    def of_pairs():
+        def add(i, total):
+            _, pull = eqx.filter_vjp(lambda bias: bias.along(k - q[i]), bias)
+            return jax.tree.map(jnp.add, total, pull(gradient[:, i])[0])
+
+        zeros = jax.tree.map(jnp.zeros_like, eqx.filter(bias, eqx.is_inexact_array))
+        # Row by row, to hold what a row needs and no more.
+        return jax.lax.fori_loop(0, q.size, add, zeros)
+
+    return _either(runs, of_runs, of_pairs)
+
+
+def _distances(q, k):
+    return k[0] - q[-1] + jnp.arange(q.size + k.size - 1, dtype=q.dtype)
+
+
+def _of_pairs(bias, q, k):
+    delta = distance(q, k)
+    values = bias.along(delta.ravel())
+    return values.reshape(values.shape[0], *delta.shape)
+
+
+def _either(runs, of_runs, of_pairs):
+    if isinstance(runs, bool):
+        return of_runs() if runs else of_pairs()
+    return jax.lax.cond(runs, of_runs, of_pairs)

@@ -1,0 +1,155 @@
+"""Biases of consecutive positions: one evaluation for each distance, and lean."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import eqx_posemb as pe
+from tests.helpers import build, HEADS, NAMES
+
+
+RELATIVE = [
+    name
+    for name in NAMES
+    if isinstance(getattr(build(name), "bias", None), pe.AbstractRelativeBias)
+]
+every_relative_bias = pytest.mark.parametrize("name", RELATIVE)
+
+# Runs, with a query too few or many, from anywhere; and everything else.
+RUNS = [
+    (jnp.arange(9), jnp.arange(9)),
+    (3 + jnp.arange(4), jnp.arange(11)),
+    (jnp.arange(12), 5 - 9 + jnp.arange(2)),
+    (2**31 - 6 + jnp.arange(6), 2**31 - 5 + jnp.arange(5)),
+]
+OTHERS = [
+    (jnp.array([4, 5, 6, 0, 1]), jnp.arange(8)),
+    (jnp.arange(8), jnp.array([0, 1, 2, 2, 3])),
+    (jnp.arange(8)[::-1], jnp.arange(8)[::-1]),
+    (2 * jnp.arange(5), 2 * jnp.arange(6)),
+    (jnp.arange(1), jnp.arange(8)),
+    (jnp.arange(8), jnp.array([5])),
+]
+NOTHING = [
+    (jnp.arange(0), jnp.arange(5)),
+    (jnp.arange(5), jnp.arange(0)),
+    (jnp.arange(0), jnp.arange(0)),
+]
+
+
+def by_definition(bias, q, k):
+    values = bias.along(pe.distance(q, k).ravel())
+    return values.reshape(HEADS, q.size, k.size)
+
+
+def assert_close(ours, theirs):
+    """But for the order of sums of some hundred numbers of size one."""
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
+
+
+@every_relative_bias
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("q, k", [*RUNS, *OTHERS, *NOTHING])
+def test_a_bias_is_its_values_along_the_distances(name, jit, q, k):
+    bias = build(name).bias
+    call = eqx.filter_jit(lambda b, q, k: b(q, k)) if jit else bias.__call__
+    ours = call(bias, q, k) if jit else call(q, k)
+    np.testing.assert_allclose(ours, by_definition(bias, q, k), rtol=1e-6)
+    assert ours.shape == (HEADS, q.size, k.size)
+
+
+@every_relative_bias
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("q, k", [*RUNS, *OTHERS, *NOTHING[:1]])
+def test_gradients_are_those_of_the_definition(name, known, q, k):
+    bias = build(name).bias
+    weights = jr.normal(jr.key(1), (HEADS, q.size, k.size))
+
+    def gradient(call):
+        loss = lambda b, q, k: jnp.sum(call(b, q, k) ** 2 * weights)
+        if known:
+            return eqx.filter_jit(lambda b: eqx.filter_grad(loss)(b, q, k))(bias)
+        return eqx.filter_jit(eqx.filter_grad(loss))(bias, q, k)
+
+    ours, theirs = gradient(lambda b, q, k: b(q, k)), gradient(by_definition)
+    scale = 1 + max((jnp.max(jnp.abs(x)) for x in jax.tree.leaves(theirs)), default=0)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert_close(a / scale, b / scale)
+
+
+@every_relative_bias
+@pytest.mark.parametrize("q, k", [RUNS[1], OTHERS[0]])
+def test_second_derivatives_are_those_of_the_definition(name, q, k):
+    bias = build(name).bias
+    weights = jr.normal(jr.key(1), (HEADS, q.size, k.size))
+
+    @eqx.filter_jit
+    def twice(bias, call):
+        loss = lambda b: jnp.sum(call(b, q, k) ** 3 * weights)
+        size = lambda b: sum(
+            jnp.sum(leaf**2) for leaf in jax.tree.leaves(eqx.filter_grad(loss)(b))
+        )
+        return eqx.filter_grad(lambda b: size(b) + 0.0)(bias)
+
+    if not jax.tree.leaves(bias):
+        return
+    ours = jax.tree.leaves(twice(bias, lambda b, q, k: b(q, k)))
+    theirs = jax.tree.leaves(twice(bias, by_definition))
+    for a, b in zip(ours, theirs, strict=True):
+        assert_close(a / jnp.max(jnp.abs(b)), b / jnp.max(jnp.abs(b)))
+
+
+@every_relative_bias
+def test_a_batch_may_have_runs_and_other_positions(name):
+    bias = build(name).bias
+    q = jnp.stack([jnp.arange(5), jnp.array([4, 5, 6, 0, 1])])
+    k = jnp.stack([3 + jnp.arange(7), jnp.array([0, 0, 0, 1, 2, 3, 4])])
+    weights = jr.normal(jr.key(1), (2, HEADS, 5, 7))
+
+    @eqx.filter_jit
+    def both(bias, call):
+        mapped = lambda b: jax.vmap(lambda q, k: call(b, q, k))(q, k)
+        gradient = eqx.filter_grad(lambda b: jnp.sum(mapped(b) * weights))(bias)
+        return mapped(bias), gradient
+
+    ours = jax.tree.leaves(both(bias, lambda b, q, k: b(q, k)))
+    theirs = jax.tree.leaves(both(bias, by_definition))
+    for a, b in zip(ours, theirs, strict=True):
+        assert_close(a, b)
+
+
+N = 256
+
+
+def lean(function, *arguments):
+    """The bytes that a compiled function holds beside what comes in and goes out."""
+    compiled = jax.jit(function).lower(*arguments).compile()
+    return compiled.memory_analysis().temp_size_in_bytes, compiled.as_text()
+
+
+@pytest.mark.parametrize("name", ["t5", "kerple"])
+@pytest.mark.parametrize("known", [False, True])
+def test_neither_a_bias_nor_its_gradient_holds_another_of_its_size(name, known):
+    bias, p = build(name).bias, jnp.arange(N)
+    gradient = jnp.ones((HEADS, N, N))
+    of = lambda q: p if known else q
+    forward = lambda b, q: b(of(q), of(q))
+    backward = lambda b, q, g: jax.vjp(lambda b: b(of(q), of(q)), b)[1](g)[0]
+    a_row = 4 * HEADS * N
+    for function, arguments in (forward, (bias, p)), (backward, (bias, p, gradient)):
+        size, _ = lean(function, *arguments)
+        # Some numbers for each distance, and not for each pair: N times as many.
+        assert size <= 32 * a_row < gradient.nbytes
+
+
+def test_the_function_of_the_distance_is_not_fused_into_the_spreading():
+    """XLA would take a logarithm for each pair."""
+    bias, p = build("kerple").bias, jnp.arange(N)
+    _, text = lean(lambda b: b(p, p), bias)
+    logs = [line for line in text.splitlines() if "log-plus-one(" in line]
+    assert not any(f"[{HEADS},{N},{N}]" in line for line in logs)
+    assert any(f"[{HEADS},{2 * N - 1}]" in line for line in logs)
