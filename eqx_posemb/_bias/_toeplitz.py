@@ -9,6 +9,7 @@ from: nothing is looked up, and nothing but the bias itself held, for each pair.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from .._phase import computing_dtype, in_common
@@ -31,7 +32,7 @@ def are_runs(q: Int[Array, " q"], k: Int[Array, " k"]) -> bool | Bool[Array, ""]
     """Whether both are runs of consecutive integers; now, if they are known now."""
     runs = jnp.all(q[1:] - q[:-1] == 1) & jnp.all(k[1:] - k[:-1] == 1)
     # Not left to `cond`: outside of `jit` that would compile both sides every time.
-    return runs if isinstance(runs, jax.core.Tracer) else bool(runs)
+    return runs if isinstance(runs, Tracer) else bool(runs)
 
 
 def toeplitz(
