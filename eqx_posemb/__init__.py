@@ -72,4 +72,8 @@ from ._rotary import (
     XPosDecay as XPosDecay,
     yarn as yarn,
 )
-from ._score import AbstractScore as AbstractScore
+from ._score import (
+    AbstractScore as AbstractScore,
+    Enformer as Enformer,
+    TransformerXL as TransformerXL,
+)

@@ -28,11 +28,12 @@ ROOMS = {
     "_checks": set(),
     "_phase": set(),
     "_positions": BASE,
+    "_runs": set(),
     "_frequencies": BASE,
     "_rotary": BASE | {"_frequencies"},
     "_encoding": BASE | {"_frequencies"},
     "_bias": BASE | {"_positions", "_encoding"},
-    "_score": BASE | {"_positions", "_encoding"},
+    "_score": BASE | {"_positions", "_encoding", "_runs"},
     "_attention": {"_positions"},
     "_bundle": BASE
     | {"_attention", "_bias", "_encoding", "_frequencies", "_rotary", "_score"},

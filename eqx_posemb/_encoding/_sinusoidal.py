@@ -92,6 +92,15 @@ class Sinusoidal(AbstractEncoding):
                 f"{self.dim}."
             )
 
+    @property
+    def frequencies(self) -> Geometric:
+        """The schedule of its waves."""
+        return Geometric(
+            self.dim - self.dim % 2,
+            self.theta,
+            endpoint=self.layout == "tensor2tensor",
+        )
+
     @jax.named_scope("eqx_posemb.Sinusoidal")
     def __call__(self, positions: Num[Array, " seq"]) -> Float[Array, "seq {self.dim}"]:
         """**Arguments:**
@@ -103,12 +112,7 @@ class Sinusoidal(AbstractEncoding):
         What to add to the tokens, in JAX's default float dtype, exact to 1e-7 at every
         int32 position.
         """
-        schedule = Geometric(
-            self.dim - self.dim % 2,
-            self.theta,
-            endpoint=self.layout == "tensor2tensor",
-        )
-        cos, sin = cos_sin(jnp.asarray(positions), schedule.turns())
+        cos, sin = cos_sin(jnp.asarray(positions), self.frequencies.turns())
         if self.layout == "interleaved":
             return jnp.stack([sin, cos], axis=-1).reshape(-1, self.dim)
         parts = [cos, sin] if self.layout == "diffusion" else [sin, cos]

@@ -1,3 +1,5 @@
 """The fourth place: added to the logits, with an eye on the content."""
 
 from ._abstract import AbstractScore as AbstractScore
+from ._enformer import Enformer as Enformer
+from ._transformer_xl import TransformerXL as TransformerXL

@@ -1,0 +1,143 @@
+"""Products of queries with a vector for each distance, which many scores consist of."""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Num
+
+from .._phase import as_float, in_common
+from .._runs import are_runs, distances_of_runs, either
+
+
+class AbstractBasis(eqx.Module):
+    """Features of a distance, for a score to weight."""
+
+    @abc.abstractmethod
+    def along(self, delta: Int[Array, " n"]) -> Float[Array, "n features"]:
+        """The features of each distance, key minus query."""
+
+    @abc.abstractmethod
+    def of_pairs(
+        self,
+        weights: Float[Array, "heads q features"],
+        q_positions: Num[Array, " q"],
+        k_positions: Num[Array, " k"],
+    ) -> Float[Array, "heads q k"]:
+        """The features of the distance of every pair, weighted by those of its query,
+        without holding them."""
+
+
+def relative(
+    q: Float[Array, "heads q dim"],
+    k: Float[Array, "heads k dim"],
+    u: Float[Array, "heads dim"],
+    v: Float[Array, "heads dim"],
+    weight: Float[Array, "heads dim features"],
+    basis: AbstractBasis,
+    q_positions: Num[Array, " q"],
+    k_positions: Num[Array, " k"],
+) -> Float[Array, "heads q k"]:
+    r"""$u \cdot k_j + (q_i + v) \cdot W \phi(p_j - p_i)$, what Transformer-XL and
+    Enformer have in common."""
+    q, k, u, v, weight = (as_float(x) for x in (q, k, u, v, weight))
+    x = q + v[:, None]
+
+    def along(delta):
+        vectors = jnp.einsum("hdf,nf->hnd", weight, basis.along(delta))
+        return jnp.einsum("hqd,hnd->hqn", x, vectors)
+
+    def of_pairs(q_positions, k_positions):
+        weights = jnp.einsum("hqd,hdf->hqf", x, weight)
+        return basis.of_pairs(weights, q_positions, k_positions)
+
+    if q.shape[1] <= q.shape[2]:
+        # With so few queries it is less work to take each to the features than to
+        # bring the features of every distance to them.
+        distance = of_pairs(q_positions, k_positions)
+    else:
+        distance = for_each_distance(q_positions, k_positions, along, of_pairs)
+    return jnp.einsum("hd,hkd->hk", u, k)[:, None] + distance
+
+
+def for_each_distance(
+    q_positions: Num[Array, " q"],
+    k_positions: Num[Array, " k"],
+    along: Callable[[Int[Array, " n"]], Float[Array, "heads q n"]],
+    of_pairs: Callable[..., Float[Array, "heads q k"]],
+) -> Float[Array, "heads q k"]:
+    """What each query has to say of every distance, where positions are runs of
+    consecutive integers and distances few; else of every pair.
+
+    **Arguments:**
+
+    - `q_positions`, `k_positions`: the positions.
+    - `along`: gives the values of all queries for some distances, key minus query.
+    - `of_pairs`: gives those of all pairs for any positions.
+    """
+    q, k = in_common(q_positions, k_positions)
+    if not jnp.issubdtype(q.dtype, jnp.integer) or min(q.size, k.size) == 0:
+        return of_pairs(q, k)
+    return either(
+        are_runs(q, k),
+        lambda: skew(along(distances_of_runs(q, k))),
+        lambda: of_pairs(q, k),
+    )
+
+
+def look_up(
+    profile: Float[Array, "heads q rows"], row: Int[Array, "q k"]
+) -> Float[Array, "heads q k"]:
+    """Of what each query has to say of some rows, that of the row of each key. Rows
+    that are not there give what an end of them has."""
+    row = jnp.broadcast_to(row[None], (profile.shape[0], *row.shape))
+    return jnp.take_along_axis(profile, row, axis=-1, mode="clip")
+
+
+def skew(values: Float[Array, "heads q distances"]) -> Float[Array, "heads q k"]:
+    """Moves row `i` back by `q - 1 - i`, from distances in order to keys in order.
+
+    A row that is one shorter starts one earlier than the row above it: so a slice of
+    the flattened array, in rows of one less, has everything in place.
+    """
+    heads, q, distances = values.shape
+    flat = values.reshape(heads, q * distances)[:, q - 1 :]
+    rows = flat[:, : q * (distances - 1)].reshape(heads, q, distances - 1)
+    return rows[:, :, : distances - q + 1]
+
+
+def within(
+    q_positions: Int[Array, "q *axes"],
+    k_positions: Int[Array, "k *axes"],
+    lowest: int | None,
+    highest: int | None,
+    what: str,
+) -> tuple[Int[Array, "q *axes"], Int[Array, "k *axes"]]:
+    """The positions, with an error at run time if a distance is out of bounds.
+
+    Not where the distances are used: what is under a `cond` that is batched computes
+    both sides, and would raise for the one that is not taken.
+    """
+    check_integers(q_positions, k_positions)
+    if min(q_positions.size, k_positions.size) == 0:
+        return q_positions, k_positions
+    q, k = in_common(q_positions, k_positions)
+    wrong = jnp.zeros((), bool)
+    if lowest is not None:
+        wrong |= jnp.any(jnp.min(k, axis=0) - jnp.max(q, axis=0) < lowest)
+    if highest is not None:
+        wrong |= jnp.any(jnp.max(k, axis=0) - jnp.min(q, axis=0) > highest)
+    return eqx.error_if((q, k), wrong, what)
+
+
+def check_integers(
+    q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
+) -> None:
+    """For scores that look distances up."""
+    for name, positions in ("q", q_positions), ("k", k_positions):
+        if not jnp.issubdtype(positions.dtype, jnp.integer):
+            raise ValueError(
+                f"`{name}_positions` must be integers, to look distances up with, but "
+                f"got {positions.dtype}. Round them."
+            )

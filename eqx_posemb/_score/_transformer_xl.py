@@ -1,0 +1,196 @@
+"""A sinusoid of the distance, met by the query."""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+
+from .._checks import check_at_least, check_positive
+from .._encoding import Sinusoidal
+from .._phase import cos_sin
+from .._positions import distance
+from ._abstract import AbstractScore
+from ._relative import AbstractBasis, relative
+
+
+Layout = Literal["interleaved", "concatenated", "tensor2tensor", "diffusion"]
+
+
+class TransformerXL(AbstractScore):
+    r"""Lets the query meet a learned projection of the sinusoid of the distance.
+
+    $$s_{ij} = \frac{u_h \cdot k_j + (q_i + v_h) \cdot W_h\, R(p_i - p_j)}{\sqrt{D}}$$
+
+    for the sinusoid $R$ of how far the key is behind, `weight` $W_h$ of shape
+    `[head_dim, dim]`, and for each head a vector `u`, by which some keys are wanted
+    wherever they are, and `v`, by which some distances are wanted whatever the query;
+    $D$ is `head_dim`. Beyond the trained length it degrades slowly.
+
+    XLNet and the Conformer are the same with other settings:
+
+    | | `layout` | `clamp` |
+    |---|---|---|
+    | Transformer-XL, XLNet | `"concatenated"` | `clamp_len`, if it is positive |
+    | Conformer, ESPnet, SeamlessM4T | `"interleaved"` | none |
+    | the audio of Gemma 3n, without `u` and `v` | `"tensor2tensor"` | none |
+
+    The distance has any sign, so that decoders, encoders and cross attention are one;
+    the original has no future, and its released code fills it with what happens to
+    stand there, for a mask to cover. A memory is keys at earlier positions. The authors
+    share `u` and `v` over all layers and have a `weight` for each. XLNet's term for
+    segments is not positional, and not here.
+
+    Not to be confused with rotary embeddings, which turn the query by the distance
+    itself, without a projection.
+
+    Where positions are consecutive integers the sinusoid is projected once for each
+    distance. At other positions, as in packed sequences, its cosines and sines are
+    taken apart instead, by the addition theorem: `heads` times the work, and memory
+    for no more than the logits.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        score = pe.TransformerXL(heads=8, head_dim=64, dim=512, key=jax.random.key(0))
+        embedding = pe.PositionalEmbedding(score=score)
+        q, k = jnp.ones((8, 4, 64)), jnp.ones((8, 10, 64))
+        # Four new tokens after a memory of six.
+        logits = embedding.logits(q, k, 6 + jnp.arange(4), jnp.arange(10))
+        assert logits.shape == (8, 4, 10)
+        ```
+
+    ??? cite "Reference"
+
+        [Transformer-XL: Attentive Language Models beyond a Fixed-Length
+        Context](https://arxiv.org/abs/1901.02860), Section 3.3.
+
+        ```bibtex
+        @inproceedings{dai2019transformerxl,
+            author={Dai, Zihang and Yang, Zhilin and Yang, Yiming and Carbonell, Jaime
+                    and Le, Quoc V. and Salakhutdinov, Ruslan},
+            title={{Transformer-XL}: Attentive Language Models beyond a Fixed-Length
+                   Context},
+            booktitle={Annual Meeting of the Association for Computational Linguistics},
+            year={2019},
+        }
+        ```
+    """
+
+    u: Float[Array, "heads head_dim"]
+    v: Float[Array, "heads head_dim"]
+    weight: Float[Array, "heads head_dim dim"]
+    basis: "SinusoidBasis"
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        layout: Layout = "concatenated",
+        theta: float = 10_000.0,
+        clamp: int | None = None,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `heads`: The number of heads.
+        - `head_dim`: The number of channels of a head.
+        - `dim`: The number of channels of the sinusoid; that of a token in the paper.
+        - `layout`: Where its sines and cosines go, as in
+            [`eqx_posemb.Sinusoidal`][].
+        - `theta`: Its base.
+        - `clamp`: The distance, in positions to either side, beyond which all count as
+            this one; `None` for no such bound.
+        - `std`: The standard deviation of the initial values of all three parameters.
+        - `key`: A `jax.random` key for them.
+
+        **Raises:** a `ValueError` if a size, `std` or `clamp` is not positive, or as
+        [`eqx_posemb.Sinusoidal`][] does.
+        """
+        check_at_least("heads", heads, 1)
+        check_at_least("head_dim", head_dim, 1)
+        check_positive("std", std)
+        u_key, v_key, weight_key = jr.split(key, 3)
+        self.u = std * jr.normal(u_key, (heads, head_dim))
+        self.v = std * jr.normal(v_key, (heads, head_dim))
+        self.weight = std * jr.normal(weight_key, (heads, head_dim, dim))
+        self.basis = SinusoidBasis(Sinusoidal(dim, theta, layout), clamp)
+
+    @jax.named_scope("eqx_posemb.TransformerXL")
+    def __call__(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "heads k dim"],
+        q_positions: Num[Array, " q"],
+        k_positions: Num[Array, " k"],
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q`: the queries.
+        - `k`: the keys, one head of them for each head of queries.
+        - `q_positions`: the positions of the queries, integers or floats.
+        - `k_positions`: the positions of the keys.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+        """
+        total = relative(
+            q, k, self.u, self.v, self.weight, self.basis, q_positions, k_positions
+        )
+        return total * q.shape[-1] ** -0.5
+
+
+class SinusoidBasis(AbstractBasis):
+    """The sinusoid of how far the key is behind."""
+
+    encoding: Sinusoidal
+    clamp: int | None = eqx.field(static=True)
+
+    def __check_init__(self):
+        if self.clamp is not None:
+            check_at_least("clamp", self.clamp, 1)
+
+    def along(self, delta: Int[Array, " n"]) -> Float[Array, "n features"]:
+        if self.clamp is not None:
+            delta = jnp.clip(delta, -self.clamp, self.clamp)
+        return self.encoding(-delta)
+
+    def of_pairs(
+        self,
+        weights: Float[Array, "heads q features"],
+        q_positions: Num[Array, " q"],
+        k_positions: Num[Array, " k"],
+    ) -> Float[Array, "heads q k"]:
+        turns = self.encoding.frequencies.turns()
+        q_cos, q_sin = cos_sin(q_positions, turns)
+        k_cos, k_sin = cos_sin(k_positions, turns)
+        of_sin, of_cos = self._taken_apart(weights)
+        with_cos = of_sin * q_sin[None] + of_cos * q_cos[None]
+        with_sin = of_cos * q_sin[None] - of_sin * q_cos[None]
+        near = jnp.einsum("hqf,kf->hqk", with_cos, k_cos)
+        near = near + jnp.einsum("hqf,kf->hqk", with_sin, k_sin)
+        if self.clamp is None:
+            return near
+        ends = self.along(jnp.array([-self.clamp, self.clamp]))
+        behind, ahead = jnp.einsum("hqf,nf->nhq", weights, ends)[..., None]
+        delta = distance(q_positions, k_positions)[None]
+        far = jnp.where(delta < 0, behind, ahead)
+        return jnp.where(jnp.abs(delta) > self.clamp, far, near)
+
+    def _taken_apart(self, weights):
+        """The weights of the sines, and those of the cosines."""
+        half = self.encoding.dim // 2
+        if self.encoding.layout == "interleaved":
+            return weights[..., ::2], weights[..., 1::2]
+        parts = weights[..., :half], weights[..., half : 2 * half]
+        return parts[::-1] if self.encoding.layout == "diffusion" else parts
