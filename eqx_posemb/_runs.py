@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Int, PyTree
 
 
@@ -18,7 +19,7 @@ def are_runs(
     runs = jnp.ones((), bool)
     for positions in q_positions, k_positions:
         runs &= jnp.all(positions[1:] - positions[:-1] == 1)
-    return runs if isinstance(runs, jax.core.Tracer) else bool(runs)
+    return runs if isinstance(runs, Tracer) else bool(runs)
 
 
 def distances_of_runs(

@@ -98,9 +98,12 @@ def logits(embedding, q, k, q_positions, k_positions):
 def states(embedding, q, k) -> dict[str, Array]:
     """What tokens bring along for an embedding that reads it: their hidden states,
     which for these tests are all heads side by side."""
-    hidden = lambda x: jnp.tile(
-        x.swapaxes(0, 1).reshape(x.shape[1], -1), (1, HEADS // x.shape[0])
-    )
+
+    def hidden(x):
+        heads, seq, head_dim = x.shape
+        side_by_side = x.swapaxes(0, 1).reshape(seq, heads * head_dim)
+        return jnp.tile(side_by_side, (1, HEADS // heads))
+
     every = dict(q_state=hidden(q), k_state=hidden(k))
     return {name: every[name] for name in embedding.reads}
 
