@@ -140,10 +140,10 @@ def test_both_forms_are_the_formula(layout, clamp):
     u, v = _normal(2, 2, 4)
     weight = _normal(8, dim)
     score = _score(u, v, weight, layout=layout, clamp=clamp)
-    q, k = _normal(2, 9, 4), _normal(2, 12, 4)
+    q, k = _normal(2, 9, 4), _normal(2, 22, 4)
     sinusoid = pe.Sinusoidal(dim, layout=layout)
-    runs = 20 + np.arange(9), 14 + np.arange(12)
-    others = RNG.integers(-30, 30, 9), RNG.integers(-30, 30, 12)
+    runs = 20 + np.arange(9), 14 + np.arange(22)
+    others = RNG.integers(-30, 30, 9), RNG.integers(-30, 30, 22)
     for q_positions, k_positions in runs, others:
         behind = q_positions[:, None] - k_positions[None]
         if clamp:
@@ -152,7 +152,7 @@ def test_both_forms_are_the_formula(layout, clamp):
         r = np.einsum(
             "hdf,qkf->hqkd",
             weight.reshape(2, 4, dim).astype(np.float64),
-            features.reshape(9, 12, dim),
+            features.reshape(9, 22, dim),
         )
         expected = np.einsum("hqd,hqkd->hqk", q + v[:, None], r)
         expected = (expected + np.einsum("hd,hkd->hk", u, k)[:, None]) / 2
