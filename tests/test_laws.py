@@ -264,7 +264,7 @@ def test_without_an_embedding_order_is_in_the_mask_alone():
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in NAMES if ROWS[n].bounded and ROWS[n].place == "encoding"]
+    "name", [n for n in NAMES if ROWS[n].bounded and ROWS[n].place != "score"]
 )
 def test_positions_beyond_a_table_raise(name):
     embedding, row, q = build(name), ROWS[name], jnp.ones((HEADS, 1, 16))

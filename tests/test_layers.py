@@ -32,7 +32,7 @@ ROOMS = {
     "_frequencies": BASE,
     "_rotary": BASE | {"_frequencies"},
     "_encoding": BASE | {"_frequencies"},
-    "_bias": BASE | {"_positions", "_encoding"},
+    "_bias": BASE | {"_positions", "_encoding", "_runs"},
     "_score": BASE | {"_positions", "_encoding", "_runs"},
     "_attention": {"_positions"},
     "_bundle": BASE

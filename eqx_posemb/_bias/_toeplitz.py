@@ -9,11 +9,11 @@ from: nothing is looked up, and nothing but the bias itself held, for each pair.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Float, Num
 
 from .._phase import computing_dtype, in_common
 from .._positions import distance
+from .._runs import are_runs, distances_of_runs, either
 
 
 def spread(
@@ -26,13 +26,6 @@ def spread(
         # key there are as many distances as pairs.
         return _of_pairs(bias, q, k)
     return _spread(bias, q, k, are_runs(q, k))
-
-
-def are_runs(q: Int[Array, " q"], k: Int[Array, " k"]) -> bool | Bool[Array, ""]:
-    """Whether both are runs of consecutive integers; now, if they are known now."""
-    runs = jnp.all(q[1:] - q[:-1] == 1) & jnp.all(k[1:] - k[:-1] == 1)
-    # Not left to `cond`: outside of `jit` that would compile both sides every time.
-    return runs if isinstance(runs, Tracer) else bool(runs)
 
 
 def toeplitz(
@@ -80,9 +73,9 @@ def toeplitz_transpose(
 
 @eqx.filter_custom_vjp
 def _spread(bias, q, k, runs):
-    return _either(
+    return either(
         runs,
-        lambda: toeplitz(bias.along(_distances(q, k)), q.size),
+        lambda: toeplitz(bias.along(distances_of_runs(q, k)), q.size),
         lambda: _of_pairs(bias, q, k),
     )
 
@@ -98,7 +91,7 @@ def _backward(residuals, gradient, perturbed, bias, q, k, runs):
     del residuals, perturbed
 
     def of_runs():
-        _, pull = eqx.filter_vjp(lambda bias: bias.along(_distances(q, k)), bias)
+        _, pull = eqx.filter_vjp(lambda bias: bias.along(distances_of_runs(q, k)), bias)
         return pull(toeplitz_transpose(gradient))[0]
 
     def of_pairs():
@@ -110,20 +103,10 @@ def _backward(residuals, gradient, perturbed, bias, q, k, runs):
         # Row by row, to hold what a row needs and no more.
         return jax.lax.fori_loop(0, q.size, add, zeros)
 
-    return _either(runs, of_runs, of_pairs)
-
-
-def _distances(q, k):
-    return k[0] - q[-1] + jnp.arange(q.size + k.size - 1, dtype=q.dtype)
+    return either(runs, of_runs, of_pairs)
 
 
 def _of_pairs(bias, q, k):
     delta = distance(q, k)
     values = bias.along(delta.ravel())
     return values.reshape(values.shape[0], *delta.shape)
-
-
-def _either(runs, of_runs, of_pairs):
-    if isinstance(runs, bool):
-        return of_runs() if runs else of_pairs()
-    return jax.lax.cond(runs, of_runs, of_pairs)

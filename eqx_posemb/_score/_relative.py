@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
+from .._checks import check_integers
 from .._phase import as_float, in_common
 from .._runs import are_runs, distances_of_runs, either
 
@@ -119,7 +120,8 @@ def within(
     Not where the distances are used: what is under a `cond` that is batched computes
     both sides, and would raise for the one that is not taken.
     """
-    check_integers(q_positions, k_positions)
+    for name, positions in ("q", q_positions), ("k", k_positions):
+        check_integers(f"{name}_positions", positions, "to look distances up with")
     if min(q_positions.size, k_positions.size) == 0:
         return q_positions, k_positions
     q, k = in_common(q_positions, k_positions)
@@ -129,15 +131,3 @@ def within(
     if highest is not None:
         wrong |= jnp.any(jnp.max(k, axis=0) - jnp.min(q, axis=0) > highest)
     return eqx.error_if((q, k), wrong, what)
-
-
-def check_integers(
-    q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
-) -> None:
-    """For scores that look distances up."""
-    for name, positions in ("q", q_positions), ("k", k_positions):
-        if not jnp.issubdtype(positions.dtype, jnp.integer):
-            raise ValueError(
-                f"`{name}_positions` must be integers, to look distances up with, but "
-                f"got {positions.dtype}. Round them."
-            )
