@@ -36,12 +36,17 @@ from ._frequencies import (
 )
 from ._phase import Turns as Turns
 from ._positions import (
+    centred_positions as centred_positions,
     detr_positions as detr_positions,
     distance as distance,
     grid_positions as grid_positions,
     left_padded_positions as left_padded_positions,
+    merged_patch_positions as merged_patch_positions,
+    mrope_positions as mrope_positions,
+    normalised_positions as normalised_positions,
     prefixed as prefixed,
     segment_positions as segment_positions,
+    with_prefix as with_prefix,
     zigzag as zigzag,
     zigzag_inverse as zigzag_inverse,
 )
@@ -52,12 +57,15 @@ from ._rotary import (
     AbstractRotation as AbstractRotation,
     Assigned as Assigned,
     Axial as Axial,
+    axial_rope as axial_rope,
     Chain as Chain,
     dynamic_ntk_rope as dynamic_ntk_rope,
     linear_rope as linear_rope,
     llama3_rope as llama3_rope,
     longrope as longrope,
     Mixed as Mixed,
+    mixed_rope as mixed_rope,
+    mrope as mrope,
     NoPE as NoPE,
     ntk_rope as ntk_rope,
     Pairing as Pairing,

@@ -206,7 +206,7 @@ class PositionalEmbedding(eqx.Module):
         _check_shapes(q, k, q_positions, k_positions)
         states = {name: state for name, state in states.items() if state is not None}
         _check_states(states, self.reads, q=q, k=k)
-        heads, kv_heads = q.shape[0], k.shape[0]
+        heads = q.shape[0]
         dtype = computing_dtype(q.dtype)
         rotated_q, rotated_k = q, k
         if self.rotary is not None:
@@ -216,7 +216,8 @@ class PositionalEmbedding(eqx.Module):
             turn_k = self.rotary(k_positions, length=length)
             rotated_q = each_head(turn_q.queries, q, turn_q.heads)
             rotated_k = each_head(turn_k.keys, k, turn_k.heads)
-        grouped = rotated_q.reshape(kv_heads, heads // kv_heads, *q.shape[1:])
+        kv_heads = rotated_k.shape[0]
+        grouped = rotated_q.reshape(kv_heads, -1, *rotated_q.shape[1:])
         products = jnp.einsum(
             "hgqd,hkd->hgqk", grouped, rotated_k, preferred_element_type=dtype
         )
@@ -225,7 +226,7 @@ class PositionalEmbedding(eqx.Module):
         if self.bias is not None:
             logits += _fitting("bias", self.bias(q_positions, k_positions), logits)
         if self.score is not None:
-            each_k = jnp.repeat(k, heads // kv_heads, axis=0)
+            each_k = jnp.repeat(k, heads // k.shape[0], axis=0)
             score = self.score(q, each_k, q_positions, k_positions, **states)
             logits += _fitting("score", score, logits)
         return logits

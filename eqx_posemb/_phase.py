@@ -87,7 +87,7 @@ Frequencies = Turns | Float[Array, "*heads half"]
 
 def cos_sin(
     positions: Num[Array, " seq"] | Num[Array, "seq terms half"],
-    frequencies: Turns | Float[Array, "*heads_terms half"],
+    frequencies: Turns | Float[Array, "*heads_and_terms half"],
 ) -> tuple[Float[Array, "*heads seq half"], Float[Array, "*heads seq half"]]:
     """The cosine and sine of `position * frequency`, in JAX's default float dtype.
 

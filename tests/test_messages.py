@@ -83,6 +83,41 @@ SETTINGS = [
     case("`pair` must not be negative, but got", lambda: pe.Pairing((0, 1), (1, 0), (1, 1), (0, -1))),
     case("`blocks` must cut the rotated channels.*got 3 blocks of 8 channels", lambda: pe.Pairing.halves_per_block(8, 3)),
     case("must fit into `dim`, but got 8 from 4 on in 8", lambda: pe.Pairing.halves(8, 8, start=4)),
+    # Axes.
+    case("`count` must be at least 1", lambda: pe.Axial(0)),
+    case("`count` must be at least 1", lambda: pe.Mixed(0)),
+    case("`sizes` must have one number of pairs, not negative, .*but got \\(\\)", lambda: pe.Sections(())),
+    case("`order` must be one of 'chunked', .*but got 'mixed'", lambda: pe.Sections((1, 1), "mixed")),
+    case("`sizes` must add up to the number of frequencies, 8, but got \\(2, 2\\), which are 4", lambda: pe.Rotary(BASE, axes=pe.Sections((2, 2)))),
+    case("as many frequencies for each of the 3 coordinates, but the schedule has 8", lambda: pe.Rotary(BASE, axes=pe.Mixed(3))),
+    case("`axes` and `frequencies` must have one entry per angle each, but got 2 and 1", lambda: pe.Assigned((0, 1), (0,))),
+    case("`axes` and `frequencies` must not be negative", lambda: pe.Assigned((0, -1), (0, 1))),
+    case("among those of the schedule, from 0 to 7, but got 8", lambda: pe.Rotary(BASE, axes=pe.Assigned((0, 1), (0, 8)))),
+    case("`decay` must be None where there are `axes`", lambda: pe.Rotary(BASE, axes=pe.Axial(2), decay=pe.XPosDecay(32))),
+    case("`positions` must be .*of shape \\[seq, 2\\], but got int32 of shape \\(4,\\)", lambda: pe.axial_rope(8)(P)),
+    case("`dim` must be a multiple of 4, for pairs along.*but got 6", lambda: pe.mixed_rope(6, heads=2, key=KEY)),
+    case("`heads` must be at least 1", lambda: pe.mixed_rope(8, heads=0, key=KEY)),
+    case("`q` must have shape \\[heads, seq, dim\\] with heads=2, seq=4 and dim=8", lambda: pe.mixed_rope(8, heads=2, key=KEY)(jnp.ones((4, 2))).queries(Q)),
+    case("`parts` must have at least one schedule", lambda: pe.Concatenated(())),
+    case("`weight` must have shape \\[half\\] or \\[heads, half\\], but got \\(1, 1, 4\\)", lambda: pe.LearnedFrequencies(jnp.ones((1, 1, 4)))),
+    case("`frequencies` must be finite and not negative.*flip the signs", lambda: pe.Listed((1.0, -1.0))),
+    case("`factor` must be positive and finite, but got 0.0", lambda: pe.Scaled(BASE, 0)),
+    case("`factor` must be at least 1 and finite, but got 0.5", lambda: pe.NTKMixed(BASE, 0.5)),
+    case("`exponent` must be positive and finite, but got 0.0", lambda: pe.NTKMixed(BASE, 2.0, 0)),
+    # Maps of queries and keys that are no rotations.
+    case("`parts` must have at least one map, but got none", lambda: pe.Chain(())),
+    case("`beta` must be positive and finite", lambda: pe.Temperature(0, 8)),
+    case("`length` must be positive and finite", lambda: pe.Temperature(0.1, -1)),
+    case("`kind` must be one of 'stepped', 'log', 'power', but got 'sqrt'", lambda: pe.Temperature(0.1, 8, kind="sqrt")),
+    case("`positions` must have shape \\[seq\\], to count.*\\(4, 2\\)", lambda: pe.Temperature(0.1, 8)(jnp.ones((4, 2)))),
+    case("`q` must have a shape that begins with \\(4,\\).*got \\(2, 4, 16\\)", lambda: pe.Temperature(0.1, 8)(P).queries(Q)),
+    case("`heads` must be at least 1", lambda: pe.ScalableSoftmax(0)),
+    # Positions of patches.
+    case("`height` and `width` must be multiples of `merge`, 2, but got 3 and 4", lambda: pe.merged_patch_positions(3, 4)),
+    case("`by` must be one of 'each', 'largest', 'smallest', but got 'all'", lambda: pe.normalised_positions((2, 2), "all")),
+    case("`count` must be at least 0", lambda: pe.with_prefix(jnp.ones((4, 2)), -1)),
+    case("`runs` must be numbers of tokens of text, or .*but got \\(1, 2\\)", lambda: pe.mrope_positions([(1, 2)])),
+    case("`advance` must be one of 'largest', 'space', but got 'time'", lambda: pe.mrope_positions([1], advance="time")),
     # Encodings.
     case("`layout` must be one of 'interleaved', .*but got 'concat'", lambda: pe.Sinusoidal(8, layout="concat")),
     case("`dim` must be even for `layout='interleaved'`.*but got 7", lambda: pe.Sinusoidal(7)),
@@ -130,8 +165,8 @@ SETTINGS = [
     case("`features` must be a multiple of 3 for symmetric=True.*but got 0", lambda: pe.Enformer(2, 8, 0, 8, symmetric=True, key=KEY)),
     # The bundle and the registry.
     case("`scale` must be positive and finite, but got -1", lambda: pe.PositionalEmbedding(scale=-1)),
-    case("`name` must be one of nope, .*but got 'Rope'. Did you mean 'rope'", lambda: pe.make("Rope", **MAKE)),
-    case("`name` must be one of nope, .*but got 'zzz'.$", lambda: pe.make("zzz", **MAKE)),
+    case("`name` must be one of .*rope, .*but got 'Rope'. Did you mean 'rope'", lambda: pe.make("Rope", **MAKE)),
+    case("`name` must be one of .*rope, .*but got 'zzz'.$", lambda: pe.make("zzz", **MAKE)),
     case("`rope` has the settings dim, theta, pairing, rotary_dim, but got base", lambda: pe.make("rope", **MAKE, base=1e6)),
     case("`length` must be at least 1 and finite, but got 0", lambda: pe.make("rope", **{**MAKE, "length": 0})),
     # Positions.
@@ -219,4 +254,4 @@ def test_the_checks_of_a_test_run_are_on_elsewhere(request):
 
     jaxtyping.config.update("jaxtyping_disable", False)
     with pytest.raises(TypeCheckError, match="positions"):
-        pe.rope(8)(jnp.ones((2, 2)))
+        pe.rope(8)(jnp.asarray(2))

@@ -77,3 +77,41 @@ def test_positions_are_made_under_jit_and_vmap():
     assert made.tolist() == [[0, 1, 0], [0, 0, 1]]
     padded = jax.jit(jax.vmap(pe.left_padded_positions))(ids > 0)
     assert padded.tolist() == [[0, 0, 0], [0, 1, 2]]
+
+
+def test_merged_patches_lie_together():
+    positions = pe.merged_patch_positions(6, 4, merge=2)
+    blocks = np.asarray(positions).reshape(-1, 4, 2)
+    assert len({tuple(p) for p in positions.tolist()}) == 24
+    for block in blocks:
+        corner = block[0]
+        assert (corner % 2 == 0).all()
+        assert (block - corner).tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
+def test_normalised_positions_are_centres_of_cells():
+    p = np.asarray(pe.normalised_positions((2, 3)))
+    np.testing.assert_allclose(p[:, 0], np.repeat([-0.5, 0.5], 3), rtol=1e-6)
+    np.testing.assert_allclose(p[:, 1], np.tile([-2 / 3, 0, 2 / 3], 2), rtol=1e-6)
+    largest = np.asarray(pe.normalised_positions((2, 3), by="largest"))
+    np.testing.assert_allclose(largest[:, 0], np.repeat([-1 / 3, 1 / 3], 3), rtol=1e-6)
+    smallest = np.asarray(pe.normalised_positions((2, 3), by="smallest"))
+    np.testing.assert_allclose(smallest[:3, 1], [-1, 0, 1], rtol=1e-6)
+
+
+def test_centred_positions_have_the_middle_at_zero():
+    p = pe.centred_positions((3, 4))
+    assert sorted(set(p[:, 0].tolist())) == [-2, -1, 0]
+    assert sorted(set(p[:, 1].tolist())) == [-2, -1, 0, 1]
+
+
+def test_a_video_in_text_begins_and_ends_where_text_does():
+    whole = pe.mrope_positions([2, (4, 2, 2), 3])
+    # Four frames are the largest coordinate: the text goes on at 2 + 4.
+    assert whole[-3:].tolist() == [[6] * 3, [7] * 3, [8] * 3]
+    # transformers goes on after two rows.
+    space = pe.mrope_positions([2, (4, 2, 2), 3], advance="space")
+    assert space[-3:].tolist() == [[4] * 3, [5] * 3, [6] * 3]
+    # Decoding goes on where the last call has ended.
+    more = pe.mrope_positions([2], start=int(whole.max()) + 1)
+    assert more.tolist() == [[9] * 3, [10] * 3]

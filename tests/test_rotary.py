@@ -14,10 +14,13 @@ import eqx_posemb as pe
 from tests.helpers import build, HEAD_DIM, LENGTH, NAMES, ROWS
 
 
-ROTARY = [n for n in NAMES if ROWS[n].place == "rotary" and n != "nope"]
+ROTARY = [n for n in NAMES if isinstance(build(n).rotary, pe.Rotary)]
 ISOMETRIC = [n for n in ROTARY if n != "xpos"]
 every_rotary = pytest.mark.parametrize("name", ROTARY)
 every_isometry = pytest.mark.parametrize("name", ISOMETRIC)
+# Learned frequencies are float32, and so are their angles, near positions aside.
+STATIC = [n for n in ISOMETRIC if not ROWS[n].parameters]
+every_static = pytest.mark.parametrize("name", STATIC)
 positions = st.lists(st.integers(-(2**30), 2**30), min_size=4, max_size=4)
 few = hp.settings(max_examples=10, deadline=None)
 
@@ -27,8 +30,14 @@ ANGLE = 4 * 1.1e-7
 
 @eqx.filter_jit
 def turn(rotary, x, p):
+    if rotary.axes is not None and p.ndim == 1:
+        p = jnp.stack([jnp.roll(p, i) for i in range(rotary.axes.count)], axis=-1)
     rotation = rotary(p, length=LENGTH)
-    return rotation.queries(x), rotation.keys(x)
+    if rotation.heads is None:
+        return rotation.queries(x), rotation.keys(x)
+    # Any head will do; the last is as good as the first.
+    heads = jnp.tile(x, (rotation.heads, 1, 1))
+    return rotation.queries(heads)[-1], rotation.keys(heads)[-1]
 
 
 def vectors(seq: int = 4):
@@ -52,7 +61,7 @@ def test_norms_are_kept_but_for_the_scale(name, p):
         assert jnp.max(jnp.abs(norm(turned) / rotary.scale - 1)) < ANGLE
 
 
-@every_isometry
+@every_static
 @few
 @hp.given(p=positions, by=positions)
 def test_rotations_add_up(name, p, by):
@@ -65,7 +74,7 @@ def test_rotations_add_up(name, p, by):
     assert jnp.all(error <= bound)
 
 
-@every_isometry
+@every_static
 @few
 @hp.given(p=st.integers(-(2**20), 2**20), distance=st.integers(-100, 100))
 def test_products_depend_on_the_distance_alone(name, p, distance):
@@ -100,14 +109,16 @@ def test_the_centre_of_xpos_cancels():
     assert jnp.max(jnp.abs(logits[0] - logits[1])) < 1e-4
 
 
-@every_rotary
+@pytest.mark.parametrize("name", [n for n in ROTARY if n != "mixed_rope"])
 @pytest.mark.parametrize("pairing", ["halves", "adjacent"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_surplus_channels_pass_bit_for_bit(name, pairing, dtype):
-    settings = dict(rotary_dim=8, pairing=pairing)
-    if name == "longrope":
-        settings |= dict(short_factor=(1.0,) * 4, long_factor=(2.0,) * 4)
-    rotary = build(name, **settings).rotary
+    half = dict(
+        longrope=dict(short_factor=(1.0,) * 4, long_factor=(2.0,) * 4, rotary_dim=8),
+        axial_rope=dict(widths=(4, 4)),
+        mrope=dict(sizes=(2, 1, 1), rotary_dim=8),
+    ).get(name, dict(rotary_dim=8))
+    rotary = build(name, pairing=pairing, **half).rotary
     x = vectors().astype(dtype).at[0, 12].set(-0.0).at[1, 12].set(jnp.inf)
     for turned in turn(rotary, x, jnp.array([3, 1000, 7, 2])):
         same = jax.lax.bitcast_convert_type(turned[:, 8:], jnp.int8)
@@ -119,7 +130,7 @@ def test_surplus_channels_pass_bit_for_bit(name, pairing, dtype):
 def test_halves_and_adjacent_differ_by_a_permutation(name):
     x, p = vectors(), jnp.array([1, 5, 100, 31])
     order = np.arange(HEAD_DIM).reshape(-1, 2).T.reshape(-1)
-    halves = turn(build(name).rotary, x[:, order], p)
+    halves = turn(build(name, pairing="halves").rotary, x[:, order], p)
     adjacent = turn(build(name, pairing="adjacent").rotary, x, p)
     for a, b in zip(halves, adjacent, strict=True):
         # The same products and sums, though XLA may contract one of them.

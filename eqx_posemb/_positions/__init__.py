@@ -8,6 +8,13 @@ them.
 from ._detr import detr_positions as detr_positions
 from ._distance import distance as distance
 from ._grid import grid_positions as grid_positions
+from ._patches import (
+    centred_positions as centred_positions,
+    merged_patch_positions as merged_patch_positions,
+    mrope_positions as mrope_positions,
+    normalised_positions as normalised_positions,
+    with_prefix as with_prefix,
+)
 from ._prefix import prefixed as prefixed
 from ._sequence import (
     left_padded_positions as left_padded_positions,

@@ -1,14 +1,19 @@
 """Rotary embeddings: multiplied into queries and keys."""
 
 from .._rotary import (
+    axial_rope,
     dynamic_ntk_rope,
     linear_rope,
     llama3_rope,
     longrope,
+    mixed_rope,
+    mrope,
     NoPE,
     ntk_rope,
     proportional_rope,
     rope,
+    ScalableSoftmax,
+    Temperature,
     xpos,
     yarn,
 )
@@ -103,4 +108,55 @@ ROTARIES: tuple[Variant, ...] = (
         ),
         dynamic=True,
     ),
+    Variant(
+        name="axial_rope",
+        summary="rotation by the row for some channels, by the column for others",
+        place="rotary",
+        of=axial_rope,
+        settings=lambda sizes: dict(dim=sizes.head_dim),
+        axes=lambda sizes: 2,
+    ),
+    Variant(
+        name="mixed_rope",
+        summary="rotation along learned directions of an image",
+        place="rotary",
+        of=mixed_rope,
+        settings=lambda sizes: dict(dim=sizes.head_dim, heads=sizes.heads),
+        parameters=("frequencies.weight",),
+        axes=lambda sizes: 2,
+    ),
+    Variant(
+        name="mrope",
+        summary="rotation by time, height and width; of text as by rope (Qwen-VL)",
+        place="rotary",
+        of=mrope,
+        settings=lambda sizes: dict(
+            dim=sizes.head_dim, sizes=_quarter_time(sizes.head_dim // 2)
+        ),
+        axes=lambda sizes: 3,
+    ),
+    Variant(
+        name="temperature",
+        summary="queries that grow with their position (Llama 4)",
+        place="rotary",
+        of=Temperature,
+        settings=lambda sizes: dict(beta=0.1, length=sizes.length / 8),
+        relative=False,
+    ),
+    Variant(
+        name="scalable_softmax",
+        summary="queries that grow with the number of keys they see, learned",
+        place="rotary",
+        of=ScalableSoftmax,
+        settings=lambda sizes: dict(heads=sizes.heads),
+        parameters=("weight", "bias"),
+        relative=False,
+        causal=True,
+    ),
 )
+
+
+def _quarter_time(pairs):
+    # As Qwen2-VL has it: 16, 24 and 24 of 64 pairs.
+    space = 3 * pairs // 8
+    return (pairs - 2 * space, space, space)

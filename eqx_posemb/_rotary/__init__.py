@@ -17,10 +17,13 @@ from ._decay import XPosDecay as XPosDecay
 from ._nope import NoPE as NoPE
 from ._pairing import Pairing as Pairing
 from ._recipes import (
+    axial_rope as axial_rope,
     dynamic_ntk_rope as dynamic_ntk_rope,
     linear_rope as linear_rope,
     llama3_rope as llama3_rope,
     longrope as longrope,
+    mixed_rope as mixed_rope,
+    mrope as mrope,
     ntk_rope as ntk_rope,
     proportional_rope as proportional_rope,
     rope as rope,

@@ -1,9 +1,11 @@
 """What fills the second place: a map from positions to maps of queries and keys."""
 
 import abc
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._frequencies import Length
@@ -66,7 +68,14 @@ class AbstractRotary(eqx.Module):
 
 
 def each_head(
-    turn, x: Float[Array, "heads seq dim"], heads: int | None
+    turn: Callable[[Float[Array, "... dim"]], Float[Array, "... to"]],
+    x: Float[Array, "some_heads seq dim"],
+    heads: int | None,
 ) -> Float[Array, "heads seq to"]:
-    """Applies the `queries` or `keys` of a rotation to all heads."""
-    return jax.vmap(turn)(x) if heads is None else turn(x)
+    """Applies the `queries` or `keys` of a rotation to all heads.
+
+    Where heads are treated differently, one that serves many is repeated.
+    """
+    if heads is None:
+        return jax.vmap(turn)(x)
+    return turn(jnp.repeat(x, heads // x.shape[0], axis=0))

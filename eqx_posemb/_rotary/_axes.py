@@ -6,10 +6,10 @@ from typing import Literal
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Int, Num
+from jaxtyping import Array, Float, Int, Num
 
 from .._checks import check_at_least, check_choice
-from .._phase import Frequencies
+from .._phase import Frequencies, Turns
 
 
 class AbstractAxes(eqx.Module):
@@ -331,7 +331,7 @@ negative entry; and in a [`eqx_posemb.Rotary`][] whose schedule has fewer freque
 
 def spread(
     axes: AbstractAxes, positions: Num[Array, "seq axes"], frequencies: Frequencies
-) -> tuple[Num[Array, "seq terms angles"], Frequencies]:
+) -> tuple[Num[Array, "seq terms angles"], Turns | Float[Array, "*heads terms angles"]]:
     """The coordinate and the frequency of each term of each angle."""
     pairs = jax.tree.leaves(frequencies)[0].shape[-1]
     axis, frequency = axes.axis(pairs), axes.frequency(pairs)

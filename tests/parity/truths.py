@@ -25,6 +25,13 @@ def ntk(dim, theta, factor):
     return geometric(dim, theta * mp.mpf(factor) ** (mp.mpf(dim) / (dim - 2)))
 
 
+def ntk_mixed(dim, theta, factor, exponent):
+    n = dim // 2
+    share = lambda i: (mp.mpf(i + 1) / n) ** mp.mpf(exponent)
+    slowed = [mp.exp(-mp.log(factor) * share(i)) for i in range(n)]
+    return [w * s for w, s in zip(geometric(dim, theta), slowed, strict=True)]
+
+
 def dynamic_ntk(dim, theta, factor, original, length):
     stretch = mp.mpf(factor) * length / original - (mp.mpf(factor) - 1)
     return ntk(dim, theta, stretch if length > original else 1)
@@ -179,6 +186,27 @@ SCHEDULES = (
         "ntk-1.7",
         lambda dim, theta: pe.ntk_rope(dim, theta=theta, factor=1.7),
         lambda dim, theta: ntk(dim, theta, 1.7),
+    ),
+    Schedule(
+        "ntk-mixed",
+        lambda dim, theta: pe.Rotary(
+            pe.NTKMixed(pe.Geometric(dim, theta), 3.0, exponent=0.625)
+        ),
+        lambda dim, theta: ntk_mixed(dim, theta, 3, 0.625),
+    ),
+    Schedule(
+        "scaled-and-listed",
+        lambda dim, theta: pe.Rotary(
+            pe.Scaled(pe.Listed(pe.Geometric(dim, theta)()), 1.7)
+        ),
+        lambda dim, theta: [1.7 * mp.mpf(f) for f in pe.Geometric(dim, theta)()],
+    ),
+    Schedule(
+        "concatenated",
+        lambda dim, theta: pe.Rotary(
+            pe.Concatenated((pe.Geometric(dim // 2, theta), pe.Geometric(dim // 2)))
+        ),
+        lambda dim, theta: geometric(dim // 2, theta) + geometric(dim // 2, 1e4),
     ),
     _yarn("yarn", 4.0, 4096),
     _yarn("yarn-1.7", 1.7, 2048),

@@ -1,5 +1,10 @@
 """Published rotary embeddings, by the names of their papers and models."""
 
+from ._axes import (
+    axial_rope as axial_rope,
+    mixed_rope as mixed_rope,
+    mrope as mrope,
+)
 from ._by_parts import (
     llama3_rope as llama3_rope,
     longrope as longrope,

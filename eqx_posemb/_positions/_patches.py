@@ -1,0 +1,236 @@
+"""Positions of patches as vision transformers have them."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Num
+
+from .._checks import check_at_least, check_choice
+from ._grid import grid_positions
+
+
+def merged_patch_positions(
+    height: int, width: int, merge: int = 2
+) -> Int[Array, "seq 2"]:
+    """Lists the patches of an image block by block, as they will be merged.
+
+    Models that merge `merge * merge` neighbouring patches into one token for the
+    language model, such as Qwen2-VL, keep the patches of a block together. The
+    coordinates are those of [`eqx_posemb.grid_positions`][] in another order.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        first_block = pe.merged_patch_positions(4, 4, merge=2)[:4]
+        assert first_block.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+        ```
+
+    **Arguments:**
+
+    - `height`, `width`: the number of patches along each side: multiples of `merge`.
+    - `merge`: the number of patches along a side of a block.
+
+    **Returns:** row and column of each patch, int32. A video has the same for every
+    frame.
+
+    **Raises:** a `ValueError` if `merge` does not divide `height` and `width`.
+    """
+    check_at_least("merge", merge, 1)
+    if height % merge or width % merge:
+        raise ValueError(
+            f"`height` and `width` must be multiples of `merge`, {merge}, but got "
+            f"{height} and {width}. Pad or resize the image."
+        )
+    cells = grid_positions((height, width)).reshape(
+        height // merge, merge, width // merge, merge, 2
+    )
+    return cells.transpose(0, 2, 1, 3, 4).reshape(-1, 2)
+
+
+def centred_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
+    """Counts the cells of a grid from its middle.
+
+    Images of different sizes then share their middle and not a corner, and text may
+    start where the largest ends: Qwen-Image.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        assert pe.centred_positions((1, 4))[:, 1].tolist() == [-2, -1, 0, 1]
+        ```
+
+    **Arguments:**
+
+    - `shape`: the size of the grid along each axis.
+
+    **Returns:** positions, int32, from `-(n - n // 2)` to `n // 2 - 1` along an axis of
+    `n` cells; the last axis of the grid varies fastest.
+
+    **Raises:** as [`eqx_posemb.grid_positions`][].
+    """
+    shape = tuple(shape)
+    middle = jnp.array([n - n // 2 for n in shape], jnp.int32)
+    return grid_positions(shape) - middle[None]
+
+
+def normalised_positions(
+    shape: Sequence[int], by: Literal["each", "largest", "smallest"] = "each"
+) -> Float[Array, "seq axes"]:
+    r"""The centres of the cells of a grid, between -1 and 1.
+
+    $$c_k = \frac{2 j_k + 1 - n_k}{m_k}$$
+
+    for the cell $j_k$ of $n_k$ along axis $k$, and $m_k$ that number itself, or the
+    largest or smallest of all. An image then has the same coordinates at every
+    resolution. DINOv3 normalises each axis and turns by
+    `eqx_posemb.Scaled(..., 2 * math.pi)`.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        columns = pe.normalised_positions((1, 4))[:, 1]
+        assert columns.tolist() == [-0.75, -0.25, 0.25, 0.75]
+        ```
+
+    **Arguments:**
+
+    - `shape`: the size of the grid along each axis.
+    - `by`: what a coordinate is divided by: the size of `"each"` axis, or that of the
+        `"largest"` or the `"smallest"` for all, which keeps the aspect ratio.
+
+    **Returns:** positions in JAX's default float dtype; the last axis of the grid
+    varies fastest.
+
+    **Raises:** a `ValueError` if `by` is unknown, and as
+    [`eqx_posemb.grid_positions`][].
+    """
+    check_choice("by", by, ("each", "largest", "smallest"))
+    shape = tuple(shape)
+    cells = grid_positions(shape)
+    sizes = {"each": shape, "largest": (max(shape),), "smallest": (min(shape),)}[by]
+    from_middle = 2 * cells + 1 - jnp.array(shape, cells.dtype)[None]
+    wide = jnp.result_type(float)
+    return from_middle.astype(wide) / jnp.array(sizes, wide)[None]
+
+
+def with_prefix(
+    positions: Num[Array, "seq axes"], count: int
+) -> Num[Array, "prefix_and_seq axes"]:
+    """Puts tokens that are nowhere before those of a grid: class and register tokens.
+
+    They get zeros for coordinates, and no rotary embedding rotates at zero.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        positions = pe.with_prefix(pe.grid_positions((14, 14)) + 1, count=5)
+        rotation = pe.axial_rope(64)(positions)
+        x = jnp.ones((201, 64))
+        assert (rotation.queries(x)[:5] == x[:5]).all()
+        ```
+
+    **Arguments:**
+
+    - `positions`: the positions of the grid. Where a patch must not have the place of
+        the prefix, add one to them, as Llama 4 does.
+    - `count`: the number of tokens before them.
+
+    **Returns:** positions of all tokens, in the same dtype.
+
+    **Raises:** a `ValueError` if `count` is negative.
+    """
+    check_at_least("count", count, 0)
+    prefix = jnp.zeros((count, positions.shape[1]), positions.dtype)
+    return jnp.concatenate([prefix, positions])
+
+
+def mrope_positions(
+    runs: Sequence[int | tuple[int, int, int] | tuple[int, int, int, float]],
+    *,
+    start: int = 0,
+    advance: Literal["largest", "space"] = "largest",
+) -> Int[Array, "seq 3"]:
+    """Time, height and width of the tokens of text, images and videos in a row.
+
+    Text has three times the same coordinate and counts on. An image or a video begins
+    where the text before it has ended, and counts along its own axes from there. What
+    follows begins after the largest coordinate so far.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        # Two tokens of text, an image of 1 x 2 x 2 tokens, one more of text.
+        positions = pe.mrope_positions([2, (1, 2, 2), 1])
+        assert positions[2:].tolist() == [
+            [2, 2, 2], [2, 2, 3], [2, 3, 2], [2, 3, 3], [4, 4, 4],
+        ]
+        ```
+
+    **Arguments:**
+
+    - `runs`: for text, the number of tokens; for an image or a video, its frames, rows
+        and columns in tokens, after merging, and how far apart in time frames are, if
+        that is not 1. Qwen2.5-VL has `tokens_per_second * seconds_per_grid` there.
+        Qwen3-VL has a run for each frame, with the text of its time between.
+    - `start`: where the first run begins: for decoding, one more than the largest
+        coordinate so far.
+    - `advance`: `"largest"` goes on after the largest coordinate, as the paper has it.
+        `"space"` goes on after the larger of height and width, whatever the time, as
+        transformers 5.23.0 does: a long video then shares coordinates with the text
+        after it.
+
+    **Returns:** positions, int32.
+
+    **Raises:** a `ValueError` if a run is neither, or `advance` is unknown.
+
+    ??? cite "Reference"
+
+        [Qwen2-VL: Enhancing Vision-Language Model's Perception of the World at Any
+        Resolution](https://arxiv.org/abs/2409.12191), Section 2.1.
+
+        ```bibtex
+        @article{wang2024qwen2vl,
+            author={Wang, Peng and Bai, Shuai and Tan, Sinan and others},
+            title={{Qwen2-VL}: Enhancing Vision-Language Model's Perception of the World
+                   at Any Resolution},
+            journal={arXiv:2409.12191},
+            year={2024},
+        }
+        ```
+    """
+    check_choice("advance", advance, ("largest", "space"))
+    parts = [np.zeros((0, 3), np.int64)]
+    for run in runs:
+        steps, width = _run(run)
+        parts.append(steps + start)
+        start += width if advance == "space" else int(steps.max(initial=-1)) + 1
+    return jnp.asarray(np.concatenate(parts).astype(np.int32))
+
+
+def _run(run):
+    """The coordinates of a run from zero, and how much of space or text it takes."""
+    if isinstance(run, int) and run >= 0:
+        return np.repeat(np.arange(run)[:, None], 3, axis=1), run
+    if not isinstance(run, tuple) or len(run) not in (3, 4) or min(run) < 0:
+        raise ValueError(
+            "`runs` must be numbers of tokens of text, or (frames, rows, columns) or "
+            "(frames, rows, columns, interval) of images and videos, but got "
+            f"{run!r}."
+        )
+    frames, rows, columns, interval = (*run, 1)[:4]
+    steps = np.indices((frames, rows, columns)).reshape(3, -1).T
+    steps[:, 0] = np.floor(steps[:, 0] * interval)
+    return steps, max(rows, columns)

@@ -1,0 +1,233 @@
+"""Rotary embeddings of images, video, and text among them."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import PRNGKeyArray
+
+from ..._checks import check_at_least
+from ..._frequencies import Concatenated, Geometric, LearnedFrequencies
+from .._axes import Mixed, Sections
+from .._pairing import Layout, Pairing
+from .._rotary import Rotary
+from ._rope import geometric
+
+
+def axial_rope(
+    dim: int,
+    *,
+    widths: Sequence[int] | None = None,
+    theta: float = 10_000.0,
+    pairing: Layout | Pairing = "halves",
+) -> Rotary:
+    r"""Rotates some channels by the row, some by the column, some by the time.
+
+    $$\alpha_{k, i} = p_k\, \theta^{-2i/d_k}, \qquad i = 0, \dots, d_k/2 - 1$$
+
+    for each coordinate $p_k$ of a position and its number of channels $d_k$ (`widths`).
+    The usual rotary embedding of images and video: equal widths in vision transformers,
+    `(16, 56, 56)` for time, height and width in Flux and HunyuanVideo.
+
+    Logits depend on the offset along each axis, but an angle sees one axis at a time:
+    for diagonals there is [`eqx_posemb.mixed_rope`][]. A language model that is to read
+    text, too, has [`eqx_posemb.mrope`][].
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        rope = pe.axial_rope(64)
+        rotation = rope(pe.grid_positions((14, 14)))
+        q = jax.vmap(rotation.queries)(jnp.ones((8, 196, 64)))
+        ```
+
+    **Arguments:**
+
+    - `dim`: The number of channels of a head. What `widths` leave passes through.
+    - `widths`: The number of channels that each coordinate rotates. By default there
+        are two, and each has half.
+    - `theta`: The base. 10,000 is usual, 100 in DINOv3 and Gemma 4, 256 in
+        HunyuanVideo.
+    - `pairing`: `"halves"` has the pairs of all coordinates in the first half and their
+        partners in the second, as Qwen2-VL; `"adjacent"` is of Flux and SAM 2; a block
+        for each axis is [`eqx_posemb.Pairing.halves_per_block`][].
+
+    **Returns:** a [`eqx_posemb.Rotary`][] over positions [seq, len(widths)].
+
+    **Raises:** a `ValueError` if a width is odd, the widths are more than `dim`, or
+    `theta` is not positive.
+
+    ??? cite "Reference"
+
+        [Rotary Position Embedding for Vision
+        Transformer](https://arxiv.org/abs/2403.13298), Section 3.2.
+
+        ```bibtex
+        @inproceedings{heo2024rotary,
+            author={Heo, Byeongho and Park, Song and Han, Dongyoon and Yun, Sangdoo},
+            title={Rotary Position Embedding for Vision Transformer},
+            booktitle={European Conference on Computer Vision},
+            year={2024},
+        }
+        ```
+    """
+    widths = (dim // 2, dim // 2) if widths is None else widths
+    schedule = Concatenated([Geometric(width, theta) for width in widths])
+    axes = Sections([width // 2 for width in widths])
+    return Rotary(schedule, axes=axes, dim=dim, pairing=pairing)
+
+
+def mrope(
+    dim: int,
+    *,
+    sizes: Sequence[int],
+    order: Literal["chunked", "interleaved", "tail"] = "chunked",
+    theta: float = 1_000_000.0,
+    pairing: Layout | Pairing = "halves",
+    rotary_dim: int | None = None,
+) -> Rotary:
+    r"""Rotates by time, height and width, and text as ordinary rotary embedding does.
+
+    $$\alpha_i = p_{\text{axis}(i)}\, \theta^{-2i/d}, \qquad i = 0, \dots, d/2 - 1$$
+
+    M-RoPE: each pair of channels keeps the frequency that it has in a language model,
+    and reads one of the coordinates: which one, [`eqx_posemb.Sections`][] says. Tokens
+    of text have three times the same coordinate, and so keep what the language model
+    has learned. [`eqx_posemb.mrope_positions`][] makes the positions.
+
+    | model | `sizes` | `order` | `pairing` |
+    |---|---|---|---|
+    | Qwen2-VL, Qwen2.5-VL | 16, 24, 24 | `"chunked"` | `"halves"` |
+    | GLM-4V, GLM-OCR | 8, 12, 12 | `"chunked"` | `"adjacent"` |
+    | Qwen3-VL | 24, 20, 20 | `"interleaved"` | `"halves"` |
+    | Ernie 4.5-VL | 20, 22, 22 | `"tail"` | `"adjacent"` |
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        rope = pe.mrope(128, sizes=(16, 24, 24))
+        text = jnp.tile(jnp.arange(10)[:, None], 3)
+        plain = pe.rope(128, theta=1_000_000.0)
+        assert (rope(text).cos == plain(jnp.arange(10)).cos).all()
+        ```
+
+    **Arguments:**
+
+    - `sizes`: The number of pairs of each coordinate, time first: `mrope_section` in
+        transformers.
+    - `order`: How pairs are dealt out: `"chunked"`, `"interleaved"` or `"tail"`.
+    - `theta`: The base.
+    - `dim`, `pairing`, `rotary_dim`: as in [`eqx_posemb.rope`][].
+
+    **Returns:** a [`eqx_posemb.Rotary`][] over positions [seq, len(sizes)].
+
+    **Raises:** a `ValueError` if `sizes` do not add up to the number of pairs or
+    `order` is unknown, and as `rope`.
+
+    ??? cite "Reference"
+
+        [Qwen2-VL: Enhancing Vision-Language Model's Perception of the World at Any
+        Resolution](https://arxiv.org/abs/2409.12191), Section 2.1.
+
+        ```bibtex
+        @article{wang2024qwen2vl,
+            author={Wang, Peng and Bai, Shuai and Tan, Sinan and others},
+            title={{Qwen2-VL}: Enhancing Vision-Language Model's Perception of the World
+                   at Any Resolution},
+            journal={arXiv:2409.12191},
+            year={2024},
+        }
+        ```
+    """
+    base = geometric(dim, rotary_dim, theta)
+    return Rotary(base, axes=Sections(sizes, order), dim=dim, pairing=pairing)
+
+
+def mixed_rope(
+    dim: int,
+    *,
+    heads: int,
+    theta: float = 10.0,
+    pairing: Layout | Pairing = "adjacent",
+    key: PRNGKeyArray,
+) -> Rotary:
+    r"""Rotates by both coordinates of an image at once, at learned frequencies.
+
+    $$\alpha_{h, i} = x\, \omega^x_{h, i} + y\, \omega^y_{h, i}, \qquad
+      i = 0, \dots, d/2 - 1$$
+
+    RoPE-Mixed: a pair of channels turns along a direction of the image, which head $h$
+    learns, and so sees diagonals, too. It starts from $d/4$ geometric frequencies along
+    a random direction for each head, and as many at a right angle to it. More accurate
+    than [`eqx_posemb.axial_rope`][] at resolutions larger than in training, in its
+    paper; at the price of $d$ parameters and a table for each head.
+
+    Queries and keys must have as many heads, as every head has its own frequencies.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        rope = pe.mixed_rope(64, heads=8, key=jax.random.key(0))
+        rotation = rope(pe.grid_positions((14, 14)))
+        q = rotation.queries(jnp.ones((8, 196, 64)))  # All heads at once.
+        ```
+
+    **Arguments:**
+
+    - `dim`: The number of channels of a head: a multiple of 4.
+    - `heads`: The number of heads.
+    - `theta`: The base of the frequencies to start from. The paper has 10, as a grid of
+        patches is small.
+    - `pairing`: as in [`eqx_posemb.rope`][]; the authors' is `"adjacent"`.
+    - `key`: A `jax.random` key for the directions.
+
+    **Returns:** a [`eqx_posemb.Rotary`][] over positions [seq, 2], whose
+    `frequencies.weight` [heads, dim] has those of the first coordinate first.
+
+    **Raises:** a `ValueError` if `dim` is no multiple of 4, `heads` is less than one or
+    `theta` not positive.
+
+    ??? cite "Reference"
+
+        [Rotary Position Embedding for Vision
+        Transformer](https://arxiv.org/abs/2403.13298), Section 3.3; the start as in the
+        released code.
+
+        ```bibtex
+        @inproceedings{heo2024rotary,
+            author={Heo, Byeongho and Park, Song and Han, Dongyoon and Yun, Sangdoo},
+            title={Rotary Position Embedding for Vision Transformer},
+            booktitle={European Conference on Computer Vision},
+            year={2024},
+        }
+        ```
+    """
+    check_at_least("heads", heads, 1)
+    if dim < 4 or dim % 4:
+        raise ValueError(
+            "`dim` must be a multiple of 4, for pairs along a direction and across it, "
+            f"but got {dim}."
+        )
+    start = _directions(Geometric(dim // 2, theta), heads, key)
+    return Rotary(LearnedFrequencies(start), axes=Mixed(2), pairing=pairing)
+
+
+def _directions(schedule, heads, key):
+    along = jr.uniform(key, (heads, 1), maxval=2 * math.pi)
+    both = jnp.concatenate([along, along + math.pi / 2], axis=1)
+    parts = jnp.stack([jnp.cos(both), jnp.sin(both)], axis=1)  # [heads, axes, 2]
+    sizes = jnp.asarray(schedule(), parts.dtype)
+    return (parts[..., None] * sizes[None, None, None]).reshape(heads, -1)
