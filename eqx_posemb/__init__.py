@@ -10,8 +10,14 @@ from ._bias import (
 from ._bundle import PositionalEmbedding as PositionalEmbedding
 from ._encoding import (
     AbstractEncoding as AbstractEncoding,
+    AxialLearned as AxialLearned,
+    Fourier as Fourier,
+    GaussianFourier as GaussianFourier,
     Learned as Learned,
+    LearnedBox as LearnedBox,
+    LearnedFourier as LearnedFourier,
     LearnedGrid as LearnedGrid,
+    ScaledSinusoidal as ScaledSinusoidal,
     Sinusoidal as Sinusoidal,
     SinusoidalGrid as SinusoidalGrid,
 )

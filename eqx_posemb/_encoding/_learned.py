@@ -20,6 +20,9 @@ class Learned(AbstractEncoding):
     is no row for a position beyond `length`, and asking for one raises an error. Other
     libraries return the last row in silence.
 
+    A `scale` multiplies what is looked up, and `normalized` gives it the length one
+    before, both as x-transformers has them.
+
     !!! Example
 
         ```python
@@ -50,6 +53,8 @@ class Learned(AbstractEncoding):
     weight: Float[Array, "rows dim"]
     offset: int = eqx.field(static=True)
     padding_idx: int | None = eqx.field(static=True)
+    scale: float = eqx.field(static=True)
+    normalized: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -58,6 +63,8 @@ class Learned(AbstractEncoding):
         *,
         offset: int = 0,
         padding_idx: int | None = None,
+        scale: float = 1.0,
+        normalized: bool = False,
         std: float = 0.02,
         key: PRNGKeyArray,
     ):
@@ -70,14 +77,17 @@ class Learned(AbstractEncoding):
             positions and an offset of 0.
         - `padding_idx`: The row, counted with `offset`, that stands for padding: it
             gives zeros and is not trained.
+        - `scale`: What to multiply the vectors by.
+        - `normalized`: Whether to divide each vector by its length first.
         - `std`: The standard deviation of the initial weights.
         - `key`: A `jax.random` key for them.
 
-        **Raises:** a `ValueError` if `length`, `dim` or `std` is not positive, `offset`
-        is negative or `padding_idx` not a row.
+        **Raises:** a `ValueError` if `length`, `dim`, `scale` or `std` is not positive,
+        `offset` is negative or `padding_idx` not a row.
         """
         check_positive("length", length)
         check_positive("dim", dim)
+        check_positive("scale", scale)
         check_positive("std", std)
         if offset < 0:
             raise ValueError(f"`offset` must not be negative, but got {offset}.")
@@ -90,6 +100,8 @@ class Learned(AbstractEncoding):
         self.weight = std * jr.normal(key, (rows, dim))
         self.offset = offset
         self.padding_idx = padding_idx
+        self.scale = float(scale)
+        self.normalized = normalized
 
     @property
     def length(self) -> int:
@@ -124,6 +136,11 @@ class Learned(AbstractEncoding):
         )
         rows = positions + self.offset
         encoding = self.weight.at[rows].get(mode="clip")
+        if self.normalized:
+            squares = jnp.sum(encoding**2, axis=1, keepdims=True)
+            # As torch does it: no vector is divided by less than this.
+            encoding = encoding * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
+        encoding = self.scale * encoding
         if self.padding_idx is None:
             return encoding
         return jnp.where((rows == self.padding_idx)[:, None], 0, encoding)

@@ -2,7 +2,18 @@
 
 import math
 
-from .._encoding import Learned, LearnedGrid, Sinusoidal, SinusoidalGrid
+from .._encoding import (
+    AxialLearned,
+    Fourier,
+    GaussianFourier,
+    Learned,
+    LearnedBox,
+    LearnedFourier,
+    LearnedGrid,
+    ScaledSinusoidal,
+    Sinusoidal,
+    SinusoidalGrid,
+)
 from ._variant import Sizes, Variant
 
 
@@ -19,6 +30,15 @@ ENCODINGS: tuple[Variant, ...] = (
         place="encoding",
         of=Sinusoidal,
         settings=lambda sizes: dict(dim=sizes.dim),
+        relative=False,
+    ),
+    Variant(
+        name="scaled_sinusoidal",
+        summary="sines and cosines times a learned number added to tokens",
+        place="encoding",
+        of=ScaledSinusoidal,
+        settings=lambda sizes: dict(dim=sizes.dim),
+        parameters=("scale",),
         relative=False,
     ),
     Variant(
@@ -60,5 +80,62 @@ ENCODINGS: tuple[Variant, ...] = (
         bounded=True,
         axes=lambda sizes: 2,
         prefix=1,
+    ),
+    Variant(
+        name="axial",
+        summary="learned vectors of the row and the column, concatenated",
+        place="encoding",
+        of=AxialLearned,
+        settings=lambda sizes: dict(
+            shape=square(sizes),
+            dim=sizes.dim,
+            dims=(sizes.dim // 2, sizes.dim - sizes.dim // 2),
+        ),
+        parameters=("weights[0]", "weights[1]"),
+        relative=False,
+        bounded=True,
+        axes=lambda sizes: 2,
+    ),
+    Variant(
+        name="learned_box",
+        summary="learned vectors of the edges and the size of a box on a page",
+        place="encoding",
+        of=LearnedBox,
+        settings=lambda sizes: dict(dim=sizes.dim),
+        parameters=("x", "y", "height", "width"),
+        relative=False,
+        axes=lambda sizes: 4,
+    ),
+    Variant(
+        name="fourier",
+        summary="sines and cosines at every scale of a box (Perceiver)",
+        place="encoding",
+        of=Fourier,
+        settings=lambda sizes: dict(
+            bands=sizes.dim // 4,
+            resolution=square(sizes),
+            include_positions=False,
+        ),
+        relative=False,
+        axes=lambda sizes: 2,
+    ),
+    Variant(
+        name="gaussian_fourier",
+        summary="waves of fixed random directions (SAM)",
+        place="encoding",
+        of=GaussianFourier,
+        settings=lambda sizes: dict(dim=sizes.dim),
+        relative=False,
+        axes=lambda sizes: 2,
+    ),
+    Variant(
+        name="learned_fourier",
+        summary="a small network over waves of learned directions",
+        place="encoding",
+        of=LearnedFourier,
+        settings=lambda sizes: dict(dim=sizes.dim),
+        parameters=("waves", "hidden_weight", "hidden_bias", "weight", "bias"),
+        relative=False,
+        axes=lambda sizes: 2,
     ),
 )

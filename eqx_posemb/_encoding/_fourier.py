@@ -1,0 +1,261 @@
+"""Sines and cosines of coordinates at fixed frequencies, for points in a box."""
+
+import decimal
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num
+
+from .._checks import check_at_least, check_choice, check_grid, check_positive
+from .._phase import as_float, cos_sin, decimals, HOST_PRECISION, Turns, TWO_PI
+from ._abstract import AbstractEncoding
+
+
+class Fourier(AbstractEncoding):
+    r"""Encodes points of the box from −1 to 1 at every scale down to a resolution.
+
+    $$e(p) = \big(p_1, \dots, p_n,\; \sin \pi f_{11} p_1, \sin \pi f_{12} p_1, \dots,
+      \sin \pi f_{nK} p_n,\; \cos \pi f_{11} p_1, \dots\big)$$
+
+    for a coordinate $p_a$ between −1 and 1 and $K$ frequencies $f_{a1}, \dots, f_{aK}$
+    from 1 to $r_a / 2$: that of the whole box, and the highest that a grid of $r_a$
+    points can tell apart. They are evenly spaced in Perceiver, and double from one to
+    the next in NeRF, if $r_a = 2^K$.
+
+    Perceiver concatenates this with the bytes or pixels there; to be added to tokens it
+    needs as many channels as they have, so choose `bands`, and `include_positions`.
+    NeRF orders the same waves frequency by frequency; its code leaves out the $\pi$.
+
+    Perceiver spreads its points from corner to corner, `jnp.linspace(-1, 1, n)` along
+    an axis; other models take the centres of cells.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        encoding = pe.Fourier(bands=6, resolution=(32, 32))
+        points = jnp.array([[-1.0, -1.0], [0.0, 0.5]])
+        assert encoding(points).shape == (2, 2 + 2 * 2 * 6)
+        ```
+
+    ??? cite "Reference"
+
+        [Perceiver: General Perception with Iterative
+        Attention](https://arxiv.org/abs/2103.03206), Section 3.2.
+
+        ```bibtex
+        @inproceedings{jaegle2021perceiver,
+            author={Jaegle, Andrew and Gimeno, Felix and Brock, Andrew and Zisserman,
+                    Andrew and Vinyals, Oriol and Carreira, Joao},
+            title={Perceiver: General Perception with Iterative Attention},
+            booktitle={International Conference on Machine Learning},
+            year={2021},
+        }
+        ```
+    """
+
+    bands: int = eqx.field(static=True)
+    resolution: tuple[float, ...] = eqx.field(
+        static=True, converter=lambda sizes: tuple(map(float, sizes))
+    )
+    spacing: Literal["linear", "geometric"] = eqx.field(static=True, default="linear")
+    include_positions: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        check_at_least("bands", self.bands, 1)
+        check_choice("spacing", self.spacing, ("linear", "geometric"))
+        if not self.resolution:
+            raise ValueError(
+                "`resolution` must have a number for each axis, but got none."
+            )
+        for size in self.resolution:
+            check_positive("resolution", size)
+
+    @property
+    def dim(self) -> int:
+        """The number of channels."""
+        return len(self.resolution) * (2 * self.bands + self.include_positions)
+
+    @jax.named_scope("eqx_posemb.Fourier")
+    def __call__(self, positions: Num[Array, "seq axes"]) -> Float[Array, "seq dim"]:
+        """**Arguments:**
+
+        - `positions`: the coordinates of the points, between −1 and 1.
+
+        **Returns:**
+
+        What to add to, or to concatenate with, the tokens, in JAX's default float
+        dtype.
+
+        **Raises:** a `ValueError` if positions have another number of axes.
+        """
+        check_grid("positions", positions, len(self.resolution))
+        waves = [
+            cos_sin(positions[:, axis], self._turns(size))
+            for axis, size in enumerate(self.resolution)
+        ]
+        parts = [sin for _, sin in waves] + [cos for cos, _ in waves]
+        if self.include_positions:
+            parts.insert(0, as_float(positions))
+        return jnp.concatenate(parts, axis=-1)
+
+    def _turns(self, size):
+        with decimal.localcontext(HOST_PRECISION):
+            steps = max(self.bands - 1, 1)
+            along = decimals(range(self.bands)) / steps
+            highest = Decimal(size) / 2
+            if self.spacing == "linear":
+                frequencies = 1 + (highest - 1) * along
+            else:
+                frequencies = np.array([highest**step for step in along])
+            return Turns.from_radians(frequencies * TWO_PI / 2)
+
+
+Fourier.__init__.__doc__ = """**Arguments:**
+
+- `bands`: The number of frequencies of each axis.
+- `resolution`: For each axis, how many points it is to tell apart.
+- `spacing`: `"linear"`, as in Perceiver, or `"geometric"`.
+- `include_positions`: Whether the coordinates themselves come first.
+
+**Raises:** a `ValueError` if `bands` or a resolution is not positive, if there is no
+axis, or `spacing` is unknown.
+"""
+
+
+class GaussianFourier(AbstractEncoding):
+    r"""Encodes points by waves of random directions and wavelengths, fixed once.
+
+    $$e(p) = (\sin 2\pi G^\top p, \; \cos 2\pi G^\top p), \qquad
+      G_{am} \sim \mathcal{N}(0, \sigma^2)$$
+
+    for the coordinates $p$ and a matrix $G$ of $d/2$ columns. Waves along one axis
+    each, as [`eqx_posemb.Fourier`][] has them, single the axes out; these favour no
+    direction. A larger $\sigma$ (`scale`) tells nearer points apart, and relates those
+    further away less. SAM encodes points, corners of boxes and pixels so.
+
+    $G$ is not trained: it follows from `seed`, or is given as `matrix`, for a
+    checkpoint that has one. SAM's points are between −1 and 1, pixels at their centres,
+    and have the *column* first, so that the rows of its matrix change places:
+
+    !!! Example
+
+        ```python
+        import numpy as np
+        import eqx_posemb as pe
+
+        buffer = np.ones((2, 128))  # prompt_encoder.pe_layer's, of a checkpoint
+        encoding = pe.GaussianFourier(256, matrix=buffer[::-1])
+        points = (2 * pe.grid_positions((64, 64)) + 1) / 64 - 1
+        assert encoding(points).shape == (4096, 256)
+        ```
+
+    Products of positions and waves are those of the float dtype: keep positions small.
+
+    ??? cite "Reference"
+
+        [Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional
+        Domains](https://arxiv.org/abs/2006.10739), Section 5; sines come first as in
+        SAM's code, where the paper has cosines.
+
+        ```bibtex
+        @inproceedings{tancik2020fourier,
+            author={Tancik, Matthew and Srinivasan, Pratul P. and Mildenhall, Ben and
+                    Fridovich-Keil, Sara and Raghavan, Nithin and Singhal, Utkarsh and
+                    Ramamoorthi, Ravi and Barron, Jonathan T. and Ng, Ren},
+            title={Fourier Features Let Networks Learn High Frequency Functions in Low
+                   Dimensional Domains},
+            booktitle={Advances in Neural Information Processing Systems},
+            year={2020},
+        }
+        ```
+    """
+
+    dim: int = eqx.field(static=True)
+    axes: int = eqx.field(static=True)
+    scale: float = eqx.field(static=True)
+    seed: int = eqx.field(static=True)
+    given: tuple[tuple[float, ...], ...] | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        axes: int = 2,
+        scale: float = 1.0,
+        seed: int = 0,
+        matrix: Sequence[Sequence[float]]
+        | Float[np.ndarray, "axes half"]
+        | None = None,
+    ):
+        """**Arguments:**
+
+        - `dim`: The number of channels of a token.
+        - `axes`: The number of coordinates of a position.
+        - `scale`: The standard deviation of the waves per unit of position.
+        - `seed`: What the random matrix follows from, the same on every machine.
+        - `matrix`: The matrix itself, in place of a random one: for each axis, its
+            `dim / 2` waves in turns per unit of position.
+
+        **Raises:** a `ValueError` if `dim` is odd or not positive, if `axes` or `scale`
+        is not positive, or if `matrix` has another shape.
+        """
+        if dim < 2 or dim % 2:
+            raise ValueError(
+                "`dim` must be even and positive, for every sine to have its cosine, "
+                f"but got {dim}."
+            )
+        check_at_least("axes", axes, 1)
+        check_positive("scale", scale)
+        if matrix is not None and np.shape(matrix) != (axes, dim // 2):
+            raise ValueError(
+                f"`matrix` must have shape [axes, dim / 2], ({axes}, {dim // 2}), but "
+                f"got {np.shape(matrix)}."
+            )
+        self.dim = dim
+        self.axes = axes
+        self.scale = float(scale)
+        self.seed = seed
+        self.given = (
+            None
+            if matrix is None
+            else tuple(tuple(float(wave) for wave in row) for row in matrix)
+        )
+
+    @property
+    def matrix(self) -> Float[np.ndarray, "axes half"]:
+        """The waves along each axis, in turns per unit of position, in float64."""
+        if self.given is not None:
+            return np.array(self.given)
+        # The one generator whose stream NumPy promises never to change.
+        stream = np.random.RandomState(self.seed)
+        return self.scale * stream.standard_normal((self.axes, self.dim // 2))
+
+    @jax.named_scope("eqx_posemb.GaussianFourier")
+    def __call__(
+        self, positions: Num[Array, "seq {self.axes}"]
+    ) -> Float[Array, "seq {self.dim}"]:
+        """**Arguments:**
+
+        - `positions`: the coordinates of the points, integers or floats.
+
+        **Returns:**
+
+        What to add to the tokens, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if positions have another number of axes.
+        """
+        check_grid("positions", positions, self.axes)
+        points = as_float(positions)
+        waves = jnp.asarray(self.matrix, points.dtype)
+        turns = jnp.matmul(points, waves, precision="highest")
+        # Whole turns go before the angle is rounded.
+        angles = 2 * np.pi * (turns - jnp.round(turns))
+        return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

@@ -1,0 +1,145 @@
+"""Waves of learned directions and lengths, and a small network on top."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Num, PRNGKeyArray
+
+from .._checks import check_at_least, check_grid, check_positive
+from .._phase import as_float
+from ._abstract import AbstractEncoding
+
+
+class LearnedFourier(AbstractEncoding):
+    r"""Adds what a small network makes of waves of learned directions and lengths.
+
+    $$r = \tfrac{1}{\sqrt{F}} \big(\cos W_r p,\; \sin W_r p\big), \qquad
+      e(p) = W_2\, \mathrm{GELU}(W_1 r + b_1) + b_2$$
+
+    for the coordinates $p$ of a position, $F$ features and a hidden layer of $H$ units.
+    Inner products of the features begin as a Gaussian kernel of the Euclidean distance
+    of width $\gamma$, which no concatenation of axes gives, and are then learned. With
+    few parameters, and defined for any point, between the cells of a grid as well.
+
+    Axes may be dealt into groups, which share the network and have an equal part of the
+    channels each: the two corners of a box, say.
+
+    !!! Example
+
+        ```python
+        import jax
+        import eqx_posemb as pe
+
+        encoding = pe.LearnedFourier(64, axes=2, key=jax.random.key(0))
+        assert encoding(pe.grid_positions((4, 5))).shape == (20, 64)
+        ```
+
+    ??? cite "Reference"
+
+        [Learnable Fourier Features for Multi-Dimensional Spatial Positional
+        Encoding](https://arxiv.org/abs/2106.02795), Section 3.1 and Algorithm 1.
+
+        ```bibtex
+        @inproceedings{li2021learnable,
+            author={Li, Yang and Si, Si and Li, Gang and Hsieh, Cho-Jui and Bengio,
+                    Samy},
+            title={Learnable {F}ourier Features for Multi-Dimensional Spatial Positional
+                   Encoding},
+            booktitle={Advances in Neural Information Processing Systems},
+            year={2021},
+        }
+        ```
+    """
+
+    waves: Float[Array, "half coordinates"]
+    hidden_weight: Float[Array, "hidden features"]
+    hidden_bias: Float[Array, " hidden"]
+    weight: Float[Array, "share hidden"]
+    bias: Float[Array, " share"]
+    groups: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        axes: int = 2,
+        features: int | None = None,
+        hidden: int = 32,
+        gamma: float = 10.0,
+        groups: int = 1,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `dim`: The number of channels of a token.
+        - `axes`: The number of coordinates of a position.
+        - `features`: The number of waves, cosines and sines together; by default `dim`.
+        - `hidden`: The number of units of the hidden layer.
+        - `gamma`: How far apart positions may be, in their unit, and still begin alike:
+            the waves start with the standard deviation `1 / gamma`, in radians. (The
+            paper writes the variance; an implementation that took it for the standard
+            deviation is in use, too.)
+        - `groups`: How many groups of axes there are.
+        - `key`: A `jax.random` key for the initial waves and weights; those of the
+            network are uniform within one over the square root of their inputs.
+
+        **Raises:** a `ValueError` if a size or `gamma` is not positive, if `features`
+        is odd, or if `groups` divides `axes` or `dim` unevenly.
+        """
+        features = dim if features is None else features
+        for name, value in ("dim", dim), ("axes", axes), ("hidden", hidden):
+            check_at_least(name, value, 1)
+        check_at_least("groups", groups, 1)
+        check_positive("gamma", gamma)
+        if features < 2 or features % 2:
+            raise ValueError(
+                "`features` must be even and positive, for every cosine to have its "
+                f"sine, but got {features}."
+            )
+        if axes % groups or dim % groups:
+            raise ValueError(
+                "`groups` must divide `axes` and `dim`, to deal them out, but got "
+                f"{groups} for {axes} axes and {dim} channels."
+            )
+        keys = jr.split(key, 5)
+        uniform = lambda key, shape, inputs: jr.uniform(
+            key, shape, minval=-(inputs**-0.5), maxval=inputs**-0.5
+        )
+        self.waves = jr.normal(keys[0], (features // 2, axes // groups)) / gamma
+        self.hidden_weight = uniform(keys[1], (hidden, features), features)
+        self.hidden_bias = uniform(keys[2], (hidden,), features)
+        self.weight = uniform(keys[3], (dim // groups, hidden), hidden)
+        self.bias = uniform(keys[4], (dim // groups,), hidden)
+        self.groups = groups
+
+    @jax.named_scope("eqx_posemb.LearnedFourier")
+    def __call__(self, positions: Num[Array, "seq axes"]) -> Float[Array, "seq dim"]:
+        """**Arguments:**
+
+        - `positions`: the coordinates of the tokens, integers or floats.
+
+        **Returns:**
+
+        What to add to the tokens, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if positions have another number of axes.
+        """
+        axes = self.groups * self.waves.shape[1]
+        check_grid("positions", positions, axes)
+        waves, w_1, b_1, w_2, b_2 = map(
+            as_float,
+            (
+                self.waves,
+                self.hidden_weight,
+                self.hidden_bias,
+                self.weight,
+                self.bias,
+            ),
+        )
+        points = as_float(positions).reshape(-1, self.waves.shape[1])
+        angles = jnp.matmul(points, waves.T, precision="highest")
+        features = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+        features = features * features.shape[1] ** -0.5
+        hidden = jax.nn.gelu(features @ w_1.T + b_1[None], approximate=False)
+        return (hidden @ w_2.T + b_2[None]).reshape(positions.shape[0], -1)

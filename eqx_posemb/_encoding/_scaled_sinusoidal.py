@@ -1,0 +1,91 @@
+"""Sines and cosines of the position, as loud as they are learned to be."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from .._checks import check_positive
+from .._phase import as_float
+from ._abstract import AbstractEncoding
+from ._sinusoidal import Sinusoidal
+
+
+class ScaledSinusoidal(AbstractEncoding):
+    r"""Adds sines and cosines of the position, times a learned number.
+
+    $$e(p) = \alpha \, s(p)$$
+
+    for the encoding $s$ of [`eqx_posemb.Sinusoidal`][] and one parameter $\alpha$ for
+    all. Waves of size one drown small embeddings of tokens, which is why the original
+    transformer multiplies those by $\sqrt d$; here the balance is learned.
+    Transformer TTS and FastSpeech 2 begin with $\alpha = 1$, x-transformers with
+    $1 / \sqrt d$ and sines and cosines in a half each.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        encoding = pe.ScaledSinusoidal(dim=64)
+        assert encoding.scale == 0.125
+        x = jnp.ones((10, 64)) + encoding(jnp.arange(10))
+        ```
+
+    ??? cite "Reference"
+
+        [Neural Speech Synthesis with Transformer
+        Network](https://arxiv.org/abs/1809.08895), Section 3.2; initial value as in
+        x-transformers.
+
+        ```bibtex
+        @inproceedings{li2019neural,
+            author={Li, Naihan and Liu, Shujie and Liu, Yanqing and Zhao, Sheng and Liu,
+                    Ming},
+            title={Neural Speech Synthesis with Transformer Network},
+            booktitle={AAAI Conference on Artificial Intelligence},
+            year={2019},
+        }
+        ```
+    """
+
+    scale: Float[Array, ""]
+    waves: Sinusoidal
+
+    def __init__(
+        self,
+        dim: int,
+        theta: float = 10_000.0,
+        layout: Literal[
+            "interleaved", "concatenated", "tensor2tensor", "diffusion"
+        ] = "concatenated",
+        *,
+        scale: float | None = None,
+    ):
+        """**Arguments:**
+
+        - `dim`, `theta`, `layout`: as in [`eqx_posemb.Sinusoidal`][].
+        - `scale`: The initial value of the factor; by default `dim ** -0.5`.
+
+        **Raises:** a `ValueError` as `Sinusoidal`, or if `scale` is not positive.
+        """
+        self.waves = Sinusoidal(dim, theta, layout)
+        if scale is not None:
+            check_positive("scale", scale)
+        self.scale = jnp.array(dim**-0.5 if scale is None else float(scale))
+
+    @jax.named_scope("eqx_posemb.ScaledSinusoidal")
+    def __call__(
+        self, positions: Num[Array, " seq"]
+    ) -> Float[Array, "seq {self.waves.dim}"]:
+        """**Arguments:**
+
+        - `positions`: the positions of the tokens, integers or floats.
+
+        **Returns:**
+
+        What to add to the tokens, in JAX's default float dtype.
+        """
+        return as_float(self.scale) * self.waves(positions)
