@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_at_least, check_choice, check_grid, check_positive
-from .._phase import as_float, cos_sin, decimals, HOST_PRECISION, Turns, TWO_PI
+from .._phase import as_float, cos_sin, HOST_PRECISION, Turns, TWO_PI
 from ._abstract import AbstractEncoding
 
 
@@ -108,14 +108,15 @@ class Fourier(AbstractEncoding):
 
     def _turns(self, size):
         with decimal.localcontext(HOST_PRECISION):
-            steps = max(self.bands - 1, 1)
-            along = decimals(range(self.bands)) / steps
+            last = Decimal(max(self.bands - 1, 1))
+            along = [Decimal(band) / last for band in range(self.bands)]
             highest = Decimal(size) / 2
             if self.spacing == "linear":
-                frequencies = 1 + (highest - 1) * along
+                frequencies = [1 + (highest - 1) * step for step in along]
             else:
-                frequencies = np.array([highest**step for step in along])
-            return Turns.from_radians(frequencies * TWO_PI / 2)
+                frequencies = [highest**step for step in along]
+            radians = [frequency * TWO_PI / 2 for frequency in frequencies]
+            return Turns.from_radians(np.array(radians, dtype=object))
 
 
 Fourier.__init__.__doc__ = """**Arguments:**
