@@ -52,7 +52,7 @@ from ._positions import (
     normalised_positions as normalised_positions,
     prefixed as prefixed,
     segment_positions as segment_positions,
-    with_prefix as with_prefix,
+    zero_prefixed as zero_prefixed,
     zigzag as zigzag,
     zigzag_inverse as zigzag_inverse,
 )

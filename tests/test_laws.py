@@ -153,6 +153,32 @@ def test_decoding_token_by_token_is_the_full_pass(name):
 
 
 @every_variant
+def test_a_ring_buffer_under_scan_is_a_window_of_the_full_pass(name):
+    size, layer, x, p = 4, Layer(build(name)), tokens(11), at(name, jnp.arange(11))
+    time = jnp.arange(11)
+    ago = time[:, None] - time[None]
+    window = dict(mask=(ago >= 0) & (ago < size))
+    full = run(layer, x, x, p, p, **window)
+
+    @jax.jit
+    def decode(x, p):
+        def step(cache, token):
+            # The oldest is overwritten: tokens lie in no order, and slots not written
+            # yet have a time from before the first.
+            held = jax.tree.map(lambda c, t: c.at[token[2] % size].set(t), cache, token)
+            x, p, when = held
+            seen = ((when >= 0) & (when <= token[2]))[None]
+            out = layer(token[0][None], x, token[1][None], p, mask=seen)
+            return held, out[:, 0]
+
+        empty = jax.tree.map(lambda t: jnp.repeat(t[:1], size, axis=0), (x, p))
+        _, out = jax.lax.scan(step, (*empty, jnp.full(size, -1)), (x, p, time))
+        return jnp.moveaxis(out, 1, 0)
+
+    assert_close(decode(x, p), full)
+
+
+@every_variant
 def test_prefill_in_chunks_is_the_full_pass(name):
     layer, x, p = Layer(build(name)), tokens(12), at(name, jnp.arange(12))
     full = attend(layer, x, p)

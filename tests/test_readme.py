@@ -1,22 +1,32 @@
 """The README and the docstrings do what they say."""
 
+import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
 import eqx_posemb as pe
+from eqx_posemb import interop
 from eqx_posemb._catalogue import markdown_table
 
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+# The bridges to other libraries are imported one by one, as users do.
+BRIDGES = [
+    importlib.import_module(f"eqx_posemb.interop.{module.name}")
+    for module in pkgutil.iter_modules(interop.__path__)
+]
 PUBLIC = {
     name: value
-    for name, value in vars(pe).items()
-    if getattr(value, "__module__", "").startswith("eqx_posemb")
+    for module in (pe, *BRIDGES)
+    for name, value in vars(module).items()
+    if not name.startswith("_")
+    and getattr(value, "__module__", "").startswith(module.__name__)
 }
 
 
@@ -24,8 +34,12 @@ def examples():
     for i, (_, code) in enumerate(BLOCK.findall(README)):
         yield pytest.param(code, id=f"README {i}")
     for name, value in PUBLIC.items():
-        for _, code in BLOCK.findall(inspect.getdoc(value) or ""):
-            yield pytest.param(inspect.cleandoc(code), id=name)
+        documented = [value]
+        if inspect.isclass(value):
+            documented += [v for k, v in vars(value).items() if not k.startswith("_")]
+        for part in documented:
+            for _, code in BLOCK.findall(inspect.getdoc(part) or ""):
+                yield pytest.param(inspect.cleandoc(code), id=name)
 
 
 @pytest.mark.parametrize("code", list(examples()))

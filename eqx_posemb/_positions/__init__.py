@@ -13,7 +13,7 @@ from ._patches import (
     merged_patch_positions as merged_patch_positions,
     mrope_positions as mrope_positions,
     normalised_positions as normalised_positions,
-    with_prefix as with_prefix,
+    zero_prefixed as zero_prefixed,
 )
 from ._prefix import prefixed as prefixed
 from ._sequence import (

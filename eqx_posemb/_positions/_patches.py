@@ -121,7 +121,7 @@ def normalised_positions(
     return from_middle.astype(wide) / jnp.array(sizes, wide)[None]
 
 
-def with_prefix(
+def zero_prefixed(
     positions: Num[Array, "seq axes"], count: int
 ) -> Num[Array, "prefix_and_seq axes"]:
     """Puts tokens that are nowhere before those of a grid: class and register tokens.
@@ -134,7 +134,7 @@ def with_prefix(
         import jax.numpy as jnp
         import eqx_posemb as pe
 
-        positions = pe.with_prefix(pe.grid_positions((14, 14)) + 1, count=5)
+        positions = pe.zero_prefixed(pe.grid_positions((14, 14)) + 1, count=5)
         rotation = pe.axial_rope(64)(positions)
         x = jnp.ones((201, 64))
         assert (rotation.queries(x)[:5] == x[:5]).all()

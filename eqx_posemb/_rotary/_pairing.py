@@ -151,6 +151,22 @@ class Pairing(eqx.Module):
         turned = tuple(-sign for sign in self.sign)
         return Pairing(self.source, self.partner, turned, self.pair)
 
+    def of_output(self) -> "Pairing":
+        """The same rotation for channels that lie where this one leaves them.
+
+        For keys that are rotated already. It is a layout of its own only where the
+        output is permuted, as `adjacent_to_halves` does.
+        """
+        channels = tuple(range(self.dim))
+        place = {channel: output for output, channel in enumerate(self.source)}
+        if len(place) < self.dim:
+            raise ValueError(
+                "`source` must have every channel once, to be undone, but got "
+                f"{self.source}."
+            )
+        partner = tuple(place[channel] for channel in self.partner)
+        return Pairing(channels, partner, self.sign, self.pair)
+
     def apply(
         self,
         x: Float[Array, "seq *heads dim"],

@@ -176,6 +176,54 @@ class Rotary(AbstractRotary):
         cos, sin = _once(*cos_sin(coordinates, frequencies), scale=self.scale)
         return Rotation(cos, sin, growth, self.dim, self.pairing)
 
+    def shift(self, by: Num[Array, "seq *axes"], *, length: Length = None) -> Rotation:
+        r"""What moves keys that are rotated already to other positions.
+
+        $$R(\delta)\, R(p) = R(p + \delta)$$
+
+        so that a cache from which tokens were evicted, or that begins anew, needs no
+        keys from before their rotation.
+
+        !!! Example
+
+            ```python
+            import jax.numpy as jnp
+            import eqx_posemb as pe
+
+            rope, k = pe.rope(64), jnp.ones((3, 64))
+            cached = rope(jnp.array([7, 8, 9])).keys(k)
+            moved = rope.shift(jnp.array([-7, -7, -7])).keys(cached)
+            assert jnp.allclose(moved, rope(jnp.array([0, 1, 2])).keys(k), atol=1e-6)
+            ```
+
+        **Arguments:**
+
+        - `by`: how far to move each key.
+        - `length`: as the keys were rotated with, for a schedule that depends on it;
+            by default a length that needs no stretch.
+
+        **Returns:**
+
+        A rotation of which `keys` is meant, and which leaves lengths alone but for the
+        decay of xPos.
+
+        **Raises:** a `ValueError` if `by` has another shape than positions, or if the
+        layout cannot be undone.
+        """
+        pairing, decay = self.pairing, self.decay
+        if isinstance(pairing, Pairing):
+            pairing = pairing.of_output()
+        if decay is not None:
+            decay = XPosDecay(decay.dim, decay.scale_base)
+        return Rotary(
+            self.frequencies,
+            axes=self.axes,
+            decay=decay,
+            dim=self.dim,
+            pairing=pairing,
+            arithmetic=self.arithmetic,
+        )(by, length=1 if length is None else length)
+
     def _check(self, positions):
         axes = () if self.axes is None else (self.axes.count,)
         if positions.shape[1:] == axes and positions.ndim and positions.dtype != bool:

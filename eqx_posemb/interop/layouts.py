@@ -1,0 +1,107 @@
+"""Weights of query and key projections, from one pairing of channels to another.
+
+Meta's Llama pairs adjacent channels and transformers' Llama pairs halves: the same
+model, with the rows of two projections in another order. Here is that order, both ways.
+Logits stay as they are; what must not be mixed is a projection in one layout with a
+rotary embedding in the other.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Shaped
+
+from .._rotary import Pairing
+
+
+def adjacent_to_halves(
+    weight: Shaped[Array | np.ndarray, "channels *rest"],
+    *,
+    heads: int,
+    rotary_dim: int | None = None,
+    start: int = 0,
+) -> Shaped[Array | np.ndarray, "channels *rest"]:
+    """From a model with `pairing="adjacent"` to the same with `pairing="halves"`.
+
+    What is known as the permutation of Llama's checkpoints on their way to
+    transformers. It is for the projections of queries and of keys, with as many heads
+    as each has, for their biases, and with `heads=1` for norms over a head that come
+    after them. Values and outputs stay as they are.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+        from eqx_posemb.interop.layouts import adjacent_to_halves
+
+        weight = jax.random.normal(jax.random.key(0), (2 * 8, 32))  # 2 heads of 8
+        q = adjacent_to_halves(weight, heads=2)
+        assert (q[1] == weight[2]).all()  # The pair (0, 1) has become (0, 4).
+        assert (q[4] == weight[1]).all()
+        ```
+
+    **Arguments:**
+
+    - `weight`: the weight of a linear layer, `[heads * dim, in]` as in Equinox and
+        PyTorch, or its bias, `[heads * dim]`; of NumPy or JAX.
+    - `heads`: the number of heads of this projection: for keys, that of keys.
+    - `rotary_dim`: how many channels of a head are rotated. By default all.
+    - `start`: the first of them.
+
+    **Returns:** the same rows in the other order.
+
+    **Raises:** a `ValueError` if `heads` does not divide the rows, or the rotated
+    channels do not fit into a head.
+    """
+    return _reorder(weight, heads, rotary_dim, start, invert=False)
+
+
+def halves_to_adjacent(
+    weight: Shaped[Array | np.ndarray, "channels *rest"],
+    *,
+    heads: int,
+    rotary_dim: int | None = None,
+    start: int = 0,
+) -> Shaped[Array | np.ndarray, "channels *rest"]:
+    """From a model with `pairing="halves"` to the same with `pairing="adjacent"`.
+
+    Undoes [`eqx_posemb.interop.layouts.adjacent_to_halves`][].
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        from eqx_posemb.interop.layouts import adjacent_to_halves, halves_to_adjacent
+
+        bias = jnp.arange(16.0)
+        there = adjacent_to_halves(bias, heads=2)
+        assert (halves_to_adjacent(there, heads=2) == bias).all()
+        ```
+
+    **Arguments:**
+
+    - `weight`, `heads`, `rotary_dim`, `start`: as there.
+
+    **Returns:** the same rows in the other order.
+
+    **Raises:** as there.
+    """
+    return _reorder(weight, heads, rotary_dim, start, invert=True)
+
+
+def _reorder(weight, heads, rotary_dim, start, *, invert):
+    rows = weight.shape[0]
+    if heads < 1 or rows % heads:
+        raise ValueError(
+            "`heads` must divide the rows of `weight`, [heads * dim, ...], but got "
+            f"{heads} heads and {rows} rows. Keys may have fewer heads than queries."
+        )
+    dim = rows // heads
+    order = np.array(Pairing.adjacent_to_halves(dim, rotary_dim, start).source)
+    if invert:
+        order = np.argsort(order)
+    by_head = weight.reshape(heads, dim, *weight.shape[1:])
+    if isinstance(weight, np.ndarray):
+        return by_head[:, order].reshape(weight.shape)
+    return jnp.take(by_head, order, axis=1, unique_indices=True).reshape(weight.shape)
