@@ -42,6 +42,8 @@ from ._frequencies import (
 )
 from ._phase import Turns as Turns
 from ._positions import (
+    abacus_positions as abacus_positions,
+    cape_positions as cape_positions,
     centred_positions as centred_positions,
     detr_positions as detr_positions,
     distance as distance,
@@ -51,7 +53,9 @@ from ._positions import (
     mrope_positions as mrope_positions,
     normalised_positions as normalised_positions,
     prefixed as prefixed,
+    randomized_positions as randomized_positions,
     segment_positions as segment_positions,
+    shifted_positions as shifted_positions,
     zero_prefixed as zero_prefixed,
     zigzag as zigzag,
     zigzag_inverse as zigzag_inverse,

@@ -16,6 +16,12 @@ from ._patches import (
     zero_prefixed as zero_prefixed,
 )
 from ._prefix import prefixed as prefixed
+from ._random import (
+    abacus_positions as abacus_positions,
+    cape_positions as cape_positions,
+    randomized_positions as randomized_positions,
+    shifted_positions as shifted_positions,
+)
 from ._sequence import (
     left_padded_positions as left_padded_positions,
     segment_positions as segment_positions,

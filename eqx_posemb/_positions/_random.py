@@ -1,0 +1,305 @@
+"""Random positions for training: what a model has met is then more than a length.
+
+Each is a function from positions to positions, and takes a key: a new one for every
+example and step, the same for queries and keys. What comes out are positions for any
+embedding. Evaluate on plain positions, where nothing else is said.
+"""
+
+import math
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
+
+from .._checks import check_at_least, check_integers, check_positive
+from .._phase import as_float, in_common
+
+
+def randomized_positions(
+    positions: Int[Array, " seq"], *, longest: int, key: PRNGKeyArray
+) -> Int[Array, " seq"]:
+    r"""Trains a short sequence at positions of a long one: some of them, in order.
+
+    $$p \mapsto r_p, \qquad r_0 < r_1 < \dots < r_{n-1} < L$$
+
+    for $n$ different numbers drawn uniformly from those below $L$ = `longest`, and
+    sorted. Order is kept and distances are not, so that all positions and distances up
+    to $L$ are met in training, and none is new in sequences of that length. For any
+    embedding; the authors draw anew in evaluation, too.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        key = jax.random.key(0)
+        positions = pe.randomized_positions(jnp.arange(10), longest=2048, key=key)
+        assert (jnp.diff(positions) > 0).all() and positions[-1] < 2048
+        ```
+
+    **Arguments:**
+
+    - `positions`: the positions of the tokens, integers from 0 up to, and without, the
+        number of tokens: as they are counted, packed or padded.
+    - `longest`: how many positions there are to draw from.
+    - `key`: A `jax.random` key.
+
+    **Returns:** positions, in the dtype of `positions`, or int32 if that is narrower.
+
+    **Raises:** a `ValueError` if positions are not integers, or if `longest` is less
+    than their number; an error at run time if one of them is out of range.
+
+    ??? cite "Reference"
+
+        [Randomized Positional Encodings Boost Length Generalization of
+        Transformers](https://arxiv.org/abs/2305.16843), Section 3.
+
+        ```bibtex
+        @inproceedings{ruoss2023randomized,
+            author={Ruoss, Anian and Del{\'e}tang, Gr{\'e}goire and Genewein, Tim and
+                    Grau-Moya, Jordi and Csord{\'a}s, R{\'o}bert and Bennani, Mehdi and
+                    Legg, Shane and Veness, Joel},
+            title={Randomized Positional Encodings Boost Length Generalization of
+                   Transformers},
+            booktitle={Annual Meeting of the Association for Computational Linguistics},
+            year={2023},
+        }
+        ```
+    """
+    check_integers("positions", positions, "to be counted")
+    count = positions.shape[0]
+    if longest < count:
+        raise ValueError(
+            f"`longest` must be at least the number of tokens, {count}, but got "
+            f"{longest}."
+        )
+    (positions,) = in_common(positions)
+    positions = eqx.error_if(
+        positions,
+        (positions < 0) | (positions >= count),
+        f"`positions` must be between 0 and {count - 1}, one less than the number of "
+        "tokens, to be replaced in order. Shift them first.",
+    )
+    drawn = jnp.sort(jr.choice(key, longest, (count,), replace=False))
+    return drawn.astype(positions.dtype).at[positions].get(mode="clip")
+
+
+def shifted_positions(
+    positions: Num[Array, "seq *axes"], *, furthest: int, key: PRNGKeyArray
+) -> Num[Array, "seq *axes"]:
+    r"""Moves the whole sequence by a random step: only distances can be learned.
+
+    $$p \mapsto p + k, \qquad k \sim \mathcal{U}\{0, \dots, K - 1\}$$
+
+    for one $k$ for all tokens and $K$ = `furthest`. Named SHAPE: an absolute encoding,
+    trained so, behaves like a relative one at no cost; one that is relative anyway does
+    not change. The released code evaluates with $k = K$: add `furthest` to match it.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        key = jax.random.key(0)
+        positions = pe.shifted_positions(jnp.arange(10), furthest=100, key=key)
+        assert (positions - positions[0] == jnp.arange(10)).all()
+        ```
+
+    **Arguments:**
+
+    - `positions`: the positions of the tokens; on a grid, every axis has a step of its
+        own.
+    - `furthest`: how many steps there are to draw from, from 0 on.
+    - `key`: A `jax.random` key.
+
+    **Returns:** positions, in the dtype of `positions`, or int32 if that is narrower.
+
+    **Raises:** a `ValueError` if `furthest` is less than one.
+
+    ??? cite "Reference"
+
+        [SHAPE: Shifted Absolute Position Embedding for
+        Transformers](https://arxiv.org/abs/2109.05644), Section 3.
+
+        ```bibtex
+        @inproceedings{kiyono2021shape,
+            author={Kiyono, Shun and Kobayashi, Sosuke and Suzuki, Jun and Inui,
+                    Kentaro},
+            title={{SHAPE}: Shifted Absolute Position Embedding for Transformers},
+            booktitle={Empirical Methods in Natural Language Processing},
+            year={2021},
+        }
+        ```
+    """
+    check_at_least("furthest", furthest, 1)
+    (positions,) = in_common(positions)
+    steps = jr.randint(key, positions.shape[1:], 0, furthest)
+    return positions + steps[None].astype(positions.dtype)
+
+
+def cape_positions(
+    positions: Num[Array, "seq *axes"],
+    *,
+    shift: float = 0.0,
+    jitter: float = 0.0,
+    scale: float = 1.0,
+    spacing: float | Sequence[float] = 1.0,
+    key: PRNGKeyArray,
+) -> Float[Array, "seq *axes"]:
+    r"""Moves, shakes and stretches positions at random, the whole and each alone.
+
+    $$p_i \mapsto (p_i + g + \epsilon_i)\, e^\lambda, \qquad
+      g \sim \mathcal{U}(\pm G), \quad \epsilon_i \sim \mathcal{U}(\pm \epsilon h),
+      \quad \lambda \sim \mathcal{U}(\pm \ln \Lambda)$$
+
+    for $G$ = `shift`, $\epsilon$ = `jitter`, $\Lambda$ = `scale` and the distance $h$
+    of neighbours (`spacing`). A model then sees positions of every fraction, at any
+    place and at other speeds, and an absolute encoding generalises to lengths and rates
+    that were not there. On a grid every axis has its own $g$ and $\epsilon_i$, and all
+    are stretched alike. Order is kept up to a jitter of a half.
+
+    The sequence is to be centred first where its middle and not its start is to stay
+    in place under $\Lambda$, as for audio: `positions - positions.mean()`. The paper
+    encodes by [`eqx_posemb.Sinusoidal`][], with positions in seconds times 30 for
+    speech, and multiplies tokens by $\sqrt d$. Images it has from −1 to 1 (spacing
+    $2 / (n - 1)$), in `GaussianFourier(d, matrix=...)` with the wave
+    $10^{m/(d/2-1)} (\cos m, \sin m) / 2$ for row and column and cosines first.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        positions = pe.cape_positions(
+            jnp.arange(10), shift=5.0, jitter=0.5, scale=1.03, key=jax.random.key(0)
+        )
+        encoding = pe.Sinusoidal(64)(positions)
+        ```
+
+    **Arguments:**
+
+    - `positions`: the positions of the tokens, integers or floats.
+    - `shift`: the largest step of all together, in the unit of positions.
+    - `jitter`: the largest step of each alone, as a part of `spacing`.
+    - `scale`: the largest factor; the least is one over it.
+    - `spacing`: how far apart neighbours are, or that for each axis.
+    - `key`: A `jax.random` key.
+
+    **Returns:** positions, in JAX's default float dtype.
+
+    **Raises:** a `ValueError` if `shift` or `jitter` is negative, `scale` is less than
+    one, `spacing` not positive, or not one number or one for each axis.
+
+    ??? cite "Reference"
+
+        [CAPE: Encoding Relative Positions with Continuous Augmented Positional
+        Embeddings](https://arxiv.org/abs/2106.03143), Section 3.1.
+
+        ```bibtex
+        @inproceedings{likhomanenko2021cape,
+            author={Likhomanenko, Tatiana and Xu, Qiantong and Synnaeve, Gabriel and
+                    Collobert, Ronan and Rogozhnikov, Alex},
+            title={{CAPE}: Encoding Relative Positions with Continuous Augmented
+                   Positional Embeddings},
+            booktitle={Advances in Neural Information Processing Systems},
+            year={2021},
+        }
+        ```
+    """
+    check_at_least("shift", shift, 0)
+    check_at_least("jitter", jitter, 0)
+    check_at_least("scale", scale, 1)
+    apart = (spacing,) if isinstance(spacing, int | float) else tuple(spacing)
+    for step in apart:
+        check_positive("spacing", step)
+    axes = positions.shape[1:]
+    if len(apart) > 1 and axes != (len(apart),):
+        raise ValueError(
+            "`spacing` must be one number, or one for each axis of positions of shape "
+            f"{positions.shape}, but got {apart}."
+        )
+    positions = as_float(positions)
+    shift_key, jitter_key, scale_key = jr.split(key, 3)
+    uniform = lambda key, shape: jr.uniform(
+        key, shape, positions.dtype, minval=-1.0, maxval=1.0
+    )
+    step = jnp.array(apart, positions.dtype)
+    step = jnp.broadcast_to(step[0] if len(apart) == 1 else step, axes)
+    moved = positions + shift * uniform(shift_key, axes)[None]
+    shaken = moved + jitter * step[None] * uniform(jitter_key, positions.shape)
+    return shaken * jnp.exp(math.log(scale) * uniform(scale_key, ()))
+
+
+def abacus_positions(
+    digits: Bool[Array, " seq"],
+    *,
+    furthest: int = 99,
+    key: PRNGKeyArray | None = None,
+) -> Int[Array, " seq"]:
+    r"""Counts the digits of each number, so that equal places meet.
+
+    $$p_i = \begin{cases} n_i + k & \text{token } i \text{ is the } n_i\text{-th digit
+      of a number} \\ 0 & \text{it is no digit} \end{cases}$$
+
+    with one $k$ for all, drawn uniformly from 0 to `furthest` in training, and 0
+    without a key, in evaluation. Looked up in [`eqx_posemb.Learned`][] and added to
+    tokens, beside whatever else tells where they are, it lines up the digits that are
+    to be added or multiplied; the random start trains places beyond those of the
+    training numbers. Numbers are to be written with their lowest digit first, a digit
+    to a token.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        digits = jnp.array([True, True, False, True, True, True])  # 12+345
+        places = pe.abacus_positions(digits)
+        assert places.tolist() == [1, 2, 0, 1, 2, 3]
+        encoding = pe.Learned(1024, 64, key=jax.random.key(0))
+        x = jnp.ones((6, 64)) + encoding(places)
+        ```
+
+    **Arguments:**
+
+    - `digits`: True where the token is a digit.
+    - `furthest`: the largest start beyond one.
+    - `key`: A `jax.random` key, in training.
+
+    **Returns:** positions, int32.
+
+    **Raises:** a `ValueError` if `furthest` is negative.
+
+    ??? cite "Reference"
+
+        [Transformers Can Do Arithmetic with the Right
+        Embeddings](https://arxiv.org/abs/2405.17399), Section 3.1.
+
+        ```bibtex
+        @inproceedings{mcleish2024transformers,
+            author={McLeish, Sean and Bansal, Arpit and Stein, Alex and Jain, Neel and
+                    Kirchenbauer, John and Bartoldson, Brian R. and Kailkhura, Bhavya
+                    and Bhatele, Abhinav and Geiping, Jonas and Schwarzschild, Avi and
+                    Goldstein, Tom},
+            title={Transformers Can Do Arithmetic with the Right Embeddings},
+            booktitle={Advances in Neural Information Processing Systems},
+            year={2024},
+        }
+        ```
+    """
+    check_at_least("furthest", furthest, 0)
+    index = jnp.arange(1, digits.shape[0] + 1, dtype=jnp.int32)
+    last_other = jax.lax.cummax(jnp.where(digits, 0, index))
+    start = 0 if key is None else jr.randint(key, (), 0, furthest + 1, jnp.int32)
+    return jnp.where(digits, index - last_other + start, 0)
