@@ -92,6 +92,10 @@ from ._rotary import (
 )
 from ._score import (
     AbstractScore as AbstractScore,
+    DeBERTa as DeBERTa,
     Enformer as Enformer,
+    MusicTransformer as MusicTransformer,
+    Shaw as Shaw,
+    shaw_values as shaw_values,
     TransformerXL as TransformerXL,
 )

@@ -327,6 +327,9 @@ def test_positions_beyond_a_table_raise(name):
         ("t5", dict(max_distance=20), dict(max_distance=128)),
         ("transformer_xl", dict(clamp=2), dict(clamp=None)),
         ("enformer", dict(symmetric=True), dict(symmetric=False)),
+        ("shaw", dict(back=2, ahead=2), dict(back=2, ahead=16)),
+        ("deberta", dict(reach=4), dict(reach=32)),
+        ("deberta_v2", dict(reach=20), dict(reach=32)),
     ],
 )
 def test_two_settings_in_one_process_and_in_one_jit_do_not_share(name, one, other):

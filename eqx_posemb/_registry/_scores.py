@@ -1,6 +1,6 @@
 """Scores: added to logits, with an eye on the content."""
 
-from .._score import Enformer, TransformerXL
+from .._score import DeBERTa, Enformer, MusicTransformer, Shaw, TransformerXL
 from ._variant import Variant
 
 
@@ -29,5 +29,65 @@ SCORES: tuple[Variant, ...] = (
         ),
         parameters=("u", "v", "weight"),
         bounded=True,
+    ),
+    Variant(
+        name="shaw",
+        summary="queries meet a learned vector for each distance up to a bound",
+        place="score",
+        of=Shaw,
+        settings=lambda sizes: dict(head_dim=sizes.head_dim),
+        parameters=("weight",),
+    ),
+    Variant(
+        name="music_transformer",
+        summary="queries meet a learned vector for each distance of the context",
+        place="score",
+        of=MusicTransformer,
+        settings=lambda sizes: dict(
+            heads=sizes.heads, head_dim=sizes.head_dim, length=sizes.length
+        ),
+        parameters=("weight",),
+        bounded=True,
+        causal=True,
+    ),
+    Variant(
+        name="deberta",
+        summary="queries and keys meet a learned vector for the distance",
+        place="score",
+        of=DeBERTa,
+        settings=lambda sizes: dict(
+            heads=sizes.heads,
+            head_dim=sizes.head_dim,
+            dim=sizes.dim,
+            reach=sizes.length,
+        ),
+        parameters=("table", "key_weight", "query_weight", "query_bias"),
+        scale=lambda sizes: (3 * sizes.head_dim) ** -0.5,
+    ),
+    Variant(
+        name="deberta_v2",
+        summary="the same with buckets of distances and a normalised table",
+        place="score",
+        of=DeBERTa,
+        settings=lambda sizes: dict(
+            heads=sizes.heads,
+            head_dim=sizes.head_dim,
+            dim=sizes.dim,
+            # 256 and 512 for the 512 positions that it was trained on.
+            reach=max(sizes.length, 4),
+            buckets=4 * max(sizes.length // 8, 1),
+            norm=True,
+            key_bias=True,
+        ),
+        parameters=(
+            "table",
+            "key_weight",
+            "key_bias",
+            "query_weight",
+            "query_bias",
+            "norm_weight",
+            "norm_bias",
+        ),
+        scale=lambda sizes: (3 * sizes.head_dim) ** -0.5,
     ),
 )

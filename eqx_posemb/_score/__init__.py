@@ -1,5 +1,8 @@
 """The fourth place: added to the logits, with an eye on the content."""
 
 from ._abstract import AbstractScore as AbstractScore
+from ._deberta import DeBERTa as DeBERTa
 from ._enformer import Enformer as Enformer
+from ._music_transformer import MusicTransformer as MusicTransformer
+from ._shaw import Shaw as Shaw, shaw_values as shaw_values
 from ._transformer_xl import TransformerXL as TransformerXL

@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from .._checks import check_integers
 from .._phase import as_float, in_common
+from .._positions import distance
 from .._runs import are_runs, distances_of_runs, either
 
 
@@ -56,10 +57,10 @@ def relative(
     if q.shape[1] <= q.shape[2]:
         # With so few queries it is less work to take each to the features than to
         # bring the features of every distance to them.
-        distance = of_pairs(q_positions, k_positions)
+        far = of_pairs(q_positions, k_positions)
     else:
-        distance = for_each_distance(q_positions, k_positions, along, of_pairs)
-    return jnp.einsum("hd,hkd->hk", u, k)[:, None] + distance
+        far = for_each_distance(q_positions, k_positions, along, of_pairs)
+    return jnp.einsum("hd,hkd->hk", u, k)[:, None] + far
 
 
 def for_each_distance(
@@ -78,13 +79,55 @@ def for_each_distance(
     - `of_pairs`: gives those of all pairs for any positions.
     """
     q, k = in_common(q_positions, k_positions)
-    if not jnp.issubdtype(q.dtype, jnp.integer) or min(q.size, k.size) == 0:
+    if not jnp.issubdtype(q.dtype, jnp.integer) or q.size < 2 or k.size == 0:
+        # A single query has as many distances as pairs.
         return of_pairs(q, k)
     return either(
         are_runs(q, k),
         lambda: skew(along(distances_of_runs(q, k))),
         lambda: of_pairs(q, k),
     )
+
+
+def with_rows(
+    x: Float[Array, "heads seq dim"],
+    vectors: Float[Array, "*heads rows dim"],
+    row: Callable[[Int[Array, "*shape"]], Int[Array, "*shape"]],
+    positions: Int[Array, " seq"],
+    others: Int[Array, " others"],
+    *,
+    inside: Callable[[Int[Array, "*shape"]], Bool[Array, "*shape"]] | None = None,
+) -> Float[Array, "heads seq others"]:
+    """The product of each query with the vector of its distance to each key; or of each
+    key with that to each query.
+
+    **Arguments:**
+
+    - `x`: the queries, or the keys.
+    - `vectors`: a table, for all heads or for each.
+    - `row`: says which row of it a distance has, `others - positions`.
+    - `positions`: where `x` is.
+    - `others`: where the others are.
+    - `inside`: which distances have a row; the product is zero for the rest.
+    """
+    x, vectors = as_float(x), as_float(vectors)
+    products = "hqd,nd->hqn" if vectors.ndim == 2 else "hqd,hnd->hqn"
+
+    def along(delta):
+        rows = vectors.at[..., row(delta), :].get(mode="clip")
+        values = jnp.einsum(products, x, rows)
+        return (
+            values
+            if inside is None
+            else jnp.where(inside(delta)[None, None], values, 0)
+        )
+
+    def of_pairs(positions, others):
+        delta = distance(positions, others)
+        values = look_up(jnp.einsum(products, x, vectors), row(delta))
+        return values if inside is None else jnp.where(inside(delta)[None], values, 0)
+
+    return for_each_distance(positions, others, along, of_pairs)
 
 
 def look_up(
@@ -97,7 +140,7 @@ def look_up(
 
 
 def skew(values: Float[Array, "heads q distances"]) -> Float[Array, "heads q k"]:
-    """Moves row `i` back by `q - 1 - i`, from distances in order to keys in order.
+    """For two queries or more: moves row `i` back by `q - 1 - i`, from distances in order to keys in order.
 
     A row that is one shorter starts one earlier than the row above it: so a slice of
     the flattened array, in rows of one less, has everything in place.
@@ -120,8 +163,7 @@ def within(
     Not where the distances are used: what is under a `cond` that is batched computes
     both sides, and would raise for the one that is not taken.
     """
-    for name, positions in ("q", q_positions), ("k", k_positions):
-        check_integers(f"{name}_positions", positions, "to look distances up with")
+    check_whole(q_positions, k_positions)
     if min(q_positions.size, k_positions.size) == 0:
         return q_positions, k_positions
     q, k = in_common(q_positions, k_positions)
@@ -131,3 +173,11 @@ def within(
     if highest is not None:
         wrong |= jnp.any(jnp.max(k, axis=0) - jnp.min(q, axis=0) > highest)
     return eqx.error_if((q, k), wrong, what)
+
+
+def check_whole(
+    q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
+) -> None:
+    """Raises an error unless positions are integers."""
+    for name, positions in ("q", q_positions), ("k", k_positions):
+        check_integers(f"{name}_positions", positions, "to look distances up with")

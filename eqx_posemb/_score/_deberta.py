@@ -1,0 +1,235 @@
+"""Content meets the position of the other, both ways."""
+
+from bisect import bisect_right
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._checks import check_at_least, check_positive
+from .._phase import as_float
+from ._abstract import AbstractScore
+from ._relative import check_whole, with_rows
+
+
+class DeBERTa(AbstractScore):
+    r"""Lets the query meet the distance of the key, and the key that of the query.
+
+    $$s_{ij} = \frac{q_i \cdot K^r_c + k_j \cdot Q^r_c}{\sqrt{3 D}}, \qquad
+      c = \mathrm{clip}(\beta(p_i - p_j) + S,\, 0,\, 2 S - 1)$$
+
+    for a table of $2 S$ vectors (`table`), one for each distance or bucket of distances
+    $\beta$, and its projections $K^r$ and $Q^r$ by `key_weight` and
+    `query_weight`, of shape `[heads, head_dim, dim]`. With the content's own term there are three, which
+    is why all of them are divided by $\sqrt{3 D}$: attend with
+    `scale = (3 * head_dim) ** -0.5`, which [`eqx_posemb.make`][] sets.
+
+    The first version has a vector for each distance up to `reach` $= S$, so that
+    $\beta(\delta) = \delta$. The second and third have $S$ = `buckets`: near distances,
+    up to half as many, have one each, far ones share them by their logarithm,
+
+    $$\beta(\delta) = \mathrm{sign}(\delta) \Big(m + \Big\lceil
+      \frac{\ln (|\delta| / m)}{\ln ((r - 1) / m)} (m - 1) \Big\rceil\Big),
+      \qquad |\delta| > m = \lfloor S / 2 \rfloor$$
+
+    for $r$ = `reach`. Where each bucket begins is computed on the host in integers, so
+    that no rounding of a logarithm moves a distance to its neighbour.
+
+    Both terms have the same row, as in the released code; the paper has the other sign
+    for the key's. In the second version the table is normalised (`norm`), and most
+    models have no projections for it but use those of the content (`share_att_key`):
+    put a layer's own weights in by `equinox.tree_at` within its forward pass.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        score = pe.DeBERTa(heads=12, head_dim=64, dim=768, key=jax.random.key(0))
+        embedding = pe.PositionalEmbedding(score=score, scale=(3 * 64) ** -0.5)
+        q = k = jnp.ones((12, 10, 64))
+        p = jnp.arange(10)
+        assert embedding.logits(q, k, p, p).shape == (12, 10, 10)
+        ```
+
+    ??? cite "Reference"
+
+        [DeBERTa: Decoding-enhanced BERT with Disentangled
+        Attention](https://arxiv.org/abs/2006.03654), Section 3.1; buckets and
+        normalisation are those of the released code.
+
+        ```bibtex
+        @inproceedings{he2021deberta,
+            author={He, Pengcheng and Liu, Xiaodong and Gao, Jianfeng and Chen, Weizhu},
+            title={{DeBERTa}: Decoding-enhanced {BERT} with Disentangled Attention},
+            booktitle={International Conference on Learning Representations},
+            year={2021},
+        }
+        ```
+    """
+
+    table: Float[Array, "rows dim"]
+    key_weight: Float[Array, "heads head_dim dim"]
+    key_bias: Float[Array, "heads head_dim"] | None
+    query_weight: Float[Array, "heads head_dim dim"]
+    query_bias: Float[Array, "heads head_dim"]
+    norm_weight: Float[Array, " dim"] | None
+    norm_bias: Float[Array, " dim"] | None
+    reach: int = eqx.field(static=True)
+    buckets: int | None = eqx.field(static=True)
+    eps: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        reach: int = 512,
+        buckets: int | None = None,
+        norm: bool = False,
+        key_bias: bool = False,
+        eps: float = 1e-7,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `heads`: The number of heads.
+        - `head_dim`: The number of channels of a head.
+        - `dim`: The number of channels of the table: those of a token.
+        - `reach`: The distance, in positions, from which on all are alike
+            (`max_relative_positions`, or `max_position_embeddings` if that is not set).
+        - `buckets`: The number of buckets for a direction (`position_buckets`, 256 in
+            the second version); `None` for one for each distance.
+        - `norm`: Whether the table is normalised, with a trained weight and bias, as
+            in the second version.
+        - `key_bias`: Whether the keys' projection has a bias, as in the second version.
+        - `eps`: What keeps the norm from dividing by zero.
+        - `std`: The standard deviation of the initial weights; biases start at zero.
+        - `key`: A `jax.random` key for them.
+
+        **Raises:** a `ValueError` if a size, `eps` or `std` is not positive, if
+        `buckets` is odd or less than 4, or if `reach` is not beyond the distances with
+        a bucket each.
+        """
+        check_at_least("heads", heads, 1)
+        check_at_least("head_dim", head_dim, 1)
+        check_at_least("dim", dim, 1)
+        check_at_least("reach", reach, 1)
+        check_positive("eps", eps)
+        check_positive("std", std)
+        if buckets is not None:
+            if buckets < 4 or buckets % 2:
+                raise ValueError(
+                    f"`buckets` must be even and at least 4, but got {buckets}."
+                )
+            if reach <= buckets // 2 + 1:
+                raise ValueError(
+                    f"`reach` must be more than {buckets // 2 + 1}, for some of the "
+                    f"{buckets} buckets to be shared, but got {reach}. Lower `buckets`."
+                )
+        table_key, key_key, query_key = jr.split(key, 3)
+        normal = lambda key, *shape: std * jr.normal(key, shape)
+        self.table = normal(table_key, 2 * (buckets or reach), dim)
+        self.key_weight = normal(key_key, heads, head_dim, dim)
+        self.key_bias = jnp.zeros((heads, head_dim)) if key_bias else None
+        self.query_weight = normal(query_key, heads, head_dim, dim)
+        self.query_bias = jnp.zeros((heads, head_dim))
+        self.norm_weight = jnp.ones(dim) if norm else None
+        self.norm_bias = jnp.zeros(dim) if norm else None
+        self.reach = reach
+        self.buckets = buckets
+        self.eps = eps
+
+    def rows(self, delta: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
+        """**Arguments:**
+
+        - `delta`: distances, key minus query.
+
+        **Returns:**
+
+        The row of `table` for each.
+        """
+        behind, span = -delta, self.buckets or self.reach
+        if self.buckets is not None:
+            behind = _bucket(behind, self.buckets, self.reach)
+        return jnp.clip(behind + span, 0, 2 * span - 1)
+
+    @jax.named_scope("eqx_posemb.DeBERTa")
+    def __call__(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "heads k dim"],
+        q_positions: Int[Array, " q"],
+        k_positions: Int[Array, " k"],
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q`: the queries.
+        - `k`: the keys, one head of them for each head of queries.
+        - `q_positions`: the positions of the queries, integers.
+        - `k_positions`: the positions of the keys, integers.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if positions are not integers.
+        """
+        check_whole(q_positions, k_positions)
+        table = self._normed()
+        keys = _projected(table, self.key_weight, self.key_bias)
+        queries = _projected(table, self.query_weight, self.query_bias)
+        total = with_rows(q, keys, self.rows, q_positions, k_positions)
+        # Seen from the key the distance has the other sign, but its row is the same.
+        back = lambda delta: self.rows(-delta)
+        total += with_rows(k, queries, back, k_positions, q_positions).swapaxes(1, 2)
+        return total * (3 * q.shape[-1]) ** -0.5
+
+    def _normed(self):
+        table = as_float(self.table)
+        if self.norm_weight is None or self.norm_bias is None:
+            return table
+        centred = table - jnp.mean(table, axis=-1, keepdims=True)
+        variance = jnp.mean(centred**2, axis=-1, keepdims=True)
+        unit = centred * jax.lax.rsqrt(variance + self.eps)
+        return unit * as_float(self.norm_weight)[None] + as_float(self.norm_bias)[None]
+
+
+def _projected(table, weight, bias):
+    rows = jnp.einsum("rd,hed->hre", table, as_float(weight))
+    return rows if bias is None else rows + as_float(bias)[:, None]
+
+
+def shared_from(buckets: int, reach: int) -> list[int]:
+    """The first distance of each bucket from half of them on, and of the one after the
+    last.
+
+    Bucket `middle + t` begins at the least `n` with
+    `(n / middle) ** (middle - 1) > ((reach - 1) / middle) ** (t - 1)`; in integers, to
+    be exact.
+    """
+    middle = buckets // 2
+    return [
+        bisect_right(
+            range(reach),
+            (reach - 1) ** (t - 1) * middle ** (middle - t),
+            lo=middle,
+            key=lambda n: n ** (middle - 1),
+        )
+        for t in range(1, middle + 1)
+    ]
+
+
+def _bucket(behind, buckets, reach):
+    firsts = jnp.array(shared_from(buckets, reach), behind.dtype)
+    far = jnp.abs(behind)
+    shared = jnp.searchsorted(firsts, far, side="right", method="compare_all")
+    middle = buckets // 2
+    bucket = jnp.where(far <= middle, far, middle + shared.astype(far.dtype))
+    return jnp.sign(behind) * bucket

@@ -1,0 +1,132 @@
+"""A learned vector for each distance of the context, met by the query."""
+
+import jax
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._checks import check_at_least, check_positive
+from ._abstract import AbstractScore
+from ._relative import with_rows, within
+
+
+class MusicTransformer(AbstractScore):
+    r"""Lets the query meet a learned vector for how far back the key is.
+
+    $$s_{ij} = \frac{q_i \cdot E_{L - 1 - (p_i - p_j)}}{\sqrt{D}}
+      \quad (p_j \le p_i), \qquad s_{ij} = 0 \quad (p_j > p_i)$$
+
+    for the rows $E$ of a table (`weight`), of which each head has one for each of the
+    $L$ distances of the context (`length`), from the farthest to the query itself; $D$
+    is the number of channels of a head. As in [`eqx_posemb.Shaw`][], but nothing is
+    clipped: made for music, where what matters may be exactly so many bars ago.
+
+    For a decoder: it has no vectors for the future, which a causal mask must cover. A
+    key of `length` positions back or more has no vector either, and raises an error;
+    mask or not, as the mask is not known here. tensor2tensor gives such keys zero.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        score = pe.MusicTransformer(
+            heads=8, head_dim=64, length=2048, key=jax.random.key(0)
+        )
+        q = k = jnp.ones((8, 10, 64))
+        p = jnp.arange(10)
+        assert score(q, k, p, p).shape == (8, 10, 10)
+        ```
+
+    ??? cite "Reference"
+
+        [Music Transformer](https://arxiv.org/abs/1809.04281), Section 3.4.
+
+        ```bibtex
+        @inproceedings{huang2019music,
+            author={Huang, Cheng-Zhi Anna and Vaswani, Ashish and Uszkoreit, Jakob and
+                    Simon, Ian and Hawthorne, Curtis and Shazeer, Noam and Dai, Andrew
+                    M. and Hoffman, Matthew D. and Dinculescu, Monica and Eck,
+                    Douglas},
+            title={Music Transformer: Generating Music with Long-Term Structure},
+            booktitle={International Conference on Learning Representations},
+            year={2019},
+        }
+        ```
+    """
+
+    weight: Float[Array, "heads length head_dim"]
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        length: int,
+        *,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `heads`: The number of heads.
+        - `head_dim`: The number of channels of a head.
+        - `length`: The number of distances, from 0 on.
+        - `std`: The standard deviation of the initial weights.
+        - `key`: A `jax.random` key for them.
+
+        **Raises:** a `ValueError` if a size or `std` is not positive.
+        """
+        check_at_least("heads", heads, 1)
+        check_at_least("head_dim", head_dim, 1)
+        check_at_least("length", length, 1)
+        check_positive("std", std)
+        self.weight = std * jr.normal(key, (heads, length, head_dim))
+
+    @property
+    def length(self) -> int:
+        """The number of distances from 0 on."""
+        return self.weight.shape[1]
+
+    @jax.named_scope("eqx_posemb.MusicTransformer")
+    def __call__(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "heads k dim"],
+        q_positions: Int[Array, " q"],
+        k_positions: Int[Array, " k"],
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q`: the queries.
+        - `k`: the keys; not read.
+        - `q_positions`: the positions of the queries, integers.
+        - `k_positions`: the positions of the keys, integers.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if positions are not integers; an error at run time
+        if a key is `length` positions or more behind a query.
+        """
+        del k
+        last = self.length - 1
+        q_positions, k_positions = within(
+            q_positions,
+            k_positions,
+            -last,
+            None,
+            f"`k_positions` must be at most {last} behind `q_positions`, to have a "
+            "vector in the table of this `MusicTransformer`. Build it with a larger "
+            "`length`, or choose a score without a table.",
+        )
+        products = with_rows(
+            q,
+            self.weight,
+            lambda delta: last + delta,
+            q_positions,
+            k_positions,
+            inside=lambda delta: delta <= 0,
+        )
+        return products * q.shape[-1] ** -0.5

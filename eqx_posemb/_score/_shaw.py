@@ -1,0 +1,187 @@
+"""A learned vector for each distance up to a bound, met by the query."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._checks import check_at_least, check_positive
+from .._phase import as_float
+from .._positions import distance
+from ._abstract import AbstractScore
+from ._relative import check_whole, with_rows
+
+
+class Shaw(AbstractScore):
+    r"""Lets the query meet a learned vector for the distance, the same for all heads.
+
+    $$s_{ij} = \frac{q_i \cdot a_{\mathrm{clip}(p_j - p_i,\, -b,\, f) + b}}{\sqrt{D}}$$
+
+    for the rows $a$ of a table (`weight`), of which there is one for each distance from
+    $b$ positions `back` to $f$ `ahead`; all that is farther has the row at the end. $D$
+    is the number of channels of a head. The first of the relative embeddings, good
+    where order matters nearby. Beyond the trained length nothing new happens, as
+    distances are clipped.
+
+    The paper adds vectors to the values, too, and finds that it makes no difference:
+    that is [`eqx_posemb.shaw_values`][]. Wav2Vec2-BERT, SeamlessM4T v2 and SpeechT5
+    have the keys alone; the first two look farther back (64) than ahead (8).
+
+    Not to be confused with [`eqx_posemb.MusicTransformer`][], whose table covers the
+    whole context and whose heads have one each.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        score = pe.Shaw(head_dim=64, back=64, ahead=8, key=jax.random.key(0))
+        q = k = jnp.ones((8, 10, 64))
+        p = jnp.arange(10)
+        assert score(q, k, p, p).shape == (8, 10, 10)
+        ```
+
+    ??? cite "Reference"
+
+        [Self-Attention with Relative Position
+        Representations](https://arxiv.org/abs/1803.02155), Section 3.2.
+
+        ```bibtex
+        @inproceedings{shaw2018self,
+            author={Shaw, Peter and Uszkoreit, Jakob and Vaswani, Ashish},
+            title={Self-Attention with Relative Position Representations},
+            booktitle={Conference of the North {A}merican Chapter of the Association for
+                       Computational Linguistics},
+            year={2018},
+        }
+        ```
+    """
+
+    weight: Float[Array, "rows head_dim"]
+    back: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        head_dim: int,
+        *,
+        back: int = 16,
+        ahead: int = 16,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `head_dim`: The number of channels of a head.
+        - `back`: How many positions back distances are told apart.
+        - `ahead`: How many positions ahead.
+        - `std`: The standard deviation of the initial weights.
+        - `key`: A `jax.random` key for them.
+
+        **Raises:** a `ValueError` if `head_dim` or `std` is not positive, or `back` or
+        `ahead` negative.
+        """
+        check_at_least("head_dim", head_dim, 1)
+        check_at_least("back", back, 0)
+        check_at_least("ahead", ahead, 0)
+        check_positive("std", std)
+        self.weight = std * jr.normal(key, (back + ahead + 1, head_dim))
+        self.back = back
+
+    @property
+    def ahead(self) -> int:
+        """How many positions ahead distances are told apart."""
+        return self.weight.shape[0] - self.back - 1
+
+    @jax.named_scope("eqx_posemb.Shaw")
+    def __call__(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "heads k dim"],
+        q_positions: Int[Array, " q"],
+        k_positions: Int[Array, " k"],
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q`: the queries.
+        - `k`: the keys; not read.
+        - `q_positions`: the positions of the queries, integers.
+        - `k_positions`: the positions of the keys, integers.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if positions are not integers.
+        """
+        del k
+        check_whole(q_positions, k_positions)
+        row = lambda delta: jnp.clip(delta, -self.back, self.ahead) + self.back
+        products = with_rows(q, self.weight, row, q_positions, k_positions)
+        return products * q.shape[-1] ** -0.5
+
+
+def shaw_values(
+    weights: Float[Array, "heads q k"],
+    table: Float[Array, "rows dim_v"],
+    q_positions: Int[Array, " q"],
+    k_positions: Int[Array, " k"],
+    *,
+    back: int,
+) -> Float[Array, "heads q dim_v"]:
+    r"""What Shaw et al. add to the attended values: a learned vector for each distance.
+
+    $$o_i = \sum_j w_{ij}\, a_{\mathrm{clip}(p_j - p_i,\, -b,\, f) + b}$$
+
+    for the attention weights $w$, after the softmax, and a table $a$ as in
+    [`eqx_posemb.Shaw`][]. It is no logit, so that it needs the weights at hand. The
+    weights of a row of the table are added up first, so that no vector is held for each
+    pair.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        embedding = pe.PositionalEmbedding(score=pe.Shaw(64, key=jax.random.key(0)))
+        table = 0.02 * jax.random.normal(jax.random.key(1), (33, 64))
+        q = k = v = jnp.ones((8, 10, 64))
+        p = jnp.arange(10)
+
+        logits = embedding.logits(q, k, p, p)
+        weights = jax.nn.softmax(logits)
+        out = weights @ v + pe.shaw_values(weights, table, p, p, back=16)
+        assert out.shape == (8, 10, 64)
+        ```
+
+    **Arguments:**
+
+    - `weights`: the attention weights.
+    - `table`: the vectors, from `back` positions back to as many ahead as there are
+        rows.
+    - `q_positions`: the positions of the queries, integers.
+    - `k_positions`: the positions of the keys, integers.
+    - `back`: the row of the distance 0.
+
+    **Returns:** what to add to the attended values, in JAX's default float dtype. Of a
+    block of keys it is the part that they contribute.
+
+    **Raises:** a `ValueError` if positions are not integers, or if `back` is not a row
+    of the table.
+    """
+    check_whole(q_positions, k_positions)
+    rows = table.shape[0]
+    if not 0 <= back < rows:
+        raise ValueError(
+            f"`back` must be a row of `table`, from 0 to {rows - 1}, but got {back}."
+        )
+    delta = distance(q_positions, k_positions)
+    row = jnp.clip(delta, -back, rows - back - 1) + back
+    query = jnp.arange(row.shape[0])[:, None]
+    totals = jnp.zeros((*weights.shape[:2], rows), jnp.result_type(float))
+    totals = totals.at[:, query, row].add(as_float(weights))
+    return jnp.einsum("hqr,rd->hqd", totals, as_float(table))

@@ -1,0 +1,143 @@
+"""DeBERTa's buckets and scores against transformers."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from transformers import DebertaConfig, DebertaV2Config
+from transformers.models.deberta import modeling_deberta as first
+from transformers.models.deberta_v2 import modeling_deberta_v2 as second
+
+import eqx_posemb as pe
+from tests.parity.references import (
+    as_numpy,
+    as_torch,
+    assert_close,
+    assert_same_integers,
+)
+
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+SIZES = dict(
+    hidden_size=32,
+    num_attention_heads=4,
+    hidden_dropout_prob=0.0,
+    relative_attention=True,
+    pos_att_type=["c2p", "p2c"],
+)
+
+
+def _normal(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "buckets, reach",
+    [(256, 512), (32, 128), (8, 20), (4, 10), (16, 17), (64, 100), (256, 4096)],
+)
+def test_buckets_are_those_of_transformers(buckets, reach):
+    score = pe.DeBERTa(1, 2, 4, buckets=buckets, reach=reach, key=KEY)
+    behind = np.arange(-2 * reach, 2 * reach + 1)
+    theirs = second.make_log_bucket_position(as_torch(behind), buckets, reach)
+    theirs = np.clip(as_numpy(theirs).astype(np.int64) + buckets, 0, 2 * buckets - 1)
+    ours = as_numpy(score.rows(-jnp.asarray(behind, jnp.int32))).astype(np.int64)
+    wrong = behind[ours != theirs]
+    # Where the logarithm is an integer theirs may be rounded up to the next.
+    assert set(np.abs(wrong)) <= {reach - 1}, wrong
+    assert_same_integers(ours[ours == theirs], theirs[ours == theirs])
+
+
+def _with(score, linears, table, norm=None):
+    """The projections of torch, `[heads * head_dim, dim]`, and the table."""
+    heads, head_dim, dim = score.key_weight.shape
+    new = dict(table=table)
+    for name, linear in linears.items():
+        weight = as_numpy(linear.weight).reshape(heads, head_dim, dim)
+        new[f"{name}_weight"] = weight
+        if linear.bias is not None:
+            new[f"{name}_bias"] = as_numpy(linear.bias).reshape(heads, head_dim)
+    if norm is not None:
+        new |= dict(norm_weight=as_numpy(norm.weight), norm_bias=as_numpy(norm.bias))
+    return eqx.tree_at(
+        lambda s: [getattr(s, name) for name in new],
+        score,
+        [jnp.asarray(x) for x in new.values()],
+    )
+
+
+def _logits(score, q, k, shuffled):
+    embedding = pe.PositionalEmbedding(score=score, scale=(3 * q.shape[-1]) ** -0.5)
+    order = RNG.permutation(q.shape[1]) if shuffled else np.arange(q.shape[1])
+    p, back = jnp.asarray(order), np.argsort(order)
+    with jax.default_matmul_precision("highest"):
+        ours = eqx.filter_jit(embedding.logits)(q[:, order], k[:, order], p, p)
+    return as_numpy(ours)[:, back][:, :, back]
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("reach", [8, 64])
+def test_the_first_version_is_that_of_transformers(reach, shuffled):
+    seq = 20
+    config = DebertaConfig(**SIZES, max_relative_positions=reach)
+    attention = first.DisentangledSelfAttention(config).eval()
+    table = _normal(2 * reach, 32)
+    x = _normal(1, seq, 32)
+    with torch.no_grad():
+        attention.q_bias.copy_(as_torch(_normal(32)))
+        attention.pos_q_proj.bias.copy_(as_torch(_normal(32)))
+        projected = attention.transpose_for_scores(attention.in_proj(as_torch(x)))
+        q, k, _ = projected.chunk(3, dim=-1)
+        q = q + attention.transpose_for_scores(attention.q_bias[None, None])
+        scaled = q / first.scaled_size_sqrt(q, 3)
+        theirs = scaled @ k.transpose(-1, -2) + attention.disentangled_att_bias(
+            scaled, k, first.build_relative_position(q, k), as_torch(table), 3
+        )
+    score = pe.DeBERTa(4, 8, 32, reach=reach, key=KEY)
+    linears = dict(key=attention.pos_proj, query=attention.pos_q_proj)
+    score = _with(score, linears, table)
+    ours = _logits(score, as_numpy(q)[0], as_numpy(k)[0], shuffled)
+    # Sums of products of projections, of up to 100.
+    assert_close(ours, as_numpy(theirs)[0], atol=2e-5)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_second_version_is_that_of_transformers(shared, shuffled):
+    seq, buckets, reach = 40, 8, 30
+    config = DebertaV2Config(
+        **SIZES,
+        num_hidden_layers=1,
+        max_relative_positions=reach,
+        position_buckets=buckets,
+        norm_rel_ebd="layer_norm",
+        share_att_key=shared,
+    )
+    encoder = second.DebertaV2Encoder(config).eval()
+    attention = encoder.layer[0].attention.self
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.copy_(as_torch(_normal(*parameter.shape)) / 4)
+        x = as_torch(_normal(1, seq, 32))
+        q = attention.transpose_for_scores(attention.query_proj(x), 4)
+        k = attention.transpose_for_scores(attention.key_proj(x), 4)
+        relative_pos = second.build_relative_position(q, k, buckets, reach)
+        theirs = q @ k.transpose(-1, -2) / second.scaled_size_sqrt(q, 3)
+        theirs = theirs + attention.disentangled_attention_bias(
+            q, k, relative_pos, encoder.get_rel_embedding(), 3
+        )
+    if shared:
+        linears = dict(key=attention.key_proj, query=attention.query_proj)
+    else:
+        linears = dict(key=attention.pos_key_proj, query=attention.pos_query_proj)
+    score = pe.DeBERTa(
+        4, 8, 32, reach=reach, buckets=buckets, norm=True, key_bias=True, key=KEY
+    )
+    table = as_numpy(encoder.rel_embeddings.weight)
+    # A bias of the keys' projection is the same for all keys, and gone after the
+    # softmax; but it is in their logits.
+    score = _with(score, linears, table, encoder.LayerNorm)
+    ours = _logits(score, as_numpy(q), as_numpy(k), shuffled)
+    assert_close(ours, as_numpy(theirs), atol=2e-5)

@@ -1,0 +1,77 @@
+"""Shaw's vectors against Wav2Vec2-BERT in transformers, and the paper's formulas."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from transformers import Wav2Vec2BertConfig
+from transformers.models.wav2vec2_bert import modeling_wav2vec2_bert as theirs_module
+
+import eqx_posemb as pe
+from tests.parity.references import as_numpy, as_torch, assert_close
+
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+
+
+def _normal(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def _score(weight, back):
+    score = pe.Shaw(
+        weight.shape[1], back=back, ahead=weight.shape[0] - back - 1, key=KEY
+    )
+    return eqx.tree_at(lambda s: s.weight, score, jnp.asarray(weight))
+
+
+@pytest.mark.parametrize("back, ahead", [(64, 8), (3, 5), (0, 0)])
+@pytest.mark.parametrize("q_len, k_len", [(12, 12), (1, 9), (9, 4)])
+def test_the_score_is_that_of_wav2vec2_bert(back, ahead, q_len, k_len):
+    config = Wav2Vec2BertConfig(
+        hidden_size=32,
+        num_attention_heads=4,
+        position_embeddings_type="relative_key",
+        left_max_position_embeddings=back,
+        right_max_position_embeddings=ahead,
+    )
+    attention = theirs_module.Wav2Vec2BertSelfAttention(config)
+    q, k = _normal(4, q_len, 8), _normal(4, k_len, 8)
+    with torch.no_grad():
+        _, theirs = theirs_module._apply_relative_key_position_encoding(
+            attention, as_torch(q)[None], as_torch(k)[None]
+        )
+    score = _score(as_numpy(attention.distance_embedding.weight), back)
+    with jax.default_matmul_precision("highest"):
+        ours = eqx.filter_jit(score)(
+            jnp.asarray(q), jnp.asarray(k), jnp.arange(q_len), jnp.arange(k_len)
+        )
+    # Sums of 8 products of up to 10.
+    assert_close(ours, as_numpy(theirs)[0], atol=5e-6)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_keys_and_values_are_the_paper(shuffled):
+    """Equations 3 and 4 of the paper, pair by pair in float64."""
+    weight, table = _normal(6, 8), _normal(6, 5)
+    q, k, v = (jnp.asarray(_normal(2, 9, n)) for n in (8, 8, 5))
+    p = RNG.permutation(30)[:9] if shuffled else np.arange(9)
+    embedding = pe.PositionalEmbedding(score=_score(weight, back=2))
+    with jax.default_matmul_precision("highest"):
+        logits = embedding.logits(q, k, jnp.asarray(p), jnp.asarray(p))
+        weights = jax.nn.softmax(logits, axis=-1)
+        ours = weights @ v + pe.shaw_values(
+            weights, jnp.asarray(table), jnp.asarray(p), jnp.asarray(p), back=2
+        )
+    expected = np.zeros((2, 9, 5))
+    for h in range(2):
+        for i in range(9):
+            near = [min(max(p[j] - p[i], -2), 3) + 2 for j in range(9)]
+            rows = np.asarray(k[h], np.float64) + weight[near]
+            e = rows @ np.asarray(q[h, i], np.float64) / 8**0.5
+            a = np.exp(e - e.max()) / np.exp(e - e.max()).sum()
+            expected[h, i] = a @ (np.asarray(v[h]) + table[near])
+    assert_close(ours, expected, atol=5e-6)
