@@ -93,9 +93,12 @@ from ._rotary import (
 from ._score import (
     AbstractScore as AbstractScore,
     DeBERTa as DeBERTa,
+    Decomposed as Decomposed,
     Enformer as Enformer,
+    Inkling as Inkling,
     MusicTransformer as MusicTransformer,
     Shaw as Shaw,
     shaw_values as shaw_values,
     TransformerXL as TransformerXL,
+    WavLM as WavLM,
 )

@@ -205,6 +205,23 @@ SETTINGS = [
     case("`buckets` must be even and at least 4, but got 2", lambda: pe.DeBERTa(2, 8, 8, buckets=2, key=KEY)),
     case("`buckets` must be even and at least 4, but got 7", lambda: pe.DeBERTa(2, 8, 8, buckets=7, key=KEY)),
     case("`reach` must be more than 5, for some of the 8 buckets.*got 5. Lower `buckets`", lambda: pe.DeBERTa(2, 8, 8, buckets=8, reach=5, key=KEY)),
+    case("`shape` must have one positive size for each axis, but got \\(\\)", lambda: pe.Decomposed((), 8, key=KEY)),
+    case("`shape` must have one positive size for each axis, but got \\(2, 0\\)", lambda: pe.Decomposed((2, 0), 8, key=KEY)),
+    case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.Decomposed((2, 2), 0, key=KEY)),
+    case("`std` must be at least 0 and finite, but got -1", lambda: pe.Decomposed((2, 2), 8, std=-1, key=KEY)),
+    *(
+        case(f"`{name}` must be at least 1 and finite, but got 0", lambda name=name: pe.Inkling(**{**dict(heads=2, dim=8), name: 0}, key=KEY))
+        for name in ("heads", "dim", "rank", "reach")
+    ),
+    *(
+        case(f"`{name}` must be positive and finite, but got 0", lambda name=name: pe.Inkling(2, 8, **{name: 0}, key=KEY))
+        for name in ("clip", "floor", "std")
+    ),
+    case("`alpha` must be at least 0 and finite, but got -1", lambda: pe.Inkling(2, 8, alpha=-1, key=KEY)),
+    case("`heads` must be at least 1 and finite, but got 0", lambda: pe.WavLM(0, 8, key=KEY)),
+    case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.WavLM(2, 0, key=KEY)),
+    case("`std` must be positive and finite, but got 0", lambda: pe.WavLM(2, 8, std=0, key=KEY)),
+    case("`num_buckets` must be even and at least 4 for bidirectional=True, but got 5", lambda: pe.WavLM(2, 8, num_buckets=5, key=KEY)),
     # The bundle and the registry.
     case("`scale` must be positive and finite, but got -1", lambda: pe.PositionalEmbedding(scale=-1)),
     case("`name` must be one of .*rope, .*but got 'Rope'. Did you mean 'rope'", lambda: pe.make("Rope", **MAKE)),
@@ -244,8 +261,12 @@ SHAPES = [
     case("`k_positions` must be integers, to look distances up.*float32", lambda: pe.Enformer(2, 16, 6, 8, key=KEY)(Q, Q, P, jnp.ones(4))),
     *(
         case("`k_positions` must be integers, to look distances up.*float32", lambda score=score: score(Q, Q, P, jnp.ones(4)))
-        for score in (pe.Shaw(16, key=KEY), pe.MusicTransformer(2, 16, 8, key=KEY), pe.DeBERTa(2, 16, 8, key=KEY))
+        for score in (pe.Shaw(16, key=KEY), pe.MusicTransformer(2, 16, 8, key=KEY), pe.DeBERTa(2, 16, 8, key=KEY), pe.Inkling(2, 8, key=KEY), pe.WavLM(2, 16, key=KEY))
     ),
+    case("`q_positions` must have shape \\[seq, axes\\] with 2 axes, but got shape \\(4,\\)", lambda: pe.Decomposed((2, 2), 16, key=KEY)(Q, Q, P, P)),
+    case("`k_positions` must be integers, to look distances up.*float32", lambda: pe.Decomposed((2, 2), 16, key=KEY)(Q, Q, pe.grid_positions((2, 2)), jnp.ones((4, 2)))),
+    case("`q_state` must be the hidden states.*with dim=8, which this score reads, but got None", lambda: pe.Inkling(2, 8, key=KEY)(Q, Q, P, P)),
+    case("`q_state` must be the hidden states.*with dim=32, which this score reads, but got \\(4, 8\\)", lambda: pe.WavLM(2, 16, key=KEY)(Q, Q, P, P, q_state=jnp.ones((4, 8)))),
     case("`k_positions` must be integers, to look distances up.*float32", lambda: pe.shaw_values(Q, Q[0], P, jnp.ones(4), back=0)),
     case("`x` must have the shape \\[seq, dim\\].*\\(4, 8\\), but got \\(4, 9\\)", lambda: pe.PositionalEmbedding(encoding=pe.Sinusoidal(8)).embed(jnp.ones((4, 9)), P)),
     case("`q` and `k` must have shapes.*\\(4, 16\\) and \\(2, 4, 16\\).*vmap", lambda: EMPTY.logits(Q[0], Q, P, P)),

@@ -1,12 +1,11 @@
 """A learned number for each bucket of distances."""
 
-from bisect import bisect_left
-
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from .._buckets import bucket, check_buckets
 from .._checks import check_at_least, check_positive
 from ._abstract import AbstractRelativeBias
 
@@ -93,19 +92,7 @@ class T5Bias(AbstractRelativeBias):
         """
         check_at_least("heads", heads, 1)
         check_positive("std", std)
-        least = 4 if bidirectional else 2
-        if num_buckets < least or (bidirectional and num_buckets % 2):
-            kind = "even and at least 4" if bidirectional else "at least 2"
-            raise ValueError(
-                f"`num_buckets` must be {kind} for bidirectional={bidirectional}, but "
-                f"got {num_buckets}."
-            )
-        exact = num_buckets // least
-        if max_distance <= exact:
-            raise ValueError(
-                f"`max_distance` must be beyond the {exact} distances with a bucket "
-                f"each, but got {max_distance}. Lower `num_buckets`, or raise it."
-            )
+        check_buckets(num_buckets, max_distance, bidirectional)
         self.weight = std * jr.normal(key, (num_buckets, heads))
         self.max_distance = max_distance
         self.bidirectional = bidirectional
@@ -119,12 +106,9 @@ class T5Bias(AbstractRelativeBias):
 
         The row of `weight` for each.
         """
-        buckets = self.weight.shape[0]
-        if not self.bidirectional:
-            return _bucket(jnp.maximum(-delta, 0), buckets, self.max_distance)
-        half = buckets // 2
-        bucket = _bucket(jnp.abs(delta), half, self.max_distance)
-        return jnp.where(delta > 0, bucket + half, bucket)
+        return bucket(
+            delta, self.weight.shape[0], self.max_distance, self.bidirectional
+        )
 
     def along(self, delta: Int[Array, " distances"]) -> Float[Array, "heads distances"]:
         """**Arguments:**
@@ -144,31 +128,3 @@ class T5Bias(AbstractRelativeBias):
             )
         rows = self.weight.at[self.buckets(delta)].get(mode="promise_in_bounds")
         return rows.T
-
-
-def thresholds(buckets: int, max_distance: int) -> list[int]:
-    """The first distance of each bucket from the last exact one on.
-
-    Bucket `exact + t` begins at the least `n` with
-    `(n / exact) ** wide >= (max_distance / exact) ** t`; in integers, to be exact.
-    """
-    exact = buckets // 2
-    wide = buckets - exact
-    return [
-        bisect_left(
-            range(max_distance),
-            max_distance**t * exact ** (wide - t),
-            lo=exact,
-            key=lambda n: n**wide,
-        )
-        for t in range(wide)
-    ]
-
-
-def _bucket(n, buckets, max_distance):
-    firsts = thresholds(buckets, max_distance)
-    far = jnp.searchsorted(
-        jnp.array(firsts, n.dtype), n, side="right", method="compare_all"
-    )
-    exact = buckets // 2
-    return jnp.where(n < exact, n, exact - 1 + far.astype(n.dtype))

@@ -1,6 +1,16 @@
 """Scores: added to logits, with an eye on the content."""
 
-from .._score import DeBERTa, Enformer, MusicTransformer, Shaw, TransformerXL
+from .._score import (
+    DeBERTa,
+    Decomposed,
+    Enformer,
+    Inkling,
+    MusicTransformer,
+    Shaw,
+    TransformerXL,
+    WavLM,
+)
+from ._encodings import square
 from ._variant import Variant
 
 
@@ -89,5 +99,35 @@ SCORES: tuple[Variant, ...] = (
             "norm_bias",
         ),
         scale=lambda sizes: (3 * sizes.head_dim) ** -0.5,
+    ),
+    Variant(
+        name="decomposed",
+        summary="queries meet a learned vector for the distance along each axis (SAM)",
+        place="score",
+        of=Decomposed,
+        settings=lambda sizes: dict(shape=square(sizes), head_dim=sizes.head_dim),
+        parameters=("tables[0]", "tables[1]"),
+        bounded=True,
+        axes=lambda sizes: 2,
+    ),
+    Variant(
+        name="inkling",
+        summary="tokens mix learned profiles over the distance",
+        place="score",
+        of=Inkling,
+        settings=lambda sizes: dict(
+            heads=sizes.heads, dim=sizes.dim, reach=sizes.length
+        ),
+        parameters=("weight", "bank"),
+        causal=True,
+        scale=lambda sizes: 1 / sizes.head_dim,
+    ),
+    Variant(
+        name="wavlm",
+        summary="a learned number for each bucket of distances, behind a gate",
+        place="score",
+        of=WavLM,
+        settings=lambda sizes: dict(heads=sizes.heads, head_dim=sizes.head_dim),
+        parameters=("weight", "gate_weight", "gate_bias", "gate_scale"),
     ),
 )

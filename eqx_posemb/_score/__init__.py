@@ -2,7 +2,10 @@
 
 from ._abstract import AbstractScore as AbstractScore
 from ._deberta import DeBERTa as DeBERTa
+from ._decomposed import Decomposed as Decomposed
 from ._enformer import Enformer as Enformer
+from ._inkling import Inkling as Inkling
 from ._music_transformer import MusicTransformer as MusicTransformer
 from ._shaw import Shaw as Shaw, shaw_values as shaw_values
 from ._transformer_xl import TransformerXL as TransformerXL
+from ._wavlm import WavLM as WavLM

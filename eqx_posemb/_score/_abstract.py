@@ -34,3 +34,16 @@ class AbstractScore(eqx.Module):
         What to add to the finished logits `scale * q·k`, in at least float32. On a
         block of queries and keys it must be that block of the whole.
         """
+
+
+def needed(
+    name: str, state: Float[Array, "seq dim"] | None, dim: int
+) -> Float[Array, "seq dim"]:
+    """The hidden states that a score cannot do without."""
+    if state is None or state.ndim != 2 or state.shape[1] != dim:
+        raise ValueError(
+            f"`{name}` must be the hidden states of the tokens, [seq, dim] with "
+            f"dim={dim}, which this score reads, but got "
+            f"{None if state is None else state.shape}."
+        )
+    return state

@@ -21,8 +21,8 @@ class DeBERTa(AbstractScore):
       c = \mathrm{clip}(\beta(p_i - p_j) + S,\, 0,\, 2 S - 1)$$
 
     for a table of $2 S$ vectors (`table`), one for each distance or bucket of distances
-    $\beta$, and its projections $K^r$ and $Q^r$ by `key_weight` and
-    `query_weight`, of shape `[heads, head_dim, dim]`. With the content's own term there are three, which
+    $\beta$, and its projections $K^r$ and $Q^r$ by `key_weight` and `query_weight`, of
+    shape `[heads, head_dim, dim]`. With the content's own term there are three, which
     is why all of them are divided by $\sqrt{3 D}$: attend with
     `scale = (3 * head_dim) ** -0.5`, which [`eqx_posemb.make`][] sets.
 

@@ -140,7 +140,8 @@ def look_up(
 
 
 def skew(values: Float[Array, "heads q distances"]) -> Float[Array, "heads q k"]:
-    """For two queries or more: moves row `i` back by `q - 1 - i`, from distances in order to keys in order.
+    """Moves row `i` back by `q - 1 - i`: from distances in order to keys in order. For
+    two queries or more.
 
     A row that is one shorter starts one earlier than the row above it: so a slice of
     the flattened array, in rows of one less, has everything in place.
@@ -154,8 +155,8 @@ def skew(values: Float[Array, "heads q distances"]) -> Float[Array, "heads q k"]
 def within(
     q_positions: Int[Array, "q *axes"],
     k_positions: Int[Array, "k *axes"],
-    lowest: int | None,
-    highest: int | None,
+    lowest: int | tuple[int, ...] | None,
+    highest: int | tuple[int, ...] | None,
     what: str,
 ) -> tuple[Int[Array, "q *axes"], Int[Array, "k *axes"]]:
     """The positions, with an error at run time if a distance is out of bounds.
@@ -169,9 +170,11 @@ def within(
     q, k = in_common(q_positions, k_positions)
     wrong = jnp.zeros((), bool)
     if lowest is not None:
-        wrong |= jnp.any(jnp.min(k, axis=0) - jnp.max(q, axis=0) < lowest)
+        least = jnp.min(k, axis=0) - jnp.max(q, axis=0)
+        wrong |= jnp.any(least < jnp.array(lowest, q.dtype))
     if highest is not None:
-        wrong |= jnp.any(jnp.max(k, axis=0) - jnp.min(q, axis=0) > highest)
+        most = jnp.max(k, axis=0) - jnp.min(q, axis=0)
+        wrong |= jnp.any(most > jnp.array(highest, q.dtype))
     return eqx.error_if((q, k), wrong, what)
 
 

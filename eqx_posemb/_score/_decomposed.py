@@ -1,0 +1,145 @@
+"""A learned vector for each distance along each axis of a grid, met by the query."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._checks import check_at_least, check_grid
+from .._phase import as_float
+from .._positions import distance
+from ._abstract import AbstractScore
+from ._relative import look_up, within
+
+
+class Decomposed(AbstractScore):
+    r"""Lets the query meet a learned vector for how far the key is along each axis.
+
+    $$s_{ij} = \sum_a q_i \cdot R^a_{p_{ia} - p_{ja} + n_a - 1}$$
+
+    for a grid of $n_a$ cells along its axis $a$ (`shape`), and a table $R^a$ for each
+    axis (`tables`) of which all heads share the rows, one for each distance. SAM,
+    ViTDet, MViTv2. One vector for each distance along each axis is a small fraction
+    of one for each pair of them, and the query chooses which axis it cares about.
+
+    The query is *not* divided by $\sqrt{D}$, unlike in the content's logit: so it is in
+    the released code of both.
+
+    Where keys are pooled, as in MViT, each has the position of the last of the cells
+    that it stands for, as the released code counts. Distances of the size of the grid
+    and more have no vector, and raise an error.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        score = pe.Decomposed((4, 6), head_dim=64, key=jax.random.key(0))
+        q = k = jnp.ones((8, 24, 64))
+        p = pe.grid_positions((4, 6))
+        assert score(q, k, p, p).shape == (8, 24, 24)
+        ```
+
+    ??? cite "Reference"
+
+        [MViTv2: Improved Multiscale Vision Transformers for Classification and
+        Detection](https://arxiv.org/abs/2112.01526), Section 4.1; the scale is that of
+        the released code.
+
+        ```bibtex
+        @inproceedings{li2022mvitv2,
+            author={Li, Yanghao and Wu, Chao-Yuan and Fan, Haoqi and Mangalam,
+                    Karttikeya and Xiong, Bo and Malik, Jitendra and Feichtenhofer,
+                    Christoph},
+            title={{MViTv2}: Improved Multiscale Vision Transformers for Classification
+                   and Detection},
+            booktitle={Conference on Computer Vision and Pattern Recognition},
+            year={2022},
+        }
+        ```
+    """
+
+    tables: tuple[Float[Array, "_ head_dim"], ...]
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        head_dim: int,
+        *,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `shape`: The size of the grid along each axis: height and width, or time
+            before them.
+        - `head_dim`: The number of channels of a head.
+        - `std`: The standard deviation of the initial weights. SAM starts from zero.
+        - `key`: A `jax.random` key for them.
+
+        **Raises:** a `ValueError` if `shape` is empty, a size of it or `head_dim` not
+        positive, or `std` negative.
+        """
+        shape = tuple(shape)
+        if not shape or min(shape) < 1:
+            raise ValueError(
+                f"`shape` must have one positive size for each axis, but got {shape}."
+            )
+        check_at_least("head_dim", head_dim, 1)
+        check_at_least("std", std, 0)
+        self.tables = tuple(
+            std * jr.normal(each, (2 * size - 1, head_dim))
+            for size, each in zip(shape, jr.split(key, len(shape)), strict=True)
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The size of the grid along each axis."""
+        return tuple((table.shape[0] + 1) // 2 for table in self.tables)
+
+    @jax.named_scope("eqx_posemb.Decomposed")
+    def __call__(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "heads k dim"],
+        q_positions: Int[Array, "q axes"],
+        k_positions: Int[Array, "k axes"],
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q`: the queries.
+        - `k`: the keys; not read.
+        - `q_positions`: the cells of the queries, integers.
+        - `k_positions`: the cells of the keys, integers.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if positions are not integers or have another number
+        of axes than the grid; an error at run time if two are farther apart along an
+        axis than the grid has cells.
+        """
+        del k
+        for name, positions in ("q", q_positions), ("k", k_positions):
+            check_grid(f"{name}_positions", positions, len(self.shape))
+        most = tuple(size - 1 for size in self.shape)
+        q_positions, k_positions = within(
+            q_positions,
+            k_positions,
+            tuple(-each for each in most),
+            most,
+            f"`q_positions` and `k_positions` must be at most {most} apart along the "
+            "axes, to have vectors in the tables of this `Decomposed`. Build it with a "
+            "larger `shape`.",
+        )
+        behind = -distance(q_positions, k_positions)
+        total = jnp.zeros((*q.shape[:2], k_positions.shape[0]), jnp.result_type(float))
+        for axis, table in enumerate(self.tables):
+            profile = jnp.einsum("hqd,rd->hqr", as_float(q), as_float(table))
+            total += look_up(profile, behind[..., axis] + most[axis])
+        return total

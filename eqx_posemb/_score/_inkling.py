@@ -1,0 +1,165 @@
+"""A mix of learned profiles over the distance, chosen by the token that looks."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._checks import check_at_least, check_positive
+from .._phase import as_float
+from ._abstract import AbstractScore, needed
+from ._relative import check_whole, with_rows
+
+
+class Inkling(AbstractScore):
+    r"""Adds a mix of learned profiles over the distance, which each token mixes anew.
+
+    $$s_{ij} = (W_h x_i) \cdot B_{p_i - p_j} \quad (0 \le p_i - p_j < E), \qquad
+      s_{ij} = 0 \text{ elsewhere}$$
+
+    for the hidden state $x_i$ that the query was projected from, `weight` $W_h$ of
+    shape `[rank, dim]`, and the rows $B$ of a `bank` of `rank` profiles over $E$
+    distances (`reach`), which all heads share. As in [`eqx_posemb.Shaw`][], but the
+    token has a projection of its own for distances, few channels suffice, and what is
+    farther than `reach` is left alone.
+
+    Give the hidden states to [`eqx_posemb.PositionalEmbedding.attend`][] as `q_state`.
+    The models attend with `scale = 1 / head_dim`, as their queries and keys are
+    normalised, which [`eqx_posemb.make`][] sets; the score is not scaled. In layers
+    with full attention they multiply the whole logits by
+    $\max(1, 1 + \alpha \ln \frac{p_i + 1}{n})$: here the score's part is, by `alpha`
+    and `floor`, and the query's is a temperature. The second version scales the mix and
+    shortens it to at most `clip`.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        score = pe.Inkling(heads=8, dim=512, key=jax.random.key(0))
+        embedding = pe.PositionalEmbedding(score=score, scale=1 / 64)
+        assert embedding.reads == ("q_state",)
+        x, q = jnp.ones((10, 512)), jnp.ones((8, 10, 64))
+        p = jnp.arange(10)
+        out = embedding.attend(q, q, q, p, p, causal=True, q_state=x)
+        assert out.shape == (8, 10, 64)
+        ```
+
+    ??? cite "Reference"
+
+        [Self-Attention with Relative Position
+        Representations](https://arxiv.org/abs/1803.02155), Section 3.2, is what it
+        descends from. Of Inkling itself, by Thinking Machines, there is no paper: the
+        formulas are those of transformers.
+
+        ```bibtex
+        @misc{thinkingmachines2026inkling,
+            author={{Thinking Machines Lab}},
+            title={{Inkling}},
+            year={2026},
+        }
+        ```
+    """
+
+    weight: Float[Array, "heads rank dim"]
+    bank: Float[Array, "rank reach"]
+    mix_scale: Float[Array, "heads rank"] | None
+    clip: float | None = eqx.field(static=True)
+    alpha: float = eqx.field(static=True)
+    floor: float | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        heads: int,
+        dim: int,
+        *,
+        rank: int = 16,
+        reach: int = 1024,
+        clip: float | None = None,
+        alpha: float = 0.1,
+        floor: float | None = None,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `heads`: The number of heads.
+        - `dim`: The number of channels of a hidden state.
+        - `rank`: The number of profiles (`d_rel`).
+        - `reach`: The number of distances, from 0 on, that they cover (`rel_extent`).
+        - `clip`: The greatest length of a mix, which then has a trained `mix_scale`, 8
+            in the second version; `None` for neither, as in the first.
+        - `alpha`: How fast the score grows with the logarithm of the position.
+        - `floor`: The position from which on it does; `None` for never.
+        - `std`: The standard deviation of the initial weights.
+        - `key`: A `jax.random` key for them.
+
+        **Raises:** a `ValueError` if a size, `clip`, `floor` or `std` is not positive,
+        or `alpha` negative.
+        """
+        for name, size in dict(heads=heads, dim=dim, rank=rank, reach=reach).items():
+            check_at_least(name, size, 1)
+        for name, value in dict(clip=clip, floor=floor, std=std).items():
+            if value is not None:
+                check_positive(name, value)
+        check_at_least("alpha", alpha, 0)
+        weight_key, bank_key = jr.split(key)
+        self.weight = std * jr.normal(weight_key, (heads, rank, dim))
+        self.bank = std * jr.normal(bank_key, (rank, reach))
+        self.mix_scale = None if clip is None else jnp.ones((heads, rank))
+        self.clip = None if clip is None else float(clip)
+        self.alpha = float(alpha)
+        self.floor = None if floor is None else float(floor)
+
+    @property
+    def reach(self) -> int:
+        """The number of distances that the profiles cover."""
+        return self.bank.shape[1]
+
+    @jax.named_scope("eqx_posemb.Inkling")
+    def __call__(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "heads k dim"],
+        q_positions: Int[Array, " q"],
+        k_positions: Int[Array, " k"],
+        *,
+        q_state: Float[Array, "q model_dim"] | None = None,
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q`: the queries; not read.
+        - `k`: the keys; not read.
+        - `q_positions`: the positions of the queries, integers.
+        - `k_positions`: the positions of the keys, integers.
+        - `q_state`: the hidden states that the queries were projected from.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if there is no `q_state`, or one of another width, or
+        if positions are not integers.
+        """
+        del q, k
+        check_whole(q_positions, k_positions)
+        x = as_float(needed("q_state", q_state, self.weight.shape[2]))
+        mix = jnp.einsum("hrd,qd->hqr", as_float(self.weight), x)
+        if self.mix_scale is not None and self.clip is not None:
+            mix = mix * as_float(self.mix_scale)[:, None]
+            length = jnp.linalg.norm(mix, axis=-1, keepdims=True)
+            mix = mix * jnp.minimum(self.clip / (length + 1e-6), 1)
+        if self.floor is not None:
+            grown = jnp.log(jnp.maximum((as_float(q_positions) + 1) / self.floor, 1))
+            mix = mix * (1 + self.alpha * grown)[None, :, None]
+        return with_rows(
+            mix,
+            self.bank.T,
+            lambda delta: -delta,
+            q_positions,
+            k_positions,
+            inside=lambda delta: (delta <= 0) & (delta > -self.reach),
+        )

@@ -1,0 +1,144 @@
+"""A learned number for each bucket of distances, behind a gate of the token's own."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._buckets import bucket, check_buckets
+from .._checks import check_at_least, check_positive
+from .._phase import as_float
+from ._abstract import AbstractScore, needed
+from ._relative import check_whole, with_rows
+
+
+class WavLM(AbstractScore):
+    r"""Adds a learned number for each bucket of distances, as much as a token lets in.
+
+    $$s_{ij} = \big(a_i (c_h b_i - 1) + 2\big)\, t_{h,\, \text{bucket}(p_j - p_i)},
+      \qquad (a_i, b_i) = \sigma(W x_i^h + w)$$
+
+    for the table $t$ (`weight`) over the buckets of [`eqx_posemb.T5Bias`][], for both
+    directions, and a gate between 1 and 2 (for $c_h = 1$, from where it is learned) of
+    the hidden state's own channels $x_i^h$ of the head $h$. The gate lets a token
+    decide how much the distance counts: speech and silence want different amounts.
+
+    Give the hidden states to [`eqx_posemb.PositionalEmbedding.attend`][] as `q_state`,
+    `heads * head_dim` channels of them. The model has one `weight` for all layers, and
+    a gate for each. The released code adds up four projections for each of $a$ and $b$,
+    which is one projection by the sum of their weights, and is that here.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        score = pe.WavLM(heads=8, head_dim=64, key=jax.random.key(0))
+        embedding = pe.PositionalEmbedding(score=score)
+        x, q = jnp.ones((10, 512)), jnp.ones((8, 10, 64))
+        p = jnp.arange(10)
+        assert embedding.logits(q, q, p, p, q_state=x).shape == (8, 10, 10)
+        ```
+
+    ??? cite "Reference"
+
+        [WavLM: Large-Scale Self-Supervised Pre-Training for Full Stack Speech
+        Processing](https://arxiv.org/abs/2110.13900), Section IV-A.
+
+        ```bibtex
+        @article{chen2022wavlm,
+            author={Chen, Sanyuan and Wang, Chengyi and Chen, Zhengyang and Wu, Yu and
+                    Liu, Shujie and Chen, Zhuo and Li, Jinyu and Kanda, Naoyuki and
+                    Yoshioka, Takuya and Xiao, Xiong and others},
+            title={{WavLM}: Large-Scale Self-Supervised Pre-Training for Full Stack
+                   Speech Processing},
+            journal={IEEE Journal of Selected Topics in Signal Processing},
+            volume={16},
+            year={2022},
+        }
+        ```
+    """
+
+    weight: Float[Array, "buckets heads"]
+    gate_weight: Float[Array, "2 head_dim"]
+    gate_bias: Float[Array, " 2"]
+    gate_scale: Float[Array, " heads"]
+    max_distance: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        *,
+        num_buckets: int = 320,
+        max_distance: int = 800,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `heads`: The number of heads.
+        - `head_dim`: The number of channels of a head.
+        - `num_buckets`: The number of buckets, for both directions together.
+        - `max_distance`: The distance, in positions, from which on all share a bucket.
+        - `std`: The standard deviation of the initial weights.
+        - `key`: A `jax.random` key for them.
+
+        **Raises:** a `ValueError` if a size or `std` is not positive, if `num_buckets`
+        is odd or less than 4, or if `max_distance` is within the exact buckets.
+        """
+        check_at_least("heads", heads, 1)
+        check_at_least("head_dim", head_dim, 1)
+        check_positive("std", std)
+        check_buckets(num_buckets, max_distance, bidirectional=True)
+        weight_key, gate_key = jr.split(key)
+        self.weight = std * jr.normal(weight_key, (num_buckets, heads))
+        self.gate_weight = std * jr.normal(gate_key, (2, head_dim))
+        self.gate_bias = jnp.zeros(2)
+        self.gate_scale = jnp.ones(heads)
+        self.max_distance = max_distance
+
+    @jax.named_scope("eqx_posemb.WavLM")
+    def __call__(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "heads k dim"],
+        q_positions: Int[Array, " q"],
+        k_positions: Int[Array, " k"],
+        *,
+        q_state: Float[Array, "q model_dim"] | None = None,
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q`: the queries; not read.
+        - `k`: the keys; not read.
+        - `q_positions`: the positions of the queries, integers.
+        - `k_positions`: the positions of the keys, integers.
+        - `q_state`: the hidden states that the queries were projected from, all heads
+            side by side.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if there is no `q_state`, or one of another width, or
+        if positions are not integers.
+        """
+        del q, k
+        check_whole(q_positions, k_positions)
+        heads, head_dim = self.weight.shape[1], self.gate_weight.shape[1]
+        x = as_float(needed("q_state", q_state, heads * head_dim))
+        x = x.reshape(x.shape[0], heads, head_dim)
+        opened = jnp.einsum("qhd,gd->ghq", x, as_float(self.gate_weight))
+        a, b = jax.nn.sigmoid(opened + as_float(self.gate_bias)[:, None, None])
+        gate = a * (b * as_float(self.gate_scale)[:, None] - 1) + 2
+        return with_rows(
+            gate[..., None],
+            self.weight.T[..., None],
+            lambda delta: bucket(delta, self.weight.shape[0], self.max_distance),
+            q_positions,
+            k_positions,
+        )

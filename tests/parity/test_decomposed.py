@@ -1,0 +1,48 @@
+"""Vectors for each axis of a grid against SAM in transformers."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from transformers import SamVisionConfig
+from transformers.models.sam.modeling_sam import SamVisionAttention
+
+import eqx_posemb as pe
+from tests.parity.references import as_numpy, as_torch, assert_close
+
+
+RNG = np.random.default_rng(0)
+
+
+def _normal(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("height, width", [(4, 6), (2, 2)])
+def test_the_score_is_that_of_sam(height, width, stride):
+    """Also with pooled keys, as MViT has them, which SAM's code is taken from."""
+    heads, head_dim = 2, 8
+    config = SamVisionConfig(hidden_size=16, num_attention_heads=heads)
+    attention = SamVisionAttention(config, window_size=0)
+    tables = [_normal(2 * size - 1, head_dim) for size in (height, width)]
+    pooled = height // stride, width // stride
+    q = _normal(heads, height * width, head_dim)
+    with torch.no_grad():
+        theirs = attention.get_decomposed_rel_pos(
+            as_torch(q), *(as_torch(t) for t in tables), (height, width), pooled
+        )
+    theirs = as_numpy(theirs).reshape(heads, height * width, -1)
+    score = pe.Decomposed((height, width), head_dim, key=jax.random.key(0))
+    tables = tuple(jnp.asarray(table) for table in tables)
+    score = eqx.tree_at(lambda s: s.tables, score, tables)
+    k = jnp.zeros((heads, pooled[0] * pooled[1], head_dim))
+    q_positions = pe.grid_positions((height, width))
+    # Their coordinates end together: a pooled key counts as the last of its cells.
+    k_positions = stride * pe.grid_positions(pooled) + stride - 1
+    with jax.default_matmul_precision("highest"):
+        ours = eqx.filter_jit(score)(jnp.asarray(q), k, q_positions, k_positions)
+    # Sums of 16 products of up to 10.
+    assert_close(ours, theirs, atol=1e-5)
