@@ -102,7 +102,7 @@ def states(embedding, q, k) -> dict[str, Array]:
     def hidden(x):
         heads, seq, head_dim = x.shape
         side_by_side = x.swapaxes(0, 1).reshape(seq, heads * head_dim)
-        return jnp.tile(side_by_side, (1, HEADS // heads))
+        return jnp.concatenate([side_by_side] * (HEADS // heads), axis=1)
 
     every = dict(q_state=hidden(q), k_state=hidden(k))
     return {name: every[name] for name in embedding.reads}

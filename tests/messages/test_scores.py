@@ -1,0 +1,96 @@
+"""What users read when a setting or shape of a score is wrong."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import pytest
+
+import eqx_posemb as pe
+
+
+pytestmark = pytest.mark.usefixtures("as_users_have_it")
+KEY = jr.key(0)
+P = jnp.arange(4)
+Q = jnp.ones((2, 4, 16))
+
+
+def case(text, call):
+    return pytest.param(text, call, id=text[:60])
+
+
+# Tables, a case a line.
+# fmt: off
+SETTINGS = [
+    case("`heads` must be at least 1 and finite, but got 0", lambda: pe.TransformerXL(0, 8, 8, key=KEY)),
+    case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.TransformerXL(2, 0, 8, key=KEY)),
+    case("`std` must be positive and finite, but got 0", lambda: pe.TransformerXL(2, 8, 8, std=0, key=KEY)),
+    case("`clamp` must be at least 1 and finite, but got 0", lambda: pe.TransformerXL(2, 8, 8, clamp=0, key=KEY)),
+    case("`layout` must be one of 'interleaved', .*but got 'xlnet'", lambda: pe.TransformerXL(2, 8, 8, layout="xlnet", key=KEY)),
+    case("`heads` must be at least 1 and finite, but got 0", lambda: pe.Enformer(0, 8, 6, 8, key=KEY)),
+    case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.Enformer(2, 0, 6, 8, key=KEY)),
+    case("`length` must be at least 1 and finite, but got 0", lambda: pe.Enformer(2, 8, 6, 0, key=KEY)),
+    case("`features` must be a multiple of 6 for symmetric=False.*but got 9", lambda: pe.Enformer(2, 8, 9, 8, key=KEY)),
+    case("`features` must be a multiple of 3 for symmetric=True.*but got 0", lambda: pe.Enformer(2, 8, 0, 8, symmetric=True, key=KEY)),
+    case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.Shaw(0, key=KEY)),
+    case("`back` must be at least 0 and finite, but got -1", lambda: pe.Shaw(8, back=-1, key=KEY)),
+    case("`ahead` must be at least 0 and finite, but got -1", lambda: pe.Shaw(8, ahead=-1, key=KEY)),
+    case("`std` must be positive and finite, but got 0", lambda: pe.Shaw(8, std=0, key=KEY)),
+    case("`back` must be a row of `table`, from 0 to 2, but got 3", lambda: pe.shaw_values(jnp.ones((1, 4, 4)), jnp.ones((3, 2)), P, P, back=3)),
+    case("`heads` must be at least 1 and finite, but got 0", lambda: pe.MusicTransformer(0, 8, 8, key=KEY)),
+    case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.MusicTransformer(2, 0, 8, key=KEY)),
+    case("`length` must be at least 1 and finite, but got 0", lambda: pe.MusicTransformer(2, 8, 0, key=KEY)),
+    case("`std` must be positive and finite, but got 0", lambda: pe.MusicTransformer(2, 8, 8, std=0, key=KEY)),
+    case("`heads` must be at least 1 and finite, but got 0", lambda: pe.DeBERTa(0, 8, 8, key=KEY)),
+    case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.DeBERTa(2, 0, 8, key=KEY)),
+    case("`dim` must be at least 1 and finite, but got 0", lambda: pe.DeBERTa(2, 8, 0, key=KEY)),
+    case("`reach` must be at least 1 and finite, but got 0", lambda: pe.DeBERTa(2, 8, 8, reach=0, key=KEY)),
+    case("`eps` must be positive and finite, but got 0", lambda: pe.DeBERTa(2, 8, 8, eps=0, key=KEY)),
+    case("`std` must be positive and finite, but got 0", lambda: pe.DeBERTa(2, 8, 8, std=0, key=KEY)),
+    case("`buckets` must be even and at least 4, but got 2", lambda: pe.DeBERTa(2, 8, 8, buckets=2, key=KEY)),
+    case("`buckets` must be even and at least 4, but got 7", lambda: pe.DeBERTa(2, 8, 8, buckets=7, key=KEY)),
+    case("`reach` must be more than 5, for some of the 8 buckets.*got 5. Lower `buckets`", lambda: pe.DeBERTa(2, 8, 8, buckets=8, reach=5, key=KEY)),
+    case("`shape` must have one positive size for each axis, but got \\(\\)", lambda: pe.Decomposed((), 8, key=KEY)),
+    case("`shape` must have one positive size for each axis, but got \\(2, 0\\)", lambda: pe.Decomposed((2, 0), 8, key=KEY)),
+    case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.Decomposed((2, 2), 0, key=KEY)),
+    case("`std` must be at least 0 and finite, but got -1", lambda: pe.Decomposed((2, 2), 8, std=-1, key=KEY)),
+    *(
+        case(f"`{name}` must be at least 1 and finite, but got 0", lambda name=name: pe.Inkling(**{**dict(heads=2, dim=8), name: 0}, key=KEY))
+        for name in ("heads", "dim", "rank", "reach")
+    ),
+    *(
+        case(f"`{name}` must be positive and finite, but got 0", lambda name=name: pe.Inkling(2, 8, **{name: 0}, key=KEY))
+        for name in ("clip", "floor", "std")
+    ),
+    case("`alpha` must be at least 0 and finite, but got -1", lambda: pe.Inkling(2, 8, alpha=-1, key=KEY)),
+    case("`heads` must be at least 1 and finite, but got 0", lambda: pe.WavLM(0, 8, key=KEY)),
+    case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.WavLM(2, 0, key=KEY)),
+    case("`std` must be positive and finite, but got 0", lambda: pe.WavLM(2, 8, std=0, key=KEY)),
+    case("`num_buckets` must be even and at least 4 for bidirectional=True, but got 5", lambda: pe.WavLM(2, 8, num_buckets=5, key=KEY)),
+]
+
+SHAPES = [
+    case("`q_positions` must be integers, to look distances up.*float32", lambda: pe.Enformer(2, 16, 6, 8, key=KEY)(Q, Q, jnp.ones(4), P)),
+    case("`k_positions` must be integers, to look distances up.*float32", lambda: pe.Enformer(2, 16, 6, 8, key=KEY)(Q, Q, P, jnp.ones(4))),
+    *(
+        case("`k_positions` must be integers, to look distances up.*float32", lambda score=score: score(Q, Q, P, jnp.ones(4)))
+        for score in (pe.Shaw(16, key=KEY), pe.MusicTransformer(2, 16, 8, key=KEY), pe.DeBERTa(2, 16, 8, key=KEY), pe.Inkling(2, 8, key=KEY), pe.WavLM(2, 16, key=KEY))
+    ),
+    case("`q_positions` must have shape \\[seq, axes\\] with 2 axes, but got shape \\(4,\\)", lambda: pe.Decomposed((2, 2), 16, key=KEY)(Q, Q, P, P)),
+    case("`k_positions` must be integers, to look distances up.*float32", lambda: pe.Decomposed((2, 2), 16, key=KEY)(Q, Q, pe.grid_positions((2, 2)), jnp.ones((4, 2)))),
+    case("`q_state` must be the hidden states.*with dim=8, which this score reads, but got None", lambda: pe.Inkling(2, 8, key=KEY)(Q, Q, P, P)),
+    case("`q_state` must be the hidden states.*with dim=32, which this score reads, but got \\(4, 8\\)", lambda: pe.WavLM(2, 16, key=KEY)(Q, Q, P, P, q_state=jnp.ones((4, 8)))),
+    case("`k_positions` must be integers, to look distances up.*float32", lambda: pe.shaw_values(Q, Q[0], P, jnp.ones(4), back=0)),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("text, call", SETTINGS)
+def test_a_wrong_setting_says_so_when_it_is_made(text, call):
+    with pytest.raises(ValueError, match=text):
+        call()
+
+
+@pytest.mark.parametrize("text, call", SHAPES)
+def test_a_wrong_shape_says_so_when_it_is_traced(text, call):
+    with pytest.raises(ValueError, match=text):
+        jax.eval_shape(call)
