@@ -7,7 +7,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from tests.helpers import build, HEADS, LENGTH, logits, NAMES, ROWS
+from tests.helpers import build, HEADS, LENGTH, logits, NAMES, ROWS, states
 
 
 SCORES = [n for n in NAMES if ROWS[n].place == "score" and ROWS[n].axes is None]
@@ -73,5 +73,8 @@ def test_distances_beyond_a_table_raise(name):
 def test_no_tokens_have_no_logits(name):
     embedding = build(name)
     q, k = qk(0, 3)
-    assert logits(embedding, q, k, jnp.arange(0), jnp.arange(3)).shape == (HEADS, 0, 3)
-    assert logits(embedding, k, q, jnp.arange(3), jnp.arange(0)).shape == (HEADS, 3, 0)
+    for one, other in (q, k), (k, q):
+        p, others = jnp.arange(one.shape[1]), jnp.arange(other.shape[1])
+        state = states(embedding, one, other)
+        score = embedding.score(one, other, p, others, **state)
+        assert score.shape == (HEADS, one.shape[1], other.shape[1])
