@@ -31,7 +31,7 @@ ANGLE = 4 * 1.1e-7
 @eqx.filter_jit
 def turn(rotary, x, p):
     if rotary.axes is not None and p.ndim == 1:
-        p = jnp.stack([jnp.roll(p, i) for i in range(rotary.axes.count)], axis=-1)
+        p = jnp.stack([jnp.roll(p, i) for i in range(rotary.axes.coordinates)], axis=-1)
     rotation = rotary(p, length=LENGTH)
     if rotation.heads is None:
         return rotation.queries(x), rotation.keys(x)

@@ -24,8 +24,10 @@ class AbstractAxes(eqx.Module):
     width.
     """
 
-    count: eqx.AbstractVar[int]
-    """The number of coordinates of a position."""
+    @property
+    @abc.abstractmethod
+    def coordinates(self) -> int:
+        """The number of coordinates of a position."""
 
     @abc.abstractmethod
     def axis(self, frequencies: int) -> Int[np.ndarray, "terms angles"]:
@@ -68,6 +70,11 @@ class Axial(AbstractAxes):
 
     def __check_init__(self):
         check_at_least("count", self.count, 1)
+
+    @property
+    def coordinates(self) -> int:
+        """The number of coordinates of a position."""
+        return self.count
 
     def axis(self, frequencies: int) -> Int[np.ndarray, "1 angles"]:
         """For each angle, which coordinate it reads."""
@@ -152,7 +159,7 @@ class Sections(AbstractAxes):
         check_choice("order", self.order, ("chunked", "interleaved", "tail"))
 
     @property
-    def count(self) -> int:
+    def coordinates(self) -> int:
         """The number of coordinates of a position."""
         return len(self.sizes)
 
@@ -160,14 +167,14 @@ class Sections(AbstractAxes):
         """For each pair, which coordinate it reads."""
         self._check(frequencies)
         if self.order == "chunked":
-            return np.repeat(np.arange(self.count), self.sizes)[None]
+            return np.repeat(np.arange(self.coordinates), self.sizes)[None]
         pairs = np.arange(frequencies)
         if self.order == "interleaved":
-            turn, lap = pairs % self.count, pairs // self.count
+            turn, lap = pairs % self.coordinates, pairs // self.coordinates
         else:
-            others = max(self.count - 1, 1)
+            others = max(self.coordinates - 1, 1)
             turn, lap = 1 + pairs % others, pairs // others
-            turn = np.minimum(turn, self.count - 1)
+            turn = np.minimum(turn, self.coordinates - 1)
         left = lap < np.array(self.sizes)[turn]
         return np.where(left, turn, 0)[None]
 
@@ -237,6 +244,11 @@ class Mixed(AbstractAxes):
     def __check_init__(self):
         check_at_least("count", self.count, 1)
 
+    @property
+    def coordinates(self) -> int:
+        """The number of coordinates of a position."""
+        return self.count
+
     def axis(self, frequencies: int) -> Int[np.ndarray, "terms angles"]:
         """Every angle reads all coordinates."""
         angles = self._angles(frequencies)
@@ -300,7 +312,7 @@ class Assigned(AbstractAxes):
             )
 
     @property
-    def count(self) -> int:
+    def coordinates(self) -> int:
         """The number of coordinates of a position."""
         return max(self.axes) + 1
 

@@ -225,10 +225,10 @@ class Rotary(AbstractRotary):
         )(by, length=1 if length is None else length)
 
     def _check(self, positions):
-        axes = () if self.axes is None else (self.axes.count,)
+        axes = () if self.axes is None else (self.axes.coordinates,)
         if positions.shape[1:] == axes and positions.ndim and positions.dtype != bool:
             return
-        wanted = "[seq]" if self.axes is None else f"[seq, {self.axes.count}]"
+        wanted = "[seq]" if self.axes is None else f"[seq, {self.axes.coordinates}]"
         raise ValueError(
             f"`positions` must be integers or floats of shape {wanted}, but got "
             f"{positions.dtype} of shape {positions.shape}. Use `jax.vmap` over a "
