@@ -14,8 +14,11 @@ from ._axes import (
 )
 from ._chain import Chain as Chain
 from ._decay import XPosDecay as XPosDecay
+from ._fope import FoPE as FoPE
+from ._lie import Cayley as Cayley, LieRE as LieRE
 from ._nope import NoPE as NoPE
 from ._pairing import Pairing as Pairing
+from ._pope import PoPE as PoPE
 from ._recipes import (
     axial_rope as axial_rope,
     dynamic_ntk_rope as dynamic_ntk_rope,
@@ -27,6 +30,7 @@ from ._recipes import (
     ntk_rope as ntk_rope,
     proportional_rope as proportional_rope,
     rope as rope,
+    string_rope as string_rope,
     xpos as xpos,
     yarn as yarn,
 )

@@ -4,6 +4,7 @@ from ._axes import (
     axial_rope as axial_rope,
     mixed_rope as mixed_rope,
     mrope as mrope,
+    string_rope as string_rope,
 )
 from ._by_parts import (
     llama3_rope as llama3_rope,

@@ -11,6 +11,8 @@ from jaxtyping import PRNGKeyArray
 from ..._checks import check_at_least
 from ..._frequencies import Concatenated, Geometric, LearnedFrequencies
 from .._axes import Mixed, Sections
+from .._chain import Chain
+from .._lie import Cayley
 from .._pairing import Layout, Pairing
 from .._rotary import Rotary
 from ._rope import geometric
@@ -223,6 +225,65 @@ def mixed_rope(
         )
     start = _directions(Geometric(dim // 2, theta), heads, key)
     return Rotary(LearnedFrequencies(start), axes=Mixed(2), pairing=pairing)
+
+
+def string_rope(
+    dim: int,
+    *,
+    widths: Sequence[int] | None = None,
+    theta: float = 10_000.0,
+    std: float = 0.02,
+    key: PRNGKeyArray,
+) -> Chain:
+    r"""Rotates by the coordinates of an image in a basis that is learned.
+
+    $$q \mapsto R(p)\, P q, \qquad k \mapsto R(p)\, P k$$
+
+    for the rotation $R$ of [`eqx_posemb.axial_rope`][] and the orthogonal matrix $P$ of
+    [`eqx_posemb.Cayley`][]: STRING, in its Cayley form. Every embedding by rotations
+    whose logits depend on offsets alone is one of these, with some basis and some
+    frequencies.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        string = pe.string_rope(64, key=jax.random.key(0))
+        rotation = string(pe.grid_positions((14, 14)))
+        q = jax.vmap(rotation.queries)(jnp.ones((8, 196, 64)))
+        ```
+
+    **Arguments:**
+
+    - `dim`, `widths`, `theta`: as in [`eqx_posemb.axial_rope`][].
+    - `std`: The standard deviation of the matrix that the basis starts from.
+    - `key`: A `jax.random` key for it.
+
+    **Returns:** a [`eqx_posemb.Chain`][] of the basis and a [`eqx_posemb.Rotary`][].
+
+    **Raises:** as [`eqx_posemb.axial_rope`][] and [`eqx_posemb.Cayley`][].
+
+    ??? cite "Reference"
+
+        [Learning the RoPEs: Better 2D and 3D Position Encodings with
+        STRING](https://arxiv.org/abs/2502.02562), Section 3.
+
+        ```bibtex
+        @inproceedings{schenck2025learning,
+            author={Schenck, Connor and Reid, Isaac and Jacob, Mithun George and
+                    Bewley, Alex and others},
+            title={Learning the {RoPEs}: Better {2D} and {3D} Position Encodings with
+                   {STRING}},
+            booktitle={International Conference on Machine Learning},
+            year={2025},
+        }
+        ```
+    """
+    rope = axial_rope(dim, widths=widths, theta=theta)
+    return Chain((Cayley(dim, std=std, key=key), rope))
 
 
 def _directions(schedule, heads, key):

@@ -1,0 +1,149 @@
+"""Each pair of channels with many frequencies."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, Num, PRNGKeyArray
+
+from .._checks import check_at_least, check_positive
+from .._frequencies import Geometric, Length
+from .._phase import as_float, cos_sin
+from ._abstract import AbstractRotary
+from ._pairing import check_layout, Layout
+from ._rotation import Rotation
+
+
+class FoPE(AbstractRotary):
+    r"""Turns each pair of channels at a mixture of frequencies.
+
+    $$\cos \alpha_{h, i}(p) = \sum_j C_{h, j, i} \cos(p\, \omega_j), \qquad
+      \sin \alpha_{h, i}(p) = \sum_j S_{h, j, i} \sin(p\, \omega_j)$$
+
+    for the position $p$, the frequencies $\omega$ of [`eqx_posemb.rope`][] and weights
+    $C$ and $S$ (`cosines`, `sines`) of each head $h$, which start near the identity.
+    Layers and activations mix frequencies anyway, and a pair that has only one is
+    damaged by the others; these pairs have learned of all. Frequencies that do not
+    turn once within `length`, the trained one, are never seen whole, and are stopped:
+    their pairs pass through.
+
+    It is no rotation, as the mixtures are no cosine and sine of one angle, and logits
+    depend on more than the distance. The authors keep the weights as they were drawn:
+    leave them out of what you train for that.
+
+    The listing of the paper gives stopped pairs a sine of one; here, as in later code,
+    it is zero, so that they do pass through.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        fope = pe.FoPE(64, heads=8, length=512, key=jax.random.key(0))
+        q = fope(jnp.arange(10)).queries(jnp.ones((8, 10, 64)))
+        ```
+
+    ??? cite "Reference"
+
+        [Fourier Position Embedding: Enhancing Attention's Periodic Extension for Length
+        Generalization](https://arxiv.org/abs/2412.17739), Section 4.
+
+        ```bibtex
+        @inproceedings{hua2025fourier,
+            author={Hua, Ermo and Jiang, Che and Lv, Xingtai and Zhang, Kaiyan and
+                    Ding, Ning and Sun, Youbang and Qi, Biqing and Fan, Yuchen and
+                    Zhu, Xuekai and Zhou, Bowen},
+            title={Fourier Position Embedding: Enhancing Attention's Periodic Extension
+                   for Length Generalization},
+            booktitle={International Conference on Machine Learning},
+            year={2025},
+        }
+        ```
+    """
+
+    frequencies: Geometric
+    cosines: Float[Array, "heads kept kept"]
+    sines: Float[Array, "heads kept kept"]
+    pairing: Layout = eqx.field(static=True)
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        length: float,
+        theta: float = 10_000.0,
+        std: float = 0.3,
+        pairing: Layout = "halves",
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `dim`: The number of channels of a head.
+        - `heads`: The number of heads.
+        - `length`: The trained context length, in positions: slower frequencies are
+            stopped.
+        - `theta`: The base of the frequencies.
+        - `std`: How far a pair is mixed with the others: the standard deviation of all
+            their weights in it together.
+        - `pairing`: `"halves"` or `"adjacent"`.
+        - `key`: A `jax.random` key for the weights.
+
+        **Raises:** a `ValueError` if `dim` is odd, if `heads`, `length`, `theta` or
+        `std` is not positive, if no frequency turns within `length`, or if `pairing` is
+        unknown.
+        """
+        check_at_least("heads", heads, 1)
+        check_positive("length", length)
+        check_positive("std", std)
+        check_layout(pairing, dim)
+        self.frequencies = Geometric(dim, theta)
+        kept = int(np.sum(self.frequencies() * length >= 2 * math.pi))
+        if kept == 0:
+            raise ValueError(
+                "`length` must be at least 2π, for one frequency to turn once within "
+                f"it, but got {length}."
+            )
+        start = lambda key: (
+            jnp.eye(kept)[None]
+            + std / math.sqrt(kept) * jr.normal(key, (heads, kept, kept))
+        )
+        cosine_key, sine_key = jr.split(key)
+        self.cosines, self.sines = start(cosine_key), start(sine_key)
+        self.pairing = pairing
+
+    @jax.named_scope("eqx_posemb.FoPE")
+    def __call__(
+        self, positions: Num[Array, " seq"], *, length: Length = None
+    ) -> Rotation:
+        """**Arguments:**
+
+        - `positions`: the position of each token: integers, or floats in the same unit.
+        - `length`: ignored.
+
+        **Returns:**
+
+        A [`eqx_posemb.Rotation`][] with tables for each head.
+
+        **Raises:** a `ValueError` if `positions` is not one-dimensional.
+        """
+        del length
+        if positions.ndim != 1:
+            raise ValueError(
+                f"`positions` must have shape [seq], but got {positions.shape}. Use "
+                "`jax.vmap` over a batch."
+            )
+        kept = self.cosines.shape[-1]
+        turns = jax.tree.map(lambda word: word[:kept], self.frequencies.turns())
+        cos, sin = cos_sin(positions, turns)
+        mix = lambda table, weight: jnp.einsum("sj,hji->hsi", table, as_float(weight))
+        rest = ((0, 0), (0, 0), (0, self.frequencies.dim // 2 - kept))
+        cos = jnp.pad(mix(cos, self.cosines), rest, constant_values=1)
+        sin = jnp.pad(mix(sin, self.sines), rest)
+        cos, sin = jax.lax.optimization_barrier(jnp.stack([cos, sin]))
+        return Rotation(cos, sin, None, self.frequencies.dim, self.pairing)

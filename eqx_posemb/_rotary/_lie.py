@@ -1,0 +1,251 @@
+"""Rotations of more than two channels at a time, learned."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Num, PRNGKeyArray
+
+from .._checks import check_at_least, check_positive
+from .._frequencies import Length
+from .._phase import as_float, computing_dtype
+from ._abstract import AbstractRotary, AbstractRotation
+
+
+class LieRE(AbstractRotary):
+    r"""Rotates blocks of channels by the exponential of a learned matrix.
+
+    $$R_h(p) = \exp\Big(\sum_k p_k \big(G_{h, k} - G_{h, k}^\top\big)\Big)$$
+
+    for the coordinates $p_k$ of a position and learned matrices $G$ (`generators`) for
+    each coordinate and block. Their skew part generates a rotation in any number of
+    dimensions, where rotary embedding has planes that are fixed. For images and
+    volumes, with positions of a few dozen.
+
+    With several coordinates the generators do not commute, and so
+    $R(p)^\top R(p')$ is no function of $p' - p$: logits depend on more than the offset.
+    Where they should not, there is [`eqx_posemb.string_rope`][].
+
+    An exponential of a matrix for each token is dear, and float32 loses its digits
+    where positions are far: keep them within about a hundred, or normalise them.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        liere = pe.LieRE(64, block=8, key=jax.random.key(0))
+        rotation = liere(pe.grid_positions((14, 14)))
+        q = jax.vmap(rotation.queries)(jnp.ones((8, 196, 64)))
+        ```
+
+    ??? cite "Reference"
+
+        [LieRE: Lie Rotational Positional
+        Encodings](https://arxiv.org/abs/2406.10322), Section 4.
+
+        ```bibtex
+        @inproceedings{ostmeier2025liere,
+            author={Ostmeier, Sophie and Axelrod, Brian and Varma, Maya and Moseley,
+                    Michael E. and Chaudhari, Akshay and Langlotz, Curtis},
+            title={{LieRE}: Lie Rotational Positional Encodings},
+            booktitle={International Conference on Machine Learning},
+            year={2025},
+        }
+        ```
+    """
+
+    generators: Float[Array, "axes blocks block block"]
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        count: int = 2,
+        block: int | None = None,
+        scale: float = 1.0,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `dim`: The number of channels of a head.
+        - `count`: The number of coordinates of a position.
+        - `block`: The number of channels that turn together. By default all of them, as
+            in the paper's largest form; 2 is rotary embedding with learned frequencies.
+        - `scale`: How fast they turn at the start: entries of the generators are
+            uniform from 0 to this, in radians per unit of position.
+        - `key`: A `jax.random` key for them.
+
+        **Raises:** a `ValueError` if `count` is less than one, `scale` is not positive,
+        or `block` does not divide `dim`.
+        """
+        block = dim if block is None else block
+        check_at_least("dim", dim, 2)
+        check_at_least("count", count, 1)
+        check_positive("scale", scale)
+        if block < 2 or dim % block:
+            raise ValueError(
+                f"`block` must be at least 2 and divide `dim`, {dim}, but got {block}."
+            )
+        shape = (count, dim // block, block, block)
+        self.generators = jr.uniform(key, shape, maxval=scale)
+
+    @jax.named_scope("eqx_posemb.LieRE")
+    def __call__(
+        self, positions: Num[Array, "seq axes"], *, length: Length = None
+    ) -> "MatrixRotation":
+        """**Arguments:**
+
+        - `positions`: the coordinates of each token.
+        - `length`: ignored.
+
+        **Returns:**
+
+        What multiplies queries and keys by the rotation of their positions.
+
+        **Raises:** a `ValueError` if `positions` has another shape.
+        """
+        del length
+        count = self.generators.shape[0]
+        if positions.shape[1:] != (count,):
+            raise ValueError(
+                f"`positions` must have shape [seq, {count}], but got "
+                f"{positions.shape}. Use `jax.vmap` over a batch."
+            )
+        generators = as_float(self.generators)
+        skew = generators - jnp.swapaxes(generators, -1, -2)
+        sums = jnp.einsum("sk,kbij->sbij", as_float(positions), skew)
+        return MatrixRotation(jax.scipy.linalg.expm(sums))
+
+
+class MatrixRotation(AbstractRotation):
+    """Multiplies each block of channels by a matrix for each position."""
+
+    matrices: Float[Array, "seq blocks block block"]
+
+    @property
+    def heads(self) -> None:
+        """All heads are treated alike."""
+        return None
+
+    def queries(self, q: Float[Array, "seq dim"]) -> Float[Array, "seq dim"]:
+        """**Arguments:**
+
+        - `q`: queries of a head.
+
+        **Returns:**
+
+        The rotated queries, in the dtype of `q`; computed in at least float32.
+
+        **Raises:** a `ValueError` if the shape does not fit.
+        """
+        return self._turn(q, "q")
+
+    def keys(self, k: Float[Array, "seq dim"]) -> Float[Array, "seq dim"]:
+        """**Arguments:**
+
+        - `k`: keys of a head.
+
+        **Returns:**
+
+        The rotated keys, in the dtype of `k`; computed in at least float32.
+
+        **Raises:** a `ValueError` if the shape does not fit.
+        """
+        return self._turn(k, "k")
+
+    def _turn(self, x, name):
+        seq, blocks, block, _ = self.matrices.shape
+        if x.shape != (seq, blocks * block):
+            raise ValueError(
+                f"`{name}` must have shape [seq, dim] = {(seq, blocks * block)}, but "
+                f"got {x.shape}. Use `jax.vmap` over batch and heads."
+            )
+        dtype = computing_dtype(x.dtype)
+        parts = x.astype(dtype).reshape(seq, blocks, block)
+        turned = jnp.einsum("sbij,sbj->sbi", self.matrices.astype(dtype), parts)
+        return turned.reshape(x.shape).astype(x.dtype)
+
+
+class Cayley(AbstractRotary):
+    r"""Puts queries and keys into a learned orthogonal basis.
+
+    $$q \mapsto P q, \qquad k \mapsto P k, \qquad
+      P = (I - S)(I + S)^{-1}, \qquad S = G - G^\top$$
+
+    for a learned matrix $G$ (`generator`). Alone it changes no logit, as $P$ is
+    orthogonal. Before a rotary embedding it says which directions turn, and not only
+    how fast: STRING, [`eqx_posemb.string_rope`][].
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        basis = pe.Cayley(64, key=jax.random.key(0))
+        both = pe.Chain((basis, pe.rope(64)))
+        q = both(jnp.arange(10)).queries(jnp.ones((10, 64)))
+        ```
+
+    ??? cite "Reference"
+
+        [Learning the RoPEs: Better 2D and 3D Position Encodings with
+        STRING](https://arxiv.org/abs/2502.02562), Section 3.
+
+        ```bibtex
+        @inproceedings{schenck2025learning,
+            author={Schenck, Connor and Reid, Isaac and Jacob, Mithun George and
+                    Bewley, Alex and others},
+            title={Learning the {RoPEs}: Better {2D} and {3D} Position Encodings with
+                   {STRING}},
+            booktitle={International Conference on Machine Learning},
+            year={2025},
+        }
+        ```
+    """
+
+    generator: Float[Array, "dim dim"]
+
+    def __init__(self, dim: int, *, std: float = 0.02, key: PRNGKeyArray):
+        """**Arguments:**
+
+        - `dim`: The number of channels of a head.
+        - `std`: The standard deviation of the initial matrix: near zero the basis is
+            near what it was.
+        - `key`: A `jax.random` key for it.
+
+        **Raises:** a `ValueError` if `dim` or `std` is not positive.
+        """
+        check_at_least("dim", dim, 1)
+        check_positive("std", std)
+        self.generator = std * jr.normal(key, (dim, dim))
+
+    @property
+    def basis(self) -> Float[Array, "dim dim"]:
+        """The orthogonal matrix, in at least float32."""
+        generator = as_float(self.generator)
+        skew = generator - generator.T
+        one = jnp.eye(len(skew))
+        # The two factors commute.
+        return jnp.linalg.solve(one + skew, one - skew)
+
+    @jax.named_scope("eqx_posemb.Cayley")
+    def __call__(
+        self, positions: Num[Array, "seq *axes"], *, length: Length = None
+    ) -> MatrixRotation:
+        """**Arguments:**
+
+        - `positions`: ignored but for their number.
+        - `length`: ignored.
+
+        **Returns:**
+
+        What multiplies queries and keys by the basis.
+        """
+        del length
+        dim = len(self.generator)
+        shape = (positions.shape[0], 1, dim, dim)
+        return MatrixRotation(jnp.broadcast_to(self.basis[None, None], shape))

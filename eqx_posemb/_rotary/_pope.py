@@ -1,0 +1,159 @@
+"""Content as a length, position as an angle."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from .._checks import check_at_least, check_positive
+from .._frequencies import AbstractFrequencies, context_length, Geometric, Length
+from .._phase import as_float, computing_dtype, cos_sin
+from ._abstract import AbstractRotary, AbstractRotation
+
+
+class PoPE(AbstractRotary):
+    r"""Makes every channel a complex number: its length content, its angle position.
+
+    $$\langle q, k \rangle = \sum_c \text{sp}(q_c)\, \text{sp}(k_c)
+      \cos\big((p_k - p_q)\, \omega_c + \delta_{h, c}\big), \qquad
+      \omega_c = \theta^{-c/d}, \qquad c = 0, \dots, d - 1$$
+
+    for the softplus $\text{sp}$, the positions $p$ of query and key, and a learned
+    phase $\delta$ (`phase`) of each head $h$. In rotary embedding the angle between the two
+    channels of a pair is content, too, and so what a query looks for and where it looks
+    are entangled. Here they are apart: content can only be positive, and says how much.
+
+    Queries and keys become twice as wide, and so does a cache of rotated keys. There
+    are as many frequencies as channels, twice those of [`eqx_posemb.rope`][].
+
+    The paper keeps the phase between -2π and 0. As the cosine has that period, nothing
+    is lost without.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        pope = pe.PoPE(64, heads=8)
+        rotation = pope(jnp.arange(10))
+        q = rotation.queries(jnp.ones((8, 10, 64)))
+        assert q.shape == (8, 10, 128)
+        ```
+
+    ??? cite "Reference"
+
+        [Decoupling the "What" and "Where" With Polar Coordinate Positional
+        Embeddings](https://arxiv.org/abs/2509.10534), Section 3.
+
+        ```bibtex
+        @article{gopalakrishnan2025decoupling,
+            author={Gopalakrishnan, Anand and Csord{\'a}s, R{\'o}bert and Schmidhuber,
+                    J{\"u}rgen and Mozer, Michael C.},
+            title={Decoupling the ``What'' and ``Where'' With Polar Coordinate
+                   Positional Embeddings},
+            journal={arXiv:2509.10534},
+            year={2025},
+        }
+        ```
+    """
+
+    frequencies: AbstractFrequencies
+    phase: Float[Array, "heads dim"]
+
+    def __init__(self, dim: int, *, heads: int, theta: float = 10_000.0):
+        """**Arguments:**
+
+        - `dim`: The number of channels of a head.
+        - `heads`: The number of heads. Keys that serve many heads of queries are
+            repeated, as every head has its own phase.
+        - `theta`: The base of the frequencies.
+
+        The phase starts from zero.
+
+        **Raises:** a `ValueError` if `dim`, `heads` or `theta` is not positive.
+        """
+        check_at_least("dim", dim, 1)
+        check_at_least("heads", heads, 1)
+        check_positive("theta", theta)
+        self.frequencies = Geometric(2 * dim, theta)
+        self.phase = jnp.zeros((heads, dim))
+
+    @jax.named_scope("eqx_posemb.PoPE")
+    def __call__(
+        self, positions: Num[Array, " seq"], *, length: Length = None
+    ) -> "PolarRotation":
+        """**Arguments:**
+
+        - `positions`: the position of each token: integers, or floats in the same unit.
+        - `length`: what schedules that depend on the context length read.
+
+        **Returns:**
+
+        What makes queries and keys, [heads, seq, dim], twice as wide.
+
+        **Raises:** a `ValueError` if `positions` is not one-dimensional.
+        """
+        if positions.ndim != 1:
+            raise ValueError(
+                f"`positions` must have shape [seq], but got {positions.shape}. Use "
+                "`jax.vmap` over a batch."
+            )
+        if length is None:
+            length = context_length(positions)
+        tables = jnp.stack(cos_sin(positions, self.frequencies.turns(length)))
+        # As in `Rotary`: made once, and not again for every use.
+        cos, sin = jax.lax.optimization_barrier(tables)
+        return PolarRotation(cos, sin, as_float(self.phase))
+
+
+class PolarRotation(AbstractRotation):
+    """What a [`eqx_posemb.PoPE`][] is at some positions."""
+
+    cos: Float[Array, "seq dim"]
+    sin: Float[Array, "seq dim"]
+    phase: Float[Array, "heads dim"]
+
+    @property
+    def heads(self) -> int:
+        """The number of heads."""
+        return self.phase.shape[0]
+
+    def queries(self, q: Float[Array, "heads seq dim"]) -> Float[Array, "heads seq to"]:
+        """**Arguments:**
+
+        - `q`: queries of all heads.
+
+        **Returns:**
+
+        Real parts, and then imaginary parts, in the dtype of `q`.
+
+        **Raises:** a `ValueError` if the shape does not fit.
+        """
+        return self._turn(q, "q", self.cos[None], self.sin[None])
+
+    def keys(self, k: Float[Array, "heads seq dim"]) -> Float[Array, "heads seq to"]:
+        """**Arguments:**
+
+        - `k`: keys, one head of them for each of queries.
+
+        **Returns:**
+
+        Real parts, and then imaginary parts, in the dtype of `k`.
+
+        **Raises:** a `ValueError` if the shape does not fit.
+        """
+        cos, sin = jnp.cos(self.phase)[:, None], jnp.sin(self.phase)[:, None]
+        here, there = self.cos[None], self.sin[None]
+        return self._turn(k, "k", here * cos - there * sin, there * cos + here * sin)
+
+    def _turn(self, x, name, cos, sin):
+        wanted = (self.heads, *self.cos.shape)
+        if x.shape != wanted:
+            raise ValueError(
+                f"`{name}` must have shape [heads, seq, dim] = {wanted}, as the phases "
+                f"and the positions have, but got {x.shape}."
+            )
+        dtype = computing_dtype(x.dtype)
+        length = jax.nn.softplus(x.astype(dtype))
+        parts = [length * cos.astype(dtype), length * sin.astype(dtype)]
+        return jnp.concatenate(parts, axis=-1).astype(x.dtype)

@@ -1,0 +1,111 @@
+"""PoPE, FoPE, LieRE and STRING, against the formulas of their papers in float64.
+
+NumPy and SciPy, pair by pair; no released code of them is at hand here.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import scipy.linalg
+
+import eqx_posemb as pe
+from tests.parity.references import as_numpy, assert_close
+
+
+RNG = np.random.default_rng(0)
+HEADS, DIM = 2, 8
+Q = RNG.normal(size=(HEADS, 3, DIM)).astype(np.float32)
+K = RNG.normal(size=(HEADS, 4, DIM)).astype(np.float32)
+# Sums of 8 to 16 products of numbers up to 3, with cosines known to 1e-7.
+CLOSE = 1e-5
+
+
+@eqx.filter_jit
+def logits(rotary, q_positions, k_positions):
+    embedding = pe.PositionalEmbedding(rotary=rotary, scale=1.0)
+    return embedding.logits(jnp.asarray(Q), jnp.asarray(K), q_positions, k_positions)
+
+
+def by_pairs(function):
+    """The logits [heads, q, k] of a function of head, query and key."""
+    out = np.zeros((HEADS, 3, 4))
+    for h, i, j in np.ndindex(out.shape):
+        out[h, i, j] = function(h, i, j)
+    return out
+
+
+def test_pope_is_its_sum_over_channels():
+    p, r = np.array([3, 0, 900]), np.array([1, 7, 2, 1000])
+    phase = RNG.uniform(-2 * np.pi, 0, size=(HEADS, DIM)).astype(np.float32)
+    rotary = eqx.tree_at(
+        lambda m: m.phase, pe.PoPE(DIM, heads=HEADS, theta=100.0), jnp.asarray(phase)
+    )
+    softplus = lambda x: np.log1p(np.exp(x.astype(np.float64)))
+    omega = 100.0 ** (-np.arange(DIM) / DIM)
+
+    def pair(h, i, j):
+        angle = (r[j] - p[i]) * omega + phase[h]
+        return np.sum(softplus(Q[h, i]) * softplus(K[h, j]) * np.cos(angle))
+
+    assert_close(logits(rotary, p, r), by_pairs(pair), atol=CLOSE)
+
+
+@pytest.mark.parametrize("pairing", ["halves", "adjacent"])
+def test_fope_is_a_mixture_of_frequencies(pairing):
+    p, r = np.array([3, 0, 90]), np.array([1, 7, 2, 100])
+    settings = dict(heads=HEADS, length=100.0, theta=1000.0)
+    rotary = pe.FoPE(DIM, **settings, pairing=pairing, key=jr.key(0))
+    omega = 1000.0 ** (-np.arange(DIM // 2) * 2 / DIM)
+    kept = int((omega >= 2 * np.pi / 100).sum())
+    assert rotary.cosines.shape == (HEADS, kept, kept) and 0 < kept < DIM // 2
+
+    def turned(x, h, position):
+        cos, sin = np.ones(DIM // 2), np.zeros(DIM // 2)
+        for i in range(kept):
+            angles = position * omega[:kept]
+            cos[i] = np.cos(angles) @ as_numpy(rotary.cosines[h, :, i])
+            sin[i] = np.sin(angles) @ as_numpy(rotary.sines[h, :, i])
+        a, b = np.split(x, 2) if pairing == "halves" else (x[::2], x[1::2])
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin])
+
+    pair = lambda h, i, j: turned(Q[h, i], h, p[i]) @ turned(K[h, j], h, r[j])
+    assert_close(logits(rotary, p, r), by_pairs(pair), atol=5e-5)
+
+
+@pytest.mark.parametrize("block", [2, 4, 8])
+def test_liere_is_the_exponential_of_a_skew_matrix(block):
+    p = RNG.uniform(-3, 3, size=(3, 2)).astype(np.float32)
+    r = RNG.uniform(-3, 3, size=(4, 2)).astype(np.float32)
+    rotary = pe.LieRE(DIM, block=block, key=jr.key(0))
+    generators = as_numpy(rotary.generators).astype(np.float64)
+
+    def matrix(position):
+        skew = generators - np.swapaxes(generators, -1, -2)
+        sums = np.einsum("k,kbij->bij", position, skew)
+        return scipy.linalg.block_diag(*[scipy.linalg.expm(part) for part in sums])
+
+    pair = lambda h, i, j: (matrix(p[i]) @ Q[h, i]) @ (matrix(r[j]) @ K[h, j])
+    # The exponential squares a matrix of norm up to 12 four times, in float32.
+    assert_close(logits(rotary, p, r), by_pairs(pair), atol=1e-4)
+
+
+def test_string_is_rope_in_an_orthogonal_basis():
+    p = RNG.integers(-30, 30, size=(3, 2))
+    r = RNG.integers(-30, 30, size=(4, 2))
+    rotary = pe.string_rope(DIM, std=0.5, key=jr.key(0))
+    generator = as_numpy(rotary.parts[0].generator).astype(np.float64)
+    skew, one = generator - generator.T, np.eye(DIM)
+    basis = (one - skew) @ np.linalg.inv(one + skew)
+    assert_close(rotary.parts[0].basis, basis, atol=1e-6)
+    np.testing.assert_allclose(basis @ basis.T, one, atol=1e-12)
+    omega = 10_000.0 ** (-np.arange(2) * 2 / 4)
+
+    def matrix(position):
+        angles = np.concatenate([position[0] * omega, position[1] * omega])
+        cos, sin = np.diag(np.cos(angles)), np.diag(np.sin(angles))
+        return np.block([[cos, -sin], [sin, cos]]) @ basis
+
+    pair = lambda h, i, j: (matrix(p[i]) @ Q[h, i]) @ (matrix(r[j]) @ K[h, j])
+    assert_close(logits(rotary, p, r), by_pairs(pair), atol=CLOSE)
