@@ -14,7 +14,7 @@ from ._checks import check_choice, check_positive
 from ._encoding import AbstractEncoding
 from ._frequencies import context_length, Length
 from ._phase import computing_dtype
-from ._rotary import AbstractRotary, each_head
+from ._rotary import AbstractExtension, AbstractRotary, each_head
 from ._score import AbstractScore
 
 
@@ -50,7 +50,7 @@ class PositionalEmbedding(eqx.Module):
     """
 
     encoding: AbstractEncoding | None = None
-    rotary: AbstractRotary | None = None
+    rotary: AbstractRotary | AbstractExtension | None = None
     bias: AbstractBias | None = None
     score: AbstractScore | None = None
     scale: float | None = eqx.field(static=True, default=None)
@@ -208,10 +208,16 @@ class PositionalEmbedding(eqx.Module):
         _check_states(states, self.reads, q=q, k=k)
         heads = q.shape[0]
         dtype = computing_dtype(q.dtype)
-        rotated_q, rotated_k = q, k
-        if self.rotary is not None:
-            if length is None:
-                length = context_length(q_positions, k_positions)
+        rotated_q, rotated_k, score = q, k, self.score
+        scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
+        if self.rotary is not None and length is None:
+            length = context_length(q_positions, k_positions)
+        if isinstance(self.rotary, AbstractExtension):
+            # Which of its products a pair has goes by positions, as a score does. What
+            # is left to multiply is nothing.
+            score = _Extended(self.rotary, scale, length, score)
+            rotated_q, rotated_k = (jnp.zeros_like(x[..., :1]) for x in (q, k))
+        elif self.rotary is not None:
             turn_q = self.rotary(q_positions, length=length)
             turn_k = self.rotary(k_positions, length=length)
             rotated_q = each_head(turn_q.queries, q, turn_q.heads)
@@ -221,15 +227,31 @@ class PositionalEmbedding(eqx.Module):
         products = jnp.einsum(
             "hgqd,hkd->hgqk", grouped, rotated_k, preferred_element_type=dtype
         )
-        scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
         logits = scale * products.reshape(heads, q.shape[1], k.shape[1])
         if self.bias is not None:
             logits += _fitting("bias", self.bias(q_positions, k_positions), logits)
-        if self.score is not None:
+        if score is not None:
             each_k = jnp.repeat(k, heads // k.shape[0], axis=0)
-            score = self.score(q, each_k, q_positions, k_positions, **states)
-            logits += _fitting("score", score, logits)
+            scores = score(q, each_k, q_positions, k_positions, **states)
+            logits += _fitting("score", scores, logits)
         return logits
+
+
+class _Extended(eqx.Module):
+    """The scaled products of an extension, as a score; with the score there is."""
+
+    rotary: AbstractExtension
+    scale: float = eqx.field(static=True)
+    length: Length
+    score: AbstractScore | None
+
+    def __call__(self, q, k, q_positions, k_positions, **states):
+        logits = self.scale * self.rotary.products(
+            q, k, q_positions, k_positions, length=self.length
+        )
+        if self.score is None:
+            return logits
+        return logits + self.score(q, k, q_positions, k_positions, **states)
 
 
 PositionalEmbedding.__init__.__doc__ = """**Arguments:**

@@ -127,6 +127,11 @@ SETTINGS = [
     case("`q` must have shape \\[seq, dim\\] = \\(4, 8\\), but got \\(2, 4, 16\\)", lambda: pe.LieRE(8, key=KEY)(jnp.ones((4, 2))).queries(Q)),
     case("`std` must be positive", lambda: pe.Cayley(8, std=0, key=KEY)),
     case("`source` must have every channel once, to be undone", lambda: pe.Pairing((0, 0), (1, 1), (-1, 1), (0, 0)).of_output()),
+    case("`window` must be at least 1", lambda: pe.ReRoPE(pe.rope(8), 0)),
+    case("`factor` must be at least 1, but got 0.5", lambda: pe.ReRoPE(pe.rope(8), 4, 0.5)),
+    case("`group` must be at least 1", lambda: pe.SelfExtend(pe.rope(8), 0, 4)),
+    case("`chunk` must be larger than `window`, 8, but got 8", lambda: pe.DualChunk(pe.rope(8), 8, 8)),
+    case("`k_positions` must have shape \\[seq\\], to be near or far, but got \\(4, 2\\)", lambda: pe.ReRoPE(pe.rope(16), 4).products(Q, Q, P, jnp.ones((4, 2)))),
     # Positions of patches.
     case("`height` and `width` must be multiples of `merge`, 2, but got 3 and 4", lambda: pe.merged_patch_positions(3, 4)),
     case("`by` must be one of 'each', 'largest', 'smallest', but got 'all'", lambda: pe.normalised_positions((2, 2), "all")),

@@ -2,6 +2,7 @@
 
 from .._rotary import (
     axial_rope,
+    DualChunk,
     dynamic_ntk_rope,
     FoPE,
     LieRE,
@@ -14,8 +15,10 @@ from .._rotary import (
     ntk_rope,
     PoPE,
     proportional_rope,
+    ReRoPE,
     rope,
     ScalableSoftmax,
+    SelfExtend,
     string_rope,
     Temperature,
     xpos,
@@ -113,6 +116,40 @@ ROTARIES: tuple[Variant, ...] = (
         dynamic=True,
     ),
     Variant(
+        name="rerope",
+        summary="rotation that shows far keys at the distance of a window",
+        place="rotary",
+        of=ReRoPE,
+        settings=lambda sizes: dict(
+            rotary=rope(sizes.head_dim), window=_eighth(sizes.length)
+        ),
+        causal=True,
+    ),
+    Variant(
+        name="self_extend",
+        summary="rotation that shows far keys in groups",
+        place="rotary",
+        of=SelfExtend,
+        settings=lambda sizes: dict(
+            rotary=rope(sizes.head_dim), group=4, window=_eighth(sizes.length)
+        ),
+        relative=False,
+        causal=True,
+    ),
+    Variant(
+        name="dual_chunk",
+        summary="rotation that shows far chunks at one distance (Qwen2.5-1M)",
+        place="rotary",
+        of=DualChunk,
+        settings=lambda sizes: dict(
+            rotary=rope(sizes.head_dim),
+            chunk=2 * _eighth(sizes.length),
+            window=_eighth(sizes.length),
+        ),
+        relative=False,
+        causal=True,
+    ),
+    Variant(
         name="axial_rope",
         summary="rotation by the row for some channels, by the column for others",
         place="rotary",
@@ -196,6 +233,10 @@ ROTARIES: tuple[Variant, ...] = (
         causal=True,
     ),
 )
+
+
+def _eighth(length):
+    return max(length // 8, 1)
 
 
 def _quarter_time(pairs):

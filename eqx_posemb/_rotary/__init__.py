@@ -14,6 +14,12 @@ from ._axes import (
 )
 from ._chain import Chain as Chain
 from ._decay import XPosDecay as XPosDecay
+from ._extension import (
+    AbstractExtension as AbstractExtension,
+    DualChunk as DualChunk,
+    ReRoPE as ReRoPE,
+    SelfExtend as SelfExtend,
+)
 from ._fope import FoPE as FoPE
 from ._lie import Cayley as Cayley, LieRE as LieRE
 from ._nope import NoPE as NoPE

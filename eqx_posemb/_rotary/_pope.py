@@ -18,9 +18,10 @@ class PoPE(AbstractRotary):
       \omega_c = \theta^{-c/d}, \qquad c = 0, \dots, d - 1$$
 
     for the softplus $\text{sp}$, the positions $p$ of query and key, and a learned
-    phase $\delta$ (`phase`) of each head $h$. In rotary embedding the angle between the two
-    channels of a pair is content, too, and so what a query looks for and where it looks
-    are entangled. Here they are apart: content can only be positive, and says how much.
+    phase $\delta$ (`phase`) of each head $h$. In rotary embedding the angle between the
+    two channels of a pair is content, too, and so what a query looks for and where it
+    looks are entangled. Here they are apart: content can only be positive, and says how
+    much.
 
     Queries and keys become twice as wide, and so does a cache of rotated keys. There
     are as many frequencies as channels, twice those of [`eqx_posemb.rope`][].

@@ -61,7 +61,7 @@ def test_fope_is_a_mixture_of_frequencies(pairing):
     kept = int((omega >= 2 * np.pi / 100).sum())
     assert rotary.cosines.shape == (HEADS, kept, kept) and 0 < kept < DIM // 2
 
-    def turned(x, h, position):
+    def turned(x, h, position) -> np.ndarray:
         cos, sin = np.ones(DIM // 2), np.zeros(DIM // 2)
         for i in range(kept):
             angles = position * omega[:kept]

@@ -1,0 +1,318 @@
+"""Keeping far keys within the distances that a rotary embedding was trained on."""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Num
+
+from .._checks import check_at_least
+from .._frequencies import Length
+from .._phase import as_float, computing_dtype, in_common
+from ._abstract import AbstractRotary, each_head
+
+
+Piece = tuple[Num[Array, " q"], Num[Array, " k"], Bool[Array, "q k"]]
+
+
+class AbstractExtension(eqx.Module):
+    """A rotary embedding that sees other positions where keys are far.
+
+    A distance as far keys are to have it, such as the lesser of two numbers, is no
+    difference of one position for the query and one for the key. It is one for near
+    keys, and another one for far keys: so each pair of query and key has the product
+    of the piece that it belongs to.
+
+    It fills the slot of a rotary embedding in a [`eqx_posemb.PositionalEmbedding`][],
+    and needs no training. Every piece is a product of all queries and keys: the
+    attention is about as many times as dear, and keys are cached before their rotation.
+    """
+
+    rotary: eqx.AbstractVar[AbstractRotary]
+
+    @abc.abstractmethod
+    def pieces(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> tuple[Piece, ...]:
+        """**Arguments:**
+
+        - `q_positions`: the positions of the queries.
+        - `k_positions`: the positions of the keys.
+
+        **Returns:**
+
+        Positions of queries and of keys for each piece, and True for the pairs that
+        belong to it: every pair belongs to one.
+        """
+
+    def products(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "kv_heads k dim"],
+        q_positions: Num[Array, " q"],
+        k_positions: Num[Array, " k"],
+        *,
+        length: Length = None,
+    ) -> Float[Array, "heads q k"]:
+        """The products of queries and keys, each pair in the piece it belongs to.
+
+        **Arguments:**
+
+        - `q`, `k`: queries and keys before any rotation.
+        - `q_positions`, `k_positions`: their positions.
+        - `length`: what schedules that depend on the context length read.
+
+        **Returns:**
+
+        Products, not scaled, in at least float32.
+
+        **Raises:** a `ValueError` if positions are not one-dimensional.
+        """
+        for name, positions in ("q", q_positions), ("k", k_positions):
+            if positions.ndim != 1:
+                raise ValueError(
+                    f"`{name}_positions` must have shape [seq], to be near or far, but "
+                    f"got {positions.shape}."
+                )
+        dtype = computing_dtype(q.dtype)
+        chosen = jnp.zeros((q.shape[0], q.shape[1], k.shape[1]), dtype)
+        pieces = self.pieces(*in_common(q_positions, k_positions))
+        for q_at, k_at, here in pieces:
+            turn_q = self.rotary(q_at, length=length)
+            turn_k = self.rotary(k_at, length=length)
+            turned_q = each_head(turn_q.queries, q, turn_q.heads)
+            turned_k = each_head(turn_k.keys, k, turn_k.heads)
+            grouped = turned_q.reshape(turned_k.shape[0], -1, *turned_q.shape[1:])
+            products = jnp.einsum(
+                "hgqd,hkd->hgqk", grouped, turned_k, preferred_element_type=dtype
+            )
+            chosen = jnp.where(here[None], products.reshape(chosen.shape), chosen)
+        return chosen
+
+
+class ReRoPE(AbstractExtension):
+    r"""Shows far keys at the distance of the window, or not much farther.
+
+    $$n \mapsto \begin{cases} n & n < w \\ w + (n - w) / s & n \ge w \end{cases}$$
+
+    for the distance $n = p_q - p_k$ to a key in the past, a `window` $w$ and a `factor`
+    $s$: infinite for ReRoPE, finite for its leaky form. Neighbours are told apart as
+    in training, and no distance is seen that is beyond it. A model goes some way past
+    its trained length with neither training nor a longer base; the largest distance is
+    better below the trained length: half of it is the author's window.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        embedding = pe.PositionalEmbedding(rotary=pe.ReRoPE(pe.rope(64), window=512))
+        positions = jnp.arange(10)
+        q = k = v = jnp.ones((8, 10, 64))
+        out = embedding.attend(q, k, v, positions, positions, causal=True)
+        ```
+
+    ??? cite "Reference"
+
+        [Transformer Upgrade Path: 12, ReRoPE with infinite
+        extrapolation](https://kexue.fm/archives/9708) by Su Jianlin, with its code;
+        both in Chinese.
+
+        ```bibtex
+        @misc{su2023rerope,
+            author={Su, Jianlin},
+            title={Rectified Rotary Position Embeddings},
+            howpublished={https://github.com/bojone/rerope},
+            year={2023},
+        }
+        ```
+    """
+
+    rotary: AbstractRotary
+    window: int = eqx.field(static=True)
+    factor: float = eqx.field(static=True, default=float("inf"), converter=float)
+
+    def __check_init__(self):
+        check_at_least("window", self.window, 1)
+        if not self.factor >= 1:
+            raise ValueError(f"`factor` must be at least 1, but got {self.factor}.")
+
+    def pieces(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> tuple[Piece, ...]:
+        """Pairs within the window, and those beyond."""
+        near = _ago(q_positions, k_positions) < self.window
+        if self.factor == float("inf"):
+            q_far = jnp.full_like(q_positions, self.window)
+            k_far = jnp.zeros_like(k_positions)
+        else:
+            q_far = (as_float(q_positions) - self.window) / self.factor + self.window
+            k_far = as_float(k_positions) / self.factor
+        return (q_positions, k_positions, near), (q_far, k_far, ~near)
+
+
+ReRoPE.__init__.__doc__ = """**Arguments:**
+
+- `rotary`: The rotary embedding of the model.
+- `window`: From which distance on keys are far, in positions.
+- `factor`: By how much distances beyond are divided.
+
+**Raises:** a `ValueError` if `window` or `factor` is less than one.
+"""
+
+
+class SelfExtend(AbstractExtension):
+    r"""Shows far keys in groups, as if a group were one position.
+
+    $$n \mapsto \begin{cases} p_q - p_k & p_q - p_k < w \\
+      \lfloor p_q / G \rfloor + w - \lfloor w / G \rfloor - \lfloor p_k / G \rfloor
+      & \text{else} \end{cases}$$
+
+    for a `window` $w$ and `group` $G$. As [`eqx_posemb.ReRoPE`][] in its leaky form,
+    but on whole positions only, as the model was trained on. It reaches about
+    $(L - w) G + w$ positions for a trained length $L$.
+
+    Where a group begins is a matter of absolute positions, and so logits do not depend
+    on the distance alone.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        rotary = pe.SelfExtend(pe.rope(64), group=8, window=512)
+        embedding = pe.PositionalEmbedding(rotary=rotary)
+        q = k = jnp.ones((8, 10, 64))
+        logits = embedding.logits(q, k, jnp.arange(10), jnp.arange(10))
+        ```
+
+    ??? cite "Reference"
+
+        [LLM Maybe LongLM: Self-Extend LLM Context Window Without
+        Tuning](https://arxiv.org/abs/2401.01325), Section 3.
+
+        ```bibtex
+        @inproceedings{jin2024llm,
+            author={Jin, Hongye and Han, Xiaotian and Yang, Jingfeng and Jiang, Zhimeng
+                    and Liu, Zirui and Chang, Chia-Yuan and Chen, Huiyuan and Hu, Xia},
+            title={{LLM} Maybe {LongLM}: {Self-Extend} {LLM} Context Window Without
+                   Tuning},
+            booktitle={International Conference on Machine Learning},
+            year={2024},
+        }
+        ```
+    """
+
+    rotary: AbstractRotary
+    group: int = eqx.field(static=True)
+    window: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        check_at_least("group", self.group, 1)
+        check_at_least("window", self.window, 1)
+
+    def pieces(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> tuple[Piece, ...]:
+        """Pairs within the window, and those beyond."""
+        near = _ago(q_positions, k_positions) < self.window
+        q_far = q_positions // self.group + (self.window - self.window // self.group)
+        k_far = k_positions // self.group
+        return (q_positions, k_positions, near), (q_far, k_far, ~near)
+
+
+SelfExtend.__init__.__doc__ = """**Arguments:**
+
+- `rotary`: The rotary embedding of the model.
+- `group`: How many positions far keys share.
+- `window`: From which distance on keys are far, in positions.
+
+**Raises:** a `ValueError` if `group` or `window` is less than one.
+"""
+
+
+class DualChunk(AbstractExtension):
+    r"""Cuts the past into chunks, and shows all but the last at a fixed distance.
+
+    $$n \mapsto \begin{cases}
+        (p_q \bmod c) - (p_k \bmod c) & \text{in the same chunk} \\
+        \min(p_q \bmod c + c,\, C) - (p_k \bmod c) & \text{in the chunk before} \\
+        \min(2c - 1,\, C) - (p_k \bmod c) & \text{farther} \end{cases}$$
+
+    for chunks of $c = C - w$ positions, `chunk` $C$ and `window` $w$. Dual chunk
+    attention: within a chunk and near its border distances are what they are, and none
+    is larger than $C$, which is at most the trained length. Qwen2.5-1M has it.
+
+    For causal attention: a key in a later chunk has no distance.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        rotary = pe.DualChunk(pe.rope(64), chunk=2048, window=256)
+        embedding = pe.PositionalEmbedding(rotary=rotary)
+        q = k = v = jnp.ones((8, 10, 64))
+        positions = jnp.arange(4000, 4010)
+        out = embedding.attend(q, k, v, positions, positions, causal=True)
+        ```
+
+    ??? cite "Reference"
+
+        [Training-Free Long-Context Scaling of Large Language
+        Models](https://arxiv.org/abs/2402.17463), Section 3.
+
+        ```bibtex
+        @inproceedings{an2024training,
+            author={An, Chenxin and Huang, Fei and Zhang, Jun and Gong, Shansan and
+                    Qiu, Xipeng and Zhou, Chang and Kong, Lingpeng},
+            title={Training-Free Long-Context Scaling of Large Language Models},
+            booktitle={International Conference on Machine Learning},
+            year={2024},
+        }
+        ```
+    """
+
+    rotary: AbstractRotary
+    chunk: int = eqx.field(static=True)
+    window: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        check_at_least("window", self.window, 1)
+        if self.chunk <= self.window:
+            raise ValueError(
+                f"`chunk` must be larger than `window`, {self.window}, but got "
+                f"{self.chunk}."
+            )
+
+    def pieces(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> tuple[Piece, ...]:
+        """Pairs within a chunk, in neighbouring ones, and farther apart."""
+        size = self.chunk - self.window
+        q_in, k_in = q_positions % size, k_positions % size
+        apart = (q_positions // size)[:, None] - (k_positions // size)[None]
+        last = jnp.full_like(q_in, min(2 * size - 1, self.chunk))
+        return (
+            (q_in, k_in, apart <= 0),
+            (jnp.minimum(q_in + size, self.chunk), k_in, apart == 1),
+            (last, k_in, apart > 1),
+        )
+
+
+DualChunk.__init__.__doc__ = """**Arguments:**
+
+- `rotary`: The rotary embedding of the model.
+- `chunk`: The largest distance, in positions: at most the trained length.
+- `window`: How much less than that a chunk has: how far, across the border of two
+    chunks, distances are what they are.
+
+**Raises:** a `ValueError` if `window` is less than one, or `chunk` not larger.
+"""
+
+
+def _ago(q_positions, k_positions):
+    return q_positions[:, None] - k_positions[None]
