@@ -4,8 +4,22 @@ from ._bias import (
     AbstractBias as AbstractBias,
     AbstractRelativeBias as AbstractRelativeBias,
     ALiBi as ALiBi,
+    ClippedBias as ClippedBias,
+    DynamicBias as DynamicBias,
+    FIRE as FIRE,
+    ForgetGate as ForgetGate,
+    Forgetting as Forgetting,
     KERPLE as KERPLE,
+    LearnedALiBi as LearnedALiBi,
+    ResetBias as ResetBias,
+    Sandwich as Sandwich,
+    SumBias as SumBias,
+    t5_from_state_dict as t5_from_state_dict,
     T5Bias as T5Bias,
+    TISA as TISA,
+    TUPE as TUPE,
+    tupe as tupe,
+    tupe_from_state_dict as tupe_from_state_dict,
 )
 from ._bundle import PositionalEmbedding as PositionalEmbedding
 from ._encoding import (

@@ -14,7 +14,7 @@ BIASES = [n for n in NAMES if ROWS[n].place == "bias" and ROWS[n].axes is None]
 every_bias = pytest.mark.parametrize("name", BIASES)
 
 
-@every_bias
+@pytest.mark.parametrize("name", [n for n in BIASES if ROWS[n].relative])
 def test_a_bias_is_toeplitz(name):
     bias = build(name).bias(jnp.arange(9), jnp.arange(9))
     assert bias.shape == (HEADS, 9, 9)
@@ -29,7 +29,10 @@ def test_a_bias_is_toeplitz(name):
 def test_a_bias_of_cross_attention_is_a_block_of_that_of_self_attention(name):
     bias = build(name).bias
     p = jnp.array([4, 9, 0, 2, 31])
-    assert jnp.array_equal(bias(p[:2], p[2:]), bias(p, p)[:, :2, 2:])
+    block, whole = bias(p[:2], p[2:]), bias(p, p)[:, :2, 2:]
+    # The sums of a network are in another order: an ulp of numbers of size ten.
+    atol = 2e-6 if name in ("fire", "dynamic_bias") else 0
+    np.testing.assert_allclose(block, whole, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("name", ["alibi", "kerple", "kerple_power"])
@@ -46,11 +49,14 @@ def test_float_positions_are_interpolated(name):
     assert (here[:, 0] < here[:, 1]).all() and (here[:, 1] < here[:, 2]).all()
 
 
-@pytest.mark.parametrize("symmetric", [False, True])
-def test_alibi_is_its_formula(symmetric):
-    bias = pe.ALiBi(8, symmetric=symmetric)(jnp.array([5]), jnp.array([1, 5, 7]))
+@pytest.mark.parametrize(
+    "form, delta",
+    [("causal", [-4, 0, 2]), ("symmetric", [-4, 0, -2]), ("asymmetric", [-3.5, 0, -2])],
+)
+def test_alibi_is_its_formula(form, delta):
+    bias = pe.ALiBi(8, form=form)(jnp.array([5]), jnp.array([1, 5, 7]))
     slopes = 2.0 ** -np.arange(1, 9)
-    delta = np.array([-4, 0, -2 if symmetric else 2])
+    delta = np.array(delta)
     assert np.array_equal(bias[:, 0], slopes[:, None] * delta)
 
 

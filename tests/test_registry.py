@@ -1,5 +1,6 @@
 """The registry is complete, and says what is missing where it is not."""
 
+import dataclasses
 import inspect
 import re
 from pathlib import Path
@@ -44,6 +45,12 @@ def test_a_row_has_a_parity_test(name):
     )
 
 
+def made_of_parts(part) -> bool:
+    """Sums and the like are published as what they are made into."""
+    types = (str(field.type) for field in dataclasses.fields(part))
+    return any("AbstractBias" in name for name in types)
+
+
 def test_every_concrete_part_has_a_row():
     parts = [
         value
@@ -51,6 +58,7 @@ def test_every_concrete_part_has_a_row():
         if inspect.isclass(value)
         and issubclass(value, pe.AbstractEncoding | pe.AbstractBias | pe.AbstractScore)
         and not inspect.isabstract(value)
+        and not made_of_parts(value)
     ]
     missing = [part.__name__ for part in parts if part not in [r.of for r in VARIANTS]]
     assert not missing, f"add rows for {missing}"

@@ -7,9 +7,16 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_at_least, check_choice
+from .._checks import check_at_least, check_choice, check_positive
 from .._phase import as_float
 from ._abstract import AbstractRelativeBias
+
+
+Form = Literal["causal", "symmetric", "asymmetric", "one_sided"]
+
+# What a head that looks the other way adds: a weight of zero after the softmax, and
+# not -inf, which is NaN after the softmax of a block without any other key.
+NEVER = -1e9
 
 
 class ALiBi(AbstractRelativeBias):
@@ -23,6 +30,16 @@ class ALiBi(AbstractRelativeBias):
     among the best beyond the trained length, since far keys fade whatever the length.
     The reverse of the coin: what is far is hard to retrieve.
 
+    The causal form rewards keys in the future; mask them. Bloom adds $m_h p_k$ alone,
+    which is the same after the softmax. An encoder sees both ways, and the symmetric
+    form does not tell them apart. Two forms that do:
+
+    - `"asymmetric"`: $-m_h (|\delta| - \tfrac12 [\delta < 0])$, as in DeepMind's
+        benchmarks of length generalisation: a key behind is half a position nearer.
+    - `"one_sided"`: the first half of the heads sees keys behind and its own alone, the
+        other half keys ahead, with the same slopes each: proposed by ALiBi's author for
+        encoders. What a head does not see gets -1e9.
+
     The slopes run geometrically from $2^{-8/H}$ to $2^{-8}$ for $H$ heads. For an $H$
     that is no power of two there are two conventions, and checkpoints need their own:
 
@@ -30,8 +47,9 @@ class ALiBi(AbstractRelativeBias):
         for twice that power. The authors' code, Bloom, MPT, Falcon.
     - `"geometric"`: $2^{-8h/H}$ for $h = 1, \dots, H$. The paper's text.
 
-    The causal form rewards keys in the future; mask them. Bloom adds $m_h p_k$ alone,
-    which is the same after the softmax.
+    Falcon adds its bias before it scales by $1/\sqrt{d}$: give `factor=head_dim**-0.5`.
+    (It rounds the slopes to bfloat16 as well.) For slopes that are trained, see
+    [`eqx_posemb.LearnedALiBi`][].
 
     !!! Example
 
@@ -42,13 +60,19 @@ class ALiBi(AbstractRelativeBias):
         bias = pe.ALiBi(heads=8)
         assert bias.slopes[0] == 0.5
         assert bias(jnp.array([9]), jnp.arange(10))[0, 0, 0] == -4.5
+
+        encoder = pe.ALiBi(heads=8, form="one_sided")
+        ahead = encoder(jnp.array([0]), jnp.arange(2))[:, 0, 1]
+        assert (ahead[:4] < -1e8).all() and (ahead[4:] > -1).all()
         ```
 
     ??? cite "Reference"
 
         [Train Short, Test Long: Attention with Linear Biases Enables Input Length
         Extrapolation](https://arxiv.org/abs/2108.12409), Section 3; slopes as in the
-        authors' code.
+        authors' code. The asymmetric form is that of the code of [Randomized Positional
+        Encodings Boost Length Generalization of
+        Transformers](https://arxiv.org/abs/2305.16843).
 
         ```bibtex
         @inproceedings{press2022train,
@@ -62,23 +86,32 @@ class ALiBi(AbstractRelativeBias):
     """
 
     heads: int = eqx.field(static=True)
-    symmetric: bool = eqx.field(static=True, default=False)
+    form: Form = eqx.field(static=True, default="causal")
     convention: Literal["power_of_two", "geometric"] = eqx.field(
         static=True, default="power_of_two"
     )
+    biased_heads: int | None = eqx.field(static=True, default=None)
+    factor: float = eqx.field(static=True, default=1.0, converter=float)
 
     def __check_init__(self):
         check_at_least("heads", self.heads, 1)
         check_choice("convention", self.convention, ("power_of_two", "geometric"))
+        check_positive("factor", self.factor)
+        biased = self.heads if self.biased_heads is None else self.biased_heads
+        if not 1 <= biased <= self.heads:
+            raise ValueError(
+                f"`biased_heads` must be between 1 and `heads`, {self.heads}, but got "
+                f"{self.biased_heads}."
+            )
+        check_form(self.form, biased)
 
     @property
     def slopes(self) -> tuple[float, ...]:
         """The slope of each head, in logits per unit of position."""
-        if self.convention == "geometric":
-            return _geometric_slopes(self.heads, self.heads)
-        power = 2 ** math.floor(math.log2(self.heads))
-        between = _geometric_slopes(2 * power, 2 * power)[::2]
-        return _geometric_slopes(power, power) + between[: self.heads - power]
+        heads = self.heads if self.biased_heads is None else self.biased_heads
+        slopes = alibi_slopes(heads, self.form, self.convention)
+        scaled = tuple(self.factor * slope for slope in slopes)
+        return scaled + (0.0,) * (self.heads - heads)
 
     def along(self, delta: Num[Array, " distances"]) -> Float[Array, "heads distances"]:
         """**Arguments:**
@@ -89,20 +122,63 @@ class ALiBi(AbstractRelativeBias):
 
         What to add to the logits, in JAX's default float dtype.
         """
-        delta = as_float(delta)
-        slopes = jnp.array(self.slopes)[:, None]
-        return slopes * (-jnp.abs(delta) if self.symmetric else delta)[None]
+        return linear(delta, jnp.array(self.slopes), self.form, self.biased_heads)
 
 
 ALiBi.__init__.__doc__ = """**Arguments:**
 
 - `heads`: The number of heads.
-- `symmetric`: Whether the future is penalised as the past is, for encoders. By default
-    the bias is for causal attention.
+- `form`: `"causal"`, or for encoders `"symmetric"`, `"asymmetric"` or `"one_sided"`.
 - `convention`: Which slopes to use if `heads` is no power of two.
+- `biased_heads`: How many heads, from the first on, have a bias; the slopes are those
+    for that many heads, and the others add zero. `None` is all of them. x-transformers
+    calls it `alibi_num_heads`.
+- `factor`: What to multiply the slopes by.
 
-**Raises:** a `ValueError` if `heads` is less than one or `convention` is unknown.
+**Raises:** a `ValueError` if `heads` is less than one, `biased_heads` not among them
+(or odd where it is to be halved), `factor` not positive, or `form` or `convention`
+unknown.
 """
+
+
+def check_form(form: str, heads: int) -> None:
+    check_choice("form", form, ("causal", "symmetric", "asymmetric", "one_sided"))
+    if form == "one_sided" and heads % 2:
+        raise ValueError(
+            "`heads` must be even for `form='one_sided'`, half of them for each side, "
+            f"but got {heads}."
+        )
+
+
+def alibi_slopes(heads: int, form: Form, convention: str) -> tuple[float, ...]:
+    if form == "one_sided":
+        return 2 * alibi_slopes(heads // 2, "symmetric", convention)
+    if convention == "geometric":
+        return _geometric_slopes(heads, heads)
+    power = 2 ** math.floor(math.log2(heads))
+    between = _geometric_slopes(2 * power, 2 * power)[::2]
+    return _geometric_slopes(power, power) + between[: heads - power]
+
+
+def linear(
+    delta: Num[Array, " distances"],
+    slopes: Float[Array, " heads"],
+    form: Form,
+    biased_heads: int | None = None,
+) -> Float[Array, "heads distances"]:
+    """The bias of each distance, for slopes that are fixed or learned."""
+    delta, slopes = as_float(delta)[None], as_float(slopes)[:, None]
+    if form == "causal":
+        return slopes * delta
+    if form == "asymmetric":
+        return -slopes * (jnp.abs(delta) - jnp.where(delta < 0, 0.5, 0.0))
+    bias = -slopes * jnp.abs(delta)
+    if form == "symmetric":
+        return bias
+    heads = slopes.shape[0]
+    half = (heads if biased_heads is None else biased_heads) // 2
+    side = jnp.array([-1] * half + [1] * half + [0] * (heads - 2 * half))[:, None]
+    return jnp.where(side * jnp.sign(delta).astype(side.dtype) < 0, NEVER, bias)
 
 
 def _geometric_slopes(heads: int, count: int) -> tuple[float, ...]:

@@ -1,12 +1,11 @@
 """A learned number for each bucket of distances."""
 
 import equinox as eqx
-import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._buckets import bucket, check_buckets
-from .._checks import check_at_least, check_positive
+from .._checks import check_at_least, check_integers, check_positive
 from ._abstract import AbstractRelativeBias
 
 
@@ -121,10 +120,7 @@ class T5Bias(AbstractRelativeBias):
 
         **Raises:** a `ValueError` if distances are not integers.
         """
-        if not jnp.issubdtype(delta.dtype, jnp.integer):
-            raise ValueError(
-                "`q_positions` and `k_positions` must be integers, to sort distances "
-                f"into buckets, but got distances of {delta.dtype}. Round them."
-            )
+        positions = "q_positions` and `k_positions"
+        check_integers(positions, delta, "to sort distances into buckets")
         rows = self.weight.at[self.buckets(delta)].get(mode="promise_in_bounds")
         return rows.T

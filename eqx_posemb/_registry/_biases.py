@@ -1,8 +1,31 @@
 """Biases: added to logits, blind to the content."""
 
-from .._bias import ALiBi, KERPLE, T5Bias
+from .._bias import (
+    ALiBi,
+    ClippedBias,
+    DynamicBias,
+    FIRE,
+    Forgetting,
+    KERPLE,
+    LearnedALiBi,
+    Sandwich,
+    T5Bias,
+    TISA,
+    TUPE,
+    tupe,
+)
 from ._variant import Variant
 
+
+_TUPE = (
+    "weight",
+    "norm_weight",
+    "norm_bias",
+    "q_weight",
+    "q_bias",
+    "k_weight",
+    "k_bias",
+)
 
 BIASES: tuple[Variant, ...] = (
     Variant(
@@ -11,6 +34,36 @@ BIASES: tuple[Variant, ...] = (
         place="bias",
         of=ALiBi,
         settings=lambda sizes: dict(heads=sizes.heads),
+        causal=True,
+    ),
+    Variant(
+        name="alibi_symmetric",
+        summary="a fixed penalty linear in the distance, to either side",
+        place="bias",
+        of=ALiBi,
+        settings=lambda sizes: dict(heads=sizes.heads, form="symmetric"),
+    ),
+    Variant(
+        name="alibi_one_sided",
+        summary="a fixed linear penalty; half of the heads look back, half ahead",
+        place="bias",
+        of=ALiBi,
+        settings=lambda sizes: dict(heads=sizes.heads, form="one_sided"),
+    ),
+    Variant(
+        name="alibi_asymmetric",
+        summary="a fixed linear penalty, half a step less for the past (DeepMind)",
+        place="bias",
+        of=ALiBi,
+        settings=lambda sizes: dict(heads=sizes.heads, form="asymmetric"),
+    ),
+    Variant(
+        name="learned_alibi",
+        summary="a penalty linear in the distance with learned slopes",
+        place="bias",
+        of=LearnedALiBi,
+        settings=lambda sizes: dict(heads=sizes.heads),
+        parameters=("log_slopes",),
         causal=True,
     ),
     Variant(
@@ -37,5 +90,104 @@ BIASES: tuple[Variant, ...] = (
         of=KERPLE,
         settings=lambda sizes: dict(heads=sizes.heads, kind="power"),
         parameters=("raw_a", "raw_r"),
+    ),
+    Variant(
+        name="sandwich",
+        summary="a fixed penalty, the product of sinusoidal encodings",
+        place="bias",
+        of=Sandwich,
+        settings=lambda sizes: dict(heads=sizes.heads),
+    ),
+    Variant(
+        name="fire",
+        summary="a learned function of the distance relative to the position",
+        place="bias",
+        of=FIRE,
+        settings=lambda sizes: dict(
+            heads=sizes.heads, threshold=max(1.0, sizes.length / 4)
+        ),
+        parameters=(
+            "hidden_weight",
+            "hidden_bias",
+            "out_weight",
+            "out_bias",
+            "c",
+            "multiplier",
+        ),
+        relative=False,
+        causal=True,
+    ),
+    Variant(
+        name="tisa",
+        summary="a learned sum of bumps over the distance",
+        place="bias",
+        of=TISA,
+        settings=lambda sizes: dict(heads=sizes.heads),
+        parameters=("a", "b", "c"),
+    ),
+    Variant(
+        name="dynamic_bias",
+        summary="a small network of the distance",
+        place="bias",
+        of=DynamicBias,
+        settings=lambda sizes: dict(heads=sizes.heads, width=max(1, sizes.dim // 4)),
+        parameters=(
+            *(f"weights[{i}]" for i in range(3)),
+            *(f"biases[{i}]" for i in range(3)),
+        ),
+    ),
+    Variant(
+        name="clipped",
+        summary="a learned number for each distance up to one (AlphaFold)",
+        place="bias",
+        of=ClippedBias,
+        settings=lambda sizes: dict(heads=sizes.heads),
+        parameters=("weight",),
+    ),
+    Variant(
+        name="forgetting",
+        summary="a penalty of what tokens forget, from positions they make",
+        place="bias",
+        of=Forgetting,
+        settings=lambda sizes: dict(heads=sizes.heads),
+        axes=lambda sizes: sizes.heads,
+        causal=True,
+    ),
+    Variant(
+        name="tupe_absolute",
+        summary="products of positions projected apart from the content",
+        place="bias",
+        of=TUPE,
+        settings=lambda sizes: dict(
+            length=sizes.length,
+            dim=sizes.dim,
+            heads=sizes.heads,
+            head_dim=sizes.head_dim,
+        ),
+        parameters=_TUPE,
+        relative=False,
+        bounded=True,
+        scale=lambda sizes: (2 * sizes.head_dim) ** -0.5,
+    ),
+    Variant(
+        name="tupe",
+        summary="untied absolute positions, T5's bias, and [CLS] apart",
+        place="bias",
+        of=tupe,
+        settings=lambda sizes: dict(
+            length=sizes.length,
+            dim=sizes.dim,
+            heads=sizes.heads,
+            head_dim=sizes.head_dim,
+        ),
+        parameters=(
+            *(f"bias.biases[0].{name}" for name in _TUPE),
+            "bias.biases[1].weight",
+            "from_special",
+            "to_special",
+        ),
+        relative=False,
+        bounded=True,
+        scale=lambda sizes: (2 * sizes.head_dim) ** -0.5,
     ),
 )

@@ -87,5 +87,5 @@ def test_the_bias_is_the_slope_times_the_distance():
         slopes = np.array(pe.ALiBi(heads).slopes)[:, None, None]
         ours = pe.ALiBi(heads)(jnp.asarray(q), jnp.asarray(k))
         assert_close(ours, slopes * delta, rtol=2e-7)
-        ours = pe.ALiBi(heads, symmetric=True)(jnp.asarray(q), jnp.asarray(k))
+        ours = pe.ALiBi(heads, form="symmetric")(jnp.asarray(q), jnp.asarray(k))
         assert_close(ours, -slopes * np.abs(delta), rtol=2e-7)

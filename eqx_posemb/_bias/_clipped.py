@@ -1,0 +1,101 @@
+"""A learned number for each distance up to one, and one for all beyond."""
+
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._checks import check_at_least, check_integers, check_positive
+from ._abstract import AbstractRelativeBias
+
+
+class ClippedBias(AbstractRelativeBias):
+    r"""Adds a learned number for each head and distance, with distances clipped.
+
+    $$b_h(\delta) = W_{h,\; k + \min(\max(-\delta, -k), k)}$$
+
+    for the distance $\delta = p_k - p_q$, a table $W$ (`weight`) and $k$ =
+    `max_distance`. AlphaFold's "relpos": near residues have a row each, and all that
+    are far on a side share one, so it is defined at any length. Finer than
+    [`eqx_posemb.T5Bias`][] up to $k$, and blind beyond. Residues of another chain are
+    told apart by positions: put a gap of more than $k$ between chains.
+
+    AlphaFold adds a row to the features of a pair, from which each layer projects its
+    bias; this is the composition of the two, which is what reaches the logits.
+    [`eqx_posemb.Shaw`][] multiplies the same rows with the query.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        bias = pe.ClippedBias(heads=8, max_distance=32, key=jax.random.key(0))
+        far = bias(jnp.array([0]), jnp.array([32, 33, 500]))[:, 0]
+        assert (far == far[:, :1]).all()
+        ```
+
+    ??? cite "Reference"
+
+        [Highly accurate protein structure prediction with
+        AlphaFold](https://doi.org/10.1038/s41586-021-03819-2), Supplementary Algorithm
+        4; clipping as in [Self-Attention with Relative Position
+        Representations](https://arxiv.org/abs/1803.02155), Section 3.2.
+
+        ```bibtex
+        @article{jumper2021highly,
+            author={Jumper, John and Evans, Richard and Pritzel, Alexander and others},
+            title={Highly accurate protein structure prediction with {AlphaFold}},
+            journal={Nature},
+            volume={596},
+            year={2021},
+        }
+        ```
+    """
+
+    weight: Float[Array, "rows heads"]
+
+    def __init__(
+        self,
+        heads: int,
+        *,
+        max_distance: int = 32,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `heads`: The number of heads.
+        - `max_distance`: The distance, in positions, from which on all share a row.
+        - `std`: The standard deviation of the initial weights.
+        - `key`: A `jax.random` key for them.
+
+        **Raises:** a `ValueError` if `heads` or `max_distance` is less than one, or
+        `std` is not positive.
+        """
+        check_at_least("heads", heads, 1)
+        check_at_least("max_distance", max_distance, 1)
+        check_positive("std", std)
+        self.weight = std * jr.normal(key, (2 * max_distance + 1, heads))
+
+    @property
+    def max_distance(self) -> int:
+        """The distance from which on all share a row."""
+        return self.weight.shape[0] // 2
+
+    def along(self, delta: Int[Array, " distances"]) -> Float[Array, "heads distances"]:
+        """**Arguments:**
+
+        - `delta`: distances, key minus query; integers.
+
+        **Returns:**
+
+        What to add to the logits, in the dtype of `weight`.
+
+        **Raises:** a `ValueError` if distances are not integers.
+        """
+        positions = "q_positions` and `k_positions"
+        check_integers(positions, delta, "to look distances up in a table")
+        far = self.max_distance
+        rows = far + jnp.clip(-delta, -far, far)
+        return self.weight.at[rows].get(mode="promise_in_bounds").T

@@ -1,0 +1,121 @@
+"""A small network of the distance."""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Num, PRNGKeyArray
+
+from .._checks import check_at_least, check_choice
+from .._phase import as_float
+from ._abstract import AbstractRelativeBias
+from ._linear import linear_layer, uniform
+
+
+class DynamicBias(AbstractRelativeBias):
+    r"""Adds what a small network makes of the distance, for each head.
+
+    $$b(\delta) = W_n\, \mathrm{SiLU}( \cdots \mathrm{SiLU}(W_0\, x + \beta_0) \cdots)
+      + \beta_n, \qquad x = -\delta \quad \text{or} \quad
+      x = -\mathrm{sign}(\delta) \ln(1 + |\delta|)$$
+
+    for the distance $\delta = p_k - p_q$, weights $W_i$ and biases $\beta_i$ of `depth`
+    hidden layers and one with as many outputs as heads. A table learns each distance
+    for itself, and this learns a smooth function of all of them, with a number of
+    parameters that does not depend on the length. `distances="log"` compresses what is
+    far, and extrapolates better.
+
+    CrossFormer brought this up for images, with layer normalisation and ReLU; this is
+    the form of x-transformers (`dynamic_pos_bias`), whose weights it takes.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        bias = pe.DynamicBias(heads=8, width=128, key=jax.random.key(0))
+        assert bias(jnp.arange(5), jnp.arange(7)).shape == (8, 5, 7)
+        ```
+
+    ??? cite "Reference"
+
+        [CrossFormer: A Versatile Vision Transformer Hinging on Cross-scale
+        Attention](https://arxiv.org/abs/2108.00154), Section 3.2; network and initial
+        values as in x-transformers.
+
+        ```bibtex
+        @inproceedings{wang2022crossformer,
+            author={Wang, Wenxiao and Yao, Lu and Chen, Long and Lin, Binbin and Cai,
+                    Deng and He, Xiaofei and Liu, Wei},
+            title={{CrossFormer}: A Versatile Vision Transformer Hinging on Cross-scale
+                   Attention},
+            booktitle={International Conference on Learning Representations},
+            year={2022},
+        }
+        ```
+    """
+
+    weights: tuple[Float[Array, "_ _"], ...]
+    biases: tuple[Float[Array, " _"], ...]
+    distances: Literal["linear", "log"] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        heads: int,
+        width: int,
+        *,
+        depth: int = 2,
+        distances: Literal["linear", "log"] = "linear",
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `heads`: The number of heads.
+        - `width`: The number of channels of a hidden layer. x-transformers has a
+            quarter of the model's.
+        - `depth`: The number of hidden layers.
+        - `distances`: Whether the network sees distances as they are (`"linear"`) or
+            their logarithm with a sign (`"log"`).
+        - `key`: A `jax.random` key for the network.
+
+        **Raises:** a `ValueError` if `heads`, `width` or `depth` is less than one, or
+        `distances` is unknown.
+        """
+        check_at_least("heads", heads, 1)
+        check_at_least("width", width, 1)
+        check_at_least("depth", depth, 1)
+        check_choice("distances", distances, ("linear", "log"))
+        sizes = [1, *[width] * depth, heads]
+        w_keys, b_keys = (jr.split(k, depth + 1) for k in jr.split(key))
+        self.weights = tuple(
+            uniform(k, (out, size), size)
+            for k, size, out in zip(w_keys, sizes, sizes[1:], strict=False)
+        )
+        self.biases = tuple(
+            uniform(k, (out,), size)
+            for k, size, out in zip(b_keys, sizes, sizes[1:], strict=False)
+        )
+        self.distances = distances
+
+    def along(self, delta: Num[Array, " distances"]) -> Float[Array, "heads distances"]:
+        """**Arguments:**
+
+        - `delta`: distances, key minus query.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+        """
+        x = -as_float(delta)[None]
+        if self.distances == "log":
+            x = jnp.sign(x) * jnp.log1p(jnp.abs(x))
+        last = len(self.weights) - 1
+        layers = zip(self.weights, self.biases, strict=True)
+        for i, (weight, bias) in enumerate(layers):
+            x = linear_layer(as_float(weight), as_float(bias), x)
+            x = x if i == last else jax.nn.silu(x)
+        return x

@@ -1,0 +1,136 @@
+"""A learned function of the distance, relative to how far there is to look back."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Num, PRNGKeyArray
+
+from .._checks import check_at_least, check_positive
+from .._phase import as_float
+from .._positions import distance
+from ._abstract import AbstractBias
+from ._linear import linear_layer, uniform
+
+
+class FIRE(AbstractBias):
+    r"""Adds a learned function of the distance as a fraction of the query's position.
+
+    $$b_h(i, j) = f_h\Big(\frac{\psi(|i - j|)}{\psi(\max(L, i)) + 10^{-6}}\Big), \qquad
+      \psi(x) = \ln(|c|\, x + 1), \qquad L = |w|\, L_0$$
+
+    for a query at position $i$ and a key at $j$, where $f$ is a network with one hidden
+    layer (`hidden_weight`, `hidden_bias`, ReLU, `out_weight`, `out_bias`) from a number
+    to the heads, $c$ (`c`) and $w$ (`multiplier`) are learned numbers, and $L_0$ is
+    `threshold`. The fraction is between 0 and 1 however long the context, so the
+    network meets no input that it was not trained on: progressive interpolation. The
+    threshold keeps short contexts from being stretched.
+
+    So it depends on more than the distance, and positions must start at zero: packed
+    documents need [`eqx_posemb.segment_positions`][]. It is meant for causal attention.
+    For keys in the future it takes the distance without its sign, as the listing in the
+    paper does; the fraction then exceeds one, where nothing was trained unless you do.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        bias = pe.FIRE(heads=8, key=jax.random.key(0))
+        assert bias(jnp.arange(5), jnp.arange(5)).shape == (8, 5, 5)
+        ```
+
+    ??? cite "Reference"
+
+        [Functional Interpolation for Relative Positions Improves Long Context
+        Transformers](https://arxiv.org/abs/2310.04418), Section 3; sizes and initial
+        values as in Appendix C and in the authors' listing.
+
+        ```bibtex
+        @inproceedings{li2024functional,
+            author={Li, Shanda and You, Chong and Guruganesh, Guru and Ainslie, Joshua
+                    and Ontanon, Santiago and Zaheer, Manzil and Sanghai, Sumit and
+                    Yang, Yiming and Kumar, Sanjiv and Bhojanapalli, Srinadh},
+            title={Functional Interpolation for Relative Positions Improves Long Context
+                   Transformers},
+            booktitle={International Conference on Learning Representations},
+            year={2024},
+        }
+        ```
+    """
+
+    hidden_weight: Float[Array, "width 1"]
+    hidden_bias: Float[Array, " width"]
+    out_weight: Float[Array, "heads width"]
+    out_bias: Float[Array, " heads"]
+    c: Float[Array, ""]
+    multiplier: Float[Array, ""]
+    threshold: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        heads: int,
+        *,
+        width: int = 32,
+        c: float = 0.1,
+        threshold: float = 512.0,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `heads`: The number of heads.
+        - `width`: The number of hidden channels of the network.
+        - `c`: The initial value of the rate of the logarithm, per unit of position.
+        - `threshold`: The position, before `multiplier`, up to which queries are all
+            normalised alike. The paper has a quarter of the trained length.
+        - `key`: A `jax.random` key for the network.
+
+        **Raises:** a `ValueError` if `heads` or `width` is less than one, or `c` or
+        `threshold` not positive.
+        """
+        check_at_least("heads", heads, 1)
+        check_at_least("width", width, 1)
+        check_positive("c", c)
+        check_positive("threshold", threshold)
+        keys = jr.split(key, 4)
+        self.hidden_weight = uniform(keys[0], (width, 1), 1)
+        self.hidden_bias = uniform(keys[1], (width,), 1)
+        self.out_weight = uniform(keys[2], (heads, width), width)
+        self.out_bias = uniform(keys[3], (heads,), width)
+        self.c = jnp.asarray(c, jnp.result_type(float))
+        self.multiplier = jnp.asarray(1.0, jnp.result_type(float))
+        self.threshold = float(threshold)
+
+    @jax.named_scope("eqx_posemb.FIRE")
+    def __call__(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q_positions`: the positions of the queries, counted from zero.
+        - `k_positions`: the positions of the keys.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+        """
+        hidden_weight, hidden_bias, out_weight, out_bias, c, multiplier = map(
+            as_float,
+            (
+                self.hidden_weight,
+                self.hidden_bias,
+                self.out_weight,
+                self.out_bias,
+                self.c,
+                self.multiplier,
+            ),
+        )
+        squeeze = lambda x: jnp.log1p(jnp.abs(c) * x)
+        far = jnp.abs(as_float(distance(q_positions, k_positions)))
+        threshold = jnp.abs(multiplier) * self.threshold
+        most = jnp.maximum(as_float(q_positions), threshold)
+        fraction = squeeze(far) / (squeeze(most) + 1e-6)[:, None]
+        hidden = jax.nn.relu(linear_layer(hidden_weight, hidden_bias, fraction[None]))
+        return linear_layer(out_weight, out_bias, hidden)

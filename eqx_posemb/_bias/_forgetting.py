@@ -1,0 +1,172 @@
+"""Attention that forgets as much as each token says."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num, PRNGKeyArray
+
+from .._checks import check_at_least
+from .._phase import as_float
+from .._positions import distance
+from ._abstract import AbstractBias
+from ._linear import linear_layer, uniform
+
+
+class Forgetting(AbstractBias):
+    r"""Subtracts from each logit what was forgotten between the key and the query.
+
+    $$b_h(i, j) = \sum_{l=j+1}^{i} \ln f_{lh} = p_{jh} - p_{ih}, \qquad
+      p_{ih} = -\sum_{l \le i} \ln f_{lh}$$
+
+    for a gate $0 < f_{lh} < 1$ of each token $l$ and head $h$. So it is
+    [`eqx_posemb.ALiBi`][] with a slope of one over positions that tokens make
+    themselves: a token that forgets much is a long step. Positions here are these
+    running sums, floats of shape [seq, heads], which [`eqx_posemb.ForgetGate`][] makes
+    from hidden states. A key in the future would be rewarded; mask it.
+
+    It takes the place of rotary embeddings, as in the paper. `causal` and `window` of
+    [`eqx_posemb.PositionalEmbedding.attend`][] go by numbers, of which these positions
+    are none: say by `mask` which token comes first. For packed documents give segments.
+
+    To decode, cache the positions of the keys next to them, and give the last one to
+    [`eqx_posemb.ForgetGate`][] as `start`. Only differences matter: subtracting a
+    number from all positions of a head changes nothing, and keeps float32 exact over
+    contexts so long that sums grow beyond 10⁴.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        gate = pe.ForgetGate(dim=16, heads=2, key=jax.random.key(0))
+        embedding = pe.PositionalEmbedding(bias=pe.Forgetting(heads=2))
+        x = jnp.ones((5, 16))  # hidden states
+        q = k = v = jnp.ones((2, 5, 8))
+        p = gate(x)
+        causal = jnp.tril(jnp.ones((5, 5), bool))
+        out = embedding.attend(q, k, v, p, p, mask=causal)
+
+        more = gate(x[:1], start=p[-1])  # the next token
+        p = jnp.concatenate([p, more])
+        ```
+
+    ??? cite "Reference"
+
+        [Forgetting Transformer: Softmax Attention with a Forget
+        Gate](https://arxiv.org/abs/2503.02130), Section 3.
+
+        ```bibtex
+        @inproceedings{lin2025forgetting,
+            author={Lin, Zhixuan and Nikishin, Evgenii and He, Xu Owen and Courville,
+                    Aaron},
+            title={Forgetting Transformer: Softmax Attention with a Forget Gate},
+            booktitle={International Conference on Learning Representations},
+            year={2025},
+        }
+        ```
+    """
+
+    heads: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        check_at_least("heads", self.heads, 1)
+
+    @jax.named_scope("eqx_posemb.Forgetting")
+    def __call__(
+        self, q_positions: Num[Array, "q axes"], k_positions: Num[Array, "k axes"]
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q_positions`: what the queries' tokens and those before have forgotten, of
+            each head.
+        - `k_positions`: what the keys' tokens and those before have forgotten.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if positions have no number for each head.
+        """
+        for name, positions in ("q", q_positions), ("k", k_positions):
+            if positions.ndim != 2 or positions.shape[1] != self.heads:
+                raise ValueError(
+                    f"`{name}_positions` must have shape [{name}, heads] with "
+                    f"{self.heads} heads, but got {positions.shape}. Make them by a "
+                    "`ForgetGate`."
+                )
+        delta = as_float(distance(q_positions, k_positions))
+        return jnp.moveaxis(delta, -1, 0)
+
+
+Forgetting.__init__.__doc__ = """**Arguments:**
+
+- `heads`: The number of heads.
+
+**Raises:** a `ValueError` if `heads` is less than one.
+"""
+
+
+class ForgetGate(eqx.Module):
+    r"""Makes positions from hidden states: how much was forgotten until each token.
+
+    $$p_{ih} = p_{0h} - \sum_{l \le i} \ln \sigma(w_h \cdot x_l + \beta_h)$$
+
+    for hidden states $x$, and weights $w$ (`weight`) and $\beta$ (`bias`) of each head
+    $h$. For [`eqx_posemb.Forgetting`][], which see. One of them in each layer.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        gate = pe.ForgetGate(dim=16, heads=2, key=jax.random.key(0))
+        x = jax.random.normal(jax.random.key(1), (5, 16))
+        p = gate(x)
+        assert (p[1:] > p[:-1]).all()
+        # In two parts it is the same.
+        assert jnp.allclose(gate(x[3:], start=p[2]), p[3:], rtol=1e-5)
+        ```
+    """
+
+    weight: Float[Array, "heads dim"]
+    bias: Float[Array, " heads"]
+
+    def __init__(self, dim: int, heads: int, *, key: PRNGKeyArray):
+        """**Arguments:**
+
+        - `dim`: The number of channels of a hidden state.
+        - `heads`: The number of heads.
+        - `key`: A `jax.random` key for the weights. The biases start at zero, where a
+            token halves what came before, as the authors have it.
+
+        **Raises:** a `ValueError` if `dim` or `heads` is less than one.
+        """
+        check_at_least("dim", dim, 1)
+        check_at_least("heads", heads, 1)
+        self.weight = uniform(key, (heads, dim), dim)
+        self.bias = jnp.zeros(heads)
+
+    @jax.named_scope("eqx_posemb.ForgetGate")
+    def __call__(
+        self,
+        x: Float[Array, "seq dim"],
+        *,
+        start: Float[Array, " heads"] | None = None,
+    ) -> Float[Array, "seq heads"]:
+        """**Arguments:**
+
+        - `x`: the hidden states of tokens in a row.
+        - `start`: the position of the token before the first; zero by default.
+
+        **Returns:**
+
+        The positions, in JAX's default float dtype.
+        """
+        weight, bias = as_float(self.weight), as_float(self.bias)
+        gates = linear_layer(weight, bias, as_float(x).T)
+        positions = jnp.cumsum(-jax.nn.log_sigmoid(gates), axis=1).T
+        return positions if start is None else positions + as_float(start)[None]

@@ -1,0 +1,89 @@
+"""A linear penalty whose slopes are trained."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from .._checks import check_at_least
+from ._abstract import AbstractRelativeBias
+from ._alibi import alibi_slopes, check_form, Form, linear
+
+
+class LearnedALiBi(AbstractRelativeBias):
+    r"""Subtracts from each logit a learned multiple of the distance to the key.
+
+    $$b_h(\delta) = -e^{\lambda_h} |\delta|$$
+
+    for the distance $\delta = p_k - p_q$ and a parameter $\lambda_h$ (`log_slopes`) of
+    each head $h$, which starts at the logarithm of the slope of
+    [`eqx_posemb.ALiBi`][]; the other forms of that class are here as well. The
+    logarithm keeps every slope positive, so that far keys fade for good. Choose it over
+    the fixed slopes where the trained length is what counts: the authors of ALiBi found
+    that trained slopes extrapolate less well.
+
+    A forget gate that does not look at the content, $\delta \ln \sigma(\beta_h)$ per
+    step, is this with $\lambda_h = \ln(-\ln \sigma(\beta_h))$; for one that does, see
+    [`eqx_posemb.Forgetting`][].
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        bias = pe.LearnedALiBi(heads=8)
+        fixed = pe.ALiBi(heads=8)
+        p = jnp.arange(10)
+        assert jnp.allclose(bias(p, p), fixed(p, p), rtol=1e-5)
+        ```
+
+    ??? cite "Reference"
+
+        [Train Short, Test Long: Attention with Linear Biases Enables Input Length
+        Extrapolation](https://arxiv.org/abs/2108.12409), Section 3, where slopes are
+        tried as parameters; their logarithm is a choice of this library's and others.
+
+        ```bibtex
+        @inproceedings{press2022train,
+            author={Press, Ofir and Smith, Noah A. and Lewis, Mike},
+            title={Train Short, Test Long: Attention with Linear Biases Enables Input
+                   Length Extrapolation},
+            booktitle={International Conference on Learning Representations},
+            year={2022},
+        }
+        ```
+    """
+
+    log_slopes: Float[Array, " heads"]
+    form: Form = eqx.field(static=True)
+
+    def __init__(self, heads: int, form: Form = "causal"):
+        """**Arguments:**
+
+        - `heads`: The number of heads.
+        - `form`: As in [`eqx_posemb.ALiBi`][].
+
+        **Raises:** a `ValueError` if `heads` is less than one, or odd where it is to be
+        halved, or if `form` is unknown.
+        """
+        check_at_least("heads", heads, 1)
+        check_form(form, heads)
+        slopes = alibi_slopes(heads, form, "power_of_two")
+        self.log_slopes = jnp.log(jnp.array(slopes))
+        self.form = form
+
+    @property
+    def slopes(self) -> Float[Array, " heads"]:
+        """The slope of each head, in logits per unit of position."""
+        return jnp.exp(self.log_slopes)
+
+    def along(self, delta: Num[Array, " distances"]) -> Float[Array, "heads distances"]:
+        """**Arguments:**
+
+        - `delta`: distances, key minus query.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+        """
+        return linear(delta, self.slopes, self.form)

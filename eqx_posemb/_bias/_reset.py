@@ -1,0 +1,93 @@
+"""Special tokens, for which a bias does not go by distance."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Num
+
+from .._checks import check_at_least
+from .._phase import as_float
+from ._abstract import AbstractBias
+
+
+class ResetBias(AbstractBias):
+    r"""Puts a learned number in place of a bias wherever a special token takes part.
+
+    $$b_h(i, j) = \begin{cases} \theta_{1h} & i \in S \\
+      \theta_{2h} & i \notin S,\; j \in S \\
+      b'_h(i, j) & \text{otherwise} \end{cases}$$
+
+    for a query at position $i$, a key at $j$, special positions $S$ (`special`), the
+    wrapped bias $b'$ (`bias`), and learned $\theta_1$ (`from_special`) and $\theta_2$
+    (`to_special`) of each head $h$. A token such as [CLS] stands for the whole sequence
+    and is near to none of it: a bias that fades with distance would have it read the
+    first words. The special token's own row wins over its column, as in TUPE. That row
+    is one number, which the softmax does not see: a special token reads by content
+    alone, and $\theta_1$ matters to the logits only.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        bias = pe.ResetBias(pe.ALiBi(8, form="symmetric"), heads=8)
+        p = jnp.arange(10)
+        assert (bias(p, p)[:, 0] == 0).all()  # Position 0 sees all alike.
+        ```
+    """
+
+    bias: AbstractBias
+    from_special: Float[Array, " heads"]
+    to_special: Float[Array, " heads"]
+    special: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, bias: AbstractBias, heads: int, special: tuple[int, ...] = (0,)):
+        """**Arguments:**
+
+        - `bias`: The bias of all other pairs.
+        - `heads`: The number of heads of `bias`. The learned numbers start at zero.
+        - `special`: The positions of special tokens.
+
+        **Raises:** a `ValueError` if `heads` is less than one or `special` is empty.
+        """
+        check_at_least("heads", heads, 1)
+        if not special:
+            raise ValueError("`special` must have at least one position, but got ().")
+        self.bias = bias
+        self.from_special = jnp.zeros(heads)
+        self.to_special = jnp.zeros(heads)
+        self.special = tuple(special)
+
+    @jax.named_scope("eqx_posemb.ResetBias")
+    def __call__(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q_positions`: the positions of the queries.
+        - `k_positions`: the positions of the keys.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if `bias` is not for as many heads.
+        """
+        bias = as_float(self.bias(q_positions, k_positions))
+        if bias.shape[:1] != self.from_special.shape:
+            raise ValueError(
+                f"`bias` must be for `heads` = {self.from_special.shape[0]} heads, but "
+                f"got one for {bias.shape[0]}."
+            )
+        of_row, of_column = (
+            as_float(x)[:, None, None] for x in (self.from_special, self.to_special)
+        )
+        row = self._is_special(q_positions)[None, :, None]
+        column = self._is_special(k_positions)[None, None]
+        return jnp.where(row, of_row, jnp.where(column, of_column, bias))
+
+    def _is_special(self, positions: Num[Array, " seq"]) -> Bool[Array, " seq"]:
+        special = jnp.array(self.special, positions.dtype)
+        return jnp.any(positions[:, None] == special[None], axis=1)

@@ -1,0 +1,98 @@
+"""The inner product of sinusoidal encodings, as a bias."""
+
+import decimal
+from decimal import Decimal
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num
+
+from .._checks import check_at_least, check_even, check_positive
+from .._phase import cos_sin, HOST_PRECISION, Turns
+from ._abstract import AbstractRelativeBias
+
+
+class Sandwich(AbstractRelativeBias):
+    r"""Subtracts what the product of sinusoidal encodings loses over a distance.
+
+    $$b_h(\delta) = \frac{H}{8 h} \sum_{i=1}^{\bar d / 2}
+      \big( \cos(\delta\, \theta^{-2i / \bar d}) - 1 \big)$$
+
+    for the distance $\delta = p_k - p_q$, head $h = 1, \dots, H$ and a width $\bar d$
+    (`dim`) which is no size of the model. The sum is the inner product of the
+    [`eqx_posemb.Sinusoidal`][] encodings of query and key, less what it is at distance
+    zero: a penalty that grows like a logarithm, with ripples. No parameters; beyond the
+    trained length like [`eqx_posemb.ALiBi`][], with a longer reach.
+
+    The paper has the sum without the $-1$, a constant that the softmax does not see.
+    The sum runs from $i = 1$, as the paper's formula does, and not from 0, as
+    encodings do.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        bias = pe.Sandwich(heads=8)(jnp.array([100]), jnp.arange(101))[:, 0]
+        assert (bias[:, -1] == 0).all() and (bias[:, :-1] < 0).all()
+        ```
+
+    ??? cite "Reference"
+
+        [Dissecting Transformer Length Extrapolation via the Lens of Receptive Field
+        Analysis](https://arxiv.org/abs/2212.10356), Section 5.
+
+        ```bibtex
+        @inproceedings{chi2023dissecting,
+            author={Chi, Ta-Chung and Fan, Ting-Han and Rudnicky, Alexander I. and
+                    Ramadge, Peter J.},
+            title={Dissecting Transformer Length Extrapolation via the Lens of Receptive
+                   Field Analysis},
+            booktitle={Annual Meeting of the Association for Computational Linguistics},
+            year={2023},
+        }
+        ```
+    """
+
+    heads: int = eqx.field(static=True)
+    dim: int = eqx.field(static=True, default=128)
+    theta: float = eqx.field(static=True, default=10_000.0, converter=float)
+
+    def __check_init__(self):
+        check_at_least("heads", self.heads, 1)
+        check_even("dim", self.dim, "to have a cosine for each frequency")
+        check_positive("theta", self.theta)
+
+    def along(self, delta: Num[Array, " distances"]) -> Float[Array, "heads distances"]:
+        """**Arguments:**
+
+        - `delta`: distances, key minus query.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+        """
+        cos, _ = cos_sin(delta, _frequencies(self.dim, self.theta))
+        lost = jnp.sum(cos - 1, axis=-1)
+        slopes = [self.heads / (8 * (h + 1)) for h in range(self.heads)]
+        return jnp.array(slopes)[:, None] * lost[None]
+
+
+Sandwich.__init__.__doc__ = """**Arguments:**
+
+- `heads`: The number of heads.
+- `dim`: Twice the number of cosines. The paper has 128 for models of any size.
+- `theta`: The base of the frequencies.
+
+**Raises:** a `ValueError` if `heads` is less than one, `dim` not even and positive, or
+`theta` not positive.
+"""
+
+
+def _frequencies(dim, theta):
+    with decimal.localcontext(HOST_PRECISION):
+        step = Decimal(theta) ** (Decimal(-2) / dim)
+        exact = [step**i for i in range(1, dim // 2 + 1)]
+    return Turns.from_radians(np.array(exact, dtype=object))

@@ -1,0 +1,65 @@
+"""Several biases in one."""
+
+from jaxtyping import Array, Float, Num
+
+from .._phase import as_float
+from ._abstract import AbstractBias
+
+
+class SumBias(AbstractBias):
+    r"""Adds several biases.
+
+    $$b_h(i, j) = \sum_n b^{(n)}_h(i, j)$$
+
+    The bundle has one slot for a bias; this is how two get into it: the absolute and
+    the relative bias of TUPE, say, or a table for near distances and a penalty for far
+    ones. All read the same positions.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        table = pe.ClippedBias(heads=8, max_distance=16, key=jax.random.key(0))
+        bias = pe.SumBias(table, pe.ALiBi(heads=8))
+        p = jnp.arange(10)
+        assert jnp.allclose(bias(p, p), table(p, p) + pe.ALiBi(heads=8)(p, p))
+        ```
+    """
+
+    biases: tuple[AbstractBias, ...]
+
+    def __init__(self, *biases: AbstractBias):
+        """**Arguments:**
+
+        - `biases`: The biases to add, for as many heads each.
+
+        **Raises:** a `ValueError` if there are none.
+        """
+        if not biases:
+            raise ValueError("`biases` must have at least one to add, but got none.")
+        self.biases = biases
+
+    def __call__(
+        self, q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q_positions`: the positions of the queries.
+        - `k_positions`: the positions of the keys.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if the biases are not for as many heads.
+        """
+        terms = [as_float(bias(q_positions, k_positions)) for bias in self.biases]
+        if len({term.shape for term in terms}) > 1:
+            raise ValueError(
+                "`biases` must be for as many heads each, but got "
+                f"{', '.join(str(term.shape[0]) for term in terms)}."
+            )
+        return sum(terms[1:], start=terms[0])

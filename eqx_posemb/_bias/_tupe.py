@@ -1,0 +1,229 @@
+"""Which positions look at which, learned apart from the content."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._checks import check_at_least, check_integers, check_positive
+from .._phase import as_float
+from ._abstract import AbstractBias
+from ._reset import ResetBias
+from ._sum import SumBias
+from ._t5 import T5Bias
+
+
+class TUPE(AbstractBias):
+    r"""Adds the product of a projection of each query's and each key's position.
+
+    $$b_h(i, j) = \frac{1}{\sqrt{2 d}}
+      (U^Q_h n_i + \beta^Q_h) \cdot (U^K_h n_j + \beta^K_h), \qquad
+      n_i = \mathrm{LayerNorm}(W_i)$$
+
+    for a table $W$ (`weight`) with a row for each position, and projections to the $d$
+    = `head_dim` channels of head $h$: `q_weight`, `q_bias`, `k_weight` and `k_bias`.
+    Adding position vectors to tokens makes attention compare words with positions,
+    which have nothing to say to each other; here positions have projections of their
+    own and meet positions alone. Computed once, and the same in all layers.
+
+    The product of content is scaled by $1 / \sqrt{2d}$ as well, since two terms are
+    added: attend with `scale=(2 * head_dim)**-0.5`, which [`eqx_posemb.make`][] sets.
+    This is the absolute part of the paper, without what it does about [CLS]: see
+    [`eqx_posemb.tupe`][] for the whole.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        bias = pe.TUPE(length=128, dim=64, heads=4, head_dim=16, key=jax.random.key(0))
+        assert bias(jnp.arange(5), jnp.arange(7)).shape == (4, 5, 7)
+        ```
+
+    ??? cite "Reference"
+
+        [Rethinking Positional Encoding in Language
+        Pre-training](https://arxiv.org/abs/2006.15595), Section 3.1; normalisation and
+        biases as in the authors' code.
+
+        ```bibtex
+        @inproceedings{ke2021rethinking,
+            author={Ke, Guolin and He, Di and Liu, Tie-Yan},
+            title={Rethinking Positional Encoding in Language Pre-training},
+            booktitle={International Conference on Learning Representations},
+            year={2021},
+        }
+        ```
+    """
+
+    weight: Float[Array, "length dim"]
+    norm_weight: Float[Array, " dim"]
+    norm_bias: Float[Array, " dim"]
+    q_weight: Float[Array, "heads head_dim dim"]
+    q_bias: Float[Array, "heads head_dim"]
+    k_weight: Float[Array, "heads head_dim dim"]
+    k_bias: Float[Array, "heads head_dim"]
+
+    def __init__(
+        self,
+        length: int,
+        dim: int,
+        heads: int,
+        head_dim: int,
+        *,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `length`: The number of positions, from 0 on.
+        - `dim`: The number of channels of a position's row.
+        - `heads`: The number of heads.
+        - `head_dim`: The number of channels of a head.
+        - `std`: The standard deviation of the initial table and projections.
+        - `key`: A `jax.random` key for them.
+
+        **Raises:** a `ValueError` if a size is less than one or `std` not positive.
+        """
+        sizes = dict(length=length, dim=dim, heads=heads, head_dim=head_dim)
+        for name, size in sizes.items():
+            check_at_least(name, size, 1)
+        check_positive("std", std)
+        keys = jr.split(key, 3)
+        self.weight = std * jr.normal(keys[0], (length, dim))
+        self.norm_weight = jnp.ones(dim)
+        self.norm_bias = jnp.zeros(dim)
+        self.q_weight = std * jr.normal(keys[1], (heads, head_dim, dim))
+        self.q_bias = jnp.zeros((heads, head_dim))
+        self.k_weight = std * jr.normal(keys[2], (heads, head_dim, dim))
+        self.k_bias = jnp.zeros((heads, head_dim))
+
+    @property
+    def length(self) -> int:
+        """The number of positions from 0 on."""
+        return self.weight.shape[0]
+
+    @jax.named_scope("eqx_posemb.TUPE")
+    def __call__(
+        self, q_positions: Int[Array, " q"], k_positions: Int[Array, " k"]
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q_positions`: the positions of the queries: integers from 0 up to, and
+            without, `length`.
+        - `k_positions`: the positions of the keys, likewise.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if positions are not integers; an error at run time
+        if one of them has no row.
+        """
+        q = self._projected("q_positions", q_positions, self.q_weight, self.q_bias)
+        k = self._projected("k_positions", k_positions, self.k_weight, self.k_bias)
+        products = jnp.einsum("hqd,hkd->hqk", q, k, precision=jax.lax.Precision.HIGHEST)
+        return (2 * q.shape[-1]) ** -0.5 * products
+
+    def _projected(self, name, positions, weight, bias):
+        check_integers(name, positions, "to look rows up with")
+        positions = eqx.error_if(
+            positions,
+            (positions < 0) | (positions >= self.length),
+            f"`{name}` must be between 0 and {self.length - 1}, to have a row in the "
+            "table of this `TUPE`. Build it with a larger `length`.",
+        )
+        rows = as_float(self.weight.at[positions].get(mode="clip"))
+        normal = (rows - rows.mean(axis=1, keepdims=True)) * jax.lax.rsqrt(
+            rows.var(axis=1, keepdims=True) + 1e-5
+        )
+        normal = normal * as_float(self.norm_weight)[None]
+        normal = normal + as_float(self.norm_bias)[None]
+        projected = jnp.einsum(
+            "hed,sd->hse", as_float(weight), normal, precision=jax.lax.Precision.HIGHEST
+        )
+        return projected + as_float(bias)[:, None]
+
+
+def tupe(
+    length: int,
+    dim: int,
+    heads: int,
+    head_dim: int,
+    *,
+    relative: bool = True,
+    special: tuple[int, ...] = (0,),
+    num_buckets: int = 32,
+    max_distance: int = 128,
+    std: float = 0.02,
+    key: PRNGKeyArray,
+) -> ResetBias:
+    r"""Untied absolute and relative positions, with [CLS] apart: all of TUPE.
+
+    $$b_h(i, j) = \begin{cases} \theta_{1h} & i \in S \\
+      \theta_{2h} & i \notin S,\; j \in S \\ b^{\text{abs}}_h(i, j) +
+      b^{\text{rel}}_h(p_j - p_i) & \text{otherwise} \end{cases}$$
+
+    where $b^{\text{abs}}$ is [`eqx_posemb.TUPE`][], $b^{\text{rel}}$ is
+    [`eqx_posemb.T5Bias`][], not scaled, and $S$ are the special positions, for which
+    [`eqx_posemb.ResetBias`][] has learned numbers. Attend with
+    `scale=(2 * head_dim)**-0.5`.
+
+    The authors' code does not have $\theta_1$ and $\theta_2$ as parameters, as the
+    paper does, but makes them of two more rows of the table and of two buckets that
+    distances do not use; the values are the same. [`eqx_posemb.tupe_from_state_dict`][]
+    loads its weights.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        bias = pe.tupe(length=128, dim=64, heads=4, head_dim=16, key=jax.random.key(0))
+        embedding = pe.PositionalEmbedding(bias=bias, scale=(2 * 16) ** -0.5)
+        q = k = v = jnp.ones((4, 10, 16))
+        out = embedding.attend(q, k, v, jnp.arange(10), jnp.arange(10))
+        ```
+
+    **Arguments:**
+
+    - `length`, `dim`, `heads`, `head_dim`: As in [`eqx_posemb.TUPE`][].
+    - `relative`: Whether to add the bias by distance (TUPE-R) or not (TUPE-A).
+    - `special`: The positions of special tokens; [CLS] comes first.
+    - `num_buckets`, `max_distance`: As in [`eqx_posemb.T5Bias`][], bidirectional.
+    - `std`: The standard deviation of the initial tables and projections.
+    - `key`: A `jax.random` key for them.
+
+    **Raises:** as its parts do.
+
+    ??? cite "Reference"
+
+        [Rethinking Positional Encoding in Language
+        Pre-training](https://arxiv.org/abs/2006.15595), Section 3.
+
+        ```bibtex
+        @inproceedings{ke2021rethinking,
+            author={Ke, Guolin and He, Di and Liu, Tie-Yan},
+            title={Rethinking Positional Encoding in Language Pre-training},
+            booktitle={International Conference on Learning Representations},
+            year={2021},
+        }
+        ```
+    """
+    absolute_key, relative_key = jr.split(key)
+    bias = TUPE(length, dim, heads, head_dim, std=std, key=absolute_key)
+    if relative:
+        by_distance = T5Bias(
+            heads,
+            num_buckets=num_buckets,
+            max_distance=max_distance,
+            std=std,
+            key=relative_key,
+        )
+        bias = SumBias(bias, by_distance)
+    return ResetBias(bias, heads, special)

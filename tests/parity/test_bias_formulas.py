@@ -1,0 +1,213 @@
+"""Biases against the formulas of their papers, pair by pair in NumPy and float64."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import eqx_posemb as pe
+from tests.parity.references import as_numpy, assert_close
+
+
+KEY = jax.random.key(0)
+HEADS = 4
+Q, K = [0, 3, 17, 40], [0, 2, 3, 4, 39, 700]
+RUN = list(range(12))
+
+
+def by_pairs(function, q=Q, k=K):
+    """A matrix for each head of a function of head, query and key."""
+    return np.array(
+        [[[function(h, i, j) for j in k] for i in q] for h in range(HEADS)], np.float64
+    )
+
+
+def both(bias, function, **tolerance):
+    """At positions anywhere, where pairs are what is computed, and in a run."""
+    for q, k in (Q, K), (RUN, RUN):
+        ours = bias(jnp.array(q), jnp.array(k))
+        assert_close(ours, by_pairs(function, q, k), **tolerance)
+
+
+def double(x):
+    return as_numpy(x).astype(np.float64)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("form", ["causal", "symmetric", "asymmetric", "one_sided"])
+def test_the_forms_of_alibi(form, learned):
+    bias = pe.LearnedALiBi(HEADS, form) if learned else pe.ALiBi(HEADS, form)
+    slopes = (
+        [2.0**-4, 2.0**-8] * 2 if form == "one_sided" else 2.0 ** -(2 * np.arange(1, 5))
+    )
+
+    def formula(h, i, j):
+        m, far = slopes[h], abs(j - i)
+        if form == "causal":
+            return -m * (i - j)
+        if form == "asymmetric":
+            return -m * (far - (0.5 if j < i else 0.0))
+        if form == "one_sided" and (j > i if h < 2 else j < i):
+            return -1e9
+        return -m * far
+
+    # Learned slopes go through a logarithm of up to 5.5 and back.
+    both(bias, formula, rtol=2e-6 if learned else 2e-7)
+
+
+def test_some_heads_of_alibi_have_no_bias():
+    bias = pe.ALiBi(HEADS, biased_heads=2, factor=0.25)
+    assert bias.slopes == (0.25 / 16, 0.25 / 256, 0, 0)
+    both(bias, lambda h, i, j: bias.slopes[h] * (j - i), rtol=2e-7)
+    sides = pe.ALiBi(HEADS, form="one_sided", biased_heads=2)(
+        jnp.arange(3), jnp.arange(3)
+    )
+    assert sides[0, 0, 2] == sides[1, 2, 0] == -1e9
+    assert (sides[2:] == 0).all()
+
+
+def test_fire():
+    bias = pe.FIRE(HEADS, threshold=20.0, key=KEY)
+    bias = eqx.tree_at(
+        lambda b: (b.c, b.multiplier), bias, (jnp.array(-0.3), jnp.array(0.7))
+    )
+    w1, b1, w2, b2 = map(
+        double, (bias.hidden_weight, bias.hidden_bias, bias.out_weight, bias.out_bias)
+    )
+
+    def formula(h, i, j):
+        squeeze = lambda x: math.log(0.3 * x + 1)
+        fraction = squeeze(abs(i - j)) / (squeeze(max(0.7 * 20, i)) + 1e-6)
+        hidden = np.maximum(w1[:, 0] * fraction + b1, 0)
+        return w2[h] @ hidden + b2[h]
+
+    # Sums of 32 products of at most a half.
+    both(bias, formula, atol=3e-6)
+
+
+def test_fire_starts_where_the_paper_does():
+    bias = pe.FIRE(HEADS, key=KEY)
+    assert (bias.c, bias.multiplier, bias.threshold) == (np.float32(0.1), 1, 512)
+    assert bias.hidden_weight.shape == (32, 1)
+
+
+@pytest.mark.parametrize("dim", [8, 128])
+def test_sandwich(dim):
+    def formula(h, i, j):
+        angles = [(i - j) / 10_000 ** (2 * n / dim) for n in range(1, dim // 2 + 1)]
+        return (sum(map(math.cos, angles)) - dim / 2) / (8 * (h + 1) / HEADS)
+
+    # Sums of up to 64 numbers of up to 2.
+    both(pe.Sandwich(HEADS, dim), formula, atol=5e-6)
+
+
+def test_sandwich_is_the_product_of_sinusoidal_encodings():
+    """All but the frequency of one, which the formula of the paper leaves out."""
+    p = jnp.arange(0, 900, 7)
+    e = double(pe.Sinusoidal(64, layout="concatenated")(p))
+    e = np.delete(e, [0, 32], axis=1)
+    slow = 10_000.0**-1
+    last = np.cos(slow * (np.arange(0, 900, 7)[:, None] - np.arange(0, 900, 7)))
+    theirs = (e @ e.T + last - 32) * 4 / 8
+    assert_close(pe.Sandwich(4, 64)(p, p)[0], theirs, atol=2e-5)
+
+
+def test_tisa():
+    bias = pe.TISA(HEADS, key=KEY)
+    a, b, c = map(double, (bias.a, -bias.b, bias.c))
+    bias = eqx.tree_at(lambda m: m.b, bias, -bias.b)
+
+    def formula(h, i, j):
+        return sum(
+            a[h, s] * math.exp(-abs(b[h, s]) * (j - i - c[h, s]) ** 2) for s in range(5)
+        )
+
+    # An exponent x is known to a few ulps, and x e^-x is at most 0.4.
+    both(bias, formula, atol=5e-7)
+
+
+def test_tisa_takes_distances_between_integers():
+    bias = pe.TISA(HEADS, key=KEY)
+    where = jnp.array([0.0, 0.5])
+    between = double(bias(where, where))
+    a, b, c = map(double, (bias.a, bias.b, bias.c))
+    theirs = (a * np.exp(-b * (0.5 - c) ** 2)).sum(1)
+    assert_close(between[:, 0, 1], theirs, atol=5e-7)
+
+
+@pytest.mark.parametrize("distances", ["linear", "log"])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_dynamic_bias_in_torch(distances, depth):
+    bias = pe.DynamicBias(HEADS, 16, depth=depth, distances=distances, key=KEY)
+    layers = []
+    for weight, shift in zip(bias.weights, bias.biases, strict=True):
+        layer = torch.nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
+        layer.weight.data = torch.tensor(double(weight))
+        layer.bias.data = torch.tensor(double(shift))
+        layers += [layer, torch.nn.SiLU()]
+    network = torch.nn.Sequential(*layers[:-1])
+
+    def formula(h, i, j):
+        x = float(i - j)
+        if distances == "log":
+            x = math.copysign(math.log(abs(x) + 1), x)
+        return network(torch.tensor([x], dtype=torch.float64))[h].item()
+
+    # Hidden numbers of up to 700 times a weight of one, summed over 16.
+    both(bias, formula, rtol=1e-5, atol=1e-4 if distances == "linear" else 3e-6)
+
+
+def test_clipped_bias():
+    bias = pe.ClippedBias(HEADS, max_distance=5, key=KEY)
+    weight = double(bias.weight)
+    assert weight.shape == (11, HEADS)
+    # AlphaFold's row 0 is a key 5 or more residues ahead.
+    both(bias, lambda h, i, j: weight[min(max(i - j, -5), 5) + 5, h])
+
+
+def test_forgetting_is_the_double_loop_over_gates():
+    gate = pe.ForgetGate(6, HEADS, key=KEY)
+    gate = eqx.tree_at(lambda g: g.bias, gate, jnp.array([0.0, 5.0, -1.0, 1.0]))
+    x = jax.random.normal(jax.random.key(1), (12, 6))
+    p = gate(x)
+    f = 1 / (1 + np.exp(-(double(x) @ double(gate.weight).T + double(gate.bias))))
+    ours = double(pe.Forgetting(HEADS)(p, p))
+    theirs = by_pairs(
+        lambda h, i, j: sum(math.log(f[l, h]) for l in range(j + 1, i + 1)), RUN, RUN
+    )
+    past = np.tril(np.ones((12, 12), bool))
+    # Differences of sums of up to 12 numbers of size one.
+    assert_close(ours[:, past], theirs[:, past], atol=1e-5)
+
+
+def test_forgetting_attends_as_its_definition_and_decodes():
+    gate, bias = pe.ForgetGate(6, HEADS, key=KEY), pe.Forgetting(HEADS)
+    embedding = pe.PositionalEmbedding(bias=bias)
+    x = jax.random.normal(jax.random.key(1), (9, 6))
+    q, k, v = jax.random.normal(jax.random.key(2), (3, HEADS, 9, 8))
+    p = gate(x)
+    full = embedding.attend(q, k, v, p, p, mask=jnp.tril(jnp.ones((9, 9), bool)))
+
+    f = 1 / (1 + np.exp(-(double(x) @ double(gate.weight).T)))
+    for h in range(HEADS):
+        for i in range(9):
+            logits = [
+                double(q[h, i]) @ double(k[h, j]) / math.sqrt(8)
+                + sum(math.log(f[l, h]) for l in range(j + 1, i + 1))
+                for j in range(i + 1)
+            ]
+            weights = np.exp(logits) / np.exp(logits).sum()
+            # Logits of size ten, and values of size three.
+            assert_close(full[h, i], weights @ double(v[h, : i + 1]), atol=2e-5)
+
+    cached = gate(x[:4])
+    for t in range(4, 9):
+        cached = jnp.concatenate([cached, gate(x[t : t + 1], start=cached[-1])])
+        one = embedding.attend(
+            q[:, t : t + 1], k[:, : t + 1], v[:, : t + 1], cached[-1:], cached
+        )
+        assert_close(one[:, 0], full[:, t], atol=2e-5)
