@@ -84,7 +84,8 @@ def test_liere_is_the_exponential_of_a_skew_matrix(block):
     def matrix(position):
         skew = generators - np.swapaxes(generators, -1, -2)
         sums = np.einsum("k,kbij->bij", position, skew)
-        return scipy.linalg.block_diag(*[scipy.linalg.expm(part) for part in sums])
+        blocks = [scipy.linalg.expm(part) for part in sums]
+        return np.asarray(scipy.linalg.block_diag(*blocks))
 
     pair = lambda h, i, j: (matrix(p[i]) @ Q[h, i]) @ (matrix(r[j]) @ K[h, j])
     # The exponential squares a matrix of norm up to 12 four times, in float32.
