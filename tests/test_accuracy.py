@@ -10,7 +10,14 @@ import pytest
 from jax.extend.core import ClosedJaxpr, Literal
 
 import eqx_posemb as pe
-from tests.parity.truths import divided, dynamic_ntk, geometric, SCHEDULES, true_tables
+from tests.parity.truths import (
+    divided,
+    dynamic_ntk,
+    geometric,
+    mp,
+    SCHEDULES,
+    true_tables,
+)
 
 
 THETAS = (1e4, 5e5, 1e6, 1e7)
@@ -320,3 +327,33 @@ def test_lowering_takes_no_longer_for_a_long_sequence():
     # takes a hundred times longer than one of 128; a busy machine not three times.
     fastest = [min(seconds(seq) for _ in range(7)) for seq in (128, SEQ)]
     assert fastest[1] < 3 * fastest[0]
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("floating", [False, True])
+def test_angles_of_several_coordinates_add_up_exactly(x64, floating):
+    dim, theta = 32, 1e6
+    far = (0, 1, 131071, 16777215, 2**31 - 1, -(2**31), -(10**6), 12345)
+    p = np.stack([far, far[::-1], np.roll(far, 3)], axis=1).astype(np.int64)
+    fraction = np.array([0.25, -0.375, 0.5]) if floating else np.zeros(3)
+    if floating:
+        # What a float32 position holds with its fraction.
+        p = p % 2**20
+    rotary = pe.Rotary(pe.Geometric(3 * dim, theta), axes=pe.Mixed(3))
+    given = jnp.asarray(p + fraction) if floating else integers(p)
+    rotation = jax.jit(lambda p: (rotary(p).cos, rotary(p).sin))(given)
+    frequencies = [[*f] for f in np.reshape(geometric(3 * dim, theta), (3, dim // 2))]
+    angles = [
+        [
+            sum(
+                frequencies[k][i] * mp.mpf(float(row[k] + fraction[k]))
+                for k in range(3)
+            )
+            for i in range(dim // 2)
+        ]
+        for row in p
+    ]
+    atol = FLOAT64 if x64 else 3 * FLOAT32
+    for name, ours in zip(("cos", "sin"), rotation, strict=True):
+        true = [[float(getattr(mp, name)(angle)) for angle in row] for row in angles]
+        np.testing.assert_allclose(np.asarray(ours, np.float64), true, atol=atol)
