@@ -116,12 +116,17 @@ from ._rotary import (
 from ._score import (
     AbstractScore as AbstractScore,
     DeBERTa as DeBERTa,
+    deberta_from_state_dict as deberta_from_state_dict,
     Decomposed as Decomposed,
     Enformer as Enformer,
+    enformer_from_state_dict as enformer_from_state_dict,
     Inkling as Inkling,
     MusicTransformer as MusicTransformer,
+    sam_from_state_dict as sam_from_state_dict,
     Shaw as Shaw,
+    shaw_from_state_dict as shaw_from_state_dict,
     shaw_values as shaw_values,
+    transformer_xl_from_state_dict as transformer_xl_from_state_dict,
     TransformerXL as TransformerXL,
     WavLM as WavLM,
 )

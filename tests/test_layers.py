@@ -30,11 +30,12 @@ ROOMS = {
     "_positions": BASE,
     "_runs": set(),
     "_buckets": set(),
+    "_state": set(),
     "_frequencies": BASE,
     "_rotary": BASE | {"_frequencies"},
     "_encoding": BASE | {"_frequencies"},
     "_bias": BASE | {"_buckets", "_positions", "_encoding", "_runs"},
-    "_score": BASE | {"_buckets", "_positions", "_encoding", "_runs"},
+    "_score": BASE | {"_buckets", "_positions", "_encoding", "_runs", "_state"},
     "_attention": {"_positions"},
     "_bundle": BASE
     | {"_attention", "_bias", "_encoding", "_frequencies", "_rotary", "_score"},

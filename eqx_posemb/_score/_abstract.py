@@ -12,6 +12,17 @@ class AbstractScore(eqx.Module):
     A score may read more of a token than its query and key: one whose `__call__` has
     keywords `q_state` or `k_state`, `None` by default, is given what
     [`eqx_posemb.PositionalEmbedding.logits`][] got under these names, if it did.
+
+    What it may not read is any token but the two: so a block of a score is that block
+    of the whole, in whatever order blocks and tokens come, and caches, packing, shards
+    and blockwise attention need nothing of it. CoPE, stick-breaking attention and PaTH
+    read the keys between the two, by a sum or a product over them from right to left,
+    and are therefore not here. One interface for the three would carry the state of
+    each query from block to block; it would want keys sorted by position, where any
+    order will do now, the mask within the part, as only seen keys count, and devices
+    that wait for each other. And no more than CoPE would fill it: stick-breaking
+    replaces the softmax, and PaTH the product of queries and keys. They are forms of
+    attention, and not embeddings that one can swap.
     """
 
     @abc.abstractmethod

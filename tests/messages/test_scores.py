@@ -66,6 +66,16 @@ SETTINGS = [
     case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.WavLM(2, 0, key=KEY)),
     case("`std` must be positive and finite, but got 0", lambda: pe.WavLM(2, 8, std=0, key=KEY)),
     case("`num_buckets` must be even and at least 4 for bidirectional=True, but got 5", lambda: pe.WavLM(2, 8, num_buckets=5, key=KEY)),
+    case("`state` must have one of r_net.weight, r, linear_pos.weight after `prefix` 'a', but got b", lambda: pe.transformer_xl_from_state_dict({"b": 1}, prefix="a")),
+    case("`state` must have r_w_bias, but got r\\.", lambda: pe.transformer_xl_from_state_dict({"r": jnp.ones((4, 2, 2))})),
+    case("`state` must have an array of shape \\(2, 2\\) for `v` of TransformerXL, but got \\(2, 3\\)", lambda: pe.transformer_xl_from_state_dict({"r": jnp.ones((4, 2, 2)), "r_w_bias": jnp.ones((2, 2)), "r_r_bias": jnp.ones((2, 3))})),
+    case("`heads` must divide the 4 rows of a projection, but got 3", lambda: pe.transformer_xl_from_state_dict({"r_net.weight": jnp.ones((4, 4)), "r_w_bias": jnp.ones((3, 2)), "r_r_bias": jnp.ones((3, 2))})),
+    case("`state` must have r_k_layer/w, but got nothing", lambda: pe.enformer_from_state_dict({}, 8)),
+    case("`state` must have distance_embedding.weight, but got nothing", lambda: pe.shaw_from_state_dict({}, 8)),
+    case("`ahead` must be at least 0 and finite, but got -6", lambda: pe.shaw_from_state_dict({"distance_embedding.weight": jnp.ones((3, 4))}, 8)),
+    case("`heads` must be at least 1 and finite, but got 0", lambda: pe.deberta_from_state_dict({}, 0, 0)),
+    case("`state` must have encoder.rel_embeddings.weight, but got nothing", lambda: pe.deberta_from_state_dict({}, 2, 0)),
+    case("`state` must have rel_pos_h, but got nothing", lambda: pe.sam_from_state_dict({})),
 ]
 
 SHAPES = [

@@ -50,22 +50,8 @@ def test_buckets_are_those_of_transformers(buckets, reach):
     assert_same_integers(ours[ours == theirs], theirs[ours == theirs])
 
 
-def _with(score, linears, table, norm=None):
-    """The projections of torch, `[heads * head_dim, dim]`, and the table."""
-    heads, head_dim, dim = score.key_weight.shape
-    new = dict(table=table)
-    for name, linear in linears.items():
-        weight = as_numpy(linear.weight).reshape(heads, head_dim, dim)
-        new[f"{name}_weight"] = weight
-        if linear.bias is not None:
-            new[f"{name}_bias"] = as_numpy(linear.bias).reshape(heads, head_dim)
-    if norm is not None:
-        new |= dict(norm_weight=as_numpy(norm.weight), norm_bias=as_numpy(norm.bias))
-    return eqx.tree_at(
-        lambda s: [getattr(s, name) for name in new],
-        score,
-        [jnp.asarray(x) for x in new.values()],
-    )
+def _state(module, prefix):
+    return {f"{prefix}{n}": as_numpy(x) for n, x in module.state_dict().items()}
 
 
 def _logits(score, q, k, shuffled):
@@ -95,9 +81,10 @@ def test_the_first_version_is_that_of_transformers(reach, shuffled):
         theirs = scaled @ k.transpose(-1, -2) + attention.disentangled_att_bias(
             scaled, k, first.build_relative_position(q, k), as_torch(table), 3
         )
-    score = pe.DeBERTa(4, 8, 32, reach=reach, key=KEY)
-    linears = dict(key=attention.pos_proj, query=attention.pos_q_proj)
-    score = _with(score, linears, table)
+    state = _state(attention, "encoder.layer.3.attention.self.")
+    state["encoder.rel_embeddings.weight"] = table
+    score = pe.deberta_from_state_dict(state, heads=4, layer=3)
+    assert score.reach == reach and score.buckets is None
     ours = _logits(score, as_numpy(q)[0], as_numpy(k)[0], shuffled)
     # Sums of products of projections, of up to 100.
     assert_close(ours, as_numpy(theirs)[0], atol=2e-5)
@@ -128,16 +115,12 @@ def test_the_second_version_is_that_of_transformers(shared, shuffled):
         theirs = theirs + attention.disentangled_attention_bias(
             q, k, relative_pos, encoder.get_rel_embedding(), 3
         )
-    if shared:
-        linears = dict(key=attention.key_proj, query=attention.query_proj)
-    else:
-        linears = dict(key=attention.pos_key_proj, query=attention.pos_query_proj)
-    score = pe.DeBERTa(
-        4, 8, 32, reach=reach, buckets=buckets, norm=True, key_bias=True, key=KEY
-    )
-    table = as_numpy(encoder.rel_embeddings.weight)
     # A bias of the keys' projection is the same for all keys, and gone after the
     # softmax; but it is in their logits.
-    score = _with(score, linears, table, encoder.LayerNorm)
+    state = _state(encoder, "deberta.encoder.")
+    score = pe.deberta_from_state_dict(
+        state, heads=4, layer=0, prefix="deberta.encoder.", reach=reach
+    )
+    assert score.buckets == buckets and score.norm_weight is not None
     ours = _logits(score, as_numpy(q), as_numpy(k), shuffled)
     assert_close(ours, as_numpy(theirs), atol=2e-5)

@@ -21,13 +21,16 @@ def _normal(*shape):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("height, width", [(4, 6), (2, 2)])
-def test_the_score_is_that_of_sam(height, width, stride):
+@pytest.mark.parametrize(
+    "height, width, trained", [(4, 6, 6), (2, 2, 2), (4, 6, 3), (2, 4, 9), (2, 4, 1)]
+)
+def test_the_score_is_that_of_sam(height, width, trained, stride):
     """Also with pooled keys, as MViT has them, which SAM's code is taken from."""
     heads, head_dim = 2, 8
     config = SamVisionConfig(hidden_size=16, num_attention_heads=heads)
     attention = SamVisionAttention(config, window_size=0)
-    tables = [_normal(2 * size - 1, head_dim) for size in (height, width)]
+    # The first is of that size, and the other is stretched or squeezed.
+    tables = [_normal(2 * size - 1, head_dim) for size in (height, trained)]
     pooled = height // stride, width // stride
     q = _normal(heads, height * width, head_dim)
     with torch.no_grad():
@@ -35,9 +38,9 @@ def test_the_score_is_that_of_sam(height, width, stride):
             as_torch(q), *(as_torch(t) for t in tables), (height, width), pooled
         )
     theirs = as_numpy(theirs).reshape(heads, height * width, -1)
-    score = pe.Decomposed((height, width), head_dim, key=jax.random.key(0))
-    tables = tuple(jnp.asarray(table) for table in tables)
-    score = eqx.tree_at(lambda s: s.tables, score, tables)
+    state = {"a.rel_pos_h": tables[0], "a.rel_pos_w": tables[1]}
+    score = pe.sam_from_state_dict(state, prefix="a.", shape=(height, width))
+    assert isinstance(score, pe.Decomposed)
     k = jnp.zeros((heads, pooled[0] * pooled[1], head_dim))
     q_positions = pe.grid_positions((height, width))
     # Their coordinates end together: a pooled key counts as the last of its cells.

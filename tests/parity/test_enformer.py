@@ -47,27 +47,24 @@ def test_the_bumps_are_those_of_scipy_in_float64():
     assert_close(ours[:, 64:96], ENFORMER["gamma64_T1536_n32"], atol=1e-10)
 
 
-def _score():
+def _score(names):
     """With the weights of their attention: 4 heads of 8 channels, 10 positions."""
     u, v, weight = (
         ENFORMER[f"w_multihead_attention_{name}"]
         for name in ("r_w_bias", "r_r_bias", "r_k_layer_w")
     )
-    score = pe.Enformer(4, 8, 12, 10, key=KEY)
-    return eqx.tree_at(
-        lambda s: (s.u, s.v, s.weight),
-        score,
-        (
-            jnp.asarray(u[0, :, 0]),
-            jnp.asarray(v[0, :, 0]),
-            jnp.asarray(weight.T.reshape(4, 8, 12)),
-        ),
-    )
+    if names == "deepmind":
+        state = {"r_w_bias": u, "r_r_bias": v, "r_k_layer/w": weight}
+    else:
+        state = {"rel_content_bias": u, "rel_pos_bias": v, "to_rel_k.weight": weight.T}
+    state = {f"a.{name}": each for name, each in state.items()}
+    return pe.enformer_from_state_dict(state, 10, prefix="a.")
 
 
+@pytest.mark.parametrize("names", ["deepmind", "lucidrains"])
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_the_logits_are_those_of_deepmind(shuffled):
-    embedding = pe.PositionalEmbedding(score=_score())
+def test_the_logits_are_those_of_deepmind(shuffled, names):
+    embedding = pe.PositionalEmbedding(score=_score(names))
     order = np.random.default_rng(0).permutation(10) if shuffled else np.arange(10)
     p = jnp.asarray(order)
     content, relative = ENFORMER["mha_content"], ENFORMER["mha_rel"]

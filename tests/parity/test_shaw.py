@@ -44,7 +44,9 @@ def test_the_score_is_that_of_wav2vec2_bert(back, ahead, q_len, k_len):
         _, theirs = theirs_module._apply_relative_key_position_encoding(
             attention, as_torch(q)[None], as_torch(k)[None]
         )
-    score = _score(as_numpy(attention.distance_embedding.weight), back)
+    state = {f"a.{name}": as_numpy(x) for name, x in attention.state_dict().items()}
+    score = pe.shaw_from_state_dict(state, back, prefix="a.")
+    assert score.ahead == ahead
     with jax.default_matmul_precision("highest"):
         ours = eqx.filter_jit(score)(
             jnp.asarray(q), jnp.asarray(k), jnp.arange(q_len), jnp.arange(k_len)

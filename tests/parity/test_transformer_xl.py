@@ -48,7 +48,8 @@ def test_the_logits_are_those_of_the_authors(name, shuffled):
         for field in "q k u v r_net scaled_masked_logits mask clamp mlen".split()
     )
     clamp = int(clamp) if clamp > 0 else None
-    score = _score(u, v, weight, clamp=clamp)
+    state = {"layer.r_net.weight": weight, "r_w_bias": u, "layer.r_r_bias": v}
+    score = pe.transformer_xl_from_state_dict(state, prefix="layer.", clamp=clamp)
     # Out of order there are no runs of positions, and the other form is used.
     order = RNG.permutation(k.shape[2]) if shuffled else np.arange(k.shape[2])
     q_positions = int(memory) + jnp.arange(q.shape[2])
@@ -65,6 +66,10 @@ def _normal(*shape):
     return RNG.normal(size=shape).astype(np.float32)
 
 
+def _state(module):
+    return {name: as_numpy(tensor) for name, tensor in module.state_dict().items()}
+
+
 @pytest.mark.parametrize("clamp", [-1, 5])
 @pytest.mark.parametrize("seq, memory", [(9, 0), (30, 4)])
 def test_xlnet_is_transformer_xl_in_both_directions(seq, memory, clamp):
@@ -76,6 +81,7 @@ def test_xlnet_is_transformer_xl_in_both_directions(seq, memory, clamp):
     attention = model.layer[0].rel_attn
     r, u, v = _normal(dim, heads, head_dim), *_normal(2, heads, head_dim)
     with torch.no_grad():
+        attention.r.copy_(as_torch(r))
         attention.r_w_bias.copy_(as_torch(u))
         attention.r_r_bias.copy_(as_torch(v))
         q = _normal(heads, seq, head_dim)
@@ -87,11 +93,8 @@ def test_xlnet_is_transformer_xl_in_both_directions(seq, memory, clamp):
         _, weights = attention.rel_attn_core(
             to_theirs(q), to_theirs(k), values, projected, output_attentions=True
         )
-    score = _score(
-        u,
-        v,
-        r.reshape(dim, heads * head_dim).T,
-        clamp=None if clamp < 0 else clamp,
+    score = pe.transformer_xl_from_state_dict(
+        _state(model), prefix="layer.0.rel_attn.", clamp=None if clamp < 0 else clamp
     )
     ours = _logits(score, q, k, memory + jnp.arange(seq), jnp.arange(memory + seq))
     theirs = as_numpy(weights)[:, :, 0].transpose(2, 0, 1)
@@ -124,7 +127,7 @@ def test_the_conformer_is_transformer_xl_with_an_interleaved_sinusoid(seq):
         split = lambda y: as_numpy(y)[0].reshape(seq, heads, -1).swapaxes(0, 1)
         q = split(attention.linear_q(as_torch(x)))
         k = split(attention.linear_k(as_torch(x)))
-    score = _score(u, v, as_numpy(attention.linear_pos.weight), layout="interleaved")
+    score = pe.transformer_xl_from_state_dict(_state(attention))
     there = jnp.arange(seq)
     ours = jax.nn.softmax(_logits(score, q, k, there, there), axis=-1)
     assert_close(ours, as_numpy(weights)[0], atol=2e-6)
