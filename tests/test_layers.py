@@ -34,7 +34,7 @@ ROOMS = {
     "_frequencies": BASE,
     "_rotary": BASE | {"_frequencies"},
     "_encoding": BASE | {"_frequencies"},
-    "_bias": BASE | {"_buckets", "_positions", "_encoding", "_runs"},
+    "_bias": BASE | {"_buckets", "_positions", "_encoding", "_runs", "_state"},
     "_score": BASE | {"_buckets", "_positions", "_encoding", "_runs", "_state"},
     "_attention": {"_positions"},
     "_bundle": BASE

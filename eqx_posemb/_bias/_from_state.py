@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from .._checks import check_at_least
+from .._state import array, listed
 from ._reset import ResetBias
 from ._sum import SumBias
 from ._t5 import T5Bias
@@ -59,9 +60,9 @@ def t5_from_state_dict(
     if len(found) != 1:
         raise ValueError(
             f"`state` must have one of {', '.join(names)} and rel_embedding after "
-            f"`prefix` {prefix!r}, but got {_listed(state)}."
+            f"`prefix` {prefix!r}, but got {listed(state)}."
         )
-    weight = _array(state, prefix + found[0])
+    weight = array(state, prefix + found[0])
     if found[0] != names[0]:
         weight = weight.T
     buckets, heads = weight.shape
@@ -125,7 +126,7 @@ def tupe_from_state_dict(
     **Raises:** a `ValueError` if a name is missing or `heads` does not divide `dim`.
     """
     check_at_least("heads", heads, 1)
-    rows = _array(state, prefix + "pos.weight")
+    rows = array(state, prefix + "pos.weight")
     dim = rows.shape[1]
     if dim % heads:
         raise ValueError(
@@ -135,16 +136,16 @@ def tupe_from_state_dict(
     projections = []
     for kind in "weight", "bias":
         if f"{prefix}pos_proj.{kind}" in state:
-            both = _array(state, f"{prefix}pos_proj.{kind}")
+            both = array(state, f"{prefix}pos_proj.{kind}")
             q, k = both[:dim], both[dim:]
         else:
-            q = _array(state, f"{prefix}pos_q_linear.{kind}")
-            k = _array(state, f"{prefix}pos_k_linear.{kind}")
+            q = array(state, f"{prefix}pos_q_linear.{kind}")
+            k = array(state, f"{prefix}pos_k_linear.{kind}")
         projections += [
             q.reshape(*shape, *q.shape[1:]),
             k.reshape(*shape, *k.shape[1:]),
         ]
-    norm = [_array(state, f"{prefix}pos_ln.{kind}") for kind in ("weight", "bias")]
+    norm = [array(state, f"{prefix}pos_ln.{kind}") for kind in ("weight", "bias")]
 
     def absolute(rows):
         made = TUPE(rows.shape[0], dim, *shape, key=jr.key(0))
@@ -163,7 +164,7 @@ def tupe_from_state_dict(
     special = jnp.diagonal(absolute(rows[:2])(two, two), axis1=1, axis2=2)
     bias = absolute(rows[1:])
     if f"{prefix}relative_attention_bias.weight" in state:
-        table = _array(state, f"{prefix}relative_attention_bias.weight")
+        table = array(state, f"{prefix}relative_attention_bias.weight")
         buckets = table.shape[0] - 1
         relative = T5Bias(
             heads, num_buckets=buckets, max_distance=max_distance, key=jr.key(0)
@@ -173,13 +174,3 @@ def tupe_from_state_dict(
         special = special + jnp.stack([table[buckets // 2], table[buckets]], axis=1)
     where = lambda m: (m.from_special, m.to_special)
     return eqx.tree_at(where, ResetBias(bias, heads), (special[:, 0], special[:, 1]))
-
-
-def _array(state, name):
-    if name not in state:
-        raise ValueError(f"`state` must have {name}, but got {_listed(state)}.")
-    return jnp.asarray(state[name], jnp.result_type(float))
-
-
-def _listed(state):
-    return ", ".join(sorted(state)[:10]) or "nothing"
