@@ -4,7 +4,6 @@ The matrices depend on static sizes alone. They are made on the host in float64,
 contracted with the table on the device.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -93,14 +92,3 @@ def _kernel(method, x, a):
     near = ((a + 2) * x - (a + 3)) * x**2 + 1
     far = a * (((x - 5) * x + 8) * x - 4)
     return np.where(x <= 1, near, np.where(x < 2, far, 0))
-
-
-def square(count: int, what: str) -> tuple[int, int]:
-    """The side of the square grid of so many cells, twice."""
-    side = math.isqrt(count)
-    if side * side != count:
-        raise ValueError(
-            f"{what} must have a square number of rows where no shape is given, but "
-            f"got {count}. Give its `shape`."
-        )
-    return side, side

@@ -11,12 +11,13 @@ from .._bundle import PositionalEmbedding
 from .._checks import check_at_least
 from ._biases import BIASES
 from ._encodings import ENCODINGS
+from ._grid_biases import GRID_BIASES
 from ._rotaries import ROTARIES
 from ._scores import SCORES
 from ._variant import Sizes, Variant
 
 
-VARIANTS = (*ENCODINGS, *ROTARIES, *BIASES, *SCORES)
+VARIANTS = (*ENCODINGS, *ROTARIES, *BIASES, *GRID_BIASES, *SCORES)
 
 
 def variants() -> tuple[str, ...]:

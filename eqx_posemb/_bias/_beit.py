@@ -1,0 +1,180 @@
+"""A table of differences between patches, and three numbers for a class token."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._checks import check_at_least
+from .._encoding import Method, resize
+from .._phase import as_float
+from .._runs import either
+from ._abstract import AbstractBias
+from ._swin import check_window
+from ._window import (
+    are_the_window,
+    cells,
+    is_window_long,
+    of_differences,
+    of_window,
+    Window,
+    within,
+)
+
+
+class BEiTBias(AbstractBias):
+    r"""Adds a number for each difference between patches, and for pairs with [CLS].
+
+    $$b_h(q, k) = \begin{cases} C_{2h} & q \text{ and } k \text{ are [CLS]} \\
+      C_{0h} & q \text{ is [CLS]} \\ C_{1h} & k \text{ is [CLS]} \\
+      T_{\Delta y + H - 1,\; \Delta x + W - 1,\; h} & \text{else} \end{cases}$$
+
+    for the row and column of the query minus those of the key. Between patches it is
+    [`eqx_posemb.SwinBias`][] with a window as large as the image; [CLS] is nowhere, and
+    has the position (−1, 0) that [`eqx_posemb.prefixed`][] gives it.
+
+    For images of another size the table is resized and [CLS] kept: see `resized`.
+    transformers swaps height and width there, so that it is wrong for images that are
+    not square; this is the original's way.
+
+    !!! Example
+
+        ```python
+        import jax
+        import eqx_posemb as pe
+
+        bias = pe.BEiTBias((14, 14), heads=12, key=jax.random.key(0))
+        positions = pe.prefixed(pe.grid_positions((14, 14)))
+        assert bias(positions, positions).shape == (12, 197, 197)
+        ```
+
+    ??? cite "Reference"
+
+        [BEiT: BERT Pre-Training of Image
+        Transformers](https://arxiv.org/abs/2106.08254), Appendix; [CLS] as in the
+        released code.
+
+        ```bibtex
+        @inproceedings{bao2022beit,
+            author={Bao, Hangbo and Dong, Li and Piao, Songhao and Wei, Furu},
+            title={{BEiT}: {BERT} Pre-Training of Image Transformers},
+            booktitle={International Conference on Learning Representations},
+            year={2022},
+        }
+        ```
+    """
+
+    weight: Float[Array, "rows columns heads"]
+    cls: Float[Array, "3 heads"]
+
+    def __init__(
+        self,
+        window: Sequence[int],
+        heads: int,
+        *,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `window`: The height and the width of the image, in patches.
+        - `heads`: The number of heads.
+        - `std`: The standard deviation of the initial weights; BEiT has 0.
+        - `key`: A `jax.random` key for them.
+
+        **Raises:** a `ValueError` if `window` is not two positive sizes, `heads` is
+        less than one, or `std` is negative.
+        """
+        height, width = check_window("window", window)
+        check_at_least("heads", heads, 1)
+        check_at_least("std", std, 0)
+        table_key, cls_key = jr.split(key)
+        shape = 2 * height - 1, 2 * width - 1, heads
+        self.weight = std * jr.normal(table_key, shape)
+        self.cls = std * jr.normal(cls_key, (3, heads))
+
+    @property
+    def window(self) -> Window:
+        """The height and the width of the image, in patches."""
+        rows, columns, _ = self.weight.shape
+        return (rows + 1) // 2, (columns + 1) // 2
+
+    def resized(
+        self,
+        window: Sequence[int],
+        *,
+        method: Method = "bilinear",
+        antialias: bool = False,
+    ) -> "BEiTBias":
+        """The same bias for an image of another size, that of [CLS] unchanged.
+
+        **Arguments:**
+
+        - `window`: the new height and width, in patches.
+        - `method`, `antialias`: as for [`eqx_posemb.LearnedGrid.resized`][].
+            transformers is bilinear, as by default here, timm's simple way bicubic.
+
+        **Returns:** a `BEiTBias`.
+
+        **Raises:** a `ValueError` if `window` is not two positive sizes, or `method` is
+        unknown.
+        """
+        height, width = check_window("window", window)
+        shape = 2 * height - 1, 2 * width - 1
+        weight = resize(self.weight, shape, method=method, antialias=antialias)
+        return eqx.tree_at(lambda bias: bias.weight, self, weight)
+
+    @jax.named_scope("eqx_posemb.BEiTBias")
+    def __call__(
+        self, q_positions: Int[Array, "q 2"], k_positions: Int[Array, "k 2"]
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q_positions`: row and column of each query, integers; (−1, 0) for [CLS].
+        - `k_positions`: those of each key.
+
+        **Returns:**
+
+        What to add to the logits of each pair.
+
+        **Raises:** a `ValueError` if positions are not integers or not two to a token;
+        an error at run time if a patch is further from another than the image is wide,
+        or above it without being [CLS].
+        """
+        q, k = cells(q_positions, k_positions)
+        q_apart, k_apart = q[:, 0] < 0, k[:, 0] < 0
+        cls = jnp.array([[-1, 0]], q.dtype)
+        nowhere = lambda p, apart: (apart[:, None] & (p != cls)).any()
+        k = eqx.error_if(
+            k,
+            nowhere(q, q_apart) | nowhere(k, k_apart),
+            "`q_positions` and `k_positions` must be patches, whose rows are not "
+            "negative, or (-1, 0) for [CLS].",
+        )
+        k = within(self.window, q, k, ~q_apart, ~k_apart, "BEiTBias")
+        differences = jnp.moveaxis(as_float(self.weight)[::-1, ::-1], -1, 0)
+        from_cls, to_cls, itself = as_float(self.cls)[:, :, None, None]
+
+        def of_image():
+            patches = of_window(differences, self.window)
+            count = patches.shape[1]
+            top = jnp.broadcast_to(from_cls, (from_cls.shape[0], 1, count))
+            left = jnp.broadcast_to(to_cls, (to_cls.shape[0], count, 1))
+            return jnp.block([[itself, top], [left, patches]])
+
+        def of_pairs():
+            patches = of_differences(differences, self.window, q, k)
+            queries, keys = q_apart[None, :, None], k_apart[None, None]
+            bias = jnp.where(keys, to_cls, patches)
+            return jnp.where(queries, jnp.where(keys, itself, from_cls), bias)
+
+        if q.shape[0] != k.shape[0] or not is_window_long(self.window, q[1:]):
+            return of_pairs()
+        whole = are_the_window(self.window, q[1:], k[1:])
+        alone = q_apart[0] & k_apart[0] & ~(q_apart[1:].any() | k_apart[1:].any())
+        if isinstance(whole, bool):
+            return either(whole and bool(alone), of_image, of_pairs)
+        return either(whole & alone, of_image, of_pairs)

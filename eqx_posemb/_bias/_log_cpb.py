@@ -1,0 +1,147 @@
+"""A bias of differences between cells that a small network computes."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._checks import check_at_least
+from .._phase import as_float
+from ._swin import check_window
+from ._window import AbstractWindowBias, Window
+
+
+class LogCPB(AbstractWindowBias):
+    r"""Adds what a small network makes of the logarithms of row and column differences.
+
+    $$b(\Delta y, \Delta x) = 16\, \sigma\big(W_2\, \mathrm{ReLU}(W_1 g + c)\big),
+      \qquad g_a = \frac{\mathrm{sign}(r_a) \log_2 (1 + |r_a|)}{3}, \quad
+      r_a = \frac{8 \Delta_a}{N_a - 1}$$
+
+    for the row and column of the query minus those of the key and the size $N_a$ of the
+    window that the model was trained with. Where [`eqx_posemb.SwinBias`][] has a number
+    for each difference, this has a function of them, and so a bias for windows of any
+    size: with `for_window` the network stays, and $N_a$ remains that of training, so
+    that near cells keep their bias and far ones are a little further on the logarithm.
+
+    SwinV2 uses it with cosine attention: queries and keys divided by their lengths, and
+    products multiplied by a learned factor of each head, at most 100, in place of
+    $1 / \sqrt{d}$. Those are the model's; multiply the factor into the queries and
+    attend with `scale=1`, which [`eqx_posemb.make`][] does not set.
+
+    !!! Example
+
+        ```python
+        import jax
+        import eqx_posemb as pe
+
+        bias = pe.LogCPB((8, 8), heads=3, key=jax.random.key(0))
+        larger = bias.for_window((16, 16))
+        cells = pe.grid_positions((16, 16))
+        assert larger(cells, cells).shape == (3, 256, 256)
+        ```
+
+    ??? cite "Reference"
+
+        [Swin Transformer V2: Scaling Up Capacity and
+        Resolution](https://arxiv.org/abs/2111.09883), Section 3.3; 16σ, the factor 8
+        and the base of the logarithm are the released code's.
+
+        ```bibtex
+        @inproceedings{liu2022swin,
+            author={Liu, Ze and Hu, Han and Lin, Yutong and Yao, Zhuliang and Xie,
+                    Zhenda and Wei, Yixuan and Ning, Jia and Cao, Yue and Zhang, Zheng
+                    and Dong, Li and Wei, Furu and Guo, Baining},
+            title={Swin Transformer {V2}: Scaling Up Capacity and Resolution},
+            booktitle={Conference on Computer Vision and Pattern Recognition},
+            year={2022},
+        }
+        ```
+    """
+
+    hidden_weight: Float[Array, "hidden 2"]
+    hidden_bias: Float[Array, " hidden"]
+    weight: Float[Array, "heads hidden"]
+    size: Window = eqx.field(static=True)
+    trained: Window = eqx.field(static=True)
+
+    def __init__(
+        self,
+        window: Sequence[int],
+        heads: int,
+        *,
+        pretrained_window: Sequence[int] | None = None,
+        hidden: int = 512,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:**
+
+        - `window`: The height and the width of the window, in cells.
+        - `heads`: The number of heads.
+        - `pretrained_window`: Those of the window of training, if that was another.
+        - `hidden`: The number of units of the hidden layer.
+        - `key`: A `jax.random` key for the initial weights, uniform within one over the
+            square root of their inputs.
+
+        **Raises:** a `ValueError` if a window is not two positive sizes, or `heads` or
+        `hidden` is less than one.
+        """
+        self.size = check_window("window", window)
+        self.trained = self.size
+        if pretrained_window is not None:
+            self.trained = check_window("pretrained_window", pretrained_window)
+        check_at_least("heads", heads, 1)
+        check_at_least("hidden", hidden, 1)
+        keys = jr.split(key, 3)
+        uniform = lambda key, shape, inputs: jr.uniform(
+            key, shape, minval=-(inputs**-0.5), maxval=inputs**-0.5
+        )
+        self.hidden_weight = uniform(keys[0], (hidden, 2), 2)
+        self.hidden_bias = uniform(keys[1], (hidden,), 2)
+        self.weight = uniform(keys[2], (heads, hidden), hidden)
+
+    @property
+    def window(self) -> Window:
+        """The height and the width of the window, in cells."""
+        return self.size
+
+    def for_window(self, window: Sequence[int]) -> "LogCPB":
+        """The same network for another window; differences keep their scale.
+
+        **Arguments:**
+
+        - `window`: the new height and width, in cells.
+
+        **Returns:** a `LogCPB`.
+
+        **Raises:** a `ValueError` if `window` is not two positive sizes.
+        """
+        other = LogCPB(
+            window,
+            self.weight.shape[0],
+            pretrained_window=self.trained,
+            hidden=1,
+            key=jr.key(0),
+        )
+        weights = lambda bias: (bias.hidden_weight, bias.hidden_bias, bias.weight)
+        return eqx.tree_at(weights, other, weights(self))
+
+    def differences(self) -> Float[Array, "heads rows columns"]:
+        """What to add for each difference, key minus query."""
+        axes = [
+            8 * np.arange(size - 1, -size, -1) / max(trained - 1, 1)
+            for size, trained in zip(self.size, self.trained, strict=True)
+        ]
+        far = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        logs = np.sign(far) * np.log2(1 + np.abs(far)) / 3
+        w_1, b_1, w_2 = map(
+            as_float, (self.hidden_weight, self.hidden_bias, self.weight)
+        )
+        hidden = jnp.matmul(jnp.asarray(logs, w_1.dtype), w_1.T, precision="highest")
+        hidden = jax.nn.relu(hidden + b_1[None, None])
+        out = jnp.matmul(hidden, w_2.T, precision="highest")
+        return jnp.moveaxis(16 * jax.nn.sigmoid(out), -1, 0)
