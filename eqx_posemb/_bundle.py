@@ -8,9 +8,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
-from ._attention import dense, visible, Window
-from ._bias import AbstractBias
-from ._checks import check_choice, check_positive
+from ._attention import (
+    block_size_for,
+    blocks_are_better,
+    blockwise,
+    dense,
+    dense_logits,
+    Logits,
+    rules,
+    Tokens,
+    Window,
+)
+from ._bias import AbstractBias, AbstractRelativeBias
+from ._checks import check_at_least, check_choice, check_positive
 from ._encoding import AbstractEncoding
 from ._frequencies import context_length, Length
 from ._phase import computing_dtype
@@ -132,8 +142,8 @@ class PositionalEmbedding(eqx.Module):
         reads is missing, or one is given that it does not read.
         """
         states = dict(q_state=q_state, k_state=k_state)
-        finished = self._logits(q, k, q_positions, k_positions, length, states)
-        return finished.astype(q.dtype)
+        parts = self._parts(q, k, q_positions, k_positions, length, states)
+        return dense_logits(*parts).astype(q.dtype)
 
     def attend(
         self,
@@ -151,7 +161,9 @@ class PositionalEmbedding(eqx.Module):
         length: Length = None,
         q_state: PyTree[Array] | None = None,
         k_state: PyTree[Array] | None = None,
-        implementation: Literal["auto", "dense"] = "auto",
+        soft_cap: float | None = None,
+        implementation: Literal["auto", "dense", "blockwise"] = "auto",
+        block_size: int | None = None,
     ) -> Float[Array, "heads q dim_v"]:
         """Softmax attention over the finished logits.
 
@@ -172,22 +184,38 @@ class PositionalEmbedding(eqx.Module):
             `jax.nn.dot_product_attention`.
         - `q_segments`, `k_segments`: to see only keys with the same id, for packed
             sequences and for padding. Both or neither.
-        - `implementation`: `"dense"` holds all logits at once and is the definition.
-            `"auto"` picks; for now there is one to pick from.
+        - `soft_cap`: to bound logits by, as Gemma 2 does: `soft_cap * tanh(logits /
+            soft_cap)`, before masking.
+        - `implementation`: `"dense"` holds all logits `[heads, q, k]` at once and is
+            the definition. `"blockwise"` makes them for blocks of queries and keys when
+            it needs them, forward and backward, and never holds more: exact as well,
+            in memory that grows with the sequence, and without those blocks of which
+            nothing is seen. It has no forward-mode derivative (`jax.jvp`), and third
+            derivatives neither. `"auto"` goes by blocks where that is faster or needed,
+            judging by the number of logits, without those of a `jax.vmap`: on CPU from
+            4 million on, elsewhere, where large products are cheap and loops are not,
+            from 64 million (256 MiB) on.
+        - `block_size`: how many queries, and keys, `"blockwise"` has in a block. By
+            default 128 to 512, the fewer the more heads there are.
 
         **Returns:**
 
         The attended values, in the dtype of `v`; zeros for a query that sees no key.
 
-        **Raises:** a `ValueError` as `logits`, or if `implementation` is unknown.
+        **Raises:** a `ValueError` as `logits`, if `soft_cap` or `block_size` is not
+        positive, or if `implementation` is unknown.
         """
-        check_choice("implementation", implementation, ("auto", "dense"))
         if v.shape[:2] != k.shape[:2]:
             raise ValueError(
                 "`v` must have a value for each key, [kv_heads, k, dim_v] with "
                 f"[kv_heads, k] = {list(k.shape[:2])}, but got shape {v.shape}."
             )
-        seen = visible(
+        check_choice("implementation", implementation, ("auto", "dense", "blockwise"))
+        if soft_cap is not None:
+            check_positive("soft_cap", soft_cap)
+        if block_size is not None:
+            check_at_least("block_size", block_size, 1)
+        seen = rules(
             q_positions,
             k_positions,
             heads=q.shape[0],
@@ -198,17 +226,26 @@ class PositionalEmbedding(eqx.Module):
             k_segments=k_segments,
         )
         states = dict(q_state=q_state, k_state=k_state)
-        finished = self._logits(q, k, q_positions, k_positions, length, states)
-        return dense(finished, v, seen)
+        parts = self._parts(q, k, q_positions, k_positions, length, states, soft_cap)
+        heads, empty = q.shape[0], 0 in (q.shape[1], k.shape[1])
+        if implementation == "auto" and blocks_are_better(
+            heads, q.shape[1], k.shape[1]
+        ):
+            implementation = "blockwise"
+        if implementation != "blockwise" or empty:
+            return dense(*parts, v, seen)
+        size = block_size_for(heads) if block_size is None else block_size
+        relative = isinstance(self.bias, AbstractRelativeBias)
+        return blockwise(*parts, v, seen, size=size, relative=relative)
 
-    @jax.named_scope("eqx_posemb.PositionalEmbedding.logits")
-    def _logits(self, q, k, q_positions, k_positions, length, states):
+    @jax.named_scope("eqx_posemb.PositionalEmbedding.parts")
+    def _parts(
+        self, q, k, q_positions, k_positions, length, states, soft_cap=None
+    ) -> tuple[Logits, Array, Array, Tokens, Tokens]:
         _check_shapes(q, k, q_positions, k_positions)
         states = {name: state for name, state in states.items() if state is not None}
         _check_states(states, self.reads, q=q, k=k)
-        heads = q.shape[0]
-        dtype = computing_dtype(q.dtype)
-        rotated_q, rotated_k, score = q, k, self.score
+        turned_q, turned_k, score = q, k, self.score
         scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
         if self.rotary is not None and length is None:
             length = context_length(q_positions, k_positions)
@@ -216,25 +253,20 @@ class PositionalEmbedding(eqx.Module):
             # Which of its products a pair has goes by positions, as a score does. What
             # is left to multiply is nothing.
             score = _Extended(self.rotary, scale, length, score)
-            rotated_q, rotated_k = (jnp.zeros_like(x[..., :1]) for x in (q, k))
+            turned_q, turned_k = (jnp.zeros_like(x[..., :1]) for x in (q, k))
         elif self.rotary is not None:
             turn_q = self.rotary(q_positions, length=length)
             turn_k = self.rotary(k_positions, length=length)
-            rotated_q = each_head(turn_q.queries, q, turn_q.heads)
-            rotated_k = each_head(turn_k.keys, k, turn_k.heads)
-        kv_heads = rotated_k.shape[0]
-        grouped = rotated_q.reshape(kv_heads, -1, *rotated_q.shape[1:])
-        products = jnp.einsum(
-            "hgqd,hkd->hgqk", grouped, rotated_k, preferred_element_type=dtype
+            turned_q = each_head(turn_q.queries, q, turn_q.heads)
+            turned_k = each_head(turn_k.keys, k, turn_k.heads)
+        q_content, k_content = (None, None) if score is None else (q, k)
+        return (
+            Logits(self.bias, score, scale, soft_cap),
+            turned_q,
+            turned_k,
+            Tokens(q_content, q_positions, states.get("q_state")),
+            Tokens(k_content, k_positions, states.get("k_state")),
         )
-        logits = scale * products.reshape(heads, q.shape[1], k.shape[1])
-        if self.bias is not None:
-            logits += _fitting("bias", self.bias(q_positions, k_positions), logits)
-        if score is not None:
-            each_k = jnp.repeat(k, heads // k.shape[0], axis=0)
-            scores = score(q, each_k, q_positions, k_positions, **states)
-            logits += _fitting("score", scores, logits)
-        return logits
 
 
 class _Extended(eqx.Module):
@@ -302,13 +334,3 @@ def _check_states(states, reads, **tokens):
                     f"`{name}` must have arrays [seq, ...] with an entry for each of "
                     f"the {seq} tokens of `{name[0]}`, but got shape {leaf.shape}."
                 )
-
-
-def _fitting(name, term, logits):
-    if term.shape != logits.shape:
-        raise ValueError(
-            f"`{name}` must give the shape [heads, q, k] of the logits, "
-            f"{logits.shape}, but got {term.shape}. Build it for as many heads as `q` "
-            "has."
-        )
-    return term.astype(logits.dtype)

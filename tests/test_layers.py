@@ -16,6 +16,7 @@ STANDARD = {
     "dataclasses",
     "decimal",
     "difflib",
+    "functools",
     "inspect",
     "math",
     "re",
@@ -36,7 +37,7 @@ ROOMS = {
     "_encoding": BASE | {"_frequencies"},
     "_bias": BASE | {"_buckets", "_positions", "_encoding", "_runs", "_state"},
     "_score": BASE | {"_buckets", "_positions", "_encoding", "_runs", "_state"},
-    "_attention": {"_positions"},
+    "_attention": {"_phase", "_positions"},
     "_bundle": BASE
     | {"_attention", "_bias", "_encoding", "_frequencies", "_rotary", "_score"},
     "_registry": {"_bias", "_bundle", "_checks", "_encoding", "_rotary", "_score"},

@@ -2,25 +2,56 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
+
+from .._phase import computing_dtype
+from ._logits import by_kv_head, Logits, Tokens
+from ._visible import Rules
+
+
+def dense_logits(
+    logits: Logits,
+    q: Float[Array, "heads q dim"],
+    k: Float[Array, "kv_heads k dim"],
+    q_tokens: Tokens,
+    k_tokens: Tokens,
+) -> Float[Array, "heads q k"]:
+    """The finished logits of all pairs, in at least float32."""
+    products = jnp.einsum(
+        "hgqd,hkd->hgqk",
+        by_kv_head(q, k.shape[0]),
+        k,
+        preferred_element_type=computing_dtype(q.dtype),
+    ).reshape(*q.shape[:2], k.shape[1])
+    biases = logits.biases(q_tokens, k_tokens)
+    return logits.finished(products, biases, q_tokens, k_tokens)
 
 
 def dense(
-    logits: Float[Array, "heads q k"],
+    logits: Logits,
+    q: Float[Array, "heads q dim"],
+    k: Float[Array, "kv_heads k dim"],
+    q_tokens: Tokens,
+    k_tokens: Tokens,
     v: Float[Array, "kv_heads k dim_v"],
-    seen: Bool[Array, "*heads q k"],
+    rules: Rules,
 ) -> Float[Array, "heads q dim_v"]:
     """The mean of the values that a query sees, weighted by the softmax of its logits.
 
     A query that sees nothing gets zeros, and zero gradients.
     """
-    heads, q, k = logits.shape
-    seen = jnp.broadcast_to(seen, logits.shape)
+    finished = dense_logits(logits, q, k, q_tokens, k_tokens)
+    seen = rules.seen(q_tokens.positions, k_tokens.positions)
+    seen = jnp.broadcast_to(seen, finished.shape)
     # A finite lowest number, and not -inf: a row that sees nothing would be NaN on its
     # way, which `jax_debug_nans` stops at.
-    lowest = jnp.finfo(logits.dtype).min
-    weights = jax.nn.softmax(jnp.where(seen, logits, lowest), axis=-1)
+    lowest = jnp.finfo(finished.dtype).min
+    weights = jax.nn.softmax(jnp.where(seen, finished, lowest), axis=-1)
     weights = jnp.where(seen, weights, 0).astype(v.dtype)
-    grouped = weights.reshape(v.shape[0], -1, q, k)
-    out = jnp.einsum("hgqk,hkd->hgqd", grouped, v, preferred_element_type=logits.dtype)
-    return out.reshape(heads, q, v.shape[-1]).astype(v.dtype)
+    out = jnp.einsum(
+        "hgqk,hkd->hgqd",
+        by_kv_head(weights, v.shape[0]),
+        v,
+        preferred_element_type=finished.dtype,
+    )
+    return out.reshape(*q.shape[:2], v.shape[-1]).astype(v.dtype)

@@ -1,5 +1,6 @@
 """Which keys a query may see."""
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Num
 
@@ -9,7 +10,46 @@ from .._positions import distance
 Window = int | tuple[int, int]
 
 
-def visible(
+class Rules(eqx.Module):
+    """All that says which keys a query sees; or blocks of it, along the first axes."""
+
+    mask: Bool[Array, "*blocks_heads q k"] | None
+    q_segments: Int[Array, "*rows q"] | None
+    k_segments: Int[Array, "*columns k"] | None
+    causal: bool = eqx.field(static=True)
+    reach: tuple[int, int] | None = eqx.field(static=True)
+
+    @property
+    def there(self) -> bool:
+        """Whether there is any."""
+        arrays = (self.mask, self.q_segments)
+        return self.ordered or any(array is not None for array in arrays)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether any goes by position."""
+        return self.causal or self.reach is not None
+
+    def seen(
+        self, q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
+    ) -> Bool[Array, "*heads q k"]:
+        """The conjunction of all rules, by position and not by index."""
+        seen = jnp.ones((q_positions.shape[0], k_positions.shape[0]), bool)
+        if self.ordered:
+            delta = distance(q_positions, k_positions)
+            if self.causal:
+                seen &= delta <= 0
+            if self.reach is not None:
+                back, ahead = self.reach
+                seen &= (-back <= delta) & (delta <= ahead)
+        if self.q_segments is not None and self.k_segments is not None:
+            seen &= self.q_segments[:, None] == self.k_segments[None]
+        if self.mask is None:
+            return seen
+        return self.mask & (seen if self.mask.ndim == 2 else seen[None])
+
+
+def rules(
     q_positions: Num[Array, "q *axes"],
     k_positions: Num[Array, "k *axes"],
     *,
@@ -19,45 +59,41 @@ def visible(
     window: Window | None,
     q_segments: Int[Array, " q"] | None,
     k_segments: Int[Array, " k"] | None,
-) -> Bool[Array, "*heads q k"]:
-    """The conjunction of all rules, by position and not by index."""
+) -> Rules:
+    """The rules that a user gave, if they fit what they are for."""
     q, k = q_positions.shape[0], k_positions.shape[0]
-    seen = jnp.ones((q, k), bool)
-    if causal or window is not None:
-        if q_positions.ndim != 1:
-            raise ValueError(
-                "`causal` and `window` compare positions of shape [seq], but got "
-                f"{q_positions.shape}: on a grid there is no order. Use `mask`."
-            )
-        delta = distance(q_positions, k_positions)
-        if causal:
-            seen &= delta <= 0
-        if window is not None:
-            back, ahead = _reach(window)
-            seen &= (-back <= delta) & (delta <= ahead)
+    if (causal or window is not None) and q_positions.ndim != 1:
+        raise ValueError(
+            "`causal` and `window` compare positions of shape [seq], but got "
+            f"{q_positions.shape}: on a grid there is no order. Use `mask`."
+        )
     if (q_segments is None) != (k_segments is None):
         raise ValueError(
             "`q_segments` and `k_segments` go together, but got only one of them. In "
             "self-attention they are the same array."
         )
-    if q_segments is not None and k_segments is not None:
-        seen &= q_segments[:, None] == k_segments[None]
-    if mask is None:
-        return seen
-    if mask.dtype != bool:
+    for name, segments, count in ("q", q_segments, q), ("k", k_segments, k):
+        if segments is not None and segments.shape != (count,):
+            raise ValueError(
+                f"`{name}_segments` must have an id for each of the {count} tokens of "
+                f"`{name}`, but got shape {segments.shape}."
+            )
+    if mask is not None and mask.dtype != bool:
         raise ValueError(
             f"`mask` must be boolean, True where a query sees a key, but got "
             f"{mask.dtype}. Add numbers to logits by a bias."
         )
-    if mask.shape not in ((q, k), (heads, q, k)):
+    if mask is not None and mask.shape not in ((q, k), (heads, q, k)):
         raise ValueError(
             f"`mask` must have shape [q, k] = {(q, k)} or [heads, q, k] = "
             f"{(heads, q, k)}, but got {mask.shape}."
         )
-    return mask & (seen if mask.ndim == 2 else seen[None])
+    return Rules(mask, q_segments, k_segments, bool(causal), _reach(window))
 
 
-def _reach(window: Window) -> tuple[int, int]:
+def _reach(window: Window | None) -> tuple[int, int] | None:
+    if window is None:
+        return None
     back, ahead = (window - 1, window - 1) if isinstance(window, int) else window
     if back < 0 or ahead < 0:
         raise ValueError(

@@ -1,0 +1,259 @@
+"""Attention tile by tile, in memory that grows with the sequence and not its square.
+
+A tile is a block of queries with a block of keys. Its logits are made where they are
+needed, in the forward pass and again in the backward pass, and never kept. The softmax
+is summed up as keys come in: relative to the largest logit so far, and rescaled when a
+larger one comes.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ._blocks import add, block, Blocks, into_blocks, put, Tile
+from ._logits import by_kv_head, Logits, Tokens
+from ._visible import Rules
+
+
+def blockwise(
+    logits: Logits,
+    q: Float[Array, "heads q dim"],
+    k: Float[Array, "kv_heads k dim"],
+    q_tokens: Tokens,
+    k_tokens: Tokens,
+    v: Float[Array, "kv_heads k dim_v"],
+    rules: Rules,
+    *,
+    size: int,
+    relative: bool,
+) -> Float[Array, "heads q dim_v"]:
+    """What [`dense`][] computes, `size` queries and `size` keys at a time."""
+    blocks = into_blocks(
+        logits, q, k, q_tokens, k_tokens, v, rules, size=size, relative=relative
+    )
+    floats, rest = eqx.partition(blocks, eqx.is_inexact_array)
+    others, static = eqx.partition(rest, eqx.is_array)
+    out, _ = _attention(static, floats, others)
+    out = jnp.moveaxis(out, 0, 1).reshape(q.shape[0], -1, v.shape[-1])
+    return out[:, : q.shape[1]].astype(v.dtype)
+
+
+def _primal(static, floats, others):
+    return finish(accumulate(eqx.combine(floats, others, static)))
+
+
+_attention = jax.custom_vjp(_primal, nondiff_argnums=(0,))
+
+
+def _forward(static, floats, others):
+    out, normaliser = _attention(static, floats, others)
+    return (out, normaliser), (floats, others, out, normaliser)
+
+
+def _backward(static, residuals, cotangents):
+    floats, others, out, normaliser = residuals
+    d_out, d_normaliser = cotangents
+    mean = jnp.sum(d_out * out, axis=-1) - d_normaliser
+    found = _gradients(static, floats, others, Seeds(normaliser, d_out, mean))
+    return eqx.tree_at(lambda blocks: blocks.whole, floats, found), None
+
+
+_attention.defvjp(_forward, _backward)
+
+
+class Sums(NamedTuple):
+    """What is known of each query while keys come in."""
+
+    largest: Float[Array, "rows heads size"]
+    weights: Float[Array, "rows heads size"]
+    values: Float[Array, "rows heads size dim_v"]
+
+
+def accumulate(blocks: Blocks, sums: Sums | None = None) -> Sums:
+    """Adds all keys to what is known of the queries."""
+    if sums is None:
+        shape, v = blocks.whole.q.shape[:-1], blocks.whole.v
+        sums = Sums(
+            blocks.zeros(*shape) + jnp.finfo(v.dtype).min,
+            blocks.zeros(*shape),
+            blocks.zeros(*shape, v.shape[-2]),
+        )
+
+    def group(i, j, over, sums):
+        biases = blocks.whole.at(i, j).biases()
+
+        def tile(i, j, masked, sums):
+            here, before = blocks.whole.at(i, j), block(sums, i)
+            logits = here.finished(times(here.q, here.k), biases)
+            if masked:
+                logits = jnp.where(blocks.seen(i, j), logits, -jnp.inf)
+            # Never -inf, as the sums start at the lowest number: for a query that has
+            # seen nothing, -inf minus -inf does not come up.
+            largest = jnp.maximum(before.largest, jnp.max(logits, axis=-1))
+            weights = jnp.exp(logits - largest[..., None])
+            rescale = jnp.exp(before.largest - largest)
+            after = Sums(
+                largest,
+                rescale * before.weights + jnp.sum(weights, axis=-1),
+                rescale[..., None] * before.values + times_transposed(weights, here.v),
+            )
+            return put(sums, i, after)
+
+        return over(tile, sums)
+
+    return blocks.sweep(group, sums)
+
+
+def finish(
+    sums: Sums,
+) -> tuple[Float[Array, "rows heads size dim_v"], Float[Array, "rows heads size"]]:
+    """The attended values, and the logarithm of what divides the weights.
+
+    A query that saw nothing gets zeros, and the lowest number for the logarithm.
+    """
+    sees = sums.weights > 0
+    weights = jnp.where(sees, sums.weights, 1)
+    normaliser = jnp.where(sees, sums.largest + jnp.log(weights), sums.largest)
+    return sums.values / weights[..., None], normaliser
+
+
+class Seeds(NamedTuple):
+    """What the backward pass starts from, for each query."""
+
+    normaliser: Float[Array, "*rows heads size"]
+    """As [`finish`][] gives it."""
+    d_out: Float[Array, "*rows heads size dim_v"]
+    """The gradient by the attended values."""
+    mean: Float[Array, "*rows heads size"]
+    """The mean of the gradients by the weights, `sum(d_out * out)`, less the gradient
+    by the normaliser."""
+
+
+def gradients(blocks: Blocks, seeds: Seeds) -> Tile:
+    """The gradients by all float arrays of the blocks; None for what is none."""
+    whole = blocks.whole
+    floats = eqx.filter(whole, eqx.is_inexact_array)
+    positions = floats.q_tokens.positions, floats.k_tokens.positions
+    by_bias = floats.logits.bias, *positions
+    through_bias = bool(jax.tree.leaves(by_bias))
+
+    def group(i, j, over, total):
+        biases, pull = eqx.filter_vjp(Tile.biases, whole.at(i, j))
+
+        def tile(i, j, masked, carry):
+            total, by_biases = carry
+            seen = blocks.seen(i, j) if masked else None
+            found, more = of_tile(whole.at(i, j), biases, block(seeds, i), seen)
+            total = total.plus(i, j, found)
+            return total, None if by_biases is None else by_biases + more
+
+        if biases is None or not through_bias:
+            return over(tile, (total, None))[0]
+        total, by_biases = over(tile, (total, blocks.zeros(*biases.shape)))
+        (found,) = pull(by_biases.astype(biases.dtype))
+        return total.plus(i, j, found)
+
+    total = jax.tree.map(lambda x: blocks.zeros(*x.shape), floats)
+    total = blocks.sweep(group, total)
+    return jax.tree.map(lambda x, like: x.astype(like.dtype), total, floats)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _gradients(static, floats, others, seeds):
+    return gradients(eqx.combine(floats, others, static), seeds)
+
+
+def _gradients_forward(static, floats, others, seeds):
+    return _gradients(static, floats, others, seeds), (floats, others, seeds)
+
+
+def _gradients_backward(static, residuals, cotangents):
+    """The gradient of the gradient: tile by tile too."""
+    floats, others, seeds = residuals
+    blocks = eqx.combine(floats, others, static)
+
+    def group(i, j, over, total):
+        del i, j
+        return over(tile, total)
+
+    def tile(i, j, masked, total):
+        by_blocks, by_seeds = total
+        seen = blocks.seen(i, j) if masked else None
+
+        def all_of_tile(tile, seeds):
+            biases, pull = eqx.filter_vjp(Tile.biases, tile)
+            found, by_biases = of_tile(tile, biases, seeds, seen)
+            if biases is None:
+                return found
+            return jax.tree.map(jnp.add, found, *pull(by_biases))
+
+        here = blocks.whole.at(i, j)
+        _, pull = eqx.filter_vjp(all_of_tile, here, block(seeds, i))
+        found, more = pull(cotangents.at(i, j))
+        return by_blocks.plus(i, j, found), add(by_seeds, i, more)
+
+    start = jax.tree.map(lambda x: blocks.zeros(*x.shape), (floats.whole, seeds))
+    found, by_seeds = blocks.sweep(group, start)
+    found = jax.tree.map(lambda x, like: x.astype(like.dtype), found, floats.whole)
+    return eqx.tree_at(lambda blocks: blocks.whole, floats, found), None, by_seeds
+
+
+_gradients.defvjp(_gradients_forward, _gradients_backward)
+
+
+def of_tile(
+    tile: Tile,
+    biases: Float[Array, "heads q k"] | None,
+    seeds: Seeds,
+    seen: Bool[Array, "*heads q k"] | None,
+) -> tuple[Tile, Float[Array, "heads q k"] | None]:
+    """What a tile adds to the gradients by itself, and the gradient by its biases."""
+    products = times(tile.q, tile.k)
+    finished, pull = eqx.filter_vjp(Tile.finished, tile, products, biases)
+    exponents = finished - seeds.normaliser[..., None]
+    if seen is not None:
+        # Before the exponential and not after it, which may overflow there: its own
+        # derivative would be NaN.
+        exponents = jnp.where(seen, exponents, -jnp.inf)
+    weights = jnp.exp(exponents)
+    by_weights = times(seeds.d_out, tile.v)
+    by_finished = weights * (by_weights - seeds.mean[..., None])
+    found, by_products, by_biases = pull(by_finished)
+    found = eqx.tree_at(
+        lambda tile: (tile.q, tile.k, tile.v),
+        found,
+        (
+            times_transposed(by_products, tile.k),
+            over_queries(tile.q, by_products, tile.k.shape[0]),
+            over_queries(seeds.d_out, weights, tile.v.shape[0]),
+        ),
+    )
+    return found, by_biases
+
+
+def times(
+    x: Float[Array, "heads q dim"], y: Float[Array, "kv_heads dim k"]
+) -> Float[Array, "heads q k"]:
+    """Products of queries and keys, or of what has their shapes."""
+    product = jnp.einsum("hgqd,hdk->hgqk", by_kv_head(x, y.shape[0]), y)
+    return product.reshape(*x.shape[:2], product.shape[-1])
+
+
+def times_transposed(
+    x: Float[Array, "heads q k"], y: Float[Array, "kv_heads dim k"]
+) -> Float[Array, "heads q dim"]:
+    """Sums over keys."""
+    product = jnp.einsum("hgqk,hdk->hgqd", by_kv_head(x, y.shape[0]), y)
+    return product.reshape(*x.shape[:2], product.shape[-1])
+
+
+def over_queries(
+    x: Float[Array, "heads q dim"], y: Float[Array, "heads q k"], kv_heads: int
+) -> Float[Array, "kv_heads dim k"]:
+    """Sums over queries, and over the heads of them that a head of keys serves."""
+    x, y = by_kv_head(x, kv_heads), by_kv_head(y, kv_heads)
+    return jnp.einsum("hgqd,hgqk->hdk", x, y)

@@ -1,0 +1,70 @@
+"""The finished logits, of a whole sequence or of a tile of it."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num, PyTree
+
+
+class Tokens(eqx.Module):
+    """What biases and scores know of queries or of keys; or blocks of it, along a first
+    axis of every array."""
+
+    content: Float[Array, "*blocks heads seq dim"] | None
+    """Queries or keys before any rotation, if there is a score to read them."""
+    positions: Num[Array, "*blocks_seq_axes"]
+    state: PyTree[Array] | None
+
+
+class Logits(eqx.Module):
+    """What queries and keys are compared by."""
+
+    bias: Callable[..., Float[Array, "heads q k"]] | None
+    score: Callable[..., Float[Array, "heads q k"]] | None
+    scale: float = eqx.field(static=True)
+    soft_cap: float | None = eqx.field(static=True)
+
+    def biases(self, q: Tokens, k: Tokens) -> Float[Array, "heads q k"] | None:
+        """What the bias adds, which is blind to all but positions."""
+        return None if self.bias is None else self.bias(q.positions, k.positions)
+
+    def finished(
+        self,
+        products: Float[Array, "heads q k"],
+        biases: Float[Array, "heads q k"] | None,
+        q: Tokens,
+        k: Tokens,
+    ) -> Float[Array, "heads q k"]:
+        """Scaled products of rotated queries and keys, biases and scores, capped."""
+        logits = self.scale * products
+        if biases is not None:
+            logits += _fitting("bias", biases, logits)
+        if self.score is not None:
+            assert q.content is not None and k.content is not None
+            heads, kv_heads = q.content.shape[0], k.content.shape[0]
+            each_k = jnp.repeat(k.content, heads // kv_heads, axis=0)
+            states = dict(q_state=q.state, k_state=k.state)
+            states = {name: s for name, s in states.items() if s is not None}
+            score = self.score(q.content, each_k, q.positions, k.positions, **states)
+            logits += _fitting("score", score, logits)
+        if self.soft_cap is None:
+            return logits
+        return self.soft_cap * jnp.tanh(logits / self.soft_cap)
+
+
+def by_kv_head(
+    x: Float[Array, "heads q features"], kv_heads: int
+) -> Float[Array, "kv_heads group q features"]:
+    """Groups heads of queries by the head of keys and values that serves them."""
+    return x.reshape(kv_heads, x.shape[0] // kv_heads, *x.shape[1:])
+
+
+def _fitting(name, term, logits):
+    if term.shape != logits.shape:
+        raise ValueError(
+            f"`{name}` must give the shape [heads, q, k] of the logits, "
+            f"{logits.shape}, but got {term.shape}. Build it for as many heads as `q` "
+            "has."
+        )
+    return term.astype(logits.dtype)

@@ -1,0 +1,150 @@
+"""Which tiles of the logits there are to compute, and which of them share a bias."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, Num
+
+from .._positions import distance
+from ._visible import Rules
+
+
+class Plan(NamedTuple):
+    """Tiles in groups. Those of a group have the same distances, and so the same bias
+    if it depends on nothing else; those seen as a whole come first."""
+
+    rows: Int[Array, " tiles"]
+    columns: Int[Array, " tiles"]
+    starts: Int[Array, " tiles+1"]
+    """Where each group starts; after the last, where it ends."""
+    masked: Int[Array, " tiles"]
+    """Where those of each group start that are seen in part."""
+    groups: Int[Array, ""]
+
+
+def plan(
+    q_positions: Num[Array, "rows size *axes"],
+    k_positions: Num[Array, "columns size *axes"],
+    rules: Rules,
+    *,
+    q_count: int,
+    k_count: int,
+    relative: bool,
+) -> Plan:
+    """Decides by what the positions, segments and masks of the blocks are.
+
+    **Arguments:**
+
+    - `q_positions`, `k_positions`: cut into blocks.
+    - `rules`: likewise; masks along both axes.
+    - `q_count`, `k_count`: how many tokens there are; what follows them is padding.
+    - `relative`: whether the bias depends on distances alone, for tiles to share it.
+    """
+    rows, columns = q_positions.shape[0], k_positions.shape[0]
+    size = q_positions.shape[1]
+    some, every = _extent(q_positions, k_positions, rules)
+    whole_rows = jnp.arange(1, rows + 1) * size <= q_count
+    whole_columns = jnp.arange(1, columns + 1) * size <= k_count
+    every &= whole_rows[:, None] & whole_columns[None]
+    integers = all(
+        jnp.issubdtype(p.dtype, jnp.integer) for p in (q_positions, k_positions)
+    )
+    if not (relative and integers):
+        return _arrange(some, every, None)
+    offsets = distance(q_positions[:, 0], k_positions[:, 0])
+    shapes = _alike(q_positions), _alike(k_positions)
+    return _arrange(some, every, (*shapes, offsets.reshape(rows, columns, -1)))
+
+
+def _extent(q_positions, k_positions, rules):
+    """For each tile, whether something of it may be seen, and whether all of it is."""
+    shape = (q_positions.shape[0], k_positions.shape[0])
+    some, every = jnp.ones(shape, bool), jnp.ones(shape, bool)
+    if rules.ordered:
+        nearest = distance(q_positions.max(1), k_positions.min(1))
+        furthest = distance(q_positions.min(1), k_positions.max(1))
+        if rules.causal:
+            some &= nearest <= 0
+            every &= furthest <= 0
+        if rules.reach is not None:
+            back, ahead = rules.reach
+            some &= (furthest >= -back) & (nearest <= ahead)
+            every &= (nearest >= -back) & (furthest <= ahead)
+    if rules.q_segments is not None and rules.k_segments is not None:
+        q, k = rules.q_segments, rules.k_segments
+        q_low, q_high = q.min(1)[:, None], q.max(1)[:, None]
+        k_low, k_high = k.min(1)[None], k.max(1)[None]
+        some &= (q_low <= k_high) & (k_low <= q_high)
+        every &= (q_low == k_high) & (k_low == q_high)
+    if rules.mask is not None:
+        inside = tuple(range(2, rules.mask.ndim))
+        some &= rules.mask.any(inside)
+        every &= rules.mask.all(inside)
+    return some, every
+
+
+def _alike(positions):
+    """Whether blocks have the same positions but for a shift, for each pair of them."""
+    steps = positions - positions[:, :1]
+    inside = tuple(range(2, positions.ndim + 1))
+    return jnp.all(steps[:, None] == steps[None], axis=inside)
+
+
+@jax.custom_batching.custom_vmap
+def _arrange(
+    some: Bool[Array, "rows columns"],
+    every: Bool[Array, "rows columns"],
+    shared: tuple[Array, Array, Array] | None,
+) -> Plan:
+    rows, columns = some.shape
+    tiles = rows * columns
+    tile = jnp.arange(tiles, dtype=jnp.int32)
+    row, column = tile // columns, tile % columns
+    if shared is None:
+        keys = [tile]
+    else:
+        q_alike, k_alike, offsets = shared
+        shapes = jnp.argmax(q_alike, 1)[row], jnp.argmax(k_alike, 1)[column]
+        keys = [*shapes, *offsets.reshape(tiles, -1).T]
+    skipped, partly = ~some.ravel(), ~every.ravel()
+    order = jnp.lexsort([partly, *keys, skipped])
+    count = jnp.sum(some, dtype=jnp.int32)
+    changes = jnp.zeros(tiles, bool).at[0].set(True)
+    for key in keys:
+        key = key[order]
+        changes |= jnp.concatenate([jnp.ones(1, bool), key[1:] != key[:-1]])
+    changes &= tile < count
+    starts = jnp.sort(jnp.where(changes, tile, count))
+    starts = jnp.concatenate([starts, count[None]])
+    whole = jnp.cumsum(~partly[order], dtype=jnp.int32)
+    before = jnp.concatenate([jnp.zeros(1, jnp.int32), whole])
+    masked = starts[:-1] + before[starts[1:]] - before[starts[:-1]]
+    groups = jnp.sum(changes, dtype=jnp.int32)
+    return Plan(row[order], column[order], starts, masked, groups)
+
+
+@_arrange.def_vmap
+def _arrange_batch(axis_size, in_batched, some, every, shared):
+    """One plan for all examples of a batch, so that loops stay loops: a tile is left
+    out or unmasked if it may be so in all, and shared if it is so in all."""
+    del axis_size
+    if in_batched[0]:
+        some = some.any(0)
+    if in_batched[1]:
+        every = every.all(0)
+    if shared is not None:
+        q_alike, k_alike, offsets = shared
+        q_batched, k_batched, offsets_batched = in_batched[2]
+        q_alike = q_alike.all(0) if q_batched else q_alike
+        k_alike = k_alike.all(0) if k_batched else k_alike
+        if offsets_batched:
+            # Those that are the same but for a shift of each example are as good as
+            # those of the first; any others are not to be shared.
+            shifts = offsets - offsets[:, :1, :1]
+            common = jnp.all(shifts == shifts[:1])
+            each = jnp.arange(some.size).reshape(*some.shape, 1).astype(offsets.dtype)
+            offsets = jnp.where(common, shifts[0], each)
+        shared = (q_alike, k_alike, offsets)
+    plan = _arrange(some, every, shared)
+    return plan, jax.tree.map(lambda _: False, plan)
