@@ -1,5 +1,6 @@
 """Reading the weights of published checkpoints."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -16,6 +17,28 @@ def array(state: Mapping[str, Any], name: str) -> Float[Array, "..."]:
     if name not in state:
         raise ValueError(f"`state` must have {name}, but got {listed(state)}.")
     return jnp.asarray(state[name], jnp.result_type(float))
+
+
+def only(state: Mapping[str, Any], prefix: str, *names: str) -> str:
+    """The one of the names that is there after `prefix`, with it."""
+    found = [prefix + name for name in names if prefix + name in state]
+    if len(found) != 1:
+        raise ValueError(
+            f"`state` must have one of {', '.join(names)} after `prefix` {prefix!r}, "
+            f"but got {listed(state)}."
+        )
+    return found[0]
+
+
+def square(name: str, count: int) -> tuple[int, int]:
+    """The height and the width of the square grid of so many cells."""
+    side = math.isqrt(max(count, 0))
+    if side < 1 or side * side != count:
+        raise ValueError(
+            f"`{name}` must have rows for a square grid where no shape is given, but "
+            f"got {count}. Give the height and the width."
+        )
+    return side, side
 
 
 def listed(state: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ ROOMS = {
     "_state": set(),
     "_frequencies": BASE,
     "_rotary": BASE | {"_frequencies"},
-    "_encoding": BASE | {"_frequencies"},
+    "_encoding": BASE | {"_frequencies", "_state"},
     "_bias": BASE | {"_buckets", "_positions", "_encoding", "_runs", "_state"},
     "_score": BASE | {"_buckets", "_positions", "_encoding", "_runs", "_state"},
     "_attention": {"_phase", "_positions"},

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax.random as jr
 
-from .._encoding import array_of, only, square
+from .._state import array, filled, only, square
 from ._beit import BEiTBias
 from ._levit import LeViTBias
 from ._log_cpb import LogCPB
@@ -51,11 +50,11 @@ def swin_from_state_dict(
     **Raises:** a `ValueError` if the name is missing, or its rows do not fit `window`.
     """
     name = only(state, prefix, _TABLE)
-    table = array_of(state, name)
+    table = array(state, name)
     window = _window(name, table.shape[0], window)
     made = SwinBias(window, table.shape[1], key=jr.key(0))
     weight = table.reshape(made.weight.shape)
-    return eqx.tree_at(lambda bias: bias.weight, made, weight)
+    return filled(made, weight=weight)
 
 
 def swinv2_from_state_dict(
@@ -106,7 +105,7 @@ def swinv2_from_state_dict(
     arrays = []
     for part in "0.weight", "0.bias", "2.weight":
         names = f"cpb_mlp.{part}", f"continuous_position_bias_mlp.{part}"
-        arrays.append(array_of(state, only(state, prefix, *names)))
+        arrays.append(array(state, only(state, prefix, *names)))
     heads, hidden = arrays[2].shape
     made = LogCPB(
         window,
@@ -115,8 +114,8 @@ def swinv2_from_state_dict(
         hidden=hidden,
         key=jr.key(0),
     )
-    weights = lambda bias: [bias.hidden_weight, bias.hidden_bias, bias.weight]
-    return eqx.tree_at(weights, made, arrays)
+    first, bias, last = arrays
+    return filled(made, hidden_weight=first, hidden_bias=bias, weight=last)
 
 
 def beit_from_state_dict(
@@ -156,11 +155,11 @@ def beit_from_state_dict(
     **Raises:** a `ValueError` if the name is missing, or its rows do not fit `window`.
     """
     name = only(state, prefix, _TABLE)
-    table = array_of(state, name)
+    table = array(state, name)
     window = _window(name, table.shape[0] - 3, window)
     made = BEiTBias(window, table.shape[1], key=jr.key(0))
-    arrays = [table[:-3].reshape(made.weight.shape), table[-3:]]
-    return eqx.tree_at(lambda bias: [bias.weight, bias.cls], made, arrays)
+    weight = table[:-3].reshape(made.weight.shape)
+    return filled(made, weight=weight, cls=table[-3:])
 
 
 def levit_from_state_dict(
@@ -197,14 +196,14 @@ def levit_from_state_dict(
     **Raises:** a `ValueError` if the name is missing, or its rows do not fit `window`.
     """
     name = only(state, prefix, "attention_biases")
-    table = array_of(state, name).T
+    table = array(state, name).T
     cells = table.shape[0]
     shape = square(name, cells) if window is None else check_window("window", window)
     if shape[0] * shape[1] != cells:
         raise ValueError(_unfitting(name, cells, shape))
     made = LeViTBias(shape, table.shape[1], key=jr.key(0))
     weight = table.reshape(made.weight.shape)
-    return eqx.tree_at(lambda bias: bias.weight, made, weight)
+    return filled(made, weight=weight)
 
 
 def _window(name, differences, window):

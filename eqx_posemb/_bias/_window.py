@@ -1,16 +1,18 @@
 """Spreading a table of differences between cells over all pairs of a window.
 
 A window of h by w cells has h²w² pairs, and (2h − 1)(2w − 1) differences. Where queries
-and keys are the cells of the window in order, the bias of all pairs is made of slices
-of the bias of those, first along rows and then along columns, and the gradient adds the
-slices up again: nothing is looked up, and nothing scattered, for each pair.
+and keys are the cells of the window in order, the bias of a query is a slice of the
+bias of those, and the gradient adds the slices up again: nothing is looked up, and
+nothing scattered, for each pair.
 """
 
 import abc
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
@@ -32,6 +34,8 @@ class AbstractWindowBias(AbstractBias):
     that takes one evaluation for each difference and no look-up for each pair, forward
     or backward; any other cells are right as well. Which of the two it is is decided
     when it runs. Cells further apart than the window is wide raise an error.
+
+    Gradients are there to any order, but not in forward mode (`jax.jvp`).
     """
 
     @property
@@ -124,18 +128,66 @@ def are_the_window(
     return same if isinstance(same, Tracer) else bool(same)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
 def of_window(
     differences: Float[Array, "heads rows columns"], window: Window
 ) -> Float[Array, "heads q k"]:
     """The bias of all pairs of cells of the window, in order, out of slices."""
-    height, width = window
-    along = [differences[:, :, width - 1 - i : 2 * width - 1 - i] for i in range(width)]
-    rows = jnp.stack(along, axis=2)
-    # [heads, row of the query, row of the key, column of the query, of the key]
-    pairs = jnp.stack(
-        [rows[:, height - 1 - i : 2 * height - 1 - i] for i in range(height)], axis=1
+    (height, width), heads = window, differences.shape[0]
+    row, column = np.indices(window).reshape(2, -1)
+    starts = np.stack([height - 1 - row, width - 1 - column], axis=-1)
+    starts = np.concatenate(
+        [
+            np.repeat(np.arange(heads), len(starts))[:, None],
+            np.tile(starts, (heads, 1)),
+        ],
+        axis=-1,
     )
-    return pairs.swapaxes(2, 3).reshape(-1, height * width, height * width)
+    # A query sees the rows and columns of its window: one slice for each. XLA would
+    # otherwise evaluate what they are slices of for each pair after all.
+    slices = jax.lax.gather(
+        jax.lax.optimization_barrier(differences),
+        jnp.asarray(starts, jnp.int32),
+        jax.lax.GatherDimensionNumbers(
+            offset_dims=(1, 2), collapsed_slice_dims=(0,), start_index_map=(0, 1, 2)
+        ),
+        (1, height, width),
+        unique_indices=True,
+        mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+    )
+    return slices.reshape(heads, row.size, row.size)
+
+
+def _forward(differences, window):
+    return of_window(differences, window), None
+
+
+def _backward(window, residuals, gradient):
+    del residuals
+    height, width = window
+    heads = gradient.shape[0]
+    pairs = gradient.reshape(heads, height, width, height, width)
+    # Over the rows of queries first, [heads, columns of queries, rows, columns of
+    # keys], and then over their columns: each a pass over what is left.
+    rows = _add_slices(pairs, (heads, width, 2 * height - 1, width), axis=2)
+    return (_add_slices(rows, (heads, 2 * height - 1, 2 * width - 1), axis=2),)
+
+
+of_window.defvjp(_forward, _backward)
+
+
+def _add_slices(parts, shape, axis):
+    """The sum of `parts[:, i]`, put into zeros of `shape`, each one further back."""
+    count = parts.shape[1]
+
+    def add(i, total):
+        start = [0] * len(shape)
+        start[axis] = count - 1 - i
+        part = jax.lax.dynamic_index_in_dim(parts, i, axis=1, keepdims=False)
+        before = jax.lax.dynamic_slice(total, start, part.shape)
+        return jax.lax.dynamic_update_slice(total, before + part, start)
+
+    return jax.lax.fori_loop(0, count, add, jnp.zeros(shape, parts.dtype))
 
 
 def of_differences(

@@ -15,4 +15,3 @@ from ._resize import Method as Method, resize as resize
 from ._scaled_sinusoidal import ScaledSinusoidal as ScaledSinusoidal
 from ._sinusoidal import Sinusoidal as Sinusoidal
 from ._sinusoidal_grid import SinusoidalGrid as SinusoidalGrid
-from ._state import array_of as array_of, only as only, square as square

@@ -7,7 +7,14 @@ from jaxtyping import Array, Float, Num
 
 
 class AbstractEncoding(eqx.Module):
-    """A vector for each position, to be added to the token there."""
+    """A vector for each position, to be added to the token there.
+
+    What reads the tokens themselves is no encoding but a layer of the model, though its
+    paper may call it one: the convolutions over frames of wav2vec 2.0 and over patches
+    of CPVT. They know where a token is by its neighbours in memory, and by the padding
+    at the edge; given positions they would not know what to do with them, and a cache,
+    a packed batch or a shard would change their result.
+    """
 
     @abc.abstractmethod
     def __call__(self, positions: Num[Array, "seq *axes"]) -> Float[Array, "seq dim"]:

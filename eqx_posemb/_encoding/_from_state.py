@@ -4,12 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax.random as jr
 
+from .._state import array, filled, only, square
 from ._learned import Learned
 from ._learned_grid import LearnedGrid
-from ._state import array_of, only, square
 
 
 def learned_from_state_dict(
@@ -58,12 +57,12 @@ def learned_from_state_dict(
         "embed_positions.weight",
         "position_embedding.weight",
     )
-    weight = array_of(state, name)
+    weight = array(state, name)
     rows, dim = weight.shape
     made = Learned(
         rows - offset, dim, offset=offset, padding_idx=padding_idx, key=jr.key(0)
     )
-    return eqx.tree_at(lambda encoding: encoding.weight, made, weight)
+    return filled(made, weight=weight)
 
 
 def learned_grid_from_state_dict(
@@ -110,7 +109,7 @@ def learned_grid_from_state_dict(
     name = only(
         state, prefix, "position_embeddings", "pos_embed", "position_embedding.weight"
     )
-    rows = array_of(state, name)
+    rows = array(state, name)
     rows = rows.reshape(-1, rows.shape[-1])
     cells = rows.shape[0] - tokens
     shape = square(name, cells) if shape is None else tuple(shape)
@@ -121,7 +120,7 @@ def learned_grid_from_state_dict(
             f"got {shape}."
         )
     weight = rows[tokens:].reshape(made.weight.shape)
-    made = eqx.tree_at(lambda encoding: encoding.weight, made, weight)
+    made = filled(made, weight=weight)
     if not tokens:
         return made
-    return eqx.tree_at(lambda encoding: encoding.prefix, made, rows[:tokens])
+    return filled(made, prefix=rows[:tokens])
