@@ -98,6 +98,17 @@ def test_axial_rope_is_that_of_the_vision_tower_of_qwen2_vl():
     assert_close(ours, as_numpy(expected), atol=APPLIED)
 
 
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_axial_gives_each_coordinate_the_whole_schedule(interleaved):
+    p = jnp.asarray(RNG.integers(0, 40, size=(5, 3)))
+    axes = pe.Axial(3, interleaved=interleaved)
+    cos = pe.Rotary(pe.Geometric(8), axes=axes)(p).cos
+    each = jnp.stack([pe.rope(8)(p[:, k]).cos for k in range(3)], axis=1)
+    # Blocks of coordinates, or the coordinates of each frequency together.
+    expected = jnp.moveaxis(each, 1, 2) if interleaved else each
+    assert jnp.array_equal(cos, expected.reshape(5, 12))
+
+
 def test_axes_of_different_widths_are_separate_rotary_embeddings():
     # Flux and HunyuanVideo build a table for each axis, and lay them side by side.
     p = jnp.asarray(RNG.integers(0, 40, size=(9, 3)))
