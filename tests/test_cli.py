@@ -314,7 +314,8 @@ def test_a_text_that_fills_no_window_is_one_line(own, refused):
 
 def test_an_embedding_of_grids_is_one_line(refused):
     assert refused("compare", "--embeddings", "learned_grid") == (
-        "eqx-posemb compare: 'learned_grid' is for grids, and text is a sequence."
+        "eqx-posemb compare: 'learned_grid' takes positions of several numbers, and "
+        "text has one each."
     )
 
 

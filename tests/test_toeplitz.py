@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import eqx_posemb as pe
+from eqx_posemb._bias._toeplitz import block_by_block, row_by_row
 from tests.helpers import build, HEADS, NAMES
 
 
@@ -17,6 +18,8 @@ RELATIVE = [
     if isinstance(getattr(build(name), "bias", None), pe.AbstractRelativeBias)
 ]
 every_relative_bias = pytest.mark.parametrize("name", RELATIVE)
+# A table, and a function: what spreads them is the same for all.
+some_biases = pytest.mark.parametrize("name", ["t5", "kerple"])
 
 # Runs, with a query too few or many, from anywhere; and everything else.
 RUNS = [
@@ -51,18 +54,28 @@ def assert_close(ours, theirs):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
-@every_relative_bias
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("q, k", [*RUNS, *OTHERS, *NOTHING])
-def test_a_bias_is_its_values_along_the_distances(name, jit, q, k):
-    bias = build(name).bias
-    call = eqx.filter_jit(lambda b, q, k: b(q, k)) if jit else bias.__call__
-    ours = call(bias, q, k) if jit else call(q, k)
-    np.testing.assert_allclose(ours, by_definition(bias, q, k), rtol=1e-6)
+def assert_along(bias, jit, q, k):
+    call = eqx.filter_jit(lambda b, q, k: b(q, k)) if jit else lambda b, q, k: b(q, k)
+    ours = call(bias, q, k)
+    # A network's sums are in another order.
+    np.testing.assert_allclose(ours, by_definition(bias, q, k), rtol=2e-6, atol=2e-6)
     assert ours.shape == (HEADS, q.size, k.size)
 
 
 @every_relative_bias
+def test_every_bias_is_its_values_along_the_distances(name):
+    assert_along(build(name).bias, True, *RUNS[1])
+    assert_along(build(name).bias, True, *OTHERS[0])
+
+
+@some_biases
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("q, k", [*RUNS, *OTHERS, *NOTHING])
+def test_a_bias_is_its_values_whatever_the_positions(name, jit, q, k):
+    assert_along(build(name).bias, jit, q, k)
+
+
+@some_biases
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("q, k", [*RUNS, *OTHERS, *NOTHING[:1]])
 def test_gradients_are_those_of_the_definition(name, known, q, k):
@@ -81,7 +94,7 @@ def test_gradients_are_those_of_the_definition(name, known, q, k):
         assert_close(a / scale, b / scale)
 
 
-@every_relative_bias
+@some_biases
 @pytest.mark.parametrize("q, k", [RUNS[1], OTHERS[0]])
 def test_second_derivatives_are_those_of_the_definition(name, q, k):
     bias = build(name).bias
@@ -103,7 +116,7 @@ def test_second_derivatives_are_those_of_the_definition(name, q, k):
         assert_close(a / jnp.max(jnp.abs(b)), b / jnp.max(jnp.abs(b)))
 
 
-@every_relative_bias
+@some_biases
 def test_a_batch_may_have_runs_and_other_positions(name):
     bias = build(name).bias
     q = jnp.stack([jnp.arange(5), jnp.array([4, 5, 6, 0, 1])])
@@ -120,6 +133,14 @@ def test_a_batch_may_have_runs_and_other_positions(name):
     theirs = jax.tree.leaves(both(bias, by_definition))
     for a, b in zip(ours, theirs, strict=True):
         assert_close(a, b)
+
+
+@pytest.mark.parametrize("q, k", [(11, 5), (5, 11), (12, 12), (1, 3), (3, 1)])
+def test_sums_along_diagonals_are_the_same_by_rows_and_by_blocks(q, k):
+    rows = jr.normal(jr.key(0), (2, q, k))
+    theirs = [np.trace(rows, offset, axis1=1, axis2=2) for offset in range(1 - q, k)]
+    for sums in row_by_row(rows), block_by_block(rows, size=4):
+        np.testing.assert_allclose(sums, np.stack(theirs, axis=1), atol=1e-5)
 
 
 N = 256

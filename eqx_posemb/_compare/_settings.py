@@ -84,7 +84,9 @@ def known(names: Sequence[str] | None) -> tuple[str, ...]:
         if name not in every:
             raise unknown(name, every)
         if name in variants() and variant(name).axes is not None:
-            raise Refused(f"{name!r} is for grids, and text is a sequence.")
+            raise Refused(
+                f"{name!r} takes positions of several numbers, and text has one each."
+            )
     return tuple(dict.fromkeys(names))
 
 
