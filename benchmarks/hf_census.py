@@ -1,0 +1,344 @@
+"""Every rotary embedding of the installed transformers, beside what `load` builds.
+
+    python -m benchmarks.hf_census            compares, and prints `N of 371`
+    python -m benchmarks.hf_census --golden   writes tests/golden/hf_census.* as well
+
+Each model type is built from its default configuration on the `meta` device, with no
+weights and no network, and its rotary modules are collected with the configurations
+that they were given. Each distinct one is then built on the CPU and measured.
+"""
+
+import argparse
+import copy
+import gzip
+import importlib
+import inspect
+import json
+import logging
+import os
+import re
+import signal
+import warnings
+from pathlib import Path
+from typing import Any
+
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_VERBOSITY"] = "critical"
+
+import numpy as np
+import torch
+import transformers
+from benchmarks.hf_measure import config_of, measure, SPECIAL, Table
+from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto import modeling_auto
+
+
+GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
+MODELS = Path(transformers.__file__).parent / "models"
+SPARSE = 1e-7
+
+_HALF = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+_GLM = {"rope_parameters": _HALF | {"mrope_section": [8, 12, 12]}, "head_dim": 128}
+_XDROPE = {"rope_type": "xdrope", "rope_theta": 1e4, "alpha": 1000.0, "factor": 1.0}
+_COMPASS = {
+    "rope_type": "default",
+    "rope_theta": 50_000.0,
+    "mrope_section": [24, 20, 20],
+    "mrope_interleaved": True,
+}
+_ASSISTED = {
+    "model_type": "gemma4_text",
+    "hidden_size_per_layer_input": 0,
+    "enable_moe_block": False,
+    "use_double_wide_mlp": False,
+    "vocab_size_per_layer_input": 0,
+    "num_hidden_layers": 4,
+    "num_kv_shared_layers": 4,
+    "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+}
+COMPLETED: dict[str, dict] = {
+    # Defaults that no model can be built from.
+    "cohere_compass_text": {
+        "layer_types": ["sliding_attention", "full_attention"] * 20,
+        "rope_parameters": {"sliding_attention": _COMPASS, "full_attention": None},
+    },
+    "hunyuan_v1_dense": {"head_dim": 128},
+    "hunyuan_v1_moe": {"head_dim": 128},
+    "hunyuan_vl_text": {
+        "head_dim": 128,
+        "rope_parameters": _XDROPE | {"xdrope_section": [16, 16, 16, 16]},
+    },
+    "glm4v_text": _GLM,
+    "glm4v_moe_text": _GLM,
+    "glm_image_text": _GLM,
+    "qwen3_omni_moe_talker_text": {"shared_expert_intermediate_size": 768},
+    "ministral": {"head_dim": 128},
+    "nemotron": {"num_key_value_heads": 8},
+    "gemma4_assistant": {"text_config": _ASSISTED},
+    # Rotary embeddings that are off by default.
+    "esm": {
+        "position_embedding_type": "rotary",
+        "vocab_size": 33,
+        "pad_token_id": 1,
+    },
+    "wav2vec2-conformer": {"position_embeddings_type": "rotary"},
+    "wav2vec2-bert": {"position_embeddings_type": "rotary"},
+    "seamless_m4t": {"position_embeddings_type": "rotary"},
+    "zamba2": {"use_mem_rope": True},
+    "granitemoehybrid": {"position_embedding_type": "rope"},
+}
+for _whole, _part in (
+    ("hunyuan_vl", "hunyuan_vl_text"),
+    ("cohere_compass", "cohere_compass_text"),
+    ("glm4v", "glm4v_text"),
+    ("glm46v", "glm4v_text"),
+    ("glmga", "glm4v_text"),
+    ("glm4v_moe", "glm4v_moe_text"),
+    ("glm_image", "glm_image_text"),
+):
+    COMPLETED[_whole] = {"text_config": COMPLETED[_part]}
+
+
+class _Timeout(Exception):
+    pass
+
+
+def _alarm(*_):
+    raise _Timeout
+
+
+class Census:
+    """Finds the rotary modules of each model type, and measures each distinct one."""
+
+    def __init__(self):
+        self.classes: dict[str, type] = {}
+        self.seen: dict[type, set[type]] = {}
+        self.tables: dict[str, list[Table]] = {}
+        self.arguments: dict[str, tuple] = {}
+        self.packages: set[str] = set()
+        signal.signal(signal.SIGALRM, _alarm)
+        for path in sorted(MODELS.glob("*/modeling_*.py")):
+            if re.search(r"rotary|rope|rotate_", path.read_text(), re.IGNORECASE):
+                self._collect(f"transformers.models.{path.parent.name}.{path.stem}")
+
+    def _collect(self, name: str) -> None:
+        try:
+            module = importlib.import_module(name)
+        except Exception as reason:  # A model that wants a package not installed.
+            print(f"not importable: {name}: {reason!r}"[:120])
+            return
+        for key, value in vars(module).items():
+            if not (inspect.isclass(value) and issubclass(value, torch.nn.Module)):
+                continue
+            named = re.search("Rotary|Rope|RoPE", key)
+            attention = re.search("(Attention|Self|Cross)$", key)
+            rotary = (named and not attention) or key in SPECIAL
+            if rotary and value.__module__ == name:
+                _remember_arguments(value)
+                self.classes[f"{name}.{key}"] = value
+                self.packages.add(name.rsplit(".", 1)[0])
+
+    def find(self, model_type: str, fallback: bool) -> list[tuple] | None:
+        """The rotary modules as (class, arguments), or None if no model can be built."""
+        try:
+            config = _config(model_type)
+        except Exception:  # A whole that names a part which does not exist.
+            return []
+        if not self.packages & {_package(x) for x in [config, *dict(_parts(config)).values()]}:
+            return []
+        for cls in _models(model_type, config)[:6]:
+            try:
+                signal.alarm(120)
+                with torch.device("meta"):
+                    model = cls(_config(model_type))
+            except Exception:
+                continue
+            finally:
+                signal.alarm(0)
+            return self._held(model)
+        return self._guessed(config) if fallback else None
+
+    def _held(self, model) -> list[tuple]:
+        found: dict[str, tuple] = {}
+        for module in model.modules():
+            if type(module) not in self.classes.values():
+                continue
+            args, kwargs = module._given
+            config = config_of(args, kwargs)
+            self.seen.setdefault(type(config), set()).add(type(module))
+            found.setdefault(_key(type(module), args), (type(module), args, kwargs))
+        return list(found.values())
+
+    def _guessed(self, config) -> list[tuple]:
+        """By the classes seen with, or annotated for, each part of a configuration."""
+        found = []
+        for part in [config, *dict(_parts(config)).values()]:
+            classes = self.seen.get(type(part)) or {
+                cls for cls in self.classes.values() if _takes(cls) is type(part)
+            }
+            for cls in sorted(classes, key=lambda cls: cls.__name__):
+                try:
+                    cls(part)
+                except Exception:
+                    continue
+                found.append((cls, (part,), {}))
+        return found
+
+    def entry(self, cls, args, kwargs) -> str:
+        key = _key(cls, args)
+        if key not in self.tables:
+            self.tables[key] = measure(cls, args, kwargs)
+            self.arguments[key] = (cls, args, kwargs)
+        return key
+
+    def rotating(self) -> dict[str, dict[str, Any]]:
+        """Of each model type that rotates: its configuration, and where it does."""
+        found = {name: self.find(name, False) for name in CONFIG_MAPPING.keys()}
+        result = {}
+        for name, modules in found.items():
+            modules = self.find(name, True) if modules is None else modules
+            if modules:
+                config = _config(name)
+                rotary = {}
+                for cls, args, kwargs in modules:
+                    entry = self.entry(cls, args, kwargs)
+                    for path in _where(config, config_of(args, kwargs)):
+                        rotary[path] = entry
+                result[name] = {"config": _plain(config), "rotary": rotary}
+        return result
+
+
+def _remember_arguments(cls: type) -> None:
+    made: Any = cls.__init__
+
+    def init(self, *args, **kwargs):
+        made(self, *args, **kwargs)
+        if "_given" not in self.__dict__:
+            object.__setattr__(self, "_given", (args, kwargs))
+
+    init.__wrapped__ = made
+    cls.__init__ = init
+
+
+def _takes(cls: type) -> type | None:
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:2]
+    annotation = parameters[0].annotation if parameters else None
+    if isinstance(annotation, str):
+        annotation = getattr(inspect.getmodule(cls), annotation, None)
+    return annotation
+
+
+def _config(model_type: str) -> Any:
+    settings = copy.deepcopy(COMPLETED.get(model_type, {}))
+    return CONFIG_MAPPING[model_type](**settings)
+
+
+def _package(config) -> str:
+    return type(config).__module__.rsplit(".", 1)[0]
+
+
+def _models(model_type: str, config) -> list[type]:
+    names = []
+    for mapping in ["MODEL_MAPPING_NAMES", *sorted(dir(modeling_auto))]:
+        if mapping.endswith("MAPPING_NAMES") and not mapping.startswith("CONFIG"):
+            value = getattr(modeling_auto, mapping).get(model_type)
+            names += value if isinstance(value, tuple | list) else [value]
+    classes = [getattr(transformers, name, None) for name in names if name]
+    package = _package(config)
+    for path in sorted((MODELS.parent.parent / package.replace(".", "/")).glob("*.py")):
+        if path.stem.startswith("modeling_"):
+            try:
+                classes += vars(importlib.import_module(f"{package}.{path.stem}")).values()
+            except Exception:
+                continue
+    ours = lambda cls: (
+        inspect.isclass(cls)
+        and issubclass(cls, PreTrainedModel)
+        and "PreTrainedModel" not in cls.__name__
+        and (cls.config_class is type(config) or cls in classes[: len(names)])
+    )
+    return list(dict.fromkeys(cls for cls in classes if ours(cls)))
+
+
+def _parts(config, prefix=""):
+    for name, value in vars(config).items():
+        if isinstance(value, PreTrainedConfig):
+            yield f"{prefix}{name}", value
+            yield from _parts(value, f"{prefix}{name}.")
+
+
+def _where(config, given) -> list[str]:
+    """Dotted paths to the part that a rotary class was given; "" is the whole."""
+    parts = {"": config, **dict(_parts(config))}
+    same = [path for path, part in parts.items() if _text(part) == _text(given)]
+    # Some models make the configuration of a part from the whole as they are built.
+    return same or [""]
+
+
+def _plain(config) -> dict:
+    return json.loads(json.dumps(config.to_dict(), default=str))
+
+
+def _text(config) -> str:
+    return "" if config is None else json.dumps(_plain(config), sort_keys=True)
+
+
+def _key(cls, args) -> str:
+    rest = [x for x in args if not isinstance(x, PreTrainedConfig)]
+    return f"{cls.__module__}.{cls.__name__} {rest} {_text(config_of(args, {}))}"
+
+
+def write_golden(census: Census, rotating: dict[str, dict[str, Any]]) -> None:
+    """Equal tables once, as the channels that a map joins and its numbers there."""
+    arrays: dict[str, np.ndarray] = {}
+    known: dict[bytes, int] = {}
+    numbers = {key: index for index, key in enumerate(census.tables)}
+    entries = []
+    for key, tables in census.tables.items():
+        rows = []
+        for table in tables:
+            maps = table.maps
+            joined = np.argwhere((np.abs(maps) > SPARSE).any(0)).astype(np.int16)
+            values = maps[:, joined[:, 0], joined[:, 1]].astype(np.float32)
+            parts = {"positions": table.positions, "joined": joined, "values": values}
+            parts["width"] = np.array(maps.shape[-1])
+            if table.frequencies is not None:
+                parts["frequencies"] = table.frequencies.astype(np.float32)
+            parts |= table.extra
+            content = b"".join(
+                name.encode() + array.tobytes() for name, array in parts.items()
+            )
+            index = known.setdefault(content, len(known))
+            arrays |= {f"{index}.{name}": array for name, array in parts.items()}
+            rows.append({"layer_type": table.layer_type, "table": index})
+        entries.append({"class": census.arguments[key][0].__name__, "tables": rows})
+    for found in rotating.values():
+        found["rotary"] = {path: numbers[key] for path, key in found["rotary"].items()}
+    np.savez_compressed(GOLDEN / "hf_census.npz", **arrays)
+    facts = {
+        "transformers": transformers.__version__,
+        "model_types": rotating,
+        "entries": entries,
+    }
+    text = json.dumps(facts, separators=(",", ":"), sort_keys=True)
+    (GOLDEN / "hf_census.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--golden", action="store_true")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.CRITICAL)
+    torch.set_num_threads(1)
+    census = Census()
+    rotating = census.rotating()
+    print(f"{len(rotating)} model types rotate, of {len(CONFIG_MAPPING.keys())}")
+    print(f"{len(census.tables)} classes and configurations, all measured")
+    if options.golden:
+        write_golden(census, rotating)
+
+
+if __name__ == "__main__":
+    main()
