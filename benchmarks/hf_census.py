@@ -145,9 +145,11 @@ class Census:
             config = _config(model_type)
         except Exception:  # A whole that names a part which does not exist.
             return []
-        if not self.packages & {_package(x) for x in [config, *dict(_parts(config)).values()]}:
+        classes = _models(model_type, config)[:6]
+        parts = [type(part) for part in (config, *dict(_parts(config)).values())]
+        if not self.packages & {_package(cls) for cls in parts + classes}:
             return []
-        for cls in _models(model_type, config)[:6]:
+        for cls in classes:
             try:
                 signal.alarm(120)
                 with torch.device("meta"):
@@ -167,7 +169,7 @@ class Census:
             args, kwargs = module._given
             config = config_of(args, kwargs)
             self.seen.setdefault(type(config), set()).add(type(module))
-            found.setdefault(_key(type(module), args), (type(module), args, kwargs))
+            found.setdefault(_key(type(module), config), (type(module), args, kwargs))
         return list(found.values())
 
     def _guessed(self, config) -> list[tuple]:
@@ -186,7 +188,7 @@ class Census:
         return found
 
     def entry(self, cls, args, kwargs) -> str:
-        key = _key(cls, args)
+        key = _key(cls, config_of(args, kwargs))
         if key not in self.tables:
             self.tables[key] = measure(cls, args, kwargs)
             self.arguments[key] = (cls, args, kwargs)
@@ -200,11 +202,14 @@ class Census:
             modules = self.find(name, True) if modules is None else modules
             if modules:
                 config = _config(name)
+                entries = {self.entry(*made): made for made in modules}
                 rotary = {}
-                for cls, args, kwargs in modules:
-                    entry = self.entry(cls, args, kwargs)
+                for entry, (_, args, kwargs) in entries.items():
                     for path in _where(config, config_of(args, kwargs)):
                         rotary[path] = entry
+                # Some models make the configuration of a part as they are built.
+                for entry in entries.keys() - rotary.values():
+                    rotary.setdefault("", entry)
                 result[name] = {"config": _plain(config), "rotary": rotary}
         return result
 
@@ -234,8 +239,8 @@ def _config(model_type: str) -> Any:
     return CONFIG_MAPPING[model_type](**settings)
 
 
-def _package(config) -> str:
-    return type(config).__module__.rsplit(".", 1)[0]
+def _package(cls: type) -> str:
+    return cls.__module__.rsplit(".", 1)[0]
 
 
 def _models(model_type: str, config) -> list[type]:
@@ -245,7 +250,7 @@ def _models(model_type: str, config) -> list[type]:
             value = getattr(modeling_auto, mapping).get(model_type)
             names += value if isinstance(value, tuple | list) else [value]
     classes = [getattr(transformers, name, None) for name in names if name]
-    package = _package(config)
+    package = _package(type(config))
     for path in sorted((MODELS.parent.parent / package.replace(".", "/")).glob("*.py")):
         if path.stem.startswith("modeling_"):
             try:
@@ -271,9 +276,7 @@ def _parts(config, prefix=""):
 def _where(config, given) -> list[str]:
     """Dotted paths to the part that a rotary class was given; "" is the whole."""
     parts = {"": config, **dict(_parts(config))}
-    same = [path for path, part in parts.items() if _text(part) == _text(given)]
-    # Some models make the configuration of a part from the whole as they are built.
-    return same or [""]
+    return [path for path, part in parts.items() if _text(part) == _text(given)]
 
 
 def _plain(config) -> dict:
@@ -284,9 +287,8 @@ def _text(config) -> str:
     return "" if config is None else json.dumps(_plain(config), sort_keys=True)
 
 
-def _key(cls, args) -> str:
-    rest = [x for x in args if not isinstance(x, PreTrainedConfig)]
-    return f"{cls.__module__}.{cls.__name__} {rest} {_text(config_of(args, {}))}"
+def _key(cls, config) -> str:
+    return f"{cls.__module__}.{cls.__name__} {_text(config)}"
 
 
 def write_golden(census: Census, rotating: dict[str, dict[str, Any]]) -> None:

@@ -223,7 +223,7 @@ def _of_image(module, config) -> Table:
     centre = lambda count: 2 * (np.arange(count) + 0.5) / count - 1
     rows, columns = np.meshgrid(centre(high), centre(wide), indexing="ij")
     positions = np.stack([rows, columns], axis=-1).reshape(-1, 2)
-    frequencies = _numpy(getattr(module, "inv_freq", None))
+    frequencies = 2 * np.pi * module.inv_freq.numpy()
     return Table(None, positions, frequencies, maps.double().numpy())
 
 

@@ -1,0 +1,69 @@
+"""Which layers of a model rotate alike."""
+
+from typing import Any
+
+from ._settings import MOST_LAYERS, Settings
+
+
+# Layers without attention, and so without anything to rotate.
+NO_ATTENTION = frozenset({"linear_attention", "conv", "mamba", "recurrent"})
+ROTATES, DOES_NOT = "rope", "nope"
+
+
+def labels_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
+    """For each layer, what tells it apart from layers that rotate otherwise."""
+    rule = row.get("nope")
+    if rule == "no_rope_layers":
+        return _flagged(settings)
+    if rule == "layer_rope_theta" and settings.has(rule):
+        return tuple(map(_of_theta, settings.numbers(rule)))
+    if rule == "rope_scaling_layers" and settings.has(rule):
+        scaled = set(settings.integers(rule))
+        count = settings.integer("num_hidden_layers", most=MOST_LAYERS)
+        return tuple("scaled" if i in scaled else "unscaled" for i in range(count))
+    names = row.get("labels", {})
+    return tuple(names.get(kind, kind) for kind in layer_types_of(settings, row))
+
+
+def layer_types_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
+    """The types as the configuration lists them, or those of its rope settings."""
+    if settings.has("layer_types"):
+        types = settings.items("layer_types", MOST_LAYERS)
+        wrong = [kind for kind in types if not isinstance(kind, str)]
+        if wrong:
+            raise ValueError(
+                f"`layer_types` must be a list of strings, but got {wrong[0]!r} in it."
+            )
+        return tuple(types)
+    pattern = row.get("pattern") or sorted(row.get("rope", {"": 0}))
+    if not all(isinstance(row.get("rope", {}).get(name, {}), dict) for name in pattern):
+        pattern = [ROTATES]
+    if "rope" not in row and "pattern" not in row:
+        pattern = [ROTATES]
+    count = settings.integer("num_hidden_layers", len(pattern), most=MOST_LAYERS)
+    return tuple(pattern[i % len(pattern)] for i in range(count))
+
+
+def _flagged(settings):
+    if settings.has("no_rope_layers") and settings.items("no_rope_layers"):
+        flags = settings.integers("no_rope_layers")
+    else:
+        every = settings.integer("no_rope_layer_interval", 4)
+        count = settings.integer("num_hidden_layers", most=MOST_LAYERS)
+        flags = tuple(int((i + 1) % every != 0) for i in range(count))
+    return tuple(ROTATES if flag else DOES_NOT for flag in flags)
+
+
+def _of_theta(theta: float) -> str:
+    return f"theta={theta:g}" if theta else DOES_NOT
+
+
+def rotates(label: str, settings: Settings, row: dict[str, Any]) -> bool:
+    """Whether layers with that label have rotary embeddings at all."""
+    if label == DOES_NOT or label in NO_ATTENTION:
+        return False
+    if row.get("nope") == "full_attention" and label == "full_attention":
+        # EXAONE 4 has these layers only where others have a window.
+        windows = settings.get("sliding_window", 1)
+        return row.get("nope_if") == "sliding_window" and not windows
+    return True

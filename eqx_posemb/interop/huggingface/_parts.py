@@ -1,0 +1,86 @@
+"""Finding the part of a composite model that has positions."""
+
+from typing import Any
+
+from ._additive import ADDITIVE
+from ._settings import known, models, Settings
+
+
+def part_of(
+    keys: dict[str, Any], model_type: str | None
+) -> tuple[Settings, dict[str, Any], str]:
+    """The settings, the row and the type of a model, or of its one part that rotates.
+
+    **Raises:** a `ValueError` that names the parts if there are several.
+    """
+    name = model_type or keys.get("model_type") or ""
+    if name and not isinstance(name, str):
+        raise ValueError(f"`model_type` must be a string, but got {name!r}.")
+    own = _own(keys, name)
+    if own is not None:
+        return _found(keys, own)
+    parts = dict(_parts(keys, name))
+    if not parts and name in ADDITIVE:
+        return Settings(keys), {}, name
+    if len(parts) == 1:
+        ((part, own),) = parts.values()
+        return _found(part, own)
+    if parts:
+        wanted = ", ".join(f"`{path}`" for path in sorted(parts))
+        raise ValueError(
+            f"`config` must be one part of a model, but got one of the type {name!r}, "
+            f"in which several rotate: {wanted}. Give one of them."
+        )
+    if not name:
+        raise ValueError(
+            "`model_type` must be given, in the configuration or as an argument, but "
+            f"got keys {sorted(keys)}."
+        )
+    known("model_type", name, models().keys() | ADDITIVE.keys())
+    return Settings(keys), {}, name
+
+
+def _found(keys, own):
+    row = models()[own]
+    return Settings(keys, row["defaults"]), row, own
+
+
+def _own(keys: dict[str, Any], name: str) -> str | None:
+    """The row of the model itself, if it has one and is not the sum of its parts."""
+    if name in models():
+        return name
+    # Configurations from before there were parts have the text at the top.
+    if any(isinstance(value, dict) and key.endswith("_config") for key, value in keys.items()):
+        return None
+    if f"{name}_text" in models() and "num_attention_heads" in keys:
+        return f"{name}_text"
+    if f"{name}_vision" in models() and ("depth" in keys or "num_heads" in keys):
+        return f"{name}_vision"
+    return None
+
+
+def _parts(keys: dict[str, Any], parent: str, prefix: str = ""):
+    """Paths to the parts that rotate, with their keys and types."""
+    at_top = "text_config" not in keys and "num_attention_heads" in keys
+    if at_top and f"{parent}_text" in models():
+        yield prefix or "text", (keys, f"{parent}_text")
+    for key, value in keys.items():
+        if not (isinstance(value, dict) and key.endswith("_config")):
+            continue
+        path = f"{prefix}.{key}" if prefix else key
+        own = _type_of_part(key, value, parent)
+        if own in models():
+            yield path, (value, own)
+        else:
+            yield from _parts(value, own, path)
+
+
+def _type_of_part(key: str, keys: dict[str, Any], parent: str) -> str:
+    name = keys.get("model_type")
+    if isinstance(name, str) and name in models() and name != parent:
+        return name
+    row = models().get(parent, {})
+    guess = row.get("parts", {}).get(key) or f"{parent}_{key.removesuffix('_config')}"
+    if guess in models():
+        return guess
+    return name if isinstance(name, str) else ""

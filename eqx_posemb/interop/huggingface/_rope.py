@@ -1,0 +1,374 @@
+"""The rope settings of a layer, from whichever keys a configuration has them in."""
+
+import dataclasses
+import math
+from typing import Any
+
+from ._settings import known, Settings
+
+
+# What a rope type reads, beside the keys that all have.
+KEYS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "axial": (),
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    # Of a published configuration of HunYuan these have no effect in its own code.
+    "ntk_alpha": (
+        "alpha",
+        "factor",
+        "beta_fast",
+        "beta_slow",
+        "mscale",
+        "mscale_all_dim",
+    ),
+    "yarn": (
+        "factor",
+        "original_max_position_embeddings",
+        "attention_factor",
+        "beta_fast",
+        "beta_slow",
+        "mscale",
+        "mscale_all_dim",
+        "truncate",
+    ),
+    "longrope": (
+        "factor",
+        "original_max_position_embeddings",
+        "attention_factor",
+        "short_factor",
+        "long_factor",
+        "short_mscale",
+        "long_mscale",
+    ),
+    "llama3": (
+        "factor",
+        "original_max_position_embeddings",
+        "low_freq_factor",
+        "high_freq_factor",
+    ),
+    "proportional": ("factor",),
+}
+TYPES = tuple(kind for kind in KEYS if kind != "ntk_alpha")
+COMMON = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
+SECTIONED = ("mrope_section", "mrope_interleaved", "xdrope_section")
+TEMPERED = ("llama_4_scaling_beta", "max_position_embeddings")
+ALIASES = {"mrope": "default", "su": "longrope", "xdrope": "dynamic"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rope:
+    """The rope settings of a layer, all of them, in one spelling."""
+
+    kind: str
+    theta: float
+    partial: float
+    factor: float = 1.0
+    original_length: int = 0
+    length: int = 0
+    attention_factor: float = 1.0
+    slow: float = 1.0
+    fast: float = 32.0
+    truncate: bool = True
+    short: tuple[float, ...] = ()
+    long: tuple[float, ...] = ()
+    mscale_all_dim: float = 0.0
+    sections: tuple[int, ...] = ()
+    beta: float = 0.0
+
+
+def rope_of(
+    settings: Settings, row: dict[str, Any], label: str, labels: set[str], quirks: bool
+) -> Rope | None:
+    """The settings of the layers with that label; None if those do not rotate."""
+    given, nested = _given(settings, row, labels)
+    if nested:
+        if given.get(label) is None:
+            if label in given:
+                return None
+            given = {}
+        else:
+            given = given[label]
+            if not isinstance(given, dict):
+                raise ValueError(
+                    f"`rope_parameters.{label}` must be an object, but got {given!r}."
+                )
+    elif label not in row.get("scaled", (label,)):
+        # Scaling from before there was a place for it in each layer type.
+        given = {}
+    default = row.get("rope", {})
+    if not (given or settings.has("rope_scaling")):
+        given = default.get(label, {} if label in default else default)
+        if given is None:
+            return None
+        if row.get("thetas", {}).get(label) in settings.keys:
+            given = {key: given[key] for key in given if key != "rope_theta"}
+        elif settings.has("rope_theta") and not nested:
+            given = {key: given[key] for key in given if key != "rope_theta"}
+    return _normalised(Settings(given, inside="rope_parameters"), settings, row, label, nested, quirks)
+
+
+def _given(settings, row, labels) -> tuple[dict[str, Any], bool]:
+    places = [key for key in ("rope_parameters", "rope_scaling") if settings.has(key)]
+    found = [settings.mapping(key) for key in places]
+    if len(found) == 2 and found[0] and found[1] and found[0] != found[1]:
+        raise ValueError(
+            "`rope_parameters` and `rope_scaling` must agree where both are given, but "
+            f"got {found[0]} and {found[1]}."
+        )
+    given = next((each for each in found if each), {})
+    names = labels | set(row.get("rope", {})) | {"full_attention", "sliding_attention"}
+    nested = any(key in names for key in given)
+    if nested:
+        dangling = {key for key in given if key not in names}
+        wrong = dangling - set(row.get("dangling", ()))
+        if wrong:
+            raise ValueError(
+                f"`rope_parameters.{min(wrong)}` must not be there, beside settings for "
+                f"each of the layer types {', '.join(sorted(names))}, but got "
+                f"{given[min(wrong)]!r}."
+            )
+    return given, nested
+
+
+def _normalised(rope, settings, row, label, nested, quirks) -> Rope:
+    kind = _kind(rope, row)
+    allowed = {*COMMON, *KEYS[kind]}
+    if row.get("axes") in ("chunked", "interleaved", "tail"):
+        allowed |= set(SECTIONED)
+    if row.get("temperature") == "llama_4_scaling_beta":
+        allowed |= set(TEMPERED)
+    rope.only(allowed, f"`rope_type` {kind!r} of this model type")
+    length = _length(rope, settings)
+    original = _original_length(kind, rope, settings, quirks)
+    factor = _factor(kind, rope, length, original)
+    return Rope(
+        kind=kind,
+        theta=_theta(rope, settings, row, label, nested, quirks),
+        partial=_partial(rope, settings, row, quirks),
+        factor=factor,
+        original_length=original,
+        length=length,
+        attention_factor=_attention_factor(kind, rope, factor, original, quirks),
+        **_shape(kind, rope),
+        truncate=rope.flag("truncate", True) or (quirks and nested),
+        mscale_all_dim=rope.number("mscale_all_dim", 0.0) if kind == "yarn" else 0.0,
+        sections=_sections(rope, row, quirks),
+        beta=rope.number("llama_4_scaling_beta", 0.0),
+    )
+
+
+def _kind(rope: Settings, row) -> str:
+    aliases = ALIASES | row.get("aliases", {})
+    kinds = set()
+    for key in "rope_type", "type":
+        if rope.has(key):
+            name = rope.text(key)
+            if name == "mrope" and row.get("axes") not in ("chunked", "interleaved"):
+                known(f"rope_parameters.{key}", name, TYPES)
+            kinds.add(known(f"rope_parameters.{key}", aliases.get(name, name), TYPES))
+    if len(kinds) > 1:
+        raise ValueError(
+            "`rope_type` and `type` must agree where both are given, but got "
+            f"{rope.get('rope_type')!r} and {rope.get('type')!r}."
+        )
+    kind = kinds.pop() if kinds else "default"
+    if kind == "dynamic" and row.get("alpha") and rope.get("alpha"):
+        return "ntk_alpha"
+    image = row.get("axes") in IMAGE_AXES
+    if kind == "axial" and not image:
+        raise ValueError(
+            "`rope_parameters.rope_type` must be one for text in this model type, but "
+            "got 'axial', which is for images."
+        )
+    if image and kind not in ("default", "axial"):
+        raise ValueError(
+            "`rope_parameters.rope_type` must be 'default' or 'axial' for images, but "
+            f"got {kind!r}."
+        )
+    return "default" if kind == "axial" else kind
+
+
+IMAGE_AXES = (
+    "grid",
+    "columns_first",
+    "columns_alternate",
+    "ladder",
+    "blocks",
+    "centres",
+    "video",
+)
+
+
+def _theta(rope, settings, row, label, nested, quirks) -> float:
+    legacy = row.get("legacy", {}).get("rope_theta")
+    top = row.get("thetas", {}).get(label) or legacy or "rope_theta"
+    standard = row.get("rope", {}).get(label) or {}
+    default = standard.get("rope_theta", row.get("theta", 10_000.0))
+    if not rope.has("rope_theta"):
+        return settings.number(top, default, above=1)
+    theta = rope.number("rope_theta", above=1)
+    if settings.has(top) and not nested and not quirks:
+        other = settings.number(top, above=1)
+        if other != theta:
+            raise ValueError(
+                f"`rope_parameters.rope_theta` and `{top}` must agree where both are "
+                f"given, but got {theta} and {other}."
+            )
+    return theta
+
+
+def _partial(rope, settings, row, quirks) -> float:
+    legacy = row.get("legacy", {}).get("partial_rotary_factor")
+    key = legacy or "partial_rotary_factor"
+    default = row.get("partial_rotary_factor", 1.0)
+    most = 4.0 if default > 1 else 1.0
+    found = []
+    if rope.has("partial_rotary_factor"):
+        found.append(rope.number("partial_rotary_factor", above=0))
+    if settings.has(key):
+        found.append(settings.number(key, above=0))
+    if settings.has("rotary_dim") and row.get("rotary_dim"):
+        head = settings.width("head_dim")
+        found.append(settings.integer("rotary_dim", most=head) / head)
+    if quirks and row.get("rotary_dim") == "unread":
+        found = found[:-1]
+    if len(set(found)) > 1 and not quirks:
+        raise ValueError(
+            f"`partial_rotary_factor` must be the same wherever it is given, but got "
+            f"{' and '.join(map(str, found))}."
+        )
+    partial = found[0] if found else default
+    if partial > most:
+        raise ValueError(
+            f"`partial_rotary_factor` must be at most {most}, but got {partial}."
+        )
+    return partial
+
+
+def _length(rope, settings) -> int:
+    if not settings.get("max_position_embeddings"):
+        return 0
+    length = settings.integer("max_position_embeddings")
+    if rope.has("max_position_embeddings"):
+        other = rope.integer("max_position_embeddings")
+        if settings.has("max_position_embeddings") and other != length:
+            raise ValueError(
+                "`max_position_embeddings` must agree where it is given twice, but got "
+                f"{length} and {other}."
+            )
+    return length
+
+
+def _original_length(kind, rope, settings, quirks) -> int:
+    key = "original_max_position_embeddings"
+    if key not in KEYS[kind]:
+        return 0
+    # Phi-3 has it beside the other rope settings and not among them; there it wins.
+    outside = settings.integer(key) if settings.get(key) is not None else None
+    inside = rope.integer(key) if rope.has(key) else None
+    clash = settings.has(key) and inside is not None and outside != inside
+    if clash and not quirks:
+        raise ValueError(
+            f"`{key}` must agree where it is given twice, but got {outside} beside the "
+            f"rope settings and {inside} among them."
+        )
+    if settings.has(key) or (outside is not None and inside is None):
+        return outside or 0
+    return inside or settings.integer("max_position_embeddings")
+
+
+def _factor(kind, rope, length, original) -> float:
+    if kind in ("default", "ntk_alpha"):
+        if kind == "ntk_alpha":
+            return rope.number("alpha", least=1)
+        return 1.0
+    if rope.get("factor") is None and kind in ("yarn", "longrope") and length:
+        return max(length / original, 1.0)
+    return rope.number("factor", 1.0 if kind == "proportional" else None, least=1)
+
+
+def _attention_factor(kind, rope, factor, original, quirks) -> float:
+    if kind == "longrope":
+        scales = {
+            rope.number(key, above=0)
+            for key in ("short_mscale", "long_mscale")
+            if rope.has(key)
+        }
+        if len(scales) > 1:
+            raise ValueError(
+                "`short_mscale` and `long_mscale` must be the same, as a rotation has "
+                f"one scale at all lengths, but got {sorted(scales)}."
+            )
+        if scales:
+            return scales.pop()
+    if kind in ("yarn", "longrope") and rope.has("attention_factor"):
+        return rope.number("attention_factor", above=0)
+    if kind == "longrope":
+        if factor <= 1:
+            return 1.0
+        if original < 2:
+            raise ValueError(
+                "`original_max_position_embeddings` must be at least 2 for longrope, "
+                f"whose attention factor has its logarithm, but got {original}."
+            )
+        return math.sqrt(1 + math.log(factor) / math.log(original))
+    if kind == "yarn":
+        own = rope.number("mscale", 0.0)
+        all_dims = rope.number("mscale_all_dim", 0.0)
+        if own and all_dims:
+            return grown(factor, own) / grown(factor, all_dims)
+        return grown(factor)
+    return 1.0
+
+
+def grown(factor: float, slope: float = 1.0) -> float:
+    """By how much YaRN sharpens attention, for a stretch."""
+    return 0.1 * slope * math.log(factor) + 1 if factor > 1 else 1.0
+
+
+def _shape(kind, rope) -> dict[str, Any]:
+    """What a schedule has beside its factor: the ends of a ramp, or divisors."""
+    if kind == "yarn":
+        # Zero stands for not given, as theirs has it.
+        slow = rope.number("beta_slow", 1.0) or 1.0
+        fast = rope.number("beta_fast", 32.0) or 32.0
+        names = "beta_slow", "beta_fast"
+    elif kind == "llama3":
+        slow = rope.number("low_freq_factor", above=0)
+        fast = rope.number("high_freq_factor", above=0)
+        names = "low_freq_factor", "high_freq_factor"
+    elif kind == "longrope":
+        return {
+            "short": rope.numbers("short_factor", above=0),
+            "long": rope.numbers("long_factor", above=0),
+        }
+    else:
+        return {}
+    if slow > fast:
+        raise ValueError(
+            f"`{names[0]}` must be at most `{names[1]}`, but got {slow} and {fast}."
+        )
+    return {"slow": slow, "fast": fast}
+
+
+def _sections(rope, row, quirks) -> tuple[int, ...]:
+    found = [
+        rope.integers(key)
+        for key in ("mrope_section", "xdrope_section")
+        if rope.has(key)
+    ]
+    if len(set(found)) > 1:
+        raise ValueError(
+            "`mrope_section` and `xdrope_section` must agree where both are given, but "
+            f"got {found[0]} and {found[1]}."
+        )
+    interleaved = row.get("axes") == "interleaved"
+    if rope.has("mrope_interleaved") and not quirks:
+        told = rope.flag("mrope_interleaved", interleaved)
+        if told != interleaved:
+            raise ValueError(
+                f"`mrope_interleaved` must be {str(interleaved).lower()} for this model "
+                f"type, but got {str(told).lower()}."
+            )
+    return found[0] if found else ()

@@ -1,0 +1,226 @@
+"""From a row and its settings to what fills the rotary slot."""
+
+import dataclasses
+from typing import Any
+
+from jaxtyping import PRNGKeyArray
+
+from ..._rotary import AbstractRotary, Chain, NoPE, Pairing, Rotary, Temperature
+from . import _axes as axes
+from ._layers import DOES_NOT, rotates
+from ._rope import grown, Rope, rope_of
+from ._schedule import schedule
+from ._settings import Settings
+
+
+HEAD = ("head_dim", "hidden_size/num_attention_heads", "hidden_size/num_heads")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """All that the layers with a label have of position."""
+
+    rope: Rope | None
+    head: int
+    width: int
+    pairing: str
+    temperature: Temperature | None
+    scale: float | None
+
+
+def layer_of(
+    settings: Settings, row: dict[str, Any], label: str, labels: set[str], quirks: bool
+) -> Layer:
+    settings = _of_layers(settings, row, label)
+    head = _head(settings, row)
+    rope = None
+    if rotates(label, settings, row):
+        rope = rope_of(settings, row, label, labels, quirks)
+        if rope is not None and label == "unscaled":
+            rope = dataclasses.replace(rope, kind="default", attention_factor=1.0)
+        if rope is not None and label.startswith("theta="):
+            rope = dataclasses.replace(rope, theta=float(label.removeprefix("theta=")))
+    return Layer(
+        rope=rope,
+        head=head,
+        width=head if rope is None else _width(rope, head, settings, row),
+        pairing=_pairing(settings, row),
+        temperature=_temperature(rope, label, settings, row),
+        scale=_scale(rope, head, settings, row),
+    )
+
+
+def _of_layers(settings, row, label):
+    """With what the configuration has for these layers alone."""
+    if not settings.has("per_layer_config"):
+        if label == "full_attention" and settings.has("global_head_dim"):
+            return settings.changed({"head_dim": settings.get("global_head_dim")})
+        return settings
+    types = settings.get("layer_types") or []
+    for key, value in settings.mapping("per_layer_config").items():
+        if not (key.isdigit() and isinstance(value, dict)):
+            raise ValueError(
+                "`per_layer_config` must have an object for the index of a layer, but "
+                f"got {value!r} for {key!r}."
+            )
+        if int(key) < len(types) and types[int(key)] == label:
+            return settings.changed(value)
+    return settings
+
+
+def _head(settings: Settings, row) -> int:
+    tried = row.get("head", HEAD)
+    for rule in tried:
+        value = _evaluated(rule, settings)
+        if value is not None:
+            if value < 1:
+                raise ValueError(
+                    f"`{rule.replace('/', '` must be at least `')}`, for a head to have "
+                    f"channels, but got {value} of them."
+                )
+            return value
+    raise ValueError(
+        f"`{tried[0]}` must be given, or what it follows from, {', '.join(tried[1:])}, "
+        f"but got keys {sorted(settings.keys)}."
+    )
+
+
+def _evaluated(rule: str, settings: Settings) -> int | None:
+    """A sum, a quotient or a key of a part; None if something of it is not there."""
+    if rule == "clvp":
+        heads = settings.width("num_attention_heads")
+        return max(settings.width("projection_dim") // (2 * heads), 32)
+    if "." in rule:
+        part, key = rule.split(".")
+        if not settings.has(part):
+            return None
+        return Settings(settings.mapping(part), inside=part).width(key)
+    names = rule.replace("+", "/").split("/")
+    if any(settings.get(name) is None for name in names):
+        return None
+    first, *rest = (settings.width(name) for name in names)
+    for value in rest:
+        first = first + value if "+" in rule else first // value
+    return first
+
+
+def _width(rope: Rope, head: int, settings: Settings, row) -> int:
+    """How many channels of a head rotate."""
+    key = row.get("rotary")
+    if key is not None and settings.get(key) is not None:
+        width = settings.width(key)
+        if width > head:
+            raise ValueError(f"`{key}` must be at most {head}, but got {width}.")
+        if width % 2:
+            raise ValueError(f"`{key}` must be even, but got {width}.")
+        return width
+    whole = rope.kind == "default" and not row.get("partial")
+    width = head if whole or rope.kind == "proportional" else int(head * rope.partial)
+    if rope.kind == "proportional" and head % 2:
+        raise ValueError(f"`head_dim` must be even, but got {head}.")
+    if width < 2:
+        raise ValueError(
+            "`partial_rotary_factor` must leave at least 2 channels to rotate, but got "
+            f"{rope.partial} of a head of {head}."
+        )
+    return width
+
+
+def _pairing(settings, row) -> str:
+    pairing = row.get("pairing", "halves")
+    key = row.get("interleave")
+    if key is not None and not settings.flag(key, True):
+        return "halves"
+    return pairing
+
+
+def _temperature(rope, label, settings, row) -> Temperature | None:
+    rule = row.get("temperature")
+    if rule == "llama_4_scaling_beta" and rope is not None and rope.beta:
+        return Temperature(beta=rope.beta, length=rope.original_length or rope.length)
+    if rule == "attn_temperature_tuning" and label == DOES_NOT:
+        if settings.flag(rule, True):
+            return Temperature(
+                beta=settings.number("attn_scale", 0.1, above=0),
+                length=settings.number("floor_scale", 8192, above=0),
+                offset=1,
+            )
+    return None
+
+
+def _scale(rope, head, settings, row) -> float | None:
+    rule = row.get("scale")
+    if rule == "query_pre_attn_scalar":
+        return settings.number(rule, above=0) ** -0.5
+    if rule == "attention_multiplier":
+        return settings.number(rule, above=0)
+    if rule == "half_head":
+        return (head / 2) ** -0.5
+    if rule is not None:
+        return float(rule)
+    if row.get("rotary") == "qk_rope_head_dim" and rope is not None:
+        if rope.mscale_all_dim and rope.kind == "yarn":
+            return head**-0.5 * grown(rope.factor, rope.mscale_all_dim) ** 2
+    return None
+
+
+def rotary_of(
+    layer: Layer,
+    settings: Settings,
+    row: dict[str, Any],
+    quirks: bool,
+    key: PRNGKeyArray | None,
+) -> AbstractRotary:
+    """What fills the rotary slot of such a layer."""
+    if layer.rope is None:
+        return layer.temperature or NoPE()
+    made = _rotary(layer, layer.rope, settings, row, quirks, key)
+    return made if layer.temperature is None else Chain((made, layer.temperature))
+
+
+def _rotary(layer, rope, settings, row, quirks, key) -> Rotary:
+    rule = row.get("axes")
+    if rule in axes.IMAGES or rule in ("atoms", "points", "seconds"):
+        return _of_image(layer, rope, settings, rule, key)
+    frequencies = schedule(rope, layer.head, layer.width, row, quirks)
+    width = layer.width + layer.width % 2
+    dim = max(layer.head, width)
+    pairing = _layout(layer.pairing, dim, width, row, quirks)
+    dealt = None
+    if rule is not None:
+        dealt = axes.sections(rope, width // 2, row, quirks)
+        if quirks and row.get("torn"):
+            dealt, pairing = axes.torn(dealt.sizes, width // 2)
+    return Rotary(
+        frequencies,
+        axes=dealt,
+        dim=dim,
+        scale=rope.attention_factor,
+        pairing=pairing,
+    )
+
+
+def _of_image(layer, rope, settings, rule, key) -> Rotary:
+    if rule == "atoms":
+        made = axes.atoms(layer.head, settings)
+    elif rule == "points":
+        made = axes.points(layer.head, axes.default_key() if key is None else key)
+    elif rule == "seconds":
+        made = axes.seconds(layer.width, rope.theta)
+    else:
+        made = getattr(axes, rule)(layer.head, rope.theta)
+    return Rotary(
+        made.frequencies,
+        axes=made.axes,
+        dim=layer.head,
+        pairing=made.pairing or layer.pairing,
+    )
+
+
+def _layout(name: str, dim: int, width: int, row, quirks) -> Any:
+    start = dim - width if row.get("start") == "last" else 0
+    if name == "halves" and quirks and row.get("clockwise"):
+        return Pairing.halves(dim, width, start).inverse()
+    if start or name == "adjacent_to_halves":
+        return getattr(Pairing, name)(dim, width, start)
+    return name

@@ -1,0 +1,203 @@
+"""Reading a configuration: what is there, what is not, and what cannot be meant."""
+
+import difflib
+import functools
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..._checks import check_choice
+
+
+# More than any model has, and few enough to build a schedule of.
+WIDEST = 2**16
+MOST_LAYERS = 2**14
+
+
+@functools.cache
+def models() -> dict[str, dict[str, Any]]:
+    """How each model type rotates, and its default settings: a row for each."""
+    return json.loads(Path(__file__).with_name("models.json").read_text())
+
+
+def read(config: Any) -> dict[str, Any]:
+    """The keys of a dictionary, of a file or its folder, or of an object."""
+    if isinstance(config, str | os.PathLike):
+        return _read_file(Path(config))
+    if not isinstance(config, Mapping):
+        if not callable(getattr(config, "to_dict", None)):
+            raise ValueError(
+                "`config` must be a dictionary, a path to a config.json or its folder, "
+                f"or have a method `to_dict`, but got {type(config).__name__}."
+            )
+        config = config.to_dict()
+    keys = dict(config)
+    if not all(isinstance(key, str) for key in keys):
+        raise ValueError(f"`config` must have strings for keys, but got {list(keys)}.")
+    return keys
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    path = path / "config.json" if path.is_dir() else path
+    try:
+        keys = json.loads(path.read_text())
+    except OSError as reason:
+        raise ValueError(
+            f"`config` must be a path to a config.json or its folder, but got {path}: "
+            f"{reason.strerror}."
+        ) from reason
+    except ValueError as reason:
+        raise ValueError(f"`config` must be JSON, but got {path}: {reason}.") from reason
+    if not isinstance(keys, dict):
+        raise ValueError(f"`config` must be a JSON object, but got {path}.")
+    return keys
+
+
+def known(name: str, value: Any, choices: Iterable[str]) -> str:
+    """One of some names, or an error with those that are near it."""
+    choices = sorted(choices)
+    if not isinstance(value, str) or value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=3) or choices
+        raise ValueError(
+            f"`{name}` must be one of those known, such as {', '.join(near)}, but got "
+            f"{value!r}."
+        )
+    return value
+
+
+class Settings:
+    """The keys of a configuration, with the defaults of its model type.
+
+    A key that is null is as one that is not there. Each is checked as it is read, so
+    that an error can name it.
+    """
+
+    def __init__(
+        self,
+        keys: Mapping[str, Any],
+        defaults: Mapping[str, Any] | None = None,
+        inside: str = "",
+    ):
+        self.keys = {key: value for key, value in keys.items() if value is not None}
+        self.defaults = dict(defaults or {})
+        self.inside = inside
+
+    def has(self, key: str) -> bool:
+        """Whether the configuration itself has the key."""
+        return key in self.keys
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.keys.get(key, self.defaults.get(key, default))
+
+    def changed(self, keys: Mapping[str, Any]) -> "Settings":
+        """The same with other values for some keys."""
+        return Settings({**self.keys, **keys}, self.defaults, self.inside)
+
+    def _needed(self, key, default):
+        value = self.get(key, default)
+        if value is None:
+            raise ValueError(
+                f"`{self._name(key)}` must be given, as the model type has no default "
+                f"for it, but got keys {sorted(self.keys)}."
+            )
+        return value
+
+    def _name(self, key: str) -> str:
+        return f"{self.inside}.{key}" if self.inside else key
+
+    def _refuse(self, key: str, rule: str, value: Any):
+        raise ValueError(f"`{self._name(key)}` must {rule}, but got {value!r}.")
+
+    def integer(
+        self, key: str, default: int | None = None, *, most: int = 2**62, least: int = 1
+    ) -> int:
+        value = self._needed(key, default)
+        whole = isinstance(value, float) and value.is_integer()
+        if isinstance(value, bool) or not (isinstance(value, int) or whole):
+            self._refuse(key, "be an integer", value)
+        if not least <= value <= most:
+            self._refuse(key, f"be between {least} and {most}", value)
+        return int(value)
+
+    def width(self, key: str) -> int:
+        return self.integer(key, most=WIDEST)
+
+    def number(
+        self,
+        key: str,
+        default: float | None = None,
+        *,
+        least: float = 0.0,
+        above: float | None = None,
+    ) -> float:
+        value = self._needed(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self._refuse(key, "be a number", value)
+        if isinstance(value, int) and abs(value) > 2**1000:
+            self._refuse(key, "be finite", value)
+        if not math.isfinite(value):
+            self._refuse(key, "be finite", value)
+        if above is not None and not value > above:
+            self._refuse(key, f"be above {above}", value)
+        if value < least:
+            self._refuse(key, f"be at least {least}", value)
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self._needed(key, default)
+        if not isinstance(value, bool):
+            self._refuse(key, "be true or false", value)
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._needed(key, default)
+        if not isinstance(value, str):
+            self._refuse(key, "be a string", value)
+        return value
+
+    def choice(self, key: str, choices: tuple[str, ...], default: str) -> str:
+        value = self.text(key, default)
+        check_choice(self._name(key), value, choices)
+        return value
+
+    def items(self, key: str, most: int = WIDEST) -> list[Any]:
+        value = self._needed(key, None)
+        if not isinstance(value, list | tuple):
+            self._refuse(key, "be a list", value)
+        if len(value) > most:
+            self._refuse(key, f"have at most {most} entries", f"{len(value)} of them")
+        return list(value)
+
+    def numbers(self, key: str, *, above: float | None = None) -> tuple[float, ...]:
+        return tuple(
+            Settings({key: value}, inside=self.inside).number(key, above=above)
+            for value in self.items(key)
+        )
+
+    def integers(self, key: str, *, least: int = 0) -> tuple[int, ...]:
+        return tuple(
+            Settings({key: value}, inside=self.inside).integer(
+                key, least=least, most=WIDEST
+            )
+            for value in self.items(key)
+        )
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        value = self._needed(key, None)
+        if not isinstance(value, Mapping):
+            self._refuse(key, "be an object", value)
+        if not all(isinstance(name, str) for name in value):
+            self._refuse(key, "have strings for keys", list(value))
+        return dict(value)
+
+    def only(self, allowed: Iterable[str], why: str) -> None:
+        """Nothing is ignored: a key without effect is an error that names it."""
+        for key in self.keys:
+            if key not in allowed:
+                raise ValueError(
+                    f"`{self._name(key)}` must not be there: {why} has no such key, "
+                    f"but {', '.join(sorted(allowed))}; got {self.keys[key]!r}."
+                )
