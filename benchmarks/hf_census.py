@@ -1,7 +1,7 @@
 """Every rotary embedding of the installed transformers, beside what `load` builds.
 
     python -m benchmarks.hf_census            compares, and prints `N of 371`
-    python -m benchmarks.hf_census --golden   writes tests/golden/hf_census.* as well
+    python -m benchmarks.hf_census --golden   and writes tests/golden/hf_census.*
 
 Each model type is built from its default configuration on the `meta` device, with no
 weights and no network, and its rotary modules are collected with the configurations
@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import signal
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,11 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "critical"
 import numpy as np
 import torch
 import transformers
-from benchmarks.hf_measure import config_of, measure, SPECIAL, Table
 from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
+
+from benchmarks.hf_compare import Golden
+from benchmarks.hf_measure import config_of, measure, SPECIAL, Table
 
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
@@ -140,7 +143,7 @@ class Census:
                 self.packages.add(name.rsplit(".", 1)[0])
 
     def find(self, model_type: str, fallback: bool) -> list[tuple] | None:
-        """The rotary modules as (class, arguments), or None if no model can be built."""
+        """The rotary modules with their arguments; None if no model can be built."""
         try:
             config = _config(model_type)
         except Exception:  # A whole that names a part which does not exist.
@@ -222,7 +225,7 @@ def _remember_arguments(cls: type) -> None:
         if "_given" not in self.__dict__:
             object.__setattr__(self, "_given", (args, kwargs))
 
-    init.__wrapped__ = made
+    vars(init)["__wrapped__"] = made
     cls.__init__ = init
 
 
@@ -254,7 +257,9 @@ def _models(model_type: str, config) -> list[type]:
     for path in sorted((MODELS.parent.parent / package.replace(".", "/")).glob("*.py")):
         if path.stem.startswith("modeling_"):
             try:
-                classes += vars(importlib.import_module(f"{package}.{path.stem}")).values()
+                classes += vars(
+                    importlib.import_module(f"{package}.{path.stem}")
+                ).values()
             except Exception:
                 continue
     ours = lambda cls: (
@@ -263,7 +268,7 @@ def _models(model_type: str, config) -> list[type]:
         and "PreTrainedModel" not in cls.__name__
         and (cls.config_class is type(config) or cls in classes[: len(names)])
     )
-    return list(dict.fromkeys(cls for cls in classes if ours(cls)))
+    return list(dict.fromkeys(cls for cls in classes if cls and ours(cls)))
 
 
 def _parts(config, prefix=""):
@@ -291,7 +296,9 @@ def _key(cls, config) -> str:
     return f"{cls.__module__}.{cls.__name__} {_text(config)}"
 
 
-def write_golden(census: Census, rotating: dict[str, dict[str, Any]]) -> None:
+def write_golden(
+    census: Census, rotating: dict[str, dict[str, Any]], folder: Path
+) -> None:
     """Equal tables once, as the channels that a map joins and its numbers there."""
     arrays: dict[str, np.ndarray] = {}
     known: dict[bytes, int] = {}
@@ -317,18 +324,19 @@ def write_golden(census: Census, rotating: dict[str, dict[str, Any]]) -> None:
         entries.append({"class": census.arguments[key][0].__name__, "tables": rows})
     for found in rotating.values():
         found["rotary"] = {path: numbers[key] for path, key in found["rotary"].items()}
-    np.savez_compressed(GOLDEN / "hf_census.npz", **arrays)
+    save: Any = np.savez_compressed
+    save(folder / "hf_census.npz", **arrays)
     facts = {
         "transformers": transformers.__version__,
         "model_types": rotating,
         "entries": entries,
     }
     text = json.dumps(facts, separators=(",", ":"), sort_keys=True)
-    (GOLDEN / "hf_census.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+    (folder / "hf_census.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--golden", action="store_true")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -338,8 +346,23 @@ def main() -> None:
     rotating = census.rotating()
     print(f"{len(rotating)} model types rotate, of {len(CONFIG_MAPPING.keys())}")
     print(f"{len(census.tables)} classes and configurations, all measured")
-    if options.golden:
-        write_golden(census, rotating)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = GOLDEN if options.golden else Path(temporary)
+        write_golden(census, rotating, folder)
+        report(Golden(folder))
+
+
+def report(found: Golden) -> None:
+    for quirks in False, True:
+        wrong = {
+            name: differences
+            for name in found.model_types
+            if (differences := found.differences(name, quirks))
+        }
+        count = len(found.model_types)
+        print(f"quirks={quirks}: {count - len(wrong)} of {count}")
+        for name, differences in wrong.items():
+            print(f"  {name}: {differences[0]}"[:160])
 
 
 if __name__ == "__main__":

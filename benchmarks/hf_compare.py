@@ -1,6 +1,9 @@
 """What `load` builds beside what transformers does, table by table."""
 
 import dataclasses
+import gzip
+import json
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +16,7 @@ from eqx_posemb.interop import huggingface
 
 # Powers in float32 differ by up to 20 ulp between torch, NumPy and JAX.
 FREQUENCIES = 3e-6
-# Below position 300 a float32 angle of theirs is off by 2e-5 at most, below 512 by 4e-5.
+# A float32 angle of theirs is off by 2e-5 at position 300, and by 4e-5 at 512.
 NEAR, MAPS = 512, 2e-5
 ANGLES = 7e-8
 # Products of the same float32 numbers: what is left are cosines.
@@ -63,43 +66,117 @@ def difference(rotary: pe.Rotary, table: Table) -> str | None:
     if table.weight is not None:
         learned = pe.LearnedFrequencies(table.weight.T.reshape(-1))
         rotary = eqx.tree_at(lambda r: r.frequencies, rotary, learned)
-    near = (np.abs(table.positions) < NEAR).reshape(len(table.positions), -1).all(-1)
-    if table.frequencies is not None:
-        ours, theirs = _distinct(rotary.frequencies()), _distinct(table.frequencies)
-        if ours.shape != theirs.shape:
-            return f"{ours.size} frequencies for {theirs.size}"
-        error = np.abs(ours / theirs - 1).max(initial=0)
-        if error > FREQUENCIES:
-            return f"frequencies off by {error:.1e}"
-    error = _error(rotary, table.positions[near], table.maps[near])
-    if isinstance(error, str) or error > MAPS:
-        return error if isinstance(error, str) else f"maps off by {error:.1e}"
-    return None
+    positions = np.abs(table.positions).reshape(len(table.positions), -1).max(-1)
+    bound = np.maximum(MAPS, ANGLES * positions)
+    error = _error(rotary, table, np.where(positions < NEAR, bound, np.inf))
+    if error is not None or table.frequencies is None:
+        return error
+    ours = np.asarray(rotary.frequencies(), np.float64)
+    theirs = _nearest(ours, table.frequencies)
+    turning = ours > 0
+    worst = np.abs(theirs[turning] / ours[turning] - 1).max(initial=0)
+    missing = np.setdiff1d(table.frequencies, theirs)
+    if worst > FREQUENCIES or missing.any():
+        return f"frequencies off by {worst:.1e}"
+    if table.positions.dtype.kind == "f":
+        return None
+    given = eqx.tree_at(lambda r: r.frequencies, rotary, Given(np.float32(theirs)))
+    return _error(given, table, np.full(len(positions), GIVEN))
 
 
-def _distinct(frequencies) -> np.ndarray:
-    values = np.asarray(frequencies, np.float64)
-    return np.unique(np.float32(values[values != 0])).astype(np.float64)
+def _nearest(ours, theirs) -> np.ndarray:
+    """Theirs in the order of ours: some of their classes have another."""
+    return theirs[np.abs(ours[:, None] - theirs[None]).argmin(-1)].astype(np.float64)
 
 
-def _error(rotary, positions, maps) -> float | str:
-    width = maps.shape[-1]
+def _error(rotary, table, bounds) -> str | None:
+    """The error at the first position where it is beyond its bound."""
+    width = table.maps.shape[-1]
     if width > rotary.dim:
         return f"{rotary.dim} channels for {width}"
-    ours = _maps(rotary, positions)
+    ours = _maps(rotary, table.positions)
     # Theirs may be of the rotated slice alone, which lies at either end of a head.
-    for start in {0, rotary.dim - width}:
-        full = np.tile(np.eye(rotary.dim), (len(maps), 1, 1))
-        full[:, start : start + width, start : start + width] = maps
-        error = float(np.abs(ours - full).max())
-        if error < MAPS:
-            return error
-    return error
+    worst = ""
+    for start in (0, rotary.dim - width):
+        full = np.tile(np.eye(rotary.dim), (len(ours), 1, 1))
+        full[:, start : start + width, start : start + width] = table.maps
+        errors = np.abs(ours - full).max((-1, -2))
+        if (errors <= bounds).all():
+            return None
+        at = int((errors / bounds).argmax())
+        worst = f"maps off by {errors[at]:.1e} at {table.positions[at]}"
+    return worst
+
+
+@eqx.filter_jit
+def _turned(rotation, x):
+    return rotation.queries(x)
 
 
 def _maps(rotary, positions) -> np.ndarray:
-    kind = jnp.int32 if np.issubdtype(positions.dtype, np.integer) else jnp.float32
+    kind = jnp.int32 if positions.dtype.kind == "i" else jnp.float32
     rotation = rotary(jnp.asarray(positions, kind), length=1)
     eye = jnp.eye(rotary.dim, dtype=jnp.float32)
     x = jnp.broadcast_to(eye, (len(positions), rotary.dim, rotary.dim))
-    return np.asarray(rotation.queries(x), np.float64)
+    return np.asarray(_turned(rotation, x), np.float64)
+
+
+class Golden:
+    """The measured tables of every model type that rotates, and what they came from."""
+
+    def __init__(self, folder: Path):
+        facts = json.loads(gzip.decompress((folder / "hf_census.json.gz").read_bytes()))
+        self.model_types: dict[str, dict] = facts["model_types"]
+        self.entries: list[dict] = facts["entries"]
+        with np.load(folder / "hf_census.npz") as arrays:
+            self.arrays = dict(arrays)
+        self._known: dict[tuple[str, int], str | None] = {}
+
+    def table(self, index: int) -> Table:
+        part: Any = lambda name: self.arrays.get(f"{index}.{name}")
+        joined, values = part("joined"), part("values")
+        width = int(part("width"))
+        maps = np.zeros((len(values), width, width))
+        maps[:, joined[:, 0], joined[:, 1]] = values
+        return Table(part("positions"), maps, part("frequencies"), part("weight"))
+
+    def differences(self, model_type: str, quirks: bool) -> list[str]:
+        """What differs in each table of a model type; empty if nothing does."""
+        found = self.model_types[model_type]
+        differences = []
+        for path, entry in found["rotary"].items():
+            part = part_at(found["config"], path)
+            name = None if part.get("model_type") else UNNAMED[path.split(".")[-1]]
+            for row in self.entries[entry]["tables"]:
+                said = self._of_layer(part, row, quirks, name)
+                if said:
+                    differences.append(f"{path} {row['layer_type'] or ''}: {said}")
+        return differences
+
+    def _of_layer(self, config, row, quirks, name) -> str | None:
+        try:
+            rotaries = loaded(config, row["layer_type"], quirks, name)
+        except ValueError as reason:
+            return str(reason)
+        if not rotaries:
+            return "nothing rotates"
+        return next(filter(None, (self._said(r, row["table"]) for r in rotaries)), None)
+
+    def _said(self, rotary, index) -> str | None:
+        key = str(rotary), index
+        if key not in self._known:
+            self._known[key] = difference(rotary, self.table(index))
+        return self._known[key]
+
+
+# Parts that a configuration has without a model type.
+UNNAMED = {
+    "protein_encoder_config": "saprot",
+    "atom_encoder": "esmfold2_atom_encoder",
+}
+
+
+def part_at(config: dict, path: str) -> dict:
+    for name in filter(None, path.split(".")):
+        config = config[name]
+    return config

@@ -34,6 +34,9 @@ class Sinusoidal(AbstractEncoding):
     | `"tensor2tensor"` | sines, cosines | $\theta^{-m/(h-1)}$ | fairseq, Whisper |
     | `"diffusion"` | cosines, sines | $\theta^{-m/h}$ | Stable Diffusion's time steps |
 
+    Positions count from `offset`: fairseq and what follows it (M2M-100, XGLM) have
+    rows for padding before the first, and an `offset` of 2.
+
     An odd `dim` leaves the last channel zero, as fairseq and diffusers do; in
     `"interleaved"` it is refused.
 
@@ -72,6 +75,7 @@ class Sinusoidal(AbstractEncoding):
     layout: Literal["interleaved", "concatenated", "tensor2tensor", "diffusion"] = (
         eqx.field(static=True, default="interleaved")
     )
+    offset: int = eqx.field(static=True, default=0)
 
     def __check_init__(self):
         check_positive("theta", self.theta)
@@ -125,6 +129,7 @@ Sinusoidal.__init__.__doc__ = """**Arguments:**
 - `dim`: The number of channels of a token.
 - `theta`: The base: the slowest wave is about `2π * theta` positions long.
 - `layout`: Where the sines and cosines go, and how the frequencies are spaced.
+- `offset`: What is added to positions.
 
 **Raises:** a `ValueError` if `layout` is unknown, if `dim` is too small or, for
 `"interleaved"`, odd, or if `theta` is not positive.

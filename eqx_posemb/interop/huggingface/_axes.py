@@ -52,27 +52,27 @@ def grid(head: int, theta: float) -> Axes:
 def columns_first(head: int, theta: float) -> Axes:
     """(row, column), with the block of the columns in front."""
     count = _quarters(head)
-    axes = Assigned((1,) * count + (0,) * count, 2 * tuple(range(count)))
+    axes = Assigned([1] * count + [0] * count, 2 * list(range(count)))
     return Axes(Geometric(head // 2, theta), axes)
 
 
 def columns_alternate(head: int, theta: float) -> Axes:
     """(row, column): each frequency for the column, and then for the row."""
     count = _quarters(head)
-    axes = Assigned((1, 0) * count, tuple(i // 2 for i in range(2 * count)))
+    axes = Assigned([1, 0] * count, [i // 2 for i in range(2 * count)])
     return Axes(Geometric(head // 2, theta), axes)
 
 
 def ladder(head: int, theta: float) -> Axes:
     """(row, column): one schedule, of which rows have the even frequencies."""
     count = _quarters(head)
-    steps = (*range(0, 2 * count, 2), *range(1, 2 * count, 2))
-    axes = Assigned((0,) * count + (1,) * count, steps)
+    steps = [*range(0, 2 * count, 2), *range(1, 2 * count, 2)]
+    axes = Assigned([0] * count + [1] * count, steps)
     return Axes(Geometric(head, theta), axes)
 
 
 def blocks(head: int, theta: float) -> Axes:
-    """(row, column): the first half of the channels for rows, in halves of their own."""
+    """(row, column): half of the channels for each, in halves of their own."""
     _quarters(head)
     pairing = Pairing.halves_per_block(head, 2)
     return Axes(Geometric(head // 2, theta), Axial(2), pairing=pairing)
@@ -126,23 +126,23 @@ def atoms(head: int, settings: Settings) -> Axes:
             "`num_spatial_rope_pairs_per_axis` and `num_uid_rope_pairs`, "
             f"{3 * each + tokens}, but got {head}."
         )
-    schedules = [
+    schedules: list[AbstractFrequencies] = [
         Geometric(2 * each, settings.number("spatial_rope_base_frequency", above=1)),
         Geometric(2 * tokens, settings.number("uid_rope_base_frequency", above=1)),
     ]
     if left:
         schedules.append(Listed((0.0,)))
-    axes = (0,) * each + (1,) * each + (2,) * each + (3,) * (tokens + left)
-    steps = 3 * tuple(range(each)) + tuple(range(each, each + tokens))
+    axes = [0] * each + [1] * each + [2] * each + [3] * (tokens + left)
+    steps = 3 * list(range(each)) + list(range(each, each + tokens))
     return Axes(
-        Concatenated(tuple(schedules)), Assigned(axes, steps + (each + tokens,) * left)
+        Concatenated(tuple(schedules)), Assigned(axes, steps + [each + tokens] * left)
     )
 
 
 def rows_alternate(head: int, theta: float) -> Axes:
     """(row, column) from one, over all channels of a token, before they are heads."""
     count = _quarters(head, "hidden_size")
-    axes = Assigned((0, 1) * count, tuple(i // 2 for i in range(2 * count)))
+    axes = Assigned([0, 1] * count, [i // 2 for i in range(2 * count)])
     return Axes(Geometric(head // 2, theta), axes)
 
 
@@ -172,9 +172,7 @@ IMAGES: dict[str, Any] = {
 }
 
 
-def sections(
-    rope: Rope, pairs: int, row: dict[str, Any], quirks: bool
-) -> AbstractAxes:
+def sections(rope: Rope, pairs: int, row: dict[str, Any], quirks: bool) -> Sections:
     """(frame, row, column) of M-RoPE, whose tokens of text have them all the same."""
     rule = row["axes"]
     if rule == "turns":
@@ -183,24 +181,24 @@ def sections(
                 "`head_dim` must leave an even number of pairs for rows and columns, "
                 f"but got {pairs}."
             )
-        return Sections((pairs // 2, pairs // 2), order="interleaved")
+        return Sections([pairs // 2, pairs // 2], order="interleaved")
     sizes = rope.sections or tuple(row.get("sections", ()))
     if rope.sections and sum(sizes) != pairs and not quirks:
         raise ValueError(
-            f"`mrope_section` must add up to the {pairs} pairs of channels that rotate, "
-            f"but got {list(sizes)}."
+            f"`mrope_section` must add up to the {pairs} pairs of channels that "
+            f"rotate, but got {list(sizes)}."
         )
     if rule == "interleaved":
         return Sections(_dealt(sizes, pairs), order="interleaved")
     if sum(sizes) != pairs or len(sizes) < 2:
         raise ValueError(
-            f"`mrope_section` must add up to the {pairs} pairs of channels that rotate, "
-            f"but the default of the model type is {list(sizes)}. Give it, or a "
-            "`partial_rotary_factor`."
+            f"`mrope_section` must add up to the {pairs} pairs of channels that "
+            f"rotate, but got the default of the model type, {list(sizes)}. Give it, "
+            "or a `partial_rotary_factor`."
         )
     if rule == "tail":
-        return Sections((sizes[-1], *sizes[:-1]), order="tail")
-    return Sections(sizes)
+        return Sections([sizes[-1], *sizes[:-1]], order="tail")
+    return Sections(list(sizes))
 
 
 def _dealt(sizes, pairs):
@@ -215,20 +213,20 @@ def _dealt(sizes, pairs):
         sum(1 for i in range(axis, pairs, count) if i // count < sizes[axis])
         for axis in range(1, count)
     ]
-    return (pairs - sum(others), *others)
+    return [pairs - sum(others), *others]
 
 
 def torn(sizes: tuple[int, ...], pairs: int) -> tuple[Assigned, Pairing]:
     """Sections dealt out over all channels and not over pairs: HunYuan-VL as
     transformers has it, where the channels of a pair turn with different coordinates.
     """
-    axes = tuple(
+    axes = [
         block % len(sizes) for block, size in enumerate(sizes) for _ in range(2 * size)
-    )
+    ]
     pairing = dataclasses.replace(
         Pairing.halves(2 * pairs), pair=tuple(range(2 * pairs))
     )
-    return Assigned(axes, tuple(range(pairs)) * 2), pairing
+    return Assigned(axes, list(range(pairs)) * 2), pairing
 
 
 def default_key() -> PRNGKeyArray:

@@ -35,13 +35,15 @@ def layer_types_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
                 f"`layer_types` must be a list of strings, but got {wrong[0]!r} in it."
             )
         return tuple(types)
-    pattern = row.get("pattern") or sorted(row.get("rope", {"": 0}))
-    if not all(isinstance(row.get("rope", {}).get(name, {}), dict) for name in pattern):
-        pattern = [ROTATES]
-    if "rope" not in row and "pattern" not in row:
-        pattern = [ROTATES]
+    pattern = row.get("pattern") or rotating_labels(row) or [ROTATES]
     count = settings.integer("num_hidden_layers", len(pattern), most=MOST_LAYERS)
     return tuple(pattern[i % len(pattern)] for i in range(count))
+
+
+def rotating_labels(row: dict[str, Any]) -> list[str]:
+    """The layer types that a model type has rope settings of their own for."""
+    nested = row.get("rope", {})
+    return [name for name, value in nested.items() if isinstance(value, dict)]
 
 
 def _flagged(settings):

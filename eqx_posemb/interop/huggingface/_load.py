@@ -5,7 +5,8 @@ from typing import Any
 from jaxtyping import PRNGKeyArray
 
 from ..._bundle import PositionalEmbedding
-from ._layers import labels_of, layer_types_of, NO_ATTENTION, ROTATES
+from ._additive import additive_of, stacks_of
+from ._layers import labels_of, layer_types_of, NO_ATTENTION, ROTATES, rotating_labels
 from ._parts import part_of
 from ._rotaries import layer_of, rotary_of
 from ._settings import known, read
@@ -19,10 +20,112 @@ def load(
     quirks: bool = False,
     key: PRNGKeyArray | None = None,
 ) -> PositionalEmbedding:
-    """Builds the positional embedding of a model."""
+    r"""Builds the positional embedding of a model of transformers.
+
+    From the `config.json` of any of the 371 model types of transformers 5.23.0 that
+    rotate, of the models with T5's or ALiBi's biases, and of many with learned or
+    sinusoidal tables; without transformers, torch or a network. Old and new spellings
+    of the rope settings are read: `rope_parameters` and `rope_scaling`, flat or for
+    each layer type, `type` and `rope_type`, `rotary_dim`, `rotary_pct`,
+    `rotary_emb_base`, `rope_local_base_freq` and so on.
+
+    Nothing in the rope settings is passed over: an unknown type or key is an error that
+    names it, and so is a key that says something else than another.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        from eqx_posemb.interop import huggingface
+
+        config = {
+            "model_type": "llama",
+            "hidden_size": 4096,
+            "num_attention_heads": 32,
+            "max_position_embeddings": 131072,
+            "rope_theta": 500000.0,
+            "rope_scaling": {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+        }
+        embedding = huggingface.load(config)
+        q = k = v = jnp.ones((2, 10, 128))  # [heads, seq, dim]
+        positions = jnp.arange(10)
+        embedding.attend(q, k, v, positions, positions, causal=True)
+        ```
+
+    **Where layers differ**, as the local and global ones of Gemma 3 do, or the layers
+    of Llama 4 with and without rotation, each kind is loaded by its `layer_type`;
+    [`eqx_posemb.interop.huggingface.layer_types`][] has that of each layer. A model of
+    several parts that rotate, text and vision say, is loaded part by part: give
+    `config["text_config"]`.
+
+    **Heads.** Channels that do not rotate are part of the embedding: it takes the whole
+    head. That of multi-head latent attention is the `qk_nope_head_dim` channels without
+    position, and then the `qk_rope_head_dim` with it.
+
+    **Positions** are those that the model's code counts: [seq] for text; [seq, 3] with
+    frame, row and column for the text of vision models (M-RoPE; see
+    [`eqx_posemb.mrope_positions`][]); [seq, 2] with row and column of a patch for their
+    vision towers, in the order of the patches
+    ([`eqx_posemb.merged_patch_positions`][]). Some count otherwise. Llama 4's vision
+    has column and row from one, with the class token at zero. EfficientLoFTR has row
+    and column from one, and so has Inkling's vision. DINOv3 and what follows it have
+    the centres of patches between -1 and 1 ([`eqx_posemb.normalised_positions`][]).
+    MusicFlamingo has its two axes multiplied by minus two pi times the time in seconds.
+    Tokens that are no patches, such as class and register tokens, stay as they are at
+    position 0 ([`eqx_posemb.with_prefix`][]).
+
+    **Quirks.** Where transformers computes something else than its configuration, or
+    what a rotation is, this does what was meant. `quirks=True` does what transformers
+    does, for comparison with it. Of the 371 model types with their default
+    configurations 363 are the same without it:
+
+    - HunYuan-VL (2 model types): sections are dealt out over channels, not pairs, so
+      that the two channels of a pair turn with different coordinates. Equal for text.
+    - MiniMax-M3 (2): `rotary_dim` is not read, and whole heads rotate.
+    - nanochat (1): angles are negative. The logits are equal.
+    - Qwen3-Omni's thinker (3): a default head of 73 channels, of which 74 rotate. An
+      odd head is an error here.
+    - PhiMoE: `long_factor` is never used, whatever the length.
+    - YaRN for each layer type: `truncate` is not read, and always true.
+    - OLMo 3 with an old configuration: `rope_theta` does not reach the local layers.
+    - A key that is given twice with different values: one of them wins.
+
+    V-JEPA 2 turns the two channels of a pair by different angles, which is no rotation;
+    it was trained so, by its authors' code, and this does so with and without `quirks`.
+    Dynamic and longrope schedules are functions of the length here, with no memory of
+    earlier calls. A default or full width is what the model type's code rotates: types
+    that have no `partial_rotary_factor` rotate whole heads, whatever it is.
+
+    **Arguments:**
+
+    - `config`: A dictionary, the path of a config.json or of its folder, or an object
+        with a method `to_dict`, as transformers' own.
+    - `layer_type`: Which kind of layer, if they differ.
+    - `model_type`: What to read the configuration as, if it does not say, or if a new
+        model type rotates as a known one does: `"llama"`, say.
+    - `quirks`: Whether to follow transformers where it errs.
+    - `key`: A `jax.random` key for tables and biases that are learned, until the
+        weights of a checkpoint take their place; by default `jax.random.key(0)`.
+
+    **Returns:** a [`eqx_posemb.PositionalEmbedding`][], with the `scale` of the model's
+    attention: the softmax multiplier of multi-head latent attention with YaRN, T5's
+    one, Gemma's `query_pre_attn_scalar`, Granite's `attention_multiplier`.
+
+    **Raises:** a `ValueError` that names the key: if it is unknown, missing, of the
+    wrong type or out of range, or contradicts another; if the model type is unknown;
+    or if a part or a `layer_type` has to be chosen.
+    """
     settings, row, _ = part_of(read(config), model_type)
+    if "adds" in row:
+        return additive_of(settings, row, layer_type, key)
     labels = labels_of(settings, row)
-    names = {ROTATES, *labels, *row.get("rope", {})}
+    names = {ROTATES, *labels, *rotating_labels(row)}
     label = _chosen(layer_type, labels, settings, row, names, quirks)
     layer = layer_of(settings, row, label, names, quirks)
     rotary = rotary_of(layer, settings, row, quirks, key)
@@ -30,8 +133,32 @@ def load(
 
 
 def layer_types(config: Any, *, model_type: str | None = None) -> tuple[str, ...]:
-    """Says, for each layer of a model, what to give to `load` as its `layer_type`."""
+    """Says, for each layer of a model, what to give to `load` as its `layer_type`.
+
+    !!! Example
+
+        ```python
+        from eqx_posemb.interop import huggingface
+
+        config = {"model_type": "smollm3", "num_hidden_layers": 4}
+        kinds = huggingface.layer_types(config)
+        assert kinds == ("rope", "rope", "rope", "nope")
+        layers = {kind: huggingface.load(config, layer_type=kind) for kind in kinds}
+        ```
+
+    **Arguments:**
+
+    - `config`, `model_type`: as in [`eqx_posemb.interop.huggingface.load`][].
+
+    **Returns:** a name for each layer: that of the configuration's `layer_types` where
+    it has them, `"nope"` for layers without position where it marks those otherwise,
+    `"rope"` where all are alike, and `"encoder"` or `"decoder"`.
+
+    **Raises:** as `load`.
+    """
     settings, row, _ = part_of(read(config), model_type)
+    if "adds" in row:
+        return stacks_of(settings, row)
     return labels_of(settings, row)
 
 

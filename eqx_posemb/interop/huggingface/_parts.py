@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from ._additive import ADDITIVE
 from ._settings import known, models, Settings
 
 
@@ -20,8 +19,9 @@ def part_of(
     if own is not None:
         return _found(keys, own)
     parts = dict(_parts(keys, name))
-    if not parts and name in ADDITIVE:
-        return Settings(keys), {}, name
+    # What rotates has to be chosen from; a table beside it has not.
+    rotating = {p: part for p, part in parts.items() if "adds" not in models()[part[1]]}
+    parts = rotating or parts
     if len(parts) == 1:
         ((part, own),) = parts.values()
         return _found(part, own)
@@ -36,13 +36,33 @@ def part_of(
             "`model_type` must be given, in the configuration or as an argument, but "
             f"got keys {sorted(keys)}."
         )
-    known("model_type", name, models().keys() | ADDITIVE.keys())
-    return Settings(keys), {}, name
+    known("model_type", name, models())
+    raise AssertionError(name)
 
 
 def _found(keys, own):
     row = models()[own]
-    return Settings(keys, row["defaults"]), row, own
+    settings = Settings(keys, row["defaults"])
+    if "instead" in row:
+        key, rotary, default, other = row["instead"]
+        told = settings.get(key, default)
+        if told != rotary or type(told) is not type(rotary):
+            if other is None:
+                raise ValueError(
+                    f"`{key}` must be {rotary!r} for this model type, as its other "
+                    f"embeddings are not made here, but got {told!r}."
+                )
+            _check_known(key, told, rotary, default)
+            return _found(keys, other)
+    return settings, row, own
+
+
+def _check_known(key, told, rotary, default):
+    known = (rotary, default) if isinstance(rotary, str) else (True, False)
+    if told not in known or type(told) is not type(rotary):
+        raise ValueError(
+            f"`{key}` must be {' or '.join(map(repr, known))}, but got {told!r}."
+        )
 
 
 def _own(keys: dict[str, Any], name: str) -> str | None:
@@ -50,7 +70,10 @@ def _own(keys: dict[str, Any], name: str) -> str | None:
     if name in models():
         return name
     # Configurations from before there were parts have the text at the top.
-    if any(isinstance(value, dict) and key.endswith("_config") for key, value in keys.items()):
+    if any(
+        isinstance(value, dict) and key.endswith("_config")
+        for key, value in keys.items()
+    ):
         return None
     if f"{name}_text" in models() and "num_attention_heads" in keys:
         return f"{name}_text"

@@ -105,7 +105,9 @@ def rope_of(
             given = {key: given[key] for key in given if key != "rope_theta"}
         elif settings.has("rope_theta") and not nested:
             given = {key: given[key] for key in given if key != "rope_theta"}
-    return _normalised(Settings(given, inside="rope_parameters"), settings, row, label, nested, quirks)
+    return _normalised(
+        Settings(given, inside="rope_parameters"), settings, row, label, nested, quirks
+    )
 
 
 def _given(settings, row, labels) -> tuple[dict[str, Any], bool]:
@@ -117,15 +119,15 @@ def _given(settings, row, labels) -> tuple[dict[str, Any], bool]:
             f"got {found[0]} and {found[1]}."
         )
     given = next((each for each in found if each), {})
-    names = labels | set(row.get("rope", {})) | {"full_attention", "sliding_attention"}
+    names = labels | {"full_attention", "sliding_attention"}
     nested = any(key in names for key in given)
     if nested:
         dangling = {key for key in given if key not in names}
         wrong = dangling - set(row.get("dangling", ()))
         if wrong:
             raise ValueError(
-                f"`rope_parameters.{min(wrong)}` must not be there, beside settings for "
-                f"each of the layer types {', '.join(sorted(names))}, but got "
+                f"`rope_parameters.{min(wrong)}` must not be there, beside settings "
+                f"for each of the layer types {', '.join(sorted(names))}, but got "
                 f"{given[min(wrong)]!r}."
             )
     return given, nested
@@ -205,6 +207,8 @@ def _theta(rope, settings, row, label, nested, quirks) -> float:
     top = row.get("thetas", {}).get(label) or legacy or "rope_theta"
     standard = row.get("rope", {}).get(label) or {}
     default = standard.get("rope_theta", row.get("theta", 10_000.0))
+    if quirks and label in row.get("theta_lost", ()) and not rope.has("rope_theta"):
+        return float(default)
     if not rope.has("rope_theta"):
         return settings.number(top, default, above=1)
     theta = rope.number("rope_theta", above=1)
@@ -368,7 +372,7 @@ def _sections(rope, row, quirks) -> tuple[int, ...]:
         told = rope.flag("mrope_interleaved", interleaved)
         if told != interleaved:
             raise ValueError(
-                f"`mrope_interleaved` must be {str(interleaved).lower()} for this model "
-                f"type, but got {str(told).lower()}."
+                f"`mrope_interleaved` must be {str(interleaved).lower()} for this "
+                f"model type, but got {str(told).lower()}."
             )
     return found[0] if found else ()

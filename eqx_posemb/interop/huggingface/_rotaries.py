@@ -75,8 +75,8 @@ def _head(settings: Settings, row) -> int:
         if value is not None:
             if value < 1:
                 raise ValueError(
-                    f"`{rule.replace('/', '` must be at least `')}`, for a head to have "
-                    f"channels, but got {value} of them."
+                    f"`{rule.replace('/', '` must be at least `')}`, for a head to "
+                    f"have channels, but got {value} of them."
                 )
             return value
     raise ValueError(

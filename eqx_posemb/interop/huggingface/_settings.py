@@ -50,7 +50,9 @@ def _read_file(path: Path) -> dict[str, Any]:
             f"{reason.strerror}."
         ) from reason
     except ValueError as reason:
-        raise ValueError(f"`config` must be JSON, but got {path}: {reason}.") from reason
+        raise ValueError(
+            f"`config` must be JSON, but got {path}: {reason}."
+        ) from reason
     if not isinstance(keys, dict):
         raise ValueError(f"`config` must be a JSON object, but got {path}.")
     return keys

@@ -1,0 +1,43 @@
+"""What `load` builds from the configuration of every model type that rotates.
+
+The golden files hold, for each of the 371 model types of transformers 5.23.0, its
+configuration and the linear map that its own code applies to queries at some positions:
+see `benchmarks/hf_census.py`, which made them and measures again.
+"""
+
+import pytest
+
+from benchmarks.hf_compare import Golden
+from tests.parity.references import GOLDEN
+
+
+# Where transformers has something else than a configuration, or a rotation, means. With
+# `quirks=True` these match, too: see the docstring of `load`.
+QUIRKS = {
+    "hunyuan_vl": "the channels of a pair turn with different coordinates",
+    "hunyuan_vl_text": "the channels of a pair turn with different coordinates",
+    "minimax_m3_vl": "`rotary_dim` is not read",
+    "minimax_m3_vl_text": "`rotary_dim` is not read",
+    "nanochat": "the angles are negative",
+    "qwen3_omni_moe": "the default head has 73 channels, and 74 rotate",
+    "qwen3_omni_moe_text": "the default head has 73 channels, and 74 rotate",
+    "qwen3_omni_moe_thinker": "the default head has 73 channels, and 74 rotate",
+}
+
+
+@pytest.fixture(scope="module")
+def census():
+    return Golden(GOLDEN)
+
+
+@pytest.mark.parametrize("quirks", [True, False])
+def test_every_model_type_that_rotates_is_as_in_transformers(census, quirks):
+    wrong = {
+        name: found
+        for name in census.model_types
+        if (found := census.differences(name, quirks))
+    }
+    expected = set() if quirks else set(QUIRKS)
+    print(f"{len(census.model_types) - len(wrong)} of {len(census.model_types)}")
+    assert len(census.model_types) == 371
+    assert wrong.keys() == expected, wrong

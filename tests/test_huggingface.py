@@ -1,0 +1,473 @@
+"""Reading configurations: what they may look like, and what is wrong with them."""
+
+import copy
+import json
+import math
+import re
+import types
+
+import hypothesis as hp
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import pytest
+
+import eqx_posemb as pe
+from benchmarks.hf_compare import Golden, part_at
+from eqx_posemb.interop.huggingface import dump, layer_types, load
+from tests.parity.references import GOLDEN
+
+
+CENSUS = Golden(GOLDEN)
+NAMES = sorted(CENSUS.model_types)
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 2048,
+}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
+QUICK = hp.settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hp.HealthCheck.too_slow],
+)
+
+
+def llama(**keys):
+    return LLAMA | keys
+
+
+def scaled(**keys):
+    return llama(rope_parameters=keys)
+
+
+def test_a_configuration_may_be_a_dictionary_a_file_a_folder_or_an_object(tmp_path):
+    config = scaled(**YARN)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    whole = load(config)
+    assert load(tmp_path) == whole
+    assert load(str(tmp_path / "config.json")) == whole
+    assert load(types.SimpleNamespace(to_dict=lambda: config)) == whole
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        {"rope_scaling": {**YARN, "rope_theta": 1e6}},
+        {"rope_scaling": YARN, "rope_theta": 1e6},
+        {"rope_scaling": {**YARN, "type": "yarn"}, "rope_theta": 1e6},
+        {"rope_parameters": {**YARN, "rope_theta": 1e6}, "rope_theta": 1e6},
+        {
+            "rope_scaling": {"type": "yarn", "factor": 4.0},
+            "original_max_position_embeddings": 512,
+            "rope_theta": 1e6,
+        },
+    ],
+)
+def test_old_and_new_spellings_are_the_same(old):
+    assert load(llama(**old)) == load(scaled(**YARN, rope_theta=1e6))
+
+
+def test_a_null_is_as_a_key_that_is_not_there():
+    nulls = dict(head_dim=None, rope_scaling=None, rope_theta=None)
+    assert load(llama(**nulls)) == load(LLAMA)
+
+
+def test_what_is_not_given_is_the_models_default():
+    assert load({"model_type": "gemma"}).rotary == pe.rope(256)
+    assert load({"model_type": "qwen2", "hidden_size": 512}).rotary.dim == 512 // 32
+    assert load({"model_type": "gpt_neox"}).rotary == pe.rope(96, rotary_dim=24)
+
+
+def test_a_new_model_type_can_be_read_as_a_known_one():
+    config = llama(model_type="llama9")
+    with pytest.raises(ValueError, match=r"`model_type` must be one .* got 'llama9'"):
+        load(config)
+    assert load(config, model_type="llama") == load(LLAMA)
+
+
+def test_parts_that_rotate_are_named_and_a_single_one_is_taken():
+    text, vision = LLAMA, {"model_type": "pixtral", "head_dim": 64}
+    both = {"model_type": "llava", "text_config": text, "vision_config": vision}
+    with pytest.raises(ValueError, match=r"`text_config`, `vision_config`"):
+        load(both)
+    assert load(both["text_config"]) == load(LLAMA)
+    clip = {"model_type": "clip_vision_model", "hidden_size": 64}
+    assert load({**both, "vision_config": clip}) == load(LLAMA)
+
+
+def test_layers_that_differ_are_loaded_by_their_type():
+    config = {"model_type": "gemma3_text", "num_hidden_layers": 6}
+    kinds = layer_types(config)
+    assert kinds == ("sliding_attention",) * 5 + ("full_attention",)
+    with pytest.raises(ValueError, match=r"`layer_type` must be given"):
+        load(config)
+    thetas = {
+        kind: load(config, layer_type=kind).rotary.frequencies.theta for kind in kinds
+    }
+    assert thetas == {"sliding_attention": 1e4, "full_attention": 1e6}
+    with pytest.raises(ValueError, match=r"`layer_type` must be .* got 'local'"):
+        load(config, layer_type="local")
+
+
+def test_layers_without_rotation_have_none_and_may_have_a_temperature():
+    config = {"model_type": "llama4_text", "num_hidden_layers": 4}
+    assert layer_types(config) == ("rope", "rope", "rope", "nope")
+    assert isinstance(load(config, layer_type="rope").rotary, pe.Rotary)
+    temperature = pe.Temperature(beta=0.1, length=8192, offset=1)
+    assert load(config, layer_type="nope").rotary == temperature
+    cold = {**config, "attn_temperature_tuning": False}
+    assert load(cold, layer_type="nope").rotary == pe.NoPE()
+
+
+def test_latent_attention_with_yarn_has_the_multiplier_of_its_softmax():
+    rope = {**YARN, "factor": 40, "mscale": 1.0, "mscale_all_dim": 1.0}
+    found = load({"model_type": "deepseek_v3", "rope_scaling": rope})
+    assert found.rotary.scale == 1
+    assert found.scale == pytest.approx(192**-0.5 * (0.1 * math.log(40) + 1) ** 2)
+    assert load({"model_type": "deepseek_v3"}).scale is None
+
+
+def test_quirks_follow_transformers_where_it_errs():
+    per_type = {
+        "model_type": "olmo3",
+        "num_hidden_layers": 4,
+        "rope_parameters": {
+            "full_attention": {**YARN, "truncate": False},
+            "sliding_attention": {"rope_type": "default"},
+        },
+    }
+    kind = {"layer_type": "full_attention"}
+    assert not load(per_type, **kind).rotary.frequencies.truncate
+    assert load(per_type, **kind, quirks=True).rotary.frequencies.truncate
+    local = {"model_type": "olmo3", "num_hidden_layers": 4, "rope_theta": 7e5}
+    kind = {"layer_type": "sliding_attention"}
+    assert load(local, **kind).rotary.frequencies.theta == 7e5
+    assert load(local, **kind, quirks=True).rotary.frequencies.theta == 5e5
+    lists = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    scale = {"short_mscale": 1.2, "long_mscale": 1.2}
+    phimoe = {
+        "model_type": "phimoe",
+        "head_dim": 16,
+        "original_max_position_embeddings": 64,
+        "rope_scaling": {"type": "longrope", **lists, **scale},
+    }
+    assert isinstance(load(phimoe).rotary.frequencies, pe.LongRoPEFrequencies)
+    assert isinstance(load(phimoe, quirks=True).rotary.frequencies, pe.Divided)
+    twice = scaled(**YARN, rope_theta=1e6) | {"rope_theta": 1e4}
+    with pytest.raises(
+        ValueError, match=r"`rope_parameters.rope_theta` and `rope_theta`"
+    ):
+        load(twice)
+    assert load(twice, quirks=True).rotary.frequencies.base.theta == 1e6
+
+
+BAD = [math.nan, math.inf, -1, 0, "1", [], {}, True, 10**400, -1e-300]
+NUMBERS = {
+    "default": ["rope_theta"],
+    "linear": ["factor", "rope_theta"],
+    "dynamic": ["factor"],
+    "yarn": ["factor", "original_max_position_embeddings", "attention_factor"],
+    "llama3": ["factor", "low_freq_factor", "high_freq_factor"],
+    "longrope": ["short_factor", "long_factor", "original_max_position_embeddings"],
+}
+GOOD = {
+    "default": {},
+    "linear": {"factor": 2.0},
+    "dynamic": {"factor": 2.0},
+    "yarn": {"factor": 2.0, "original_max_position_embeddings": 512},
+    "llama3": {
+        "factor": 2.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 512,
+    },
+    "longrope": {
+        "short_factor": [1.0] * 8,
+        "long_factor": [2.0] * 8,
+        "original_max_position_embeddings": 512,
+    },
+}
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: repr(bad)[:12])
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_a_bad_number_in_the_rope_settings_is_named(kind, bad):
+    assert load(scaled(rope_type=kind, **GOOD[kind])).rotary.dim == 16
+    for key in NUMBERS[kind]:
+        listed = [bad] * 8 if isinstance(GOOD[kind].get(key), list) else bad
+        with pytest.raises(ValueError, match=f"`rope_parameters.{key}` must"):
+            load(scaled(rope_type=kind, **(GOOD[kind] | {key: listed})))
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: repr(bad)[:12])
+@pytest.mark.parametrize("key", ["hidden_size", "num_attention_heads", "head_dim"])
+def test_a_bad_width_is_named(key, bad):
+    with pytest.raises(ValueError, match=f"`{key}"):
+        load(llama(**{key: bad}))
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_what_a_rope_type_does_not_read_is_an_error(kind):
+    for key in ("beta", "factors", "mrope_section", "truncated", "alpha", "finetuned"):
+        with pytest.raises(ValueError, match=f"`rope_parameters.{key}` must not be"):
+            load(scaled(rope_type=kind, **GOOD[kind], **{key: 1.0}))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in GOOD if kind != "default"])
+def test_what_a_rope_type_needs_is_an_error_if_it_is_missing(kind):
+    needed = next(iter(GOOD[kind]))
+    if kind == "yarn":  # Theirs follows from the lengths.
+        return
+    rest = {key: value for key, value in GOOD[kind].items() if key != needed}
+    with pytest.raises(ValueError, match=f"`rope_parameters.{needed}` must be given"):
+        load(scaled(rope_type=kind, **rest))
+
+
+CONTRADICTIONS = {
+    "`rope_type` and `type`": scaled(rope_type="linear", type="yarn", factor=2.0),
+    "`rope_parameters` and `rope_scaling`": scaled(rope_type="linear", factor=2.0)
+    | {"rope_scaling": {"type": "linear", "factor": 4.0}},
+    "`original_max_position_embeddings` must agree": scaled(**YARN)
+    | {"original_max_position_embeddings": 1024},
+    "`partial_rotary_factor` must be the same": llama(
+        model_type="glm4",
+        partial_rotary_factor=0.5,
+        rope_parameters={"rope_type": "default", "partial_rotary_factor": 0.25},
+    ),
+    "`low_freq_factor` must be at most": scaled(
+        rope_type="llama3", **(GOOD["llama3"] | {"low_freq_factor": 8.0})
+    ),
+    "`beta_slow` must be at most": scaled(**YARN, beta_slow=64.0),
+    "`short_factor` must have a number for each of the 8": scaled(
+        rope_type="longrope", **(GOOD["longrope"] | {"short_factor": [1.0]})
+    ),
+    "`mrope_section` must add up to the 8": llama(
+        model_type="qwen2_vl_text",
+        rope_parameters={"rope_type": "default", "mrope_section": [1, 2, 3]},
+    ),
+    "`mrope_interleaved` must be false": llama(
+        model_type="qwen2_vl_text",
+        rope_parameters={"mrope_section": [2, 3, 3], "mrope_interleaved": True},
+    ),
+    "got 'su4'": scaled(rope_type="su4"),
+    "got 'mrope'": scaled(rope_type="mrope"),
+    "must be one for text": scaled(rope_type="axial"),
+    "got 'yarn'": {"model_type": "pixtral", "rope_parameters": YARN},
+    "`head_dim` must be even": llama(head_dim=15),
+    "beside settings for each": llama(
+        model_type="gemma3_text",
+        rope_parameters={"full_attention": {}, "factor": 2.0},
+    ),
+    "`attn_config.alibi` must be true": {
+        "model_type": "mpt",
+        "attn_config": {"alibi": False},
+    },
+    "`position_embeddings_type` must be 'rotary'": {"model_type": "wav2vec2-bert"},
+    "`position_embedding_type` must be 'absolute'": {
+        "model_type": "bert",
+        "position_embedding_type": "relative_key",
+    },
+    "`model_type` must be given": {},
+    "`model_type` must be a string": {"model_type": 3},
+}
+
+
+@pytest.mark.parametrize("text", CONTRADICTIONS)
+def test_a_contradiction_is_an_error(text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        load(CONTRADICTIONS[text])
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.sampled_from(["", "default", "yarn", "longrope", "full_attention", "rotary"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["rope_type", "factor", "a"]), inner, max_size=3
+        )
+    ),
+    max_leaves=5,
+)
+KEY = re.compile(r"`[\w.\-<>/' ]+`")
+
+
+@st.composite
+def broken(draw):
+    """A configuration of the census with some of its keys changed, added or gone."""
+    name = draw(st.sampled_from(NAMES))
+    found = CENSUS.model_types[name]
+    path = draw(st.sampled_from(sorted(found["rotary"])))
+    config = copy.deepcopy(part_at(found["config"], path))
+    for _ in range(draw(st.integers(1, 3))):
+        place = config
+        rope = [config.get("rope_parameters")]
+        rope += rope[0].values() if isinstance(rope[0], dict) else []
+        rope = [value for value in rope if isinstance(value, dict)]
+        if rope and draw(st.booleans()):
+            place = draw(st.sampled_from(rope))
+        relevant = [
+            k for k in place if re.search("rope|rotary|head|hidden|layer|pos", k)
+        ]
+        key = draw(st.sampled_from([*sorted(relevant), *MORE]))
+        if draw(st.integers(0, 4)):
+            place[key] = draw(JSON)
+        else:
+            place.pop(key, None)
+    return config
+
+
+MORE = (
+    "rope_type",
+    "type",
+    "factor",
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "partial_rotary_factor",
+    "original_max_position_embeddings",
+    "mrope_section",
+    "head_dim",
+    "short_factor",
+    "beta_fast",
+)
+
+
+@QUICK
+@hp.given(config=broken(), quirks=st.booleans())
+def test_whatever_a_configuration_says_it_loads_or_says_why_not(config, quirks):
+    try:
+        kinds = dict.fromkeys(layer_types(config))
+        for kind in kinds:
+            load(config, layer_type=kind, quirks=quirks)
+    except ValueError as reason:
+        assert KEY.search(str(reason)), reason
+
+
+THETAS = st.sampled_from([1e4, 5e5, 1e6]) | st.floats(2, 1e8)
+FACTORS = st.floats(1, 100)
+LENGTHS = st.integers(2, 10**6)
+EVEN = st.integers(2, 64).map(lambda half: 2 * half)
+
+
+RECIPES = {
+    "rope": pe.rope,
+    "linear": pe.linear_rope,
+    "dynamic": pe.dynamic_ntk_rope,
+    "yarn": pe.yarn,
+    "llama3": pe.llama3_rope,
+    "longrope": pe.longrope,
+}
+
+
+@st.composite
+def recipes(draw):
+    dim = draw(EVEN)
+    kind = draw(st.sampled_from(sorted(RECIPES)))
+    width = draw(st.sampled_from([None, *range(4, dim + 1, 2)]))
+    layout = draw(st.sampled_from(["halves", "adjacent"]))
+    told = dict(theta=draw(THETAS), rotary_dim=width, pairing=layout)
+    if kind != "rope":
+        told["factor"] = draw(FACTORS)
+    if kind in ("dynamic", "yarn", "llama3", "longrope"):
+        told["original_length"] = draw(LENGTHS)
+    if kind == "yarn":
+        told["truncate"] = draw(st.booleans())
+    if kind == "longrope":
+        pairs = (dim if width is None else width) // 2
+        numbers = st.lists(st.floats(0.5, 60), min_size=pairs, max_size=pairs)
+        told |= {key: draw(numbers) for key in ("short_factor", "long_factor")}
+    return kind, dim, told
+
+
+@hp.settings(max_examples=200, deadline=None, derandomize=True)
+@hp.given(recipe=recipes())
+def test_what_is_dumped_loads_as_it_was(recipe):
+    kind, dim, told = recipe
+    embedding = pe.PositionalEmbedding(rotary=RECIPES[kind](dim, **told))
+    config = dump(embedding)
+    assert load(json.loads(json.dumps(config))) == embedding
+
+
+OTHERS = [
+    pe.PositionalEmbedding(rotary=rotary)
+    for rotary in (
+        pe.ntk_rope(64, factor=3.0),
+        pe.proportional_rope(64, fraction=0.3, factor=2.0),
+        pe.proportional_rope(64, fraction=0.25, pairing="adjacent"),
+        pe.Rotary(
+            pe.Geometric(64), pairing=pe.Pairing.adjacent_to_halves(192, 64, 128)
+        ),
+        pe.Rotary(pe.Geometric(64), pairing=pe.Pairing.halves(192, 64, 128)),
+        pe.Rotary(pe.Geometric(32), axes=pe.Axial(2)),
+        pe.Rotary(pe.Geometric(32), axes=pe.Axial(2), pairing="adjacent"),
+        pe.Rotary(pe.Geometric(64), axes=pe.Sections((8, 12, 12))),
+        pe.Rotary(pe.Geometric(32), dim=64, axes=pe.Sections((4, 6, 6))),
+        pe.Rotary(pe.Geometric(64), axes=pe.Sections((12, 10, 10), "interleaved")),
+        pe.Rotary(
+            pe.Geometric(64), pairing="adjacent", axes=pe.Sections((8, 12, 12), "tail")
+        ),
+        pe.Chain(
+            (pe.yarn(64, factor=4.0, original_length=99), pe.Temperature(0.1, 99))
+        ),
+    )
+] + [
+    pe.PositionalEmbedding(rotary=pe.rope(64), scale=0.3),
+    pe.PositionalEmbedding(bias=pe.ALiBi(12)),
+    pe.PositionalEmbedding(encoding=pe.Sinusoidal(64, layout="concatenated")),
+    pe.PositionalEmbedding(
+        encoding=pe.Sinusoidal(64, layout="tensor2tensor", offset=2)
+    ),
+]
+
+
+@pytest.mark.parametrize("embedding", OTHERS, ids=lambda e: dump(e)["model_type"])
+def test_other_embeddings_come_back_too(embedding):
+    assert load(dump(embedding)) == embedding
+
+
+def test_what_is_learned_comes_back_in_its_shape():
+    key = jax.random.key(0)
+    for encoding in (
+        pe.Learned(10, 8, key=key),
+        pe.Learned(10, 8, offset=2, key=key),
+        pe.Learned(10, 8, offset=2, padding_idx=1, key=key),
+    ):
+        config = dump(pe.PositionalEmbedding(encoding=encoding))
+        found = load(config, key=key).encoding
+        assert jnp.array_equal(found.weight, encoding.weight)
+        assert (found.offset, found.padding_idx) == (
+            encoding.offset,
+            encoding.padding_idx,
+        )
+    bias = pe.T5Bias(4, num_buckets=16, max_distance=64, bidirectional=False, key=key)
+    config = dump(pe.PositionalEmbedding(bias=bias, scale=1.0))
+    found = load(config, layer_type="decoder", key=key)
+    assert found.scale == 1 and jnp.array_equal(found.bias.weight, bias.weight)
+    assert not found.bias.bidirectional
+
+
+@pytest.mark.parametrize(
+    "embedding",
+    [
+        pe.PositionalEmbedding(),
+        pe.PositionalEmbedding(rotary=pe.NoPE()),
+        pe.PositionalEmbedding(rotary=pe.xpos(8)),
+        pe.PositionalEmbedding(rotary=pe.rope(8), bias=pe.ALiBi(2)),
+        pe.PositionalEmbedding(bias=pe.ALiBi(2, symmetric=True)),
+        pe.PositionalEmbedding(encoding=pe.Sinusoidal(8)),
+        pe.PositionalEmbedding(rotary=pe.Rotary(pe.Geometric(8), scale=2.0)),
+        pe.PositionalEmbedding(bias=pe.ALiBi(2), scale=3.0),
+    ],
+    ids=str,
+)
+def test_what_no_model_has_is_not_dumped(embedding):
+    with pytest.raises(ValueError, match=r"`embedding` must"):
+        dump(embedding)
