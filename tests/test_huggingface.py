@@ -461,7 +461,7 @@ def test_what_is_learned_comes_back_in_its_shape():
         pe.PositionalEmbedding(rotary=pe.NoPE()),
         pe.PositionalEmbedding(rotary=pe.xpos(8)),
         pe.PositionalEmbedding(rotary=pe.rope(8), bias=pe.ALiBi(2)),
-        pe.PositionalEmbedding(bias=pe.ALiBi(2, symmetric=True)),
+        pe.PositionalEmbedding(bias=pe.ALiBi(2, form="symmetric")),
         pe.PositionalEmbedding(encoding=pe.Sinusoidal(8)),
         pe.PositionalEmbedding(rotary=pe.Rotary(pe.Geometric(8), scale=2.0)),
         pe.PositionalEmbedding(bias=pe.ALiBi(2), scale=3.0),

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Num
 
 from .._checks import check_choice, check_positive
 from .._frequencies import Geometric
-from .._phase import cos_sin
+from .._phase import cos_sin, in_common
 from ._abstract import AbstractEncoding
 
 
@@ -116,7 +116,10 @@ class Sinusoidal(AbstractEncoding):
         What to add to the tokens, in JAX's default float dtype, exact to 1e-7 at every
         int32 position.
         """
-        cos, sin = cos_sin(jnp.asarray(positions), self.frequencies.turns())
+        (positions,) = in_common(jnp.asarray(positions))
+        if self.offset:
+            positions = positions + self.offset
+        cos, sin = cos_sin(positions, self.frequencies.turns())
         if self.layout == "interleaved":
             return jnp.stack([sin, cos], axis=-1).reshape(-1, self.dim)
         parts = [cos, sin] if self.layout == "diffusion" else [sin, cos]

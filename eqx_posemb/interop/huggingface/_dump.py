@@ -105,9 +105,8 @@ def _encoding(encoding) -> dict[str, Any]:
 
 
 def _bias(bias) -> dict[str, Any]:
-    if isinstance(bias, ALiBi) and not bias.symmetric and bias.factor == 1:
-        if bias.slopes == ALiBi(bias.heads).slopes:
-            return {"model_type": "bloom", "n_head": bias.heads}
+    if isinstance(bias, ALiBi) and bias == ALiBi(bias.heads):
+        return {"model_type": "bloom", "n_head": bias.heads}
     if isinstance(bias, T5Bias):
         buckets, heads = bias.weight.shape
         return {
@@ -269,7 +268,7 @@ def _of_axes(rotary, rope, width, partial):
         if not partial and layout in models:
             model, heads = models[layout]
             return {"model_type": model, "hidden_size": rotary.dim, heads: 1}, rope
-    if isinstance(axes, Sections) and axes.count == 3 and isinstance(layout, str):
+    if isinstance(axes, Sections) and axes.coordinates == 3 and isinstance(layout, str):
         model = _SECTIONED.get((axes.order, layout, partial))
         sizes = axes.sizes
         if axes.order == "tail":
