@@ -1,6 +1,7 @@
 """Reading configurations: what they may look like, and what is wrong with them."""
 
 import copy
+import inspect
 import json
 import math
 import re
@@ -471,3 +472,9 @@ def test_what_is_learned_comes_back_in_its_shape():
 def test_what_no_model_has_is_not_dumped(embedding):
     with pytest.raises(ValueError, match=r"`embedding` must"):
         dump(embedding)
+
+
+@pytest.mark.parametrize("function", [load, layer_types, dump])
+def test_the_example_of_a_docstring_runs(function):
+    (code,) = re.findall(r"```python\n(.*?)```", function.__doc__, re.DOTALL)
+    exec(compile(inspect.cleandoc(code), "<example>", "exec"), {})

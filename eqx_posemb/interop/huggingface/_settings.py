@@ -19,7 +19,35 @@ MOST_LAYERS = 2**14
 
 @functools.cache
 def models() -> dict[str, dict[str, Any]]:
-    """How each model type rotates, and its default settings: a row for each."""
+    """How each model type rotates, and its default settings: a row for each.
+
+    A row of `models.json` says what differs from Llama, and an empty one is Llama:
+
+    - `pairing`: the layout; `interleave`: the key that turns it off.
+    - `head`: the keys, or sums and quotients of keys, that the width of a head follows
+      from, the first that is there; `rotary`: the key of how many channels rotate;
+      `start`: `"last"` if those are the last of a head.
+    - `partial`: whether the default rope type reads `partial_rotary_factor`, and
+      `rotary_dim`: whether that key says the same.
+    - `axes`: the rule of `_axes.py` for more than one coordinate; `sections`: its
+      default numbers of pairs.
+    - `theta`, `partial_rotary_factor`, `rope`: defaults, the last of all rope settings,
+      for each layer type or for all.
+    - `legacy`: older names of keys; `aliases`: of rope types; `thetas`, `scaled`: which
+      older keys belong to which layer type; `dangling`: keys that lie about beside
+      those of the layer types.
+    - `nope`: which layers do not rotate: a layer type, or the key with the list;
+      `nope_if`: the key without which all do. `pattern`: the layer types, repeated.
+    - `labels`: the layer types by the names that the rope settings have for them.
+    - `scale`, `temperature`: what else belongs to attention.
+    - `instead`: a key, its value for which the model rotates, its default, and the row
+      that stands for all other values.
+    - `adds`: for models that do not rotate, the builder of `_additive.py`; with `dim`,
+      `length`, `offset`, `padding`, `layout` and `stacks`.
+    - `clockwise`, `torn`, `never_long`, `theta_lost`: what transformers has otherwise,
+      for `quirks`.
+    - `parts`: the types of parts that do not say theirs.
+    """
     return json.loads(Path(__file__).with_name("models.json").read_text())
 
 
