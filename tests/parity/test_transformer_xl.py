@@ -163,3 +163,19 @@ def test_both_forms_are_the_formula(layout, clamp):
         with jax.default_matmul_precision("highest"):
             ours = eqx.filter_jit(score)(*arrays)
         assert_close(ours, expected, atol=2e-5)
+
+
+def test_positions_may_be_fractions():
+    """Between whole positions, and differentiable by them."""
+    score = _score(*_normal(2, 2, 4), _normal(8, 10))
+    q, k = jnp.asarray(_normal(2, 9, 4)), jnp.asarray(_normal(2, 7, 4))
+    there, far = jnp.arange(9), jnp.arange(7)
+    halves = lambda p: p.astype(jnp.float32) + 0.5
+    with jax.default_matmul_precision("highest"):
+        whole = score(q, k, there, far)
+        assert_close(score(q, k, halves(there), halves(far)), whole, atol=2e-5)
+        step = 1e-2
+        total = lambda move: jnp.sum(score(q, k, halves(there) + move, halves(far)))
+        slope = (total(jnp.float32(step)) - total(jnp.float32(-step))) / (2 * step)
+        # The third derivative times the square of the step, and rounding over it.
+        assert_close(jax.grad(total)(jnp.float32(0)), slope, atol=2e-2)
