@@ -139,7 +139,8 @@ def test_a_batch_may_have_runs_and_other_positions(name):
 def test_sums_along_diagonals_are_the_same_by_rows_and_by_blocks(q, k):
     rows = jr.normal(jr.key(0), (2, q, k))
     theirs = [np.trace(rows, offset, axis1=1, axis2=2) for offset in range(1 - q, k)]
-    for sums in row_by_row(rows), block_by_block(rows, size=4):
+    both = row_by_row(rows), row_by_row(rows, long=1)
+    for sums in *both, block_by_block(rows, size=4):
         np.testing.assert_allclose(sums, np.stack(theirs, axis=1), atol=1e-5)
 
 
