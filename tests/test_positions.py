@@ -115,3 +115,11 @@ def test_a_video_in_text_begins_and_ends_where_text_does():
     # Decoding goes on where the last call has ended.
     more = pe.mrope_positions([2], start=int(whole.max()) + 1)
     assert more.tolist() == [[9] * 3, [10] * 3]
+
+
+def test_prefixed_tokens_are_above_the_grid_and_count_on():
+    positions = pe.prefixed(pe.grid_positions((1, 1, 2)), 2)
+    assert positions.tolist() == [[-1, -1, 0], [-1, -1, 1], [0, 0, 0], [0, 0, 1]]
+    assert pe.prefixed(positions, 0).tolist() == positions.tolist()
+    halves = pe.prefixed(jnp.array([[0.5, 0.5]]))
+    assert halves.dtype == jnp.float32 and halves.tolist() == [[-1, 0], [0.5, 0.5]]

@@ -197,6 +197,13 @@ def test_joined_edges_and_sizes_are_those_of_layoutlmv3():
     np.testing.assert_array_equal(encoding(jnp.asarray(boxes)), as_numpy(found))
 
 
+def test_a_box_beyond_the_page_or_of_negative_size_raises():
+    encoding = pe.LearnedBox(8, size=40, key=KEY)
+    for wrong in [0, 0, 40, 1], [-1, 0, 1, 1], [5, 0, 4, 1], [0, 5, 1, 4]:
+        with pytest.raises(Exception, match="edge of boxes on a page of 40 by 40"):
+            jax.block_until_ready(eqx.filter_jit(encoding)(jnp.array([wrong])))
+
+
 def test_scaled_sinusoids_are_those_of_x_transformers():
     encoding = _with(pe.ScaledSinusoidal(16), scale=np.float32(0.7))
     # Tables made in float32, of angles of up to 39.
