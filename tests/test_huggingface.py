@@ -124,6 +124,17 @@ def test_layers_without_rotation_have_none_and_may_have_a_temperature():
     assert load(cold, layer_type="nope").rotary == pe.NoPE()
 
 
+def test_a_learned_temperature_starts_from_one_in_every_layer():
+    config = {"model_type": "mistral_large4_text", "num_hidden_layers": 4}
+    assert layer_types(config) == ("rope", "rope", "rope", "nope")
+    both = load(config, layer_type="rope").rotary
+    learned = load(config, layer_type="nope").rotary
+    assert isinstance(both, pe.Chain) and isinstance(both.parts[0], pe.Rotary)
+    q = jnp.ones((64, 9, 128))
+    assert (learned(jnp.arange(9)).queries(q) == q).all()
+    assert jnp.array_equal(both.parts[1].weight, learned.weight)
+
+
 def test_latent_attention_with_yarn_has_the_multiplier_of_its_softmax():
     rope = {**YARN, "factor": 40, "mscale": 1.0, "mscale_all_dim": 1.0}
     found = load({"model_type": "deepseek_v3", "rope_scaling": rope})

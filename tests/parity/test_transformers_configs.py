@@ -246,6 +246,41 @@ def test_old_qwen2_vl_has_its_text_at_the_top():
     assert huggingface.load(vision).rotary.dim == 80
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"model_type": "gemma3_text", "sliding_window_pattern": 3},
+        {"model_type": "gemma3_text"},
+        {"model_type": "cohere2", "sliding_window_pattern": 2},
+        {"model_type": "modernbert", "global_attn_every_n_layers": 4},
+        {"model_type": "modernbert"},
+        {"model_type": "afmoe", "global_attn_every_n_layers": 2},
+        {"model_type": "exaone4", "sliding_window_pattern": 5},
+        {"model_type": "gpt_oss"},
+        {"model_type": "olmo3"},
+        {"model_type": "mimo_v2_flash"},
+        {"model_type": "qwen3_next"},
+        {"model_type": "lfm3"},
+    ],
+    ids=str,
+)
+def test_the_kinds_of_layers_are_theirs(told):
+    config = told | {"num_hidden_layers": 10}
+    theirs = CONFIG_MAPPING[told["model_type"]].from_dict(dict(config))
+    kinds = huggingface.layer_types(theirs)
+    assert kinds == tuple(theirs.layer_types)
+    if len(set(kinds)) > 1 and "conv" not in kinds and "linear_attention" not in kinds:
+        assert huggingface.layer_types(config) in (kinds, ("rope",) * 10)
+
+
+def test_the_kinds_of_layers_may_be_letters():
+    config = {"model_type": "exaone4", "num_hidden_layers": 6}
+    kinds = huggingface.layer_types(config | {"sliding_window_pattern": "LLG"})
+    assert kinds == ("sliding_attention",) * 2 + ("full_attention",) + kinds[:3]
+    with pytest.raises(ValueError, match=r"`sliding_window_pattern` must be .*'LX'"):
+        huggingface.layer_types(config | {"sliding_window_pattern": "LX"})
+
+
 POSITIONS = np.arange(9)
 
 

@@ -36,8 +36,28 @@ def layer_types_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
             )
         return tuple(types)
     pattern = row.get("pattern") or rotating_labels(row) or [ROTATES]
+    pattern = _told(settings, pattern) or pattern
     count = settings.integer("num_hidden_layers", len(pattern), most=MOST_LAYERS)
     return tuple(pattern[i % len(pattern)] for i in range(count))
+
+
+def _told(settings: Settings, pattern: list[str]) -> list[str] | None:
+    """How often a layer is a global one, from before each had a type."""
+    local, whole = "sliding_attention", "full_attention"
+    keys = "sliding_window_pattern", "global_attn_every_n_layers"
+    key = next((key for key in keys if settings.has(key)), None)
+    if key is None or set(pattern) != {local, whole}:
+        return None
+    letters = settings.get(key)
+    if isinstance(letters, str):
+        if not letters or set(letters) - {"L", "G"}:
+            raise ValueError(
+                f"`{key}` must be a number of layers, or a string of L for a local "
+                f"layer and G for a global one, but got {letters!r}."
+            )
+        return [local if letter == "L" else whole for letter in letters]
+    others = [local] * (settings.integer(key, most=MOST_LAYERS) - 1)
+    return [whole, *others] if pattern[0] == whole else [*others, whole]
 
 
 def rotating_labels(row: dict[str, Any]) -> list[str]:

@@ -5,7 +5,15 @@ from typing import Any
 
 from jaxtyping import PRNGKeyArray
 
-from ..._rotary import AbstractRotary, Chain, NoPE, Pairing, Rotary, Temperature
+from ..._rotary import (
+    AbstractRotary,
+    Chain,
+    NoPE,
+    Pairing,
+    Rotary,
+    ScalableSoftmax,
+    Temperature,
+)
 from . import _axes as axes
 from ._layers import DOES_NOT, rotates
 from ._rope import grown, Rope, rope_of
@@ -172,10 +180,18 @@ def rotary_of(
     key: PRNGKeyArray | None,
 ) -> AbstractRotary:
     """What fills the rotary slot of such a layer."""
-    if layer.rope is None:
-        return layer.temperature or NoPE()
-    made = _rotary(layer, layer.rope, settings, row, quirks, key)
-    return made if layer.temperature is None else Chain((made, layer.temperature))
+    made: list[AbstractRotary] = (
+        [layer.temperature] if layer.temperature is not None else []
+    )
+    if row.get("temperature") == "learned":
+        # Theirs starts from no temperature, until the weights are there.
+        heads = settings.width("num_attention_heads")
+        made.append(ScalableSoftmax(heads, weight=0.0, bias=1.0))
+    if layer.rope is not None:
+        made.insert(0, _rotary(layer, layer.rope, settings, row, quirks, key))
+    if len(made) > 1:
+        return Chain(made)
+    return made[0] if made else NoPE()
 
 
 def _rotary(layer, rope, settings, row, quirks, key) -> Rotary:
