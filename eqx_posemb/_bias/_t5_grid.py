@@ -26,8 +26,8 @@ class T5GridBias(AbstractBias):
 
     LayoutLMv2 and v3 have the left and the lower edge of the box of a token, integers
     below 1,000, with `num_buckets=64` and `max_distance=256`; v3 adds before it scales,
-    which is `scale=head_dim ** -0.5`. UDOP has the middle of the box, between 0 and 1,
-    with `resolution=100` and `max_distance=100`.
+    which is a `scale` of one over the square root of `head_dim`. UDOP has the middle of
+    the box, between 0 and 1, with `resolution=100` and `max_distance=100`.
 
     LayoutLM in transformers looks its tables up without a gradient; here they have one.
 
