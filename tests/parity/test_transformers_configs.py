@@ -230,6 +230,30 @@ def test_a_published_configuration_has_the_tables_of_transformers(name):
     assert huggingface.load(theirs, **told) == embedding
 
 
+@pytest.mark.parametrize(
+    "rotary",
+    [
+        pe.rope(64, rotary_dim=22),
+        pe.rope(64, pairing="adjacent"),
+        pe.ntk_rope(64, factor=3.0),
+        pe.yarn(64, factor=4.0, original_length=1024),
+        pe.llama3_rope(64, factor=8.0, original_length=1024),
+        pe.dynamic_ntk_rope(64, factor=3.0, original_length=99),
+        pe.proportional_rope(64, fraction=0.3, factor=2.0),
+        pe.Rotary(pe.Geometric(64), axes=pe.Sections((8, 12, 12))),
+        pe.Rotary(
+            pe.Geometric(64), pairing=pe.Pairing.adjacent_to_halves(192, 64, 128)
+        ),
+    ],
+    ids=lambda rotary: type(rotary.frequencies).__name__,
+)
+def test_a_dumped_configuration_is_one_of_theirs(rotary):
+    embedding = pe.PositionalEmbedding(rotary=rotary)
+    config = huggingface.dump(embedding)
+    theirs = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
+    assert huggingface.load(theirs) == embedding
+
+
 def test_old_qwen2_vl_has_its_text_at_the_top():
     config = {
         "model_type": "qwen2_vl",

@@ -167,7 +167,9 @@ def _schedule(rotary) -> tuple[dict[str, Any], dict[str, Any], int]:
         rope, base = {"rope_type": "dynamic", "factor": schedule.factor}, schedule.base
         more["max_position_embeddings"] = schedule.original_length
     elif isinstance(schedule, NTK):
-        rope, base = {"rope_type": "dynamic", "alpha": schedule.factor}, schedule.base
+        # Theirs wants a factor, too, and does not read it.
+        rope = {"rope_type": "dynamic", "alpha": schedule.factor, "factor": 1.0}
+        base = schedule.base
     elif isinstance(schedule, YaRNFrequencies) and schedule.extrapolation_factor == 1:
         base = schedule.base
         rope = _stretched("yarn", schedule, "beta_slow", "beta_fast")
