@@ -83,7 +83,8 @@ def compiled(attend, embedding, tokens, p, causal) -> tuple[Callable[[], object]
     arrays, static = eqx.partition(embedding, eqx.is_array)
     call = lambda arrays, *x: attend(eqx.combine(arrays, static), *x, causal)
     program = jax.jit(call).lower(arrays, *tokens, p).compile()
-    size = program.memory_analysis().temp_size_in_bytes
+    memory = program.memory_analysis()
+    size = 0 if memory is None else memory.temp_size_in_bytes
     return lambda: jax.block_until_ready(program(arrays, *tokens, p)), size
 
 

@@ -15,6 +15,7 @@ from ._attention import (
     dense,
     dense_logits,
     Logits,
+    ring,
     rules,
     Tokens,
     Window,
@@ -164,6 +165,7 @@ class PositionalEmbedding(eqx.Module):
         soft_cap: float | None = None,
         implementation: Literal["auto", "dense", "blockwise"] = "auto",
         block_size: int | None = None,
+        axis_name: str | None = None,
     ) -> Float[Array, "heads q dim_v"]:
         """Softmax attention over the finished logits.
 
@@ -197,6 +199,12 @@ class PositionalEmbedding(eqx.Module):
             from 64 million (256 MiB) on.
         - `block_size`: how many queries, and keys, `"blockwise"` has in a block. By
             default 128 to 512, the fewer the more heads there are.
+        - `axis_name`: under `jax.shard_map`, the axis of the mesh that the sequence is
+            sharded over, for ring attention: each device has its shard of queries, keys
+            and values with their positions, in any order, and keys go around from
+            device to device. Deal tokens out by [`eqx_posemb.zigzag`][] for causal
+            attention, or the last device has most of the work. By blocks, whatever
+            `implementation` is.
 
         **Returns:**
 
@@ -225,17 +233,22 @@ class PositionalEmbedding(eqx.Module):
             q_segments=q_segments,
             k_segments=k_segments,
         )
+        if axis_name is not None and length is None:
+            here = context_length(q_positions, k_positions)
+            length = jax.lax.pmax(jax.lax.stop_gradient(here), axis_name)
         states = dict(q_state=q_state, k_state=k_state)
         parts = self._parts(q, k, q_positions, k_positions, length, states, soft_cap)
-        heads, empty = q.shape[0], 0 in (q.shape[1], k.shape[1])
-        if implementation == "auto" and blocks_are_better(
-            heads, q.shape[1], k.shape[1]
-        ):
-            implementation = "blockwise"
-        if implementation != "blockwise" or empty:
-            return dense(*parts, v, seen)
+        heads, count = q.shape[0], (q.shape[1], k.shape[1])
         size = block_size_for(heads) if block_size is None else block_size
         relative = isinstance(self.bias, AbstractRelativeBias)
+        if axis_name is not None:
+            return ring(
+                *parts, v, seen, size=size, relative=relative, axis_name=axis_name
+            )
+        if implementation == "auto" and blocks_are_better(heads, *count):
+            implementation = "blockwise"
+        if implementation != "blockwise" or 0 in count:
+            return dense(*parts, v, seen)
         return blockwise(*parts, v, seen, size=size, relative=relative)
 
     @jax.named_scope("eqx_posemb.PositionalEmbedding.parts")

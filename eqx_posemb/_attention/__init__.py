@@ -7,4 +7,5 @@ from ._choose import (
 )
 from ._dense import dense as dense, dense_logits as dense_logits
 from ._logits import Logits as Logits, Tokens as Tokens
+from ._ring import ring as ring
 from ._visible import Rules as Rules, rules as rules, Window as Window

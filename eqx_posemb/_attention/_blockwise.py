@@ -43,7 +43,8 @@ def blockwise(
 
 
 def _primal(static, floats, others):
-    return finish(accumulate(eqx.combine(floats, others, static)))
+    blocks = eqx.combine(floats, others, static)
+    return finish(accumulate(blocks, no_sums(blocks)))
 
 
 _attention = jax.custom_vjp(_primal, nondiff_argnums=(0,))
@@ -73,15 +74,18 @@ class Sums(NamedTuple):
     values: Float[Array, "rows heads size dim_v"]
 
 
-def accumulate(blocks: Blocks, sums: Sums | None = None) -> Sums:
+def no_sums(blocks: Blocks) -> Sums:
+    """What is known before the first key."""
+    shape, v = blocks.whole.q.shape[:-1], blocks.whole.v
+    return Sums(
+        blocks.zeros(*shape) + jnp.finfo(v.dtype).min,
+        blocks.zeros(*shape),
+        blocks.zeros(*shape, v.shape[-2]),
+    )
+
+
+def accumulate(blocks: Blocks, sums: Sums) -> Sums:
     """Adds all keys to what is known of the queries."""
-    if sums is None:
-        shape, v = blocks.whole.q.shape[:-1], blocks.whole.v
-        sums = Sums(
-            blocks.zeros(*shape) + jnp.finfo(v.dtype).min,
-            blocks.zeros(*shape),
-            blocks.zeros(*shape, v.shape[-2]),
-        )
 
     def group(i, j, over, sums):
         biases = blocks.whole.at(i, j).biases()

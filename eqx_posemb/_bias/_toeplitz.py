@@ -72,7 +72,7 @@ def row_by_row(
             row = jax.lax.dynamic_slice(rows, (first, i, 0), (count, 1, k))[:, 0]
             return _add_at(total, q - 1 - i, row)
 
-        total = jnp.zeros((count, q + k - 1), computing_dtype(rows.dtype))
+        total = _zeros(rows, count, q + k - 1)
         return jax.lax.fori_loop(0, q, add, total, unroll=8)
 
     # The sums of one head stay in the nearest cache, which takes long rows two thirds
@@ -88,7 +88,7 @@ def block_by_block(
     rows: Float[Array, "heads q k"], size: int = 128
 ) -> Float[Array, "heads distances"]:
     heads, q, k = rows.shape
-    total = jnp.zeros((heads, q + k - 1), computing_dtype(rows.dtype))
+    total = _zeros(rows, heads, q + k - 1)
 
     def add(first, count, total):
         block = jax.lax.dynamic_slice(rows, (0, first, 0), (heads, count, k))
@@ -106,6 +106,11 @@ def block_by_block(
     if q % size:
         total = add(whole * size, q % size, total)
     return total.astype(rows.dtype)
+
+
+def _zeros(rows, *shape):
+    # Like the rows, which under `shard_map` vary from device to device.
+    return jnp.zeros_like(rows, shape=shape, dtype=computing_dtype(rows.dtype))
 
 
 def _add_at(total, start, values):

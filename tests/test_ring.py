@@ -1,0 +1,70 @@
+"""A sequence over several devices, and over several processes."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+
+import eqx_posemb as pe
+
+
+ROOT = Path(__file__).parent.parent
+LIMIT = 600  # Seconds.
+
+
+def start(devices: int, *arguments: str) -> subprocess.Popen[str]:
+    """`tests.ring` in a process that has so many devices."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.ring", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(*processes: subprocess.Popen[str]) -> str:
+    """What the first one printed, if all of them were content and in time."""
+    try:
+        results = [process.communicate(timeout=LIMIT) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, error) in zip(processes, results, strict=True):
+        assert process.returncode == 0, error
+    return results[0][0]
+
+
+def test_a_ring_of_eight_devices_is_the_whole():
+    names = ("kerple", "transformer_xl", "dynamic_ntk_rope")
+    printed = finish(start(8, ",".join(names)))
+    assert printed.count("8 devices of 1 process(es) agree with one") == 2 * len(names)
+
+
+def test_a_ring_of_two_processes_is_the_whole():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    one, other = (start(4, "kerple", coordinator, "2", str(i)) for i in range(2))
+    assert finish(one, other).count("8 devices of 2 process(es) agree with one") == 2
+
+
+@pytest.mark.usefixtures("as_users_have_it")
+def test_a_ring_has_no_mask():
+    q, p = jnp.ones((2, 4, 8)), jnp.arange(4)
+    with pytest.raises(
+        ValueError, match=r"`mask` must be None in a ring.*\(4, 4\).*q_segments"
+    ):
+        pe.PositionalEmbedding().attend(
+            q, q, q, p, p, mask=jnp.ones((4, 4), bool), length=4, axis_name="seq"
+        )
