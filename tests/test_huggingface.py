@@ -489,3 +489,31 @@ def test_what_no_model_has_is_not_dumped(embedding):
 def test_the_example_of_a_docstring_runs(function):
     (code,) = re.findall(r"```python\n(.*?)```", function.__doc__, re.DOTALL)
     exec(compile(inspect.cleandoc(code), "<example>", "exec"), {})
+
+
+def test_dense_layers_of_cohere_rotate_whatever_they_see():
+    from transformers import Cohere2MoeConfig
+
+    for every, expected in (1, ["rope"] * 2), (2, ["sliding_attention", "nope"]):
+        config = Cohere2MoeConfig(
+            num_hidden_layers=6,
+            first_k_dense_replace=2,
+            prefix_dense_sliding_window_pattern=every,
+        )
+        kinds = layer_types(config)
+        given = {"model_type": "cohere2_moe", "num_hidden_layers": 6}
+        given |= {"first_k_dense_replace": 2}
+        given |= {"prefix_dense_sliding_window_pattern": every}
+        assert layer_types(given) == kinds
+        rest = ["sliding_attention"] * 3 + ["full_attention"]
+        wanted = [kind.replace("nope", "full_attention") for kind in expected] + rest
+        assert list(kinds) == wanted
+        for kind in set(kinds):
+            rotary = load(config, layer_type=kind).rotary
+            assert isinstance(rotary, pe.NoPE) == (kind == "full_attention")
+
+
+def test_values_that_rotate_are_refused():
+    config = {"model_type": "roformer", "rotary_value": True}
+    with pytest.raises(ValueError, match="`rotary_value` must be False for this model"):
+        load(config)

@@ -159,11 +159,13 @@ class BEiTBias(AbstractBias):
         from_cls, to_cls, itself = as_float(self.cls)[:, :, None, None]
 
         def of_image():
-            patches = of_window(differences, self.window)
+            patches: Array = jnp.asarray(of_window(differences, self.window))
             count = patches.shape[1]
             top = jnp.broadcast_to(from_cls, (from_cls.shape[0], 1, count))
             left = jnp.broadcast_to(to_cls, (to_cls.shape[0], count, 1))
-            return jnp.block([[itself, top], [left, patches]])
+            above = jnp.concatenate([itself, top], axis=2)
+            below = jnp.concatenate([left, patches], axis=2)
+            return jnp.concatenate([above, below], axis=1)
 
         def of_pairs():
             patches = of_differences(differences, self.window, q, k)

@@ -220,7 +220,7 @@ def mrope_positions(
     return jnp.asarray(np.concatenate(parts).astype(np.int32))
 
 
-def _run(run):
+def _run(run) -> tuple[Int[np.ndarray, "seq 3"], int]:
     """The coordinates of a run from zero, and how much of space or text it takes."""
     if isinstance(run, int) and run >= 0:
         return np.repeat(np.arange(run)[:, None], 3, axis=1), run
@@ -230,7 +230,8 @@ def _run(run):
             "(frames, rows, columns, interval) of images and videos, but got "
             f"{run!r}."
         )
-    frames, rows, columns, interval = (*run, 1)[:4]
+    frames, rows, columns = run[:3]
+    interval = run[3] if len(run) == 4 else 1
     steps = np.indices((frames, rows, columns)).reshape(3, -1).T
     steps[:, 0] = np.floor(steps[:, 0] * interval)
     return steps, max(rows, columns)

@@ -12,7 +12,7 @@ def prefixed(
     Their row is −1, which no grid has, and their last coordinate tells them apart.
     [`eqx_posemb.LearnedGrid`][] and [`eqx_posemb.BEiTBias`][] know them; an embedding
     that does not takes them for cells above the grid. Rotary embeddings want zeros for
-    them instead: [`eqx_posemb.with_prefix`][].
+    them instead: [`eqx_posemb.zero_prefixed`][].
 
     !!! Example
 

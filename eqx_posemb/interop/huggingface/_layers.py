@@ -21,6 +21,8 @@ def labels_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
         scaled = set(settings.integers(rule))
         count = settings.integer("num_hidden_layers", most=MOST_LAYERS)
         return tuple("scaled" if i in scaled else "unscaled" for i in range(count))
+    if "dense" in row:
+        return _after_dense(settings, row)
     names = row.get("labels", {})
     return tuple(names.get(kind, kind) for kind in layer_types_of(settings, row))
 
@@ -39,6 +41,31 @@ def layer_types_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
     pattern = _told(settings, pattern) or pattern
     count = settings.integer("num_hidden_layers", len(pattern), most=MOST_LAYERS)
     return tuple(pattern[i % len(pattern)] for i in range(count))
+
+
+def _after_dense(settings, row):
+    """Where the first layers have no experts, and rotate if they see all keys."""
+    first = settings.integer("first_k_dense_replace", 0, least=0, most=MOST_LAYERS)
+    every = settings.integer("prefix_dense_sliding_window_pattern", 1)
+    types = layer_types_of(settings, row)
+    if not settings.has("layer_types"):
+        begin = [
+            row["pattern"][-1 if (i + 1) % every == 0 else 0] for i in range(first)
+        ]
+        types = (*begin, *types[: len(types) - first])
+    experts = ["dense"] * first + ["sparse"] * (len(types) - first)
+    if settings.has("mlp_layer_types"):
+        experts = settings.items("mlp_layer_types", MOST_LAYERS)
+    if len(experts) != len(types):
+        raise ValueError(
+            "`mlp_layer_types` must have an entry for each layer, of which there are "
+            f"{len(types)}, but got {len(experts)}."
+        )
+    rotates = [every == 1 and kind == "dense" for kind in experts]
+    return tuple(
+        row["dense"] if dense else kind
+        for dense, kind in zip(rotates, types, strict=True)
+    )
 
 
 def _told(settings: Settings, pattern: list[str]) -> list[str] | None:

@@ -78,7 +78,7 @@ def load(
     the centres of patches between -1 and 1 ([`eqx_posemb.normalised_positions`][]).
     MusicFlamingo has its two axes multiplied by minus two pi times the time in seconds.
     Tokens that are no patches, such as class and register tokens, stay as they are at
-    position 0 ([`eqx_posemb.with_prefix`][]).
+    position 0 ([`eqx_posemb.zero_prefixed`][]).
 
     **Quirks.** Where transformers computes something else than its configuration, or
     what a rotation is, this does what was meant. `quirks=True` does what transformers
