@@ -97,8 +97,8 @@ def test_cite_prints_each_entry_once_and_nothing_else(capsys):
 @pytest.mark.parametrize("command", ["show", "cite"])
 def test_an_unknown_name_is_answered_by_what_is_close(command, refused):
     assert refused(command, "sandwhich") == (
-        f"eqx-posemb {command}: there is no embedding 'sandwhich'. Did you mean 'sandwich'? "
-        "`eqx-posemb list` shows them all."
+        f"eqx-posemb {command}: there is no embedding 'sandwhich'. Did you mean "
+        "'sandwich'? `eqx-posemb list` shows them all."
     )
 
 
@@ -323,9 +323,9 @@ def test_an_embedding_of_grids_is_one_line(refused):
 
 
 def test_an_unknown_embedding_is_one_line(refused):
-    assert refused("compare", "--embeddings", "rope", "alibbi") == (
-        "eqx-posemb compare: there is no embedding 'sandwhich'. Did you mean 'sandwich'? "
-        "`eqx-posemb list` shows them all."
+    assert refused("compare", "--embeddings", "rope", "sandwhich") == (
+        "eqx-posemb compare: there is no embedding 'sandwhich'. Did you mean "
+        "'sandwich'? `eqx-posemb list` shows them all."
     )
 
 
