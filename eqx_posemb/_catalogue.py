@@ -41,12 +41,13 @@ def table() -> str:
 def markdown_table() -> str:
     """The table of variants in the README."""
     lines = [
-        "| name | place | what it is | trained parameters | paper |",
-        "|---|---|---|---|---|",
+        "| name | place | what it is | trained parameters | tested against | paper |",
+        "|---|---|---|---|---|---|",
     ]
     for row in VARIANTS:
         parameters = ", ".join(f"`{name}`" for name in row.parameters) or "none"
-        cells = (f"`{row.name}`", row.place, row.summary, parameters, _link(row))
+        facts = row.place, row.summary, parameters, row.oracle, _link(row)
+        cells = (f"`{row.name}`", *facts)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -59,6 +60,7 @@ def describe(name: str) -> str:
         ("place", row.place),
         ("built by", f"eqx_posemb.{row.of.__name__}"),
         ("trained", trained),
+        ("tested against", row.oracle),
     ]
     return "\n\n".join(
         [

@@ -55,10 +55,11 @@ def test_list_prints_the_table_of_the_readme(capsys):
     lines = printed_by(capsys, "list", "--markdown").splitlines()
     assert lines == _catalogue.markdown_table().splitlines()
     assert len(lines) == 2 + len(VARIANTS)
-    assert all(line.count("|") == 6 for line in lines)
+    assert all(line.count("|") == 7 for line in lines)
     (alibi,) = (line for line in lines if line.startswith("| `alibi`"))
     assert alibi == (
         "| `alibi` | bias | a fixed penalty linear in the distance | none | "
+        "transformers (Bloom, MPT) | "
         "[Train Short, Test Long: Attention with Linear Biases Enables Input Length "
         "Extrapolation](https://arxiv.org/abs/2108.12409) |"
     )

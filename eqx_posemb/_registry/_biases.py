@@ -33,6 +33,7 @@ BIASES: tuple[Variant, ...] = (
         summary="a fixed penalty linear in the distance",
         place="bias",
         of=ALiBi,
+        oracle="transformers (Bloom, MPT)",
         settings=lambda sizes: dict(heads=sizes.heads),
         causal=True,
     ),
@@ -41,6 +42,7 @@ BIASES: tuple[Variant, ...] = (
         summary="a fixed penalty linear in the distance, to either side",
         place="bias",
         of=ALiBi,
+        oracle="formula",
         settings=lambda sizes: dict(heads=sizes.heads, form="symmetric"),
     ),
     Variant(
@@ -48,6 +50,7 @@ BIASES: tuple[Variant, ...] = (
         summary="a fixed linear penalty; half of the heads look back, half ahead",
         place="bias",
         of=ALiBi,
+        oracle="formula",
         settings=lambda sizes: dict(heads=sizes.heads, form="one_sided"),
     ),
     Variant(
@@ -55,6 +58,7 @@ BIASES: tuple[Variant, ...] = (
         summary="a fixed linear penalty, half a step less for the past (DeepMind)",
         place="bias",
         of=ALiBi,
+        oracle="formula",
         settings=lambda sizes: dict(heads=sizes.heads, form="asymmetric"),
     ),
     Variant(
@@ -62,6 +66,7 @@ BIASES: tuple[Variant, ...] = (
         summary="a penalty linear in the distance with learned slopes",
         place="bias",
         of=LearnedALiBi,
+        oracle="formula",
         settings=lambda sizes: dict(heads=sizes.heads),
         parameters=("log_slopes",),
         causal=True,
@@ -71,6 +76,7 @@ BIASES: tuple[Variant, ...] = (
         summary="a learned number for each bucket of distances",
         place="bias",
         of=T5Bias,
+        oracle="transformers",
         settings=lambda sizes: dict(heads=sizes.heads, std=sizes.dim**-0.5),
         parameters=("weight",),
         scale=lambda sizes: 1.0,
@@ -80,6 +86,7 @@ BIASES: tuple[Variant, ...] = (
         summary="a learned penalty logarithmic in the distance",
         place="bias",
         of=KERPLE,
+        oracle="formula",
         settings=lambda sizes: dict(heads=sizes.heads, kind="log"),
         parameters=("raw_a", "raw_r"),
     ),
@@ -88,6 +95,7 @@ BIASES: tuple[Variant, ...] = (
         summary="a learned penalty that is a power of the distance",
         place="bias",
         of=KERPLE,
+        oracle="formula",
         settings=lambda sizes: dict(heads=sizes.heads, kind="power"),
         parameters=("raw_a", "raw_r"),
     ),
@@ -96,6 +104,7 @@ BIASES: tuple[Variant, ...] = (
         summary="a fixed penalty, the product of sinusoidal encodings",
         place="bias",
         of=Sandwich,
+        oracle="formula",
         settings=lambda sizes: dict(heads=sizes.heads),
     ),
     Variant(
@@ -103,6 +112,7 @@ BIASES: tuple[Variant, ...] = (
         summary="a learned function of the distance relative to the position",
         place="bias",
         of=FIRE,
+        oracle="formula",
         settings=lambda sizes: dict(
             heads=sizes.heads, threshold=max(1.0, sizes.length / 4)
         ),
@@ -122,6 +132,7 @@ BIASES: tuple[Variant, ...] = (
         summary="a learned sum of bumps over the distance",
         place="bias",
         of=TISA,
+        oracle="formula",
         settings=lambda sizes: dict(heads=sizes.heads),
         parameters=("a", "b", "c"),
     ),
@@ -130,6 +141,7 @@ BIASES: tuple[Variant, ...] = (
         summary="a small network of the distance",
         place="bias",
         of=DynamicBias,
+        oracle="formula",
         settings=lambda sizes: dict(heads=sizes.heads, width=max(1, sizes.dim // 4)),
         parameters=(
             *(f"weights[{i}]" for i in range(3)),
@@ -141,6 +153,7 @@ BIASES: tuple[Variant, ...] = (
         summary="a learned number for each distance up to one (AlphaFold)",
         place="bias",
         of=ClippedBias,
+        oracle="formula",
         settings=lambda sizes: dict(heads=sizes.heads),
         parameters=("weight",),
     ),
@@ -149,6 +162,7 @@ BIASES: tuple[Variant, ...] = (
         summary="a penalty of what tokens forget, from positions they make",
         place="bias",
         of=Forgetting,
+        oracle="formula",
         settings=lambda sizes: dict(heads=sizes.heads),
         axes=lambda sizes: sizes.heads,
         causal=True,
@@ -158,6 +172,7 @@ BIASES: tuple[Variant, ...] = (
         summary="products of positions projected apart from the content",
         place="bias",
         of=TUPE,
+        oracle="authors' code",
         settings=lambda sizes: dict(
             length=sizes.length,
             dim=sizes.dim,
@@ -174,6 +189,7 @@ BIASES: tuple[Variant, ...] = (
         summary="untied absolute positions, T5's bias, and [CLS] apart",
         place="bias",
         of=tupe,
+        oracle="authors' code",
         settings=lambda sizes: dict(
             length=sizes.length,
             dim=sizes.dim,

@@ -33,6 +33,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="no positional embedding; order from the causal mask alone",
         place="rotary",
         of=NoPE,
+        oracle="none needed",
         settings=lambda sizes: {},
     ),
     Variant(
@@ -40,6 +41,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation by angles proportional to the position",
         place="rotary",
         of=rope,
+        oracle="transformers, Equinox",
         settings=lambda sizes: dict(dim=sizes.head_dim),
     ),
     Variant(
@@ -47,6 +49,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation of the fastest pairs only (p-RoPE, Gemma 4)",
         place="rotary",
         of=proportional_rope,
+        oracle="transformers",
         settings=lambda sizes: dict(dim=sizes.head_dim, fraction=0.5),
     ),
     Variant(
@@ -54,6 +57,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation, with logits that fade towards the past",
         place="rotary",
         of=xpos,
+        oracle="torchscale",
         settings=lambda sizes: dict(dim=sizes.head_dim),
         causal=True,
     ),
@@ -62,6 +66,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation stretched by interpolating positions",
         place="rotary",
         of=linear_rope,
+        oracle="transformers",
         settings=lambda sizes: dict(dim=sizes.head_dim, factor=4.0),
     ),
     Variant(
@@ -69,6 +74,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation stretched by a larger base",
         place="rotary",
         of=ntk_rope,
+        oracle="transformers (Hunyuan)",
         settings=lambda sizes: dict(dim=sizes.head_dim, factor=4.0),
     ),
     Variant(
@@ -76,6 +82,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation stretched as much as the length in use needs",
         place="rotary",
         of=dynamic_ntk_rope,
+        oracle="transformers",
         settings=lambda sizes: dict(
             dim=sizes.head_dim, factor=1.0, original_length=sizes.length
         ),
@@ -86,6 +93,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation stretched pair by pair, with sharper attention",
         place="rotary",
         of=yarn,
+        oracle="authors' code, transformers",
         settings=lambda sizes: dict(
             dim=sizes.head_dim, factor=4.0, original_length=sizes.length
         ),
@@ -95,6 +103,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation stretched pair by pair as in Llama 3.1",
         place="rotary",
         of=llama3_rope,
+        oracle="transformers",
         settings=lambda sizes: dict(
             dim=sizes.head_dim, factor=8.0, original_length=sizes.length
         ),
@@ -104,6 +113,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation stretched by searched numbers beyond a length (Phi-3)",
         place="rotary",
         of=longrope,
+        oracle="transformers",
         # The published numbers belong to a checkpoint. Without one: no change up to
         # the length, interpolation by 4 beyond it.
         settings=lambda sizes: dict(
@@ -120,6 +130,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation that shows far keys at the distance of a window",
         place="rotary",
         of=ReRoPE,
+        oracle="formula",
         settings=lambda sizes: dict(
             rotary=rope(sizes.head_dim), window=_eighth(sizes.length)
         ),
@@ -130,6 +141,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation that shows far keys in groups",
         place="rotary",
         of=SelfExtend,
+        oracle="formula",
         settings=lambda sizes: dict(
             rotary=rope(sizes.head_dim), group=4, window=_eighth(sizes.length)
         ),
@@ -141,6 +153,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation that shows far chunks at one distance (Qwen2.5-1M)",
         place="rotary",
         of=DualChunk,
+        oracle="formula",
         settings=lambda sizes: dict(
             rotary=rope(sizes.head_dim),
             chunk=2 * _eighth(sizes.length),
@@ -154,6 +167,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation by the row for some channels, by the column for others",
         place="rotary",
         of=axial_rope,
+        oracle="transformers",
         settings=lambda sizes: dict(dim=sizes.head_dim),
         axes=lambda sizes: 2,
     ),
@@ -162,6 +176,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation along learned directions of an image",
         place="rotary",
         of=mixed_rope,
+        oracle="formula",
         settings=lambda sizes: dict(dim=sizes.head_dim, heads=sizes.heads),
         parameters=("frequencies.weight",),
         axes=lambda sizes: 2,
@@ -171,6 +186,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation by time, height and width; of text as by rope (Qwen-VL)",
         place="rotary",
         of=mrope,
+        oracle="transformers",
         settings=lambda sizes: dict(
             dim=sizes.head_dim, sizes=_quarter_time(sizes.head_dim // 2)
         ),
@@ -181,6 +197,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="axial rotation in a learned orthogonal basis (STRING)",
         place="rotary",
         of=string_rope,
+        oracle="formula",
         settings=lambda sizes: dict(dim=sizes.head_dim),
         parameters=("parts[0].generator",),
         axes=lambda sizes: 2,
@@ -190,6 +207,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation of whole blocks of channels by learned generators",
         place="rotary",
         of=LieRE,
+        oracle="formula",
         settings=lambda sizes: dict(dim=sizes.head_dim, block=4, scale=0.2),
         parameters=("generators",),
         relative=False,
@@ -200,6 +218,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="lengths for content and angles for position (polar coordinates)",
         place="rotary",
         of=PoPE,
+        oracle="formula",
         settings=lambda sizes: dict(dim=sizes.head_dim, heads=sizes.heads),
         parameters=("phase",),
     ),
@@ -208,6 +227,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="rotation at learned mixtures of frequencies",
         place="rotary",
         of=FoPE,
+        oracle="formula",
         settings=lambda sizes: dict(
             dim=sizes.head_dim, heads=sizes.heads, length=sizes.length
         ),
@@ -219,6 +239,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="queries that grow with their position (Llama 4)",
         place="rotary",
         of=Temperature,
+        oracle="transformers",
         settings=lambda sizes: dict(beta=0.1, length=sizes.length / 8),
         relative=False,
     ),
@@ -227,6 +248,7 @@ ROTARIES: tuple[Variant, ...] = (
         summary="queries that grow with the number of keys they see, learned",
         place="rotary",
         of=ScalableSoftmax,
+        oracle="transformers (Mistral Large 4)",
         settings=lambda sizes: dict(heads=sizes.heads),
         parameters=("weight", "bias"),
         relative=False,

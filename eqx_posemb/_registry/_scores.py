@@ -20,6 +20,7 @@ SCORES: tuple[Variant, ...] = (
         summary="queries meet a projected sinusoid of the distance (XLNet, Conformer)",
         place="score",
         of=TransformerXL,
+        oracle="authors' code, transformers",
         settings=lambda sizes: dict(
             heads=sizes.heads, head_dim=sizes.head_dim, dim=sizes.dim
         ),
@@ -30,6 +31,7 @@ SCORES: tuple[Variant, ...] = (
         summary="queries meet decays, windows and bumps over the distance",
         place="score",
         of=Enformer,
+        oracle="DeepMind's code",
         settings=lambda sizes: dict(
             heads=sizes.heads,
             head_dim=sizes.head_dim,
@@ -45,6 +47,7 @@ SCORES: tuple[Variant, ...] = (
         summary="queries meet a learned vector for each distance up to a bound",
         place="score",
         of=Shaw,
+        oracle="transformers (Wav2Vec2-BERT)",
         settings=lambda sizes: dict(head_dim=sizes.head_dim),
         parameters=("weight",),
     ),
@@ -53,6 +56,7 @@ SCORES: tuple[Variant, ...] = (
         summary="queries meet a learned vector for each distance of the context",
         place="score",
         of=MusicTransformer,
+        oracle="formula",
         settings=lambda sizes: dict(
             heads=sizes.heads, head_dim=sizes.head_dim, length=sizes.length
         ),
@@ -65,6 +69,7 @@ SCORES: tuple[Variant, ...] = (
         summary="queries and keys meet a learned vector for the distance",
         place="score",
         of=DeBERTa,
+        oracle="transformers",
         settings=lambda sizes: dict(
             heads=sizes.heads,
             head_dim=sizes.head_dim,
@@ -79,6 +84,7 @@ SCORES: tuple[Variant, ...] = (
         summary="the same with buckets of distances and a normalised table",
         place="score",
         of=DeBERTa,
+        oracle="transformers",
         settings=lambda sizes: dict(
             heads=sizes.heads,
             head_dim=sizes.head_dim,
@@ -105,6 +111,7 @@ SCORES: tuple[Variant, ...] = (
         summary="queries meet a learned vector for the distance along each axis (SAM)",
         place="score",
         of=Decomposed,
+        oracle="transformers (SAM)",
         settings=lambda sizes: dict(shape=square(sizes), head_dim=sizes.head_dim),
         parameters=("tables[0]", "tables[1]"),
         bounded=True,
@@ -115,6 +122,7 @@ SCORES: tuple[Variant, ...] = (
         summary="tokens mix learned profiles over the distance",
         place="score",
         of=Inkling,
+        oracle="transformers",
         settings=lambda sizes: dict(
             heads=sizes.heads, dim=sizes.dim, reach=sizes.length
         ),
@@ -127,6 +135,7 @@ SCORES: tuple[Variant, ...] = (
         summary="a learned number for each bucket of distances, behind a gate",
         place="score",
         of=WavLM,
+        oracle="transformers",
         settings=lambda sizes: dict(heads=sizes.heads, head_dim=sizes.head_dim),
         parameters=("weight", "gate_weight", "gate_bias", "gate_scale"),
     ),

@@ -28,6 +28,9 @@ class Variant:
     summary: str
     place: Literal["encoding", "rotary", "bias", "score"]
     of: Callable[..., Any]
+    oracle: str
+    """What the tests compare its numbers with: the code of its authors or of a library
+    that has its models, or the formula of the paper, written once more in NumPy."""
     settings: Callable[[Sizes], Mapping[str, Any]]
     parameters: tuple[str, ...] = ()
     """The trained arrays, as paths within the part."""
