@@ -25,7 +25,7 @@ class Tile(eqx.Module):
     logits: Logits
     q: Float[Array, "*rows heads size dim"]
     k: Float[Array, "*columns kv_heads dim size"]
-    v: Float[Array, "*columns kv_heads dim_v size"]
+    v: Float[Array, "*columns v_heads dim_v size"]
     q_tokens: Tokens
     k_tokens: Tokens
 
@@ -157,7 +157,7 @@ def into_blocks(
     k: Float[Array, "kv_heads k dim"],
     q_tokens: Tokens,
     k_tokens: Tokens,
-    v: Float[Array, "kv_heads k dim_v"],
+    v: Float[Array, "v_heads k dim_v"],
     rules: Rules,
     *,
     size: int,

@@ -33,7 +33,7 @@ def dense(
     k: Float[Array, "kv_heads k dim"],
     q_tokens: Tokens,
     k_tokens: Tokens,
-    v: Float[Array, "kv_heads k dim_v"],
+    v: Float[Array, "v_heads k dim_v"],
     rules: Rules,
 ) -> Float[Array, "heads q dim_v"]:
     """The mean of the values that a query sees, weighted by the softmax of its logits.

@@ -23,7 +23,7 @@ def ring(
     k: Float[Array, "kv_heads k dim"],
     q_tokens: Tokens,
     k_tokens: Tokens,
-    v: Float[Array, "kv_heads k dim_v"],
+    v: Float[Array, "v_heads k dim_v"],
     rules: Rules,
     *,
     size: int,
