@@ -72,7 +72,11 @@ def both(attend, arguments):
     return of(arguments)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# All in single precision, and every fourth in double: it is the same program.
+MODES = [(name, False) for name in NAMES] + [(name, True) for name in NAMES[::4]]
+
+
+@pytest.mark.parametrize("name, x64", MODES, indirect=["x64"])
 def test_every_variant_goes_by_blocks(name, x64):
     dtype = jnp.float64 if x64 else jnp.float32
     layer, x = Layer(build(name), dtype), tokens(N, dtype)

@@ -31,7 +31,9 @@ from tests.helpers import (
 )
 
 
-pytestmark = pytest.mark.usefixtures("x64")
+# For the laws to which precision matters most. All rows under all laws twice would be
+# most of an hour.
+both_modes = pytest.mark.usefixtures("x64")
 every_variant = pytest.mark.parametrize("name", NAMES)
 few = hp.settings(
     max_examples=8,
@@ -40,6 +42,7 @@ few = hp.settings(
 )
 
 
+@both_modes
 @every_variant
 def test_jit_changes_nothing(name):
     layer, x, p = Layer(build(name)), tokens(12), at(name, jnp.arange(12))
@@ -76,6 +79,7 @@ def test_new_positions_do_not_retrace(name):
     assert len(traces) == 1
 
 
+@both_modes
 @every_variant
 def test_gradients_are_finite_and_reach_every_parameter(name):
     layer, x, p = Layer(build(name)), tokens(12), at(name, jnp.arange(12))
@@ -143,6 +147,7 @@ def test_serialisation_gives_the_same_embedding_back(name):
     assert eqx.tree_equal(embedding, restored)
 
 
+@both_modes
 @every_variant
 def test_decoding_token_by_token_is_the_full_pass(name):
     layer, x, p = Layer(build(name)), tokens(9), at(name, jnp.arange(9))
@@ -222,6 +227,7 @@ def test_order_is_in_the_positions_alone(name, order):
     assert_close(attend(layer, x[order], p[order]), attend(layer, x, p)[:, order])
 
 
+@both_modes
 @every_variant
 @few
 @hp.given(
