@@ -275,7 +275,7 @@ def test_no_keys_and_no_queries_are_fine():
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_low_precision_is_summed_in_float32(dtype):
     q, k, v = qkv(q=64, k=512, dtype=dtype)
-    embedding = pe.PositionalEmbedding(bias=pe.ALiBi(4, symmetric=True))
+    embedding = pe.PositionalEmbedding(bias=pe.ALiBi(4, form="symmetric"))
     p = jnp.arange(512)
 
     def attend(q, k, v):
