@@ -14,7 +14,7 @@ from .._frequencies import Geometric, Length
 from .._phase import as_float, cos_sin
 from ._abstract import AbstractRotary
 from ._pairing import check_layout, Layout
-from ._rotation import Rotation
+from ._rotation import once, Rotation
 
 
 class FoPE(AbstractRotary):
@@ -145,5 +145,5 @@ class FoPE(AbstractRotary):
         rest = ((0, 0), (0, 0), (0, self.frequencies.dim // 2 - kept))
         cos = jnp.pad(mix(cos, self.cosines), rest, constant_values=1)
         sin = jnp.pad(mix(sin, self.sines), rest)
-        cos, sin = jax.lax.optimization_barrier(jnp.stack([cos, sin]))
+        cos, sin = once(cos, sin)
         return Rotation(cos, sin, None, self.frequencies.dim, self.pairing)

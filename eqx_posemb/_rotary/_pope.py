@@ -8,6 +8,7 @@ from .._checks import check_at_least, check_positive
 from .._frequencies import AbstractFrequencies, context_length, Geometric, Length
 from .._phase import as_float, computing_dtype, cos_sin
 from ._abstract import AbstractRotary, AbstractRotation
+from ._rotation import once
 
 
 class PoPE(AbstractRotary):
@@ -101,9 +102,7 @@ class PoPE(AbstractRotary):
             )
         if length is None:
             length = context_length(positions)
-        tables = jnp.stack(cos_sin(positions, self.frequencies.turns(length)))
-        # As in `Rotary`: made once, and not again for every use.
-        cos, sin = jax.lax.optimization_barrier(tables)
+        cos, sin = once(*cos_sin(positions, self.frequencies.turns(length)))
         return PolarRotation(cos, sin, as_float(self.phase))
 
 

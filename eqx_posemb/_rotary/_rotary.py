@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Num
 
 from .._checks import check_choice, check_positive
 from .._frequencies import AbstractFrequencies, context_length, Length
@@ -15,7 +15,7 @@ from ._abstract import AbstractRotary
 from ._axes import AbstractAxes, spread
 from ._decay import XPosDecay
 from ._pairing import check_layout, Layout, Pairing
-from ._rotation import Rotation
+from ._rotation import once, Rotation
 
 
 class Rotary(AbstractRotary):
@@ -173,7 +173,7 @@ class Rotary(AbstractRotary):
         if self.axes is not None:
             coordinates, frequencies = spread(self.axes, positions, frequencies)
         growth = None if self.decay is None else self.decay(positions)
-        cos, sin = _once(*cos_sin(coordinates, frequencies), scale=self.scale)
+        cos, sin = once(*cos_sin(coordinates, frequencies), scale=self.scale)
         return Rotation(cos, sin, growth, self.dim, self.pairing)
 
     def shift(self, by: Num[Array, "seq *axes"], *, length: Length = None) -> Rotation:
@@ -234,14 +234,3 @@ class Rotary(AbstractRotary):
             f"{positions.dtype} of shape {positions.shape}. Use `jax.vmap` over a "
             "batch."
         )
-
-
-def _once(
-    cos: Float[Array, "*heads seq pairs"],
-    sin: Float[Array, "*heads seq pairs"],
-    scale: float,
-) -> Float[Array, "2 *heads seq pairs"]:
-    # Without the barrier XLA fuses the sines into every use, and computes them again
-    # for each head and layer. It holds only what is one array: hence the stack.
-    tables = jnp.stack([cos, sin])
-    return jax.lax.optimization_barrier(tables if scale == 1 else tables * scale)

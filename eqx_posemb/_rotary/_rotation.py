@@ -3,6 +3,7 @@
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -131,3 +132,15 @@ def _bounded(growth, dtype):
         "36,000 positions at scale_base=512, float16 4,500. Move `center` to the "
         "middle of the positions, or raise `scale_base`.",
     )
+
+
+def once(
+    cos: Float[Array, "*heads seq pairs"],
+    sin: Float[Array, "*heads seq pairs"],
+    scale: float = 1.0,
+) -> Float[Array, "2 *heads seq pairs"]:
+    """The two tables, made once for all uses."""
+    # Without the barrier XLA fuses the sines into every use, and computes them again
+    # for each head and layer. It holds only what is one array: hence the stack.
+    tables = jnp.stack([cos, sin])
+    return jax.lax.optimization_barrier(tables if scale == 1 else tables * scale)
