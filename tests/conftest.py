@@ -1,5 +1,8 @@
 """Strict everywhere: what a test does not say it does not get."""
 
+import itertools
+
+import equinox as eqx
 import jax
 import jax.random as jr
 import jaxtyping
@@ -8,6 +11,18 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+# A compiled program holds about 50 regions of memory until JAX forgets it. Linux gives a
+# process 65,530, and the next compilation then ends it: all tests compile more than that.
+_TESTS_BETWEEN_CLEANINGS = 150
+_tests_seen = itertools.count(1)
+
+
+def pytest_runtest_teardown():
+    if next(_tests_seen) % _TESTS_BETWEEN_CLEANINGS == 0:
+        eqx.clear_caches()
+        jax.clear_caches()
 
 
 @pytest.fixture
