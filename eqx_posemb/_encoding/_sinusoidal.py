@@ -34,6 +34,11 @@ class Sinusoidal(AbstractEncoding):
     | `"tensor2tensor"` | sines, cosines | $\theta^{-m/(h-1)}$ | fairseq, Whisper |
     | `"diffusion"` | cosines, sines | $\theta^{-m/h}$ | Stable Diffusion's time steps |
 
+    Time steps in diffusers have two switches, `flip_sin_to_cos` and
+    `downscale_freq_shift`: (false, 0) is `"concatenated"`, (false, 1) is
+    `"tensor2tensor"`, (true, 0) is `"diffusion"`, and the rare (true, 1) is
+    `"tensor2tensor"` with its halves exchanged by `jnp.roll(…, dim // 2, axis=-1)`.
+
     Positions count from `offset`: fairseq and what follows it (M2M-100, XGLM) have
     rows for padding before the first, and an `offset` of 2.
 

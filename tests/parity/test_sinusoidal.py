@@ -39,13 +39,13 @@ def _m2m100(rows, dim):
     return M2M100SinusoidalPositionalEmbedding.get_embedding(rows, dim)
 
 
-def _diffusers(rows, dim):
-    """`get_timestep_embedding`, flip_sin_to_cos=True, downscale_freq_shift=0."""
+def _diffusers(rows, dim, flip_sin_to_cos=True, downscale_freq_shift=0):
+    """The formula of `get_timestep_embedding`."""
     half = dim // 2
-    exponent = -np.log(10_000) * np.arange(half) / (half - 0)
+    exponent = -np.log(10_000) * np.arange(half) / (half - downscale_freq_shift)
     angles = np.arange(rows)[:, None] * np.exp(exponent)[None]
-    table = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
-    table = np.concatenate([table[:, half:], table[:, :half]], axis=-1)
+    parts = [np.sin(angles), np.cos(angles)]
+    table = np.concatenate(parts[::-1] if flip_sin_to_cos else parts, axis=-1)
     return np.pad(table, [(0, 0), (0, dim % 2)])
 
 
@@ -68,6 +68,22 @@ TABLES = [
 def test_each_layout_is_that_of_its_models(layout, theirs, atol, rows, dim):
     ours = pe.Sinusoidal(dim, layout=layout)(jnp.arange(rows))
     assert_close(ours, theirs(rows, dim), atol=atol(rows))
+
+
+@pytest.mark.parametrize(
+    "flip, shift, layout",
+    [
+        (False, 0, "concatenated"),
+        (False, 1, "tensor2tensor"),
+        (True, 0, "diffusion"),
+        (True, 1, "tensor2tensor"),
+    ],
+)
+def test_the_four_settings_of_diffusers_are_layouts(flip, shift, layout):
+    ours = pe.Sinusoidal(32, layout=layout)(jnp.arange(1000))
+    if flip and shift:
+        ours = jnp.roll(ours, 16, axis=-1)
+    assert_close(ours, _diffusers(1000, 32, flip, shift), atol=2e-7)
 
 
 @pytest.mark.parametrize("dim", [5, 7, 33])
