@@ -13,8 +13,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-# A compiled program holds about 50 regions of memory until JAX forgets it. Linux gives a
-# process 65,530, and the next compilation then ends it: all tests compile more than that.
+# A compiled program holds about 50 regions of memory until JAX forgets it. Linux gives
+# 65,530 to a process, and the next compilation ends it: all tests compile more than that.
 _TESTS_BETWEEN_CLEANINGS = 150
 _tests_seen = itertools.count(1)
 
