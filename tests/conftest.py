@@ -14,7 +14,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 # A compiled program holds about 50 regions of memory until JAX forgets it. Linux gives
-# 65,530 to a process, and the next compilation ends it: all tests compile more than that.
+# 65,530 to a process, and the next compilation ends it. All tests compile more.
 _TESTS_BETWEEN_CLEANINGS = 150
 _tests_seen = itertools.count(1)
 
