@@ -1,0 +1,1 @@
+"""Positional embeddings for PyTorch, with nothing of JAX at run time."""
