@@ -29,6 +29,14 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"`{name}` must be one of {known}, but got {value!r}.")
 
 
+def check_sequence(name: str, positions: Shaped[Array, "..."], why: str) -> None:
+    if positions.ndim != 1:
+        raise ValueError(
+            f"`{name}` must have shape [seq], {why}, but got {positions.shape}. Use "
+            "`jax.vmap` over a batch."
+        )
+
+
 def check_grid(name: str, positions: Shaped[Array, "..."], axes: int) -> None:
     if positions.ndim != 2 or positions.shape[1] != axes:
         raise ValueError(

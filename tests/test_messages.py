@@ -114,7 +114,7 @@ SETTINGS = [
     case("`heads` must be at least 1", lambda: pe.ScalableSoftmax(0)),
     case("`dim` must be at least 1", lambda: pe.PoPE(0, heads=2)),
     case("`heads` must be at least 1", lambda: pe.PoPE(8, heads=0)),
-    case("`positions` must have shape \\[seq\\], but got \\(4, 2\\)", lambda: pe.PoPE(8, heads=2)(jnp.ones((4, 2)))),
+    case("`positions` must have shape \\[seq\\], for one angle.*got \\(4, 2\\)", lambda: pe.PoPE(8, heads=2)(jnp.ones((4, 2)))),
     case("`k` must have shape \\[heads, seq, dim\\] = \\(2, 4, 8\\), .*got \\(2, 4, 16\\)", lambda: pe.PoPE(8, heads=2)(P).keys(Q)),
     case("`length` must be at least 2π, for one frequency to turn.*got 3", lambda: pe.FoPE(8, heads=2, length=3, key=KEY)),
     case("`pairing` must be one of 'halves', 'adjacent', but got 'half'", lambda: pe.FoPE(8, heads=2, length=64, pairing="half", key=KEY)),

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from .._checks import check_at_least
+from .._checks import check_at_least, check_sequence
 from .._frequencies import Length
 from .._phase import as_float, computing_dtype, in_common
 from ._abstract import AbstractRotary, each_head
@@ -69,11 +69,7 @@ class AbstractExtension(eqx.Module):
         **Raises:** a `ValueError` if positions are not one-dimensional.
         """
         for name, positions in ("q", q_positions), ("k", k_positions):
-            if positions.ndim != 1:
-                raise ValueError(
-                    f"`{name}_positions` must have shape [seq], to be near or far, but "
-                    f"got {positions.shape}."
-                )
+            check_sequence(f"{name}_positions", positions, "to be near or far")
         dtype = computing_dtype(q.dtype)
         chosen = jnp.zeros((q.shape[0], q.shape[1], k.shape[1]), dtype)
         pieces = self.pieces(*in_common(q_positions, k_positions))

@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_positive
+from .._checks import check_at_least, check_positive, check_sequence
 from .._frequencies import Geometric, Length
 from .._phase import as_float, cos_sin
 from ._abstract import AbstractRotary
@@ -133,11 +133,7 @@ class FoPE(AbstractRotary):
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """
         del length
-        if positions.ndim != 1:
-            raise ValueError(
-                f"`positions` must have shape [seq], but got {positions.shape}. Use "
-                "`jax.vmap` over a batch."
-            )
+        check_sequence("positions", positions, "for one angle to each frequency")
         kept = self.cosines.shape[-1]
         turns = jax.tree.map(lambda word: word[:kept], self.frequencies.turns())
         cos, sin = cos_sin(positions, turns)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_at_least, check_positive
+from .._checks import check_at_least, check_positive, check_sequence
 from .._frequencies import AbstractFrequencies, context_length, Geometric, Length
 from .._phase import as_float, computing_dtype, cos_sin
 from ._abstract import AbstractRotary, AbstractRotation
@@ -95,11 +95,7 @@ class PoPE(AbstractRotary):
 
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """
-        if positions.ndim != 1:
-            raise ValueError(
-                f"`positions` must have shape [seq], but got {positions.shape}. Use "
-                "`jax.vmap` over a batch."
-            )
+        check_sequence("positions", positions, "for one angle to each frequency")
         if length is None:
             length = context_length(positions)
         cos, sin = once(*cos_sin(positions, self.frequencies.turns(length)))

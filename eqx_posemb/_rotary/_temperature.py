@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_at_least, check_choice, check_positive
+from .._checks import (
+    check_at_least,
+    check_choice,
+    check_positive,
+    check_sequence,
+)
 from .._frequencies import Length
 from .._phase import as_float, computing_dtype
 from ._abstract import AbstractRotary, AbstractRotation
@@ -92,7 +97,8 @@ class Temperature(AbstractRotary):
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """
         del length
-        ratio = (as_float(_in_a_row(positions)) + self.offset) / self.length
+        check_sequence("positions", positions, "to count what a query sees")
+        ratio = (as_float(positions) + self.offset) / self.length
         if self.kind == "stepped":
             return Scaling(1 + self.beta * jnp.log1p(jnp.floor(ratio)))
         if self.kind == "log":
@@ -182,7 +188,8 @@ class ScalableSoftmax(AbstractRotary):
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """
         del length
-        seen = jnp.log1p(as_float(_in_a_row(positions)))
+        check_sequence("positions", positions, "to count what a query sees")
+        seen = jnp.log1p(as_float(positions))
         weight, bias = as_float(self.weight), as_float(self.bias)
         return Scaling(weight[:, None] * seen[None] + bias[:, None])
 
@@ -222,12 +229,3 @@ class Scaling(AbstractRotation):
     def keys(self, k: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
         """Returns `k`."""
         return k
-
-
-def _in_a_row(positions):
-    if positions.ndim != 1:
-        raise ValueError(
-            "`positions` must have shape [seq], to count what a query sees, but got "
-            f"{positions.shape}. Use `jax.vmap` over a batch."
-        )
-    return positions
