@@ -119,7 +119,7 @@ SETTINGS = [
     case("`length` must be at least 2π, for one frequency to turn.*got 3", lambda: pe.FoPE(8, heads=2, length=3, key=KEY)),
     case("`pairing` must be one of 'halves', 'adjacent', but got 'half'", lambda: pe.FoPE(8, heads=2, length=64, pairing="half", key=KEY)),
     case("`std` must be positive", lambda: pe.FoPE(8, heads=2, length=64, std=0, key=KEY)),
-    case("`positions` must have shape \\[seq\\], but got \\(4, 2\\)", lambda: pe.FoPE(8, heads=2, length=64, key=KEY)(jnp.ones((4, 2)))),
+    case("`positions` must have shape \\[seq\\], for one angle.*got \\(4, 2\\)", lambda: pe.FoPE(8, heads=2, length=64, key=KEY)(jnp.ones((4, 2)))),
     case("`block` must be at least 2 and divide `dim`, 8, but got 3", lambda: pe.LieRE(8, block=3, key=KEY)),
     case("`count` must be at least 1", lambda: pe.LieRE(8, count=0, key=KEY)),
     case("`scale` must be positive", lambda: pe.LieRE(8, scale=0, key=KEY)),
