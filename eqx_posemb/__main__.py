@@ -1,4 +1,4 @@
-"""The command line: `eqx-posemb list`, `show`, `cite` and `compare`."""
+"""The command line: `eqx-posemb list`, `show`, `cite`, `inspect` and `compare`."""
 
 import argparse
 import os
@@ -45,7 +45,7 @@ def _parser():
         prog="eqx-posemb", description="Positional embeddings for JAX and Equinox."
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="{list,show,cite,compare}"
+        dest="command", required=True, metavar="{list,show,cite,inspect,compare}"
     )
 
     every = commands.add_parser("list", help="all embeddings, a line each")
@@ -59,6 +59,17 @@ def _parser():
     cite = commands.add_parser("cite", help="the BibTeX entries of embeddings")
     cite.add_argument("names", nargs="+", metavar="NAME")
     cite.set_defaults(run=_cite)
+
+    inspect = commands.add_parser(
+        "inspect",
+        help="what position embedding a model of transformers has, from its config",
+        description="Says what position embedding a model of transformers has, layer "
+        "by layer, and warns of what is easily got wrong. Reads its config.json, and "
+        "needs neither transformers nor a network.",
+    )
+    _add_config(inspect, metavar="CONFIG.json")
+    inspect.add_argument("--json", action="store_true", help="for machines")
+    inspect.set_defaults(run=_inspect)
 
     compare = commands.add_parser(
         "compare",
@@ -98,6 +109,16 @@ def _parser():
     return parser
 
 
+def _add_config(command, metavar):
+    command.add_argument("config", metavar=metavar)
+    command.add_argument(
+        "--part", metavar="NAME", help="which part of a composite model: text_config"
+    )
+    command.add_argument(
+        "--model-type", metavar="TYPE", help="what to read the configuration as"
+    )
+
+
 def _list(options):
     print(markdown_table() if options.markdown else table())
     return 0
@@ -114,6 +135,12 @@ def _cite(options):
     entries = dict.fromkeys(find(name).bibtex() for name in options.names)
     print("\n\n".join(entry.strip() for entry in entries))
     return 0
+
+
+def _inspect(options):
+    from ._inspect import run
+
+    return run(options)
 
 
 def _compare(options):

@@ -12,13 +12,11 @@ def part_of(
 
     **Raises:** a `ValueError` that names the parts if there are several.
     """
-    name = model_type or keys.get("model_type") or ""
-    if name and not isinstance(name, str):
-        raise ValueError(f"`model_type` must be a string, but got {name!r}.")
+    name = _name(keys, model_type)
     own = _own(keys, name)
     if own is not None:
         return _found(keys, own)
-    parts = dict(_parts(keys, name))
+    parts = parts_of(keys, model_type)
     # What rotates has to be chosen from; a table beside it has not.
     rotating = {p: part for p, part in parts.items() if "adds" not in models()[part[1]]}
     parts = rotating or parts
@@ -38,6 +36,22 @@ def part_of(
         )
     known("model_type", name, models())
     raise AssertionError(name)
+
+
+def parts_of(
+    keys: dict[str, Any], model_type: str | None = None
+) -> dict[str, tuple[dict[str, Any], str]]:
+    """The keys and types of the parts that have positions, by their paths; nothing for
+    a model that has no parts."""
+    name = _name(keys, model_type)
+    return {} if _own(keys, name) is not None else dict(_parts(keys, name))
+
+
+def _name(keys, model_type):
+    name = model_type or keys.get("model_type") or ""
+    if name and not isinstance(name, str):
+        raise ValueError(f"`model_type` must be a string, but got {name!r}.")
+    return name
 
 
 def _found(keys, own):

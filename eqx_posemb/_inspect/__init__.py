@@ -1,0 +1,3 @@
+"""What `eqx-posemb inspect` says of a configuration."""
+
+from ._run import run as run

@@ -1,0 +1,164 @@
+"""What a configuration says of positions, as numbers and names."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from .._frequencies import DynamicNTK, LearnedFrequencies, LongRoPEFrequencies
+from .._rotary import Chain, Pairing, Rotary
+from ..interop.huggingface import layer_types, load
+from ..interop.huggingface._layers import NO_ATTENTION, ROTATES
+from ..interop.huggingface._parts import part_of
+from ._schedule import (
+    before,
+    factor_of,
+    fates,
+    float32_error,
+    float32_limit,
+    frequencies_at,
+)
+
+
+Facts = dict[str, Any]
+NOTICED = 1e-3
+"""The error of an angle, in radians, from which on it is worth a warning: a quarter of
+what rounding a cosine to bfloat16, of eight bits, may take from it."""
+
+
+def facts_of(keys: Mapping[str, Any], model_type: str | None) -> Facts:
+    """All that is reported but for the warnings, ready to be JSON."""
+    settings, row, own = part_of(dict(keys), model_type)
+    kinds = layer_types(keys, model_type=model_type)
+    length = settings.get(row.get("length", "max_position_embeddings"))
+    context = length if isinstance(length, int) and length > 0 else None
+    found = []
+    for kind in dict.fromkeys(kinds):
+        facts: Facts = {
+            "layer_type": kind,
+            "layers": [i for i, other in enumerate(kinds) if other == kind],
+            "attention": kind not in NO_ATTENTION,
+        }
+        if facts["attention"]:
+            facts["window"] = _window(kind, settings)
+            facts["chunk"] = _chunk(kind, settings)
+            facts |= _loaded(keys, model_type, kind, context)
+        found.append(facts)
+    return {
+        "model_type": own,
+        "layer_count": len(kinds),
+        "context": context,
+        "kinds": found,
+    }
+
+
+def _loaded(keys, model_type, kind, context) -> Facts:
+    made, theirs = (
+        load(keys, model_type=model_type, layer_type=kind, quirks=quirks)
+        for quirks in (False, True)
+    )
+    slots = dict(encoding=made.encoding, bias=made.bias, score=made.score)
+    rotary = made.rotary
+    parts = rotary.parts if isinstance(rotary, Chain) else (rotary,)
+    return {
+        "as_transformers": bool(eqx.tree_equal(made, theirs)),
+        "logit_scale": made.scale,
+        **{place: _settings(part) for place, part in slots.items() if part is not None},
+        "rotary": [_rotary(part, context) for part in parts if part is not None],
+    }
+
+
+def _settings(part) -> Facts:
+    """The class of a part, its settings, and the shapes of what it learns."""
+    found: Facts = {"class": type(part).__name__}
+    for name, value in vars(part).items():
+        if isinstance(value, bool | int | float | str):
+            found[name] = value
+        elif isinstance(value, jax.Array):
+            found[name] = list(value.shape)
+    return found
+
+
+def _rotary(rotary, context: int | None) -> Facts:
+    if not isinstance(rotary, Rotary):
+        return _settings(rotary)
+    schedule, pairing = rotary.frequencies, rotary.pairing
+    angles = np.shape(schedule())[-1]
+    if rotary.axes is not None:
+        angles = rotary.axes.frequency(angles).shape[-1]
+    still = 0
+    if not isinstance(schedule, LearnedFrequencies):
+        still = int(np.sum(frequencies_at(schedule, context) == 0))
+    facts: Facts = {
+        "class": "Rotary",
+        "schedule": type(schedule).__name__,
+        "head_dim": rotary.dim,
+        "rotated": min(2 * angles, rotary.dim) - 2 * still,
+        "pairing": "its own" if isinstance(pairing, Pairing) else pairing,
+        "attention_factor": rotary.scale,
+        "coordinates": 1 if rotary.axes is None else rotary.axes.coordinates,
+        "dynamic": isinstance(schedule, DynamicNTK | LongRoPEFrequencies),
+    }
+    if isinstance(schedule, LearnedFrequencies):
+        return facts
+    base = before(schedule)
+    facts["theta"] = getattr(getattr(base, "base", base), "theta", None)
+    facts["original_length"] = getattr(schedule, "original_length", None)
+    facts["factor"] = factor_of(schedule, context)
+    return facts | _numbers(schedule, context)
+
+
+def _numbers(schedule, context) -> Facts:
+    """How fast the pairs turn, in a context of that length."""
+    frequencies = frequencies_at(schedule, context)
+    facts: Facts = {"frequencies": {"count": len(frequencies)}}
+    for fate, which in fates(schedule, context)._asdict().items():
+        facts["frequencies"][fate] = {
+            "count": len(which),
+            "indices": [int(which[0]), int(which[-1])] if len(which) else None,
+            "wavelengths": _wavelengths(frequencies[which])
+            if fate != "still"
+            else None,
+        }
+    moving = frequencies[frequencies > 0]
+    facts["longest_wavelength"] = 2 * math.pi / float(moving.min(initial=math.inf))
+    trained = getattr(schedule, "original_length", None) or context
+    if trained is not None:
+        first = frequencies_at(before(schedule), None)
+        facts["unfinished"] = int(np.sum((first > 0) & (first * trained < 2 * math.pi)))
+    if context is not None:
+        facts["turns_of_slowest"] = context / facts["longest_wavelength"]
+        facts["float32_error"] = float32_error(frequencies, context)
+        facts["float32_limit"] = float32_limit(frequencies, NOTICED)
+    return facts
+
+
+def _wavelengths(frequencies) -> list[float] | None:
+    """The shortest and the longest, in positions."""
+    if not len(frequencies):
+        return None
+    return [2 * math.pi / float(f) for f in (frequencies.max(), frequencies.min())]
+
+
+def _window(kind: str, settings) -> int | None:
+    """How many keys a query of these layers sees, where the configuration says so."""
+    if kind == "full_attention" or settings.get("use_sliding_window") is False:
+        return None
+    if kind != "sliding_attention" and settings.has("layer_types"):
+        return None
+    return _count(settings.get("sliding_window"))
+
+
+def _chunk(kind: str, settings) -> int | None:
+    """How long the pieces are that these layers attend within: those of Llama 4 that
+    rotate."""
+    if kind not in ("chunked_attention", ROTATES):
+        return None
+    return _count(settings.get("attention_chunk_size"))
+
+
+def _count(value) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

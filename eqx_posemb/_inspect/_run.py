@@ -1,0 +1,62 @@
+"""From the words of the command line to the report."""
+
+import argparse
+import json
+from typing import Any
+
+from .._catalogue import Refused
+from ..interop.huggingface._parts import parts_of
+from ..interop.huggingface._settings import read
+from ._facts import Facts, facts_of
+from ._warnings import warnings_of
+from ._words import words_of
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints what a configuration says of positions.
+
+    **Returns:** the exit code, 0.
+    """
+    facts = inspect(options.config, part=options.part, model_type=options.model_type)
+    warnings = warnings_of(facts)
+    if options.json:
+        print(json.dumps({**facts, "warnings": warnings}, indent=2))
+    else:
+        print(words_of(facts, warnings))
+    return 0
+
+
+def inspect(config: str, *, part: str | None, model_type: str | None) -> Facts:
+    """The facts of a configuration in a file, or of a part of it."""
+    keys, own = chosen(config, part=part, model_type=model_type)
+    try:
+        facts = facts_of(keys, own)
+    except ValueError as error:
+        raise refused(error) from error
+    others = [] if part else parts_of(keys, model_type)
+    return {**facts, "other_parts": [path for path in others if len(others) > 1]}
+
+
+def chosen(
+    config: str, *, part: str | None, model_type: str | None
+) -> tuple[dict[str, Any], str | None]:
+    """The keys of a configuration or of its part, and the type to read them as."""
+    try:
+        keys = read(config)
+        parts = parts_of(keys, model_type)
+    except ValueError as error:
+        raise refused(error) from error
+    if part is None:
+        return keys, model_type
+    if part not in parts:
+        known = f"it has {', '.join(parts)}" if parts else "it is of one part"
+        raise Refused(f"{config!r} has no part {part!r}: {known}.")
+    return parts[part]
+
+
+def refused(error: ValueError) -> Refused:
+    """What `load` refuses, with a cure in this command's options."""
+    text = str(error).replace("Give one of them.", "Choose one by --part.")
+    if text.startswith("`model_type` must be"):
+        text += " --model-type says what to read it as."
+    return Refused(text)

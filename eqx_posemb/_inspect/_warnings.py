@@ -1,0 +1,79 @@
+"""What a careful engineer would say of a model's positions."""
+
+from ._facts import Facts, NOTICED
+
+
+def warnings_of(facts: Facts) -> list[str]:
+    """A sentence or two for each, those that hold for several kinds of layers once."""
+    kinds = [kind for kind in facts["kinds"] if kind["attention"]]
+    schedules = [part for kind in kinds for part in kind["rotary"] if "dynamic" in part]
+    said = [text for kind in kinds for text in _of_kind(kind)]
+    said += [text for part in schedules for text in _of_stretch(part, facts["context"])]
+    return list(dict.fromkeys([*said, *_of_precision(schedules)]))
+
+
+def _of_kind(kind):
+    name = f"Layers of the type {kind['layer_type']!r}"
+    if kind["window"]:
+        yield (
+            f"{name} see {kind['window']:,} keys at most, which is no part of the "
+            f"embedding: give `window={kind['window']}` to `attend`."
+        )
+    if kind["chunk"]:
+        yield (
+            f"{name} see no further than their own {kind['chunk']:,} positions, which "
+            "is no part of the embedding: give positions divided by that to `attend`, "
+            "as segments."
+        )
+    classes = [part["class"] for part in kind["rotary"]]
+    if classes and "Rotary" not in classes:
+        yield (
+            f"{name} do not rotate: they know order from the causal mask alone, and "
+            "from what other layers made of it."
+        )
+    if not kind["as_transformers"]:
+        yield (
+            f"transformers computes something else for {name[0].lower()}{name[1:]} "
+            "than the configuration says. A checkpoint that was trained with it needs "
+            "`quirks=True` of `load`."
+        )
+    if kind.get("encoding", {}).get("class") == "Learned":
+        rows = kind["encoding"]["weight"][0] - kind["encoding"]["offset"]
+        yield (
+            f"The table of positions has {rows:,} rows. A position beyond is an error, "
+            "and there is nothing to extrapolate from."
+        )
+    if kind.get("bias", {}).get("class") == "T5Bias":
+        yield (
+            f"All distances from {kind['bias']['max_distance']:,} on are in one bucket: "
+            "order among keys further away is not seen."
+        )
+
+
+def _of_stretch(part, context):
+    original, factor = part.get("original_length"), part.get("factor", 1.0)
+    if part["dynamic"]:
+        yield (
+            f"The frequencies depend on the length in use, from {original:,} positions "
+            "on: keys that were cached at one length do not fit queries of another. "
+            "Cache keys before they are rotated, or fix `length` ahead."
+        )
+    elif original and context and context > factor * original:
+        yield (
+            f"The context of {context:,} positions is longer than the {original:,} "
+            f"before the stretch times its factor, {factor:g}: the slowest pairs come "
+            "to angles that are new, unless the model was trained further there."
+        )
+
+
+def _of_precision(schedules):
+    errors = [part["float32_error"] for part in schedules if "float32_error" in part]
+    if max(errors, default=0) <= NOTICED:
+        return
+    limit = min(part["float32_limit"] for part in schedules if "float32_limit" in part)
+    yield (
+        "Angles from a product in float32, as transformers has them, are off by up to "
+        f"{max(errors):.1g} radians at the end of this context, and by more than "
+        f"{NOTICED:g} from contexts of {limit:,} positions on. Here they are exact to "
+        "1e-7, and so logits differ from those of transformers by as much."
+    )

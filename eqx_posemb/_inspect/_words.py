@@ -1,0 +1,136 @@
+"""The report in words."""
+
+import textwrap
+
+from .._catalogue import in_columns
+from ._facts import Facts
+
+
+def words_of(facts: Facts, warnings: list[str]) -> str:
+    """The report for a terminal."""
+    blocks = [_head(facts)]
+    for kind in facts["kinds"]:
+        lines = [f"{_layers(kind['layers'])}, {kind['layer_type']}:"]
+        rows = _rows(kind)
+        lines.append(in_columns([(f"    {name}", value) for name, value in rows]))
+        blocks.append("\n".join(lines))
+    if warnings:
+        bullets = [
+            textwrap.fill(text, 80, initial_indent="  * ", subsequent_indent="    ")
+            for text in warnings
+        ]
+        blocks.append("\n".join(["Warnings:", *bullets]))
+    return "\n\n".join(blocks)
+
+
+def _head(facts):
+    head = f"{facts['model_type']}: {_many(facts['layer_count'], 'layer')}"
+    if facts["context"]:
+        head += f", a context of {facts['context']:,} positions"
+    others = facts.get("other_parts")
+    if others:
+        head += f"\n\nOther parts, for --part: {', '.join(others)}."
+    return head
+
+
+def _layers(indices) -> str:
+    """Indices of layers, with runs of them as ranges."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    shown = [f"{a}" if a == b else f"{a}-{b}" for a, b in runs]
+    if len(shown) > 8:
+        shown = [*shown[:4], "…", shown[-1]]
+    return f"{'Layer' if len(indices) == 1 else 'Layers'} {', '.join(shown)}"
+
+
+def _rows(kind):
+    if not kind["attention"]:
+        return [("position", "none: these layers have no attention")]
+    rows = [
+        (place, _part(kind[place]))
+        for place in ("encoding", "bias", "score")
+        if place in kind
+    ]
+    for part in kind["rotary"]:
+        if part["class"] == "Rotary":
+            rows += _rotary_rows(part)
+        else:
+            rows.append(("rotary", _part(part)))
+    if kind["logit_scale"] is not None:
+        rows.append(("logits times", f"{kind['logit_scale']:.6g}"))
+    if kind["window"]:
+        rows.append(("window", _many(kind["window"], "key")))
+    if kind["chunk"]:
+        rows.append(("within pieces of", _many(kind["chunk"], "position")))
+    return rows
+
+
+def _part(part):
+    settings = [f"{name}={value!r}" for name, value in part.items() if name != "class"]
+    return f"eqx_posemb.{part['class']}({', '.join(settings)})"
+
+
+def _rotary_rows(part):
+    yield "rotary", f"eqx_posemb.Rotary over eqx_posemb.{part['schedule']}"
+    yield "channels", f"{part['rotated']} of {part['head_dim']} rotate"
+    yield "pairs", part["pairing"]
+    if part["coordinates"] > 1:
+        yield "positions", f"of {part['coordinates']} coordinates"
+    if "frequencies" not in part:
+        yield "frequencies", "learned"
+        return
+    if part["theta"]:
+        yield "theta", f"{part['theta']:,.10g}"
+    if part["original_length"]:
+        yield "trained length", _many(part["original_length"], "position")
+    yield from _stretch_rows(part)
+    longest = f"{_size(part['longest_wavelength'])} positions"
+    if "turns_of_slowest" in part:
+        longest += f": {part['turns_of_slowest']:.3g} turns in the context"
+    yield "longest wave", longest
+    if "unfinished" in part:
+        stretched = part["original_length"] is not None
+        where = "trained length, before the stretch" if stretched else "context"
+        count = _many(part["unfinished"], "pair")
+        yield "less than a turn", f"{count} in the {where}"
+    factor = part["attention_factor"]
+    logits = f", and so logits {factor**2:.6g}" if factor != 1 else ""
+    yield "attention factor", f"{factor:.6g}{logits}"
+
+
+def _stretch_rows(part):
+    """What has become of the frequencies: a row each, if there is a stretch."""
+    frequencies, factor = part["frequencies"], part["factor"]
+    yield "frequencies", f"{frequencies['count']}"
+    names = {
+        "kept": "kept",
+        "blended": "blended",
+        "interpolated": f"over {factor:.4g}",
+        "still": "do not turn",
+    }
+    for fate, name in names.items():
+        found = frequencies[fate]
+        if found["count"] and not (fate == "kept" and factor == 1):
+            yield f"  {name}", _fate(found)
+
+
+def _fate(found):
+    first, last = found["indices"]
+    pairs = f"pair {first}" if first == last else f"pairs {first}-{last}"
+    said = f"{found['count']}: {pairs}"
+    if found["wavelengths"] is None:
+        return said
+    short, long = map(_size, found["wavelengths"])
+    return f"{said}, waves of {short}{'' if short == long else f' to {long}'} positions"
+
+
+def _size(value) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _many(count, what) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

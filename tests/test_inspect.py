@@ -1,0 +1,259 @@
+"""What the command line says of a model's configuration."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from eqx_posemb.__main__ import main
+
+
+# The published configuration of Llama 3.1 8B, as far as positions go.
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "max_position_embeddings": 131072,
+    "rope_theta": 500000.0,
+    "rope_scaling": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    },
+}
+SMALL = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 512,
+}
+
+
+@pytest.fixture
+def said(tmp_path, capsys):
+    """What is printed of a configuration."""
+
+    def run(config, *words, code=0):
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(config))
+        assert main(["inspect", str(path), *words]) == code
+        printed = capsys.readouterr()
+        return (printed.err if code else printed.out).rstrip("\n")
+
+    return run
+
+
+@pytest.fixture
+def facts(said):
+    return lambda config, *words: json.loads(said(config, "--json", *words))
+
+
+def small(**changes):
+    return {**SMALL, **changes}
+
+
+def scaled(**rope):
+    return small(rope_scaling=rope)
+
+
+def test_a_report_for_readers(said):
+    assert (
+        said(LLAMA)
+        == """\
+llama: 32 layers, a context of 131,072 positions
+
+Layers 0-31, rope:
+    rotary            eqx_posemb.Rotary over eqx_posemb.NTKByParts
+    channels          128 of 128 rotate
+    pairs             halves
+    theta             500,000
+    trained length    8,192 positions
+    frequencies       64
+      kept            29: pairs 0-28, waves of 6.28 to 1,956 positions
+      blended         6: pairs 29-34, waves of 2,900 to 35,198 positions
+      over 8          29: pairs 35-63, waves of 65,750 to 20,473,564 positions
+    longest wave      20,473,564 positions: 0.0064 turns in the context
+    less than a turn  29 pairs in the trained length, before the stretch
+    attention factor  1
+
+Warnings:
+  * The context of 131,072 positions is longer than the 8,192 before the stretch
+    times its factor, 8: the slowest pairs come to angles that are new, unless
+    the model was trained further there.
+  * Angles from a product in float32, as transformers has them, are off by up to
+    0.006 radians at the end of this context, and by more than 0.001 from
+    contexts of 32,768 positions on. Here they are exact to 1e-7, and so logits
+    differ from those of transformers by as much."""
+    )
+
+
+def test_a_report_for_machines_has_the_numbers_of_the_formula(facts):
+    (kind,) = facts(LLAMA)["kinds"]
+    (rotary,) = kind["rotary"]
+    assert kind["layers"] == list(range(32))
+    waves = 2 * math.pi * 500_000.0 ** (np.arange(64) / 64)
+    turns = 8192 / waves
+    kept, divided = turns > 4, turns < 1
+    frequencies = rotary["frequencies"]
+    assert frequencies["kept"]["count"] == kept.sum()
+    assert frequencies["interpolated"]["count"] == divided.sum()
+    assert frequencies["blended"]["count"] == (~kept & ~divided).sum()
+    # The last digits of a float64 power.
+    assert np.allclose(
+        frequencies["interpolated"]["wavelengths"],
+        [8 * waves[divided].min(), 8 * waves.max()],
+        rtol=1e-12,
+        atol=0,
+    )
+    assert rotary["unfinished"] == divided.sum()
+    assert rotary["turns_of_slowest"] == pytest.approx(131072 / (8 * waves.max()))
+
+
+def test_the_error_of_float32_is_that_of_torch(facts):
+    import torch
+
+    (rotary,) = facts(small(max_position_embeddings=65536))["kinds"][0]["rotary"]
+    exact = 10_000.0 ** (-np.arange(8) / 8)
+    positions = np.arange(65536 - 256, 65536)[:, None]
+    theirs = torch.tensor(positions).float() * torch.tensor(exact).float()
+    error = np.abs(theirs.double().numpy() - positions * exact).max()
+    assert rotary["float32_error"] == error > 1e-3
+    assert rotary["float32_limit"] <= 65536
+
+
+def test_short_contexts_need_no_warning(facts):
+    report = facts(SMALL)
+    assert report["warnings"] == []
+    assert report["kinds"][0]["rotary"][0]["float32_error"] < 1e-3
+
+
+def test_attention_factor_and_scale_of_logits(said):
+    yarn = dict(factor=4.0, original_max_position_embeddings=128)
+    text = said(scaled(rope_type="yarn", **yarn))
+    factor = 0.1 * math.log(4) + 1
+    assert f"attention factor  {factor:.6g}, and so logits {factor**2:.6g}" in text
+    assert "logits times  1\n" in said({"model_type": "t5"})
+
+
+def test_channels_that_pass_through_are_not_counted_as_rotating(said):
+    proportional = dict(rope_type="proportional", partial_rotary_factor=0.25)
+    config = {"model_type": "gemma4_text", "head_dim": 64, "num_hidden_layers": 1}
+    config |= {"layer_types": ["full_attention"], "global_head_dim": 64}
+    text = said({**config, "rope_parameters": {"full_attention": proportional}})
+    assert "16 of 64 rotate" in text and "do not turn     24: pairs 8-31" in text
+
+
+def test_layers_that_differ_are_told_apart(said):
+    text = said({"model_type": "smollm3", "num_hidden_layers": 9})
+    assert "\nLayers 0-2, 4-6, 8, rope:\n" in text
+    assert "\nLayers 3, 7, nope:\n    rotary  eqx_posemb.NoPE()" in text
+
+
+WARNINGS = {
+    "depend on the length in use, from 512 positions on: keys": scaled(
+        type="dynamic", factor=2.0
+    ),
+    "from 64 positions on: keys that were cached": small(
+        model_type="phi3",
+        original_max_position_embeddings=64,
+        rope_scaling=dict(
+            type="longrope", short_factor=[1.0] * 8, long_factor=[2.0] * 8
+        ),
+    ),
+    "The context of 512 positions is longer than the 64 before": scaled(
+        rope_type="yarn", factor=4.0, original_max_position_embeddings=64
+    ),
+    "'rope' see 128 keys at most, which is no part of the embedding: give "
+    "`window=128`": small(model_type="mistral", sliding_window=128),
+    "see no further than their own 64 positions": {
+        "model_type": "llama4_text",
+        "attention_chunk_size": 64,
+    },
+    "'nope' do not rotate": {"model_type": "smollm3", "num_hidden_layers": 4},
+    "The table of positions has 512 rows.": {"model_type": "bert"},
+    "All distances from 128 on are in one bucket": {"model_type": "t5"},
+    "transformers computes something else for layers of the type 'full_attention'": (
+        small(
+            model_type="gemma3_text",
+            layer_types=["full_attention"] * 2,
+            rope_parameters={
+                "full_attention": dict(
+                    rope_type="yarn",
+                    factor=4.0,
+                    original_max_position_embeddings=128,
+                    truncate=False,
+                )
+            },
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("text", WARNINGS)
+def test_a_careful_engineer_would_warn(text, facts):
+    warnings = facts(WARNINGS[text])["warnings"]
+    assert sum(text in warning for warning in warnings) == 1
+    assert len(warnings) == len(set(warnings))
+
+
+def test_a_window_that_is_not_used_is_not_warned_of(facts):
+    config = small(model_type="qwen2", sliding_window=128, use_sliding_window=False)
+    assert facts(config)["warnings"] == []
+
+
+VISION = {
+    "model_type": "qwen2_vl",
+    "text_config": small(model_type="qwen2_vl_text"),
+    "vision_config": {"model_type": "qwen2_vl"},
+}
+
+
+def test_a_model_of_several_parts_names_them_and_the_option(said):
+    assert said(VISION, code=2) == (
+        "eqx-posemb inspect: `config` must be one part of a model, but got one of the "
+        "type 'qwen2_vl', in which several rotate: `text_config`, `vision_config`. "
+        "Choose one by --part."
+    )
+
+
+def test_a_part_is_read_as_its_own_type(said):
+    assert said(VISION, "--part", "vision_config").startswith("qwen2_vl_vision: 1 lay")
+    assert "of 2 coordinates" in said(VISION, "--part", "vision_config")
+
+
+def test_a_part_that_is_not_there_is_answered_by_those_that_are(said):
+    text = said(VISION, "--part", "audio_config", code=2)
+    assert text.endswith(
+        "has no part 'audio_config': it has text_config, vision_config."
+    )
+    assert said(SMALL, "--part", "a", code=2).endswith("'a': it is of one part.")
+
+
+def test_an_unknown_model_type_names_those_near_and_the_option(said):
+    text = said({"model_type": "lama"}, code=2)
+    assert "such as llama" in text and "but got 'lama'. --model-type says" in text
+    assert said({**SMALL, "model_type": "lama"}, "--model-type", "llama") == said(SMALL)
+    assert "--model-type says what to read it as" in said({}, code=2)
+
+
+def test_a_contradiction_is_one_line_that_names_the_key(said):
+    text = said(scaled(rope_type="linear"), code=2)
+    assert text.startswith("eqx-posemb inspect: `rope_parameters.factor` must be given")
+    assert "\n" not in text
+
+
+def test_a_missing_file_is_one_line(tmp_path, capsys):
+    missing = tmp_path / "missing.json"
+    assert main(["inspect", str(missing)]) == 2
+    assert capsys.readouterr().err == (
+        "eqx-posemb inspect: `config` must be a path to a config.json or its folder, "
+        f"but got {missing}: No such file or directory.\n"
+    )
+    (tmp_path / "config.json").write_text("{")
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "`config` must be JSON, but got" in capsys.readouterr().err
