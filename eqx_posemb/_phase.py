@@ -157,8 +157,9 @@ def _words(positions):
     if jnp.issubdtype(positions.dtype, jnp.unsignedinteger):
         return jnp.zeros(positions.shape, jnp.uint32), positions.astype(jnp.uint32)
     signed = positions.astype(jnp.int32)
-    lower = jax.lax.bitcast_convert_type(signed, jnp.uint32)
-    return jax.lax.bitcast_convert_type(signed >> 31, jnp.uint32), lower
+    # Not the bitcast that it is: XLA reads positions known at compile time, once they
+    # are gathered, in the wrong order through one.
+    return (signed >> 31).astype(jnp.uint32), signed.astype(jnp.uint32)
 
 
 def _phase32(upper, lower, turns):
@@ -186,7 +187,7 @@ def _total(phases):
 def _cos_sin_of_turns32(phase):
     quadrant = (phase + np.uint32(1 << 29)) >> _QUARTER_TURN_BITS
     rest = phase - (quadrant << _QUARTER_TURN_BITS)
-    rest = jax.lax.bitcast_convert_type(rest, jnp.int32).astype(jnp.float32)
+    rest = rest.astype(jnp.int32).astype(jnp.float32)
     r = rest * np.float32(float(TWO_PI) / 2**32)
     z = r * r
     s = r + r * z * (_SIN[0] + z * (_SIN[1] + z * _SIN[2]))
@@ -197,8 +198,7 @@ def _cos_sin_of_turns32(phase):
 
 
 def _cos_sin_of_turns64(phase):
-    signed = jax.lax.bitcast_convert_type(phase, jnp.int64)
-    angles = signed.astype(jnp.float64) * (float(TWO_PI) / 2**64)
+    angles = phase.astype(jnp.int64).astype(jnp.float64) * (float(TWO_PI) / 2**64)
     return jnp.cos(angles), jnp.sin(angles)
 
 

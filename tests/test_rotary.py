@@ -11,7 +11,7 @@ import pytest
 from jaxtyping import Array, Float
 
 import eqx_posemb as pe
-from tests.helpers import build, HEAD_DIM, LENGTH, NAMES, ROWS
+from tests.helpers import at, build, HEAD_DIM, LENGTH, NAMES, ROWS
 
 
 ROTARY = [n for n in NAMES if isinstance(build(n).rotary, pe.Rotary)]
@@ -185,6 +185,16 @@ def test_the_gradient_of_a_rotation_is_its_inverse():
         back = pe.rope(HEAD_DIM, pairing=pairing)(-jnp.array([3, 8, 5, 100]))
         _, pullback = jax.vjp(rotation.queries, x)
         np.testing.assert_allclose(pullback(g)[0], back.queries(g), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["rope", "axial_rope", "mrope"])
+def test_positions_known_at_compile_time_turn_as_any_others(name):
+    """XLA folds what is constant by other code than it runs, and has erred there."""
+    rotary, positions = build(name).rotary, at(name, jnp.arange(-3, 9))
+    positions = positions.astype(jnp.int32)
+    folded = jax.jit(lambda: rotary(positions).cos)()
+    ran = jax.jit(lambda p: rotary(p).cos)(positions)
+    np.testing.assert_allclose(folded, ran, atol=2e-7)
 
 
 def test_tables_are_made_once_for_all_uses():
