@@ -1,6 +1,7 @@
-"""The command line: `eqx-posemb list`, `show`, `cite`, `inspect` and `compare`."""
+"""The command line: `eqx-posemb list`, `show`, `cite`, `inspect`, `plot`, `compare`."""
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ def _parser():
         prog="eqx-posemb", description="Positional embeddings for JAX and Equinox."
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="{list,show,cite,inspect,compare}"
+        dest="command", required=True, metavar="{list,show,cite,inspect,plot,compare}"
     )
 
     every = commands.add_parser("list", help="all embeddings, a line each")
@@ -67,9 +68,26 @@ def _parser():
         "by layer, and warns of what is easily got wrong. Reads its config.json, and "
         "needs neither transformers nor a network.",
     )
-    _add_config(inspect, metavar="CONFIG.json")
+    inspect.add_argument("config", metavar="CONFIG.json")
+    _add_choice(inspect)
     inspect.add_argument("--json", action="store_true", help="for machines")
     inspect.set_defaults(run=_inspect)
+
+    plot = commands.add_parser(
+        "plot",
+        help="pictures of an embedding: waves, stretch, decay, biases, likeness",
+        description="Draws an embedding that `eqx-posemb list` shows, those of a "
+        "model of transformers from its config.json, or the curves of a "
+        "comparison from its results.json. Prints the names of the files.",
+    )
+    plot.add_argument("what", metavar="NAME|CONFIG.json|results.json")
+    _add_choice(plot)
+    plot.add_argument("--length", type=int, help="the context to draw, in positions")
+    plot.add_argument(
+        "--out", default=".", metavar="FOLDER", help="where to write (default: here)"
+    )
+    plot.add_argument("--format", choices=("png", "svg", "pdf"), default="png")
+    plot.set_defaults(run=_plot)
 
     compare = commands.add_parser(
         "compare",
@@ -109,8 +127,7 @@ def _parser():
     return parser
 
 
-def _add_config(command, metavar):
-    command.add_argument("config", metavar=metavar)
+def _add_choice(command):
     command.add_argument(
         "--part", metavar="NAME", help="which part of a composite model: text_config"
     )
@@ -143,17 +160,33 @@ def _inspect(options):
     return run(options)
 
 
-def _compare(options):
-    try:
-        from ._compare import run
-    except ModuleNotFoundError as error:
-        if error.name not in ("matplotlib", "optax", "tqdm"):
-            raise
-        raise Refused(
-            f"the comparison needs the package {error.name}, which is not installed: "
-            'pip install "eqx-posemb[compare]".'
-        ) from error
+def _plot(options):
+    _needs("a picture", "plot", "matplotlib")
+    if options.length is not None and options.length < 2:
+        raise Refused(f"--length must be at least 2, but got {options.length}.")
+    from .plot._run import run
+
     return run(options)
+
+
+def _compare(options):
+    _needs("the comparison", "compare", "matplotlib", "optax", "tqdm")
+    from ._compare import run
+
+    return run(options)
+
+
+def _needs(what, extra, *packages):
+    for name in packages:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            raise Refused(
+                f"{what} needs the package {name}, which is not installed: "
+                f'pip install "eqx-posemb[{extra}]".'
+            ) from error
 
 
 if __name__ == "__main__":

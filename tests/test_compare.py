@@ -31,6 +31,7 @@ from eqx_posemb._compare._settings import (
     Settings,
 )
 from eqx_posemb._compare._weights import Weights
+from eqx_posemb.plot import _extrapolation, extrapolation
 
 
 TINY = Settings(length=8, steps=3, batch=2, dim=16, heads=2, depth=2, passages=2)
@@ -239,7 +240,7 @@ def test_a_thinned_curve_has_the_means_of_stretches_of_steps():
 
 
 RESULTS = {
-    "settings": {"length": 128},
+    "settings": {"length": 128, "multiples": [1, 2, 4, 8, 16]},
     "results": {
         "learned": {"bits_per_byte": {"1": 2.5} | dict.fromkeys(["2", "4", "8", "16"])},
         "rope": {"bits_per_byte": {"1": 2.0, "2": 3.0, "4": 4.0, "8": 5.0, "16": 11.5}},
@@ -264,7 +265,7 @@ def test_the_table_says_what_is_not_possible():
 
 
 def test_the_plot_has_a_curve_for_each_and_says_what_is_out_of_range():
-    figure = _plot.draw(RESULTS)
+    figure = extrapolation(RESULTS)
     (axes,) = figure.axes
     drawn = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
     assert [128] in drawn and drawn.count([128, 256, 512, 1024, 2048]) == 2
@@ -283,14 +284,19 @@ def test_the_plot_is_written_in_the_formats_that_papers_take():
 
 
 def test_styles_of_the_default_embeddings_differ_without_colour():
-    styles = [(_plot._STYLES[n].marker, str(_plot._STYLES[n].line)) for n in EMBEDDINGS]
+    styles = [
+        (_extrapolation._STYLES[n].marker, str(_extrapolation._STYLES[n].line))
+        for n in EMBEDDINGS
+    ]
     assert len({marker for marker, _ in styles}) == len(EMBEDDINGS)
 
 
 def test_labels_are_moved_apart_and_kept_in_order():
-    places = _plot._apart([1.0, 1.0, 1.0, 1.0], gap=0.25, low=0.0, high=1.0)
+    places = _extrapolation._apart([1.0, 1.0, 1.0, 1.0], gap=0.25, low=0.0, high=1.0)
     np.testing.assert_allclose(places, [0.25, 0.5, 0.75, 1.0])
-    np.testing.assert_allclose(_plot._apart([0.1, 0.9], 0.25, 0.0, 1.0), [0.1, 0.9])
+    np.testing.assert_allclose(
+        _extrapolation._apart([0.1, 0.9], 0.25, 0.0, 1.0), [0.1, 0.9]
+    )
 
 
 def test_weights_are_of_use_only_to_what_they_were_trained_for(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import eqx_posemb as pe
-from eqx_posemb import interop
+from eqx_posemb import interop, plot
 from eqx_posemb._catalogue import markdown_table
 
 
@@ -23,7 +23,7 @@ BRIDGES = [
 ]
 PUBLIC = {
     name: value
-    for module in (pe, *BRIDGES)
+    for module in (pe, plot, *BRIDGES)
     for name, value in vars(module).items()
     if not name.startswith("_")
     and getattr(value, "__module__", "").startswith(module.__name__)

@@ -45,8 +45,8 @@ def _of_kind(kind):
         )
     if kind.get("bias", {}).get("class") == "T5Bias":
         yield (
-            f"All distances from {kind['bias']['max_distance']:,} on are in one bucket: "
-            "order among keys further away is not seen."
+            f"All distances from {kind['bias']['max_distance']:,} on are in one "
+            "bucket: order among keys further away is not seen."
         )
 
 

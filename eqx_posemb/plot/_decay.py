@@ -1,0 +1,102 @@
+"""The picture of attention over the distance."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+import numpy as np
+
+from .._bundle import PositionalEmbedding
+from .._checks import check_at_least
+from ._expected import check_readable, expected_logits
+from ._style import dress, LEAST, new_figure, open_to_the_right, SMALL, STYLES
+
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+
+def decay(
+    embeddings: Mapping[str, PositionalEmbedding],
+    *,
+    heads: int,
+    head_dim: int,
+    length: int,
+) -> "matplotlib.figure.Figure":
+    """How the logit of a key falls with its distance, by the embedding alone.
+
+    The expected logit of a query at the last position and a key that has the same
+    content, which is random, of unit variance in each channel; less that of the key at
+    the query itself. Where heads differ the curve is their median, and the band has
+    them all. Below -12 there is nothing to see: such a key has less than a part in
+    100,000 of the attention.
+
+    !!! Example
+
+        ```python
+        import jax
+        import eqx_posemb as pe
+        from eqx_posemb import plot
+
+        sizes = dict(heads=4, head_dim=16, length=128)
+        made = {
+            name: pe.make(name, dim=64, key=jax.random.key(0), **sizes)
+            for name in ("rope", "alibi")
+        }
+        figure = plot.decay(made, **sizes)
+        ```
+
+    **Arguments:**
+
+    - `embeddings`: what to draw, by the names to draw it under. Positions are numbers.
+    - `heads`, `head_dim`: the heads of the model, and the channels of each.
+    - `length`: how many positions there are; distances go up to one less.
+
+    **Returns:** a Matplotlib figure. `figure.savefig` writes it.
+
+    **Raises:** a `ValueError` if there is nothing to draw, if `length` is less than 2,
+    or if an embedding is only added to tokens or reads the states of a model.
+    """
+    if not embeddings:
+        raise ValueError("`embeddings` must have at least one, but got none.")
+    check_at_least("length", length, 2)
+    for embedding in embeddings.values():
+        check_readable(embedding)
+    figure = new_figure()
+    axes = figure.add_subplot()
+    distances = _distances(length)
+    query = jnp.array([length - 1])
+    for i, (name, embedding) in enumerate(embeddings.items()):
+        logits = expected_logits(
+            embedding, query, query - jnp.asarray(distances), heads, head_dim
+        )
+        curves = np.asarray(logits, np.float64)[:, 0]
+        curves = curves - curves[:, :1]
+        style = STYLES[i % len(STYLES)]
+        axes.plot(
+            distances, np.median(curves, axis=0), label=name, color=style.color,
+            linestyle=style.line, linewidth=1.2, marker=style.marker, markersize=3.5,
+            markevery=(4 * i % 32, 32),
+        )  # fmt: skip
+        if np.ptp(curves, axis=0).max() > 0:
+            axes.fill_between(
+                distances, curves.min(axis=0), curves.max(axis=0), color=style.color,
+                alpha=0.15, linewidth=0,
+            )  # fmt: skip
+    # Zero, the key at the query itself, and then even steps of the logarithm.
+    axes.set_xscale("symlog", base=2 if length <= 2048 else 4, linthresh=1)
+    axes.set_xlim(0, length)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    low, high = axes.dataLim.intervaly
+    axes.set_ylim(max(low, -LEAST) - 0.3, max(high, 0.0) + 0.3)
+    axes.legend(
+        frameon=False, fontsize=SMALL, loc="upper left", bbox_to_anchor=(1.01, 1.0)
+    )
+    dress(axes, "distance of the key (positions)", "expected logit, less that at 0")
+    open_to_the_right(axes)
+    return figure
+
+
+def _distances(length):
+    """All of the near ones, and 256 at most."""
+    return np.unique(np.geomspace(1, length, 256).astype(int)) - 1

@@ -1,0 +1,164 @@
+"""Pictures in two dimensions: biases of pairs, and likeness on a grid."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, TYPE_CHECKING
+
+import jax.numpy as jnp
+import numpy as np
+
+from .._bias import AbstractBias
+from .._bundle import PositionalEmbedding
+from .._positions import grid_positions
+from ._expected import similarities
+from ._style import dress, LEAST, new_figure, RED, SEQUENTIAL, SMALL
+
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+
+def bias(
+    bias: AbstractBias, *, shape: Sequence[int], most: int = 8, causal: bool = False
+) -> "matplotlib.figure.Figure":
+    """The bias that is added to the logits, a heat map for each head.
+
+    All have one scale of colours. It ends 12 below the largest bias, where a key has
+    less than a part in 100,000 of the attention.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+        from eqx_posemb import plot
+
+        figure = plot.bias(pe.ALiBi(heads=4), shape=(64,), causal=True)
+        ```
+
+    **Arguments:**
+
+    - `bias`: what fills that slot of an embedding.
+    - `shape`: `(length,)` for a map of all queries and keys; the size of a grid,
+        `(rows, columns)`, for one of all keys around the query in the middle.
+    - `most`: how many heads to draw, evenly chosen among them.
+    - `causal`: whether to leave out keys after the query, for a bias whose model does
+        not see them.
+
+    **Returns:** a Matplotlib figure. `figure.savefig` writes it.
+
+    **Raises:** a `ValueError` if `shape` is not one or two sizes, or `most` is less
+    than one.
+    """
+    queries, keys, where = _positions(shape)
+    if most < 1:
+        raise ValueError(f"`most` must be at least 1, but got {most}.")
+    values = np.asarray(bias(queries, keys), np.float64)
+    if causal and where is None:
+        values = np.where(np.tri(shape[0], dtype=bool), values, np.nan)
+    heads = np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))
+    maps = [values[head].reshape(shape if where else (shape[0],) * 2) for head in heads]
+    names = [f"head {head}" for head in heads]
+    return _heat_maps(maps, names, [where] * len(maps), "bias (added to logits)")
+
+
+def similarity(
+    embedding: PositionalEmbedding,
+    *,
+    shape: Sequence[int],
+    heads: int = 1,
+    head_dim: int = 64,
+) -> "matplotlib.figure.Figure":
+    """How alike the positions of a grid are, seen from nine of them.
+
+    For an embedding that is added to tokens the cosine of the encodings; for any other
+    the expected logit of a query and a key of the same random content, a mean over
+    heads. The position that is looked from has a cross.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+        from eqx_posemb import plot
+
+        rotary = pe.axial_rope(32, theta=100.0)
+        embedding = pe.PositionalEmbedding(rotary=rotary)
+        figure = plot.similarity(embedding, shape=(14, 14), head_dim=32)
+        ```
+
+    **Arguments:**
+
+    - `embedding`: what to draw.
+    - `shape`: the size of the grid, `(rows, columns)`; or `(length,)` for one map of
+        all pairs in a row.
+    - `heads`, `head_dim`: the heads of the model, and the channels of each; encodings
+        do not need them.
+
+    **Returns:** a Matplotlib figure.
+
+    **Raises:** a `ValueError` if `shape` is not one or two sizes, or if the embedding
+    reads the states of a model.
+    """
+    everywhere, keys, where = _positions(shape)
+    if where is None:
+        values, measure = similarities(embedding, everywhere, keys, heads, head_dim)
+        return _heat_maps([values], [""], [None], measure)
+    places = [
+        (row, column)
+        for row in _spread(shape[0])
+        for column in _spread(shape[1])
+    ]  # fmt: skip
+    values, measure = similarities(embedding, jnp.array(places), keys, heads, head_dim)
+    maps = [value.reshape(shape) for value in values]
+    names = [f"from {place}" for place in places]
+    return _heat_maps(maps, names, places, measure, columns=3)
+
+
+def _spread(size):
+    """The places of three: inside, and in the middle."""
+    return sorted({size // 6, size // 2, size - 1 - size // 6})
+
+
+def _positions(shape) -> tuple[Any, Any, tuple[int, int] | None]:
+    """Queries, keys, and the cell of the query if there is but one."""
+    if len(shape) == 1:
+        row = jnp.arange(shape[0])
+        return row, row, None
+    if len(shape) != 2:
+        raise ValueError(f"`shape` must be one or two sizes, but got {tuple(shape)}.")
+    middle = (shape[0] // 2, shape[1] // 2)
+    return jnp.array([middle]), grid_positions(shape), middle
+
+
+def _heat_maps(maps, names, marks, measure, columns=4):
+    """Small multiples with one scale of colour."""
+    from matplotlib.ticker import MaxNLocator
+
+    columns = min(columns, len(maps))
+    rows = math.ceil(len(maps) / columns)
+    finite = np.concatenate([each[np.isfinite(each)] for each in maps])
+    low, high = finite.min(), finite.max()
+    limits: Any = dict(vmin=max(low, high - LEAST), vmax=high)
+    side = 2.8 if len(maps) == 1 else 1.4
+    tall = side * min(max(maps[0].shape[0] / maps[0].shape[1], 0.5), 2.0)
+    figure = new_figure(1.2 + side * columns, 0.6 + (tall + 0.15) * rows)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    image: Any = None
+    for axes, values, name, mark in zip(grid.flat, maps, names, marks, strict=False):
+        image = axes.imshow(
+            values, cmap=SEQUENTIAL, interpolation="nearest", aspect="auto", **limits
+        )
+        if mark is not None:
+            axes.plot(mark[1], mark[0], "+", color=RED, markersize=5)
+        dress(axes, "", "", name)
+        for axis in axes.xaxis, axes.yaxis:
+            axis.set_major_locator(MaxNLocator(4, integer=True))
+    for axes in list(grid.flat)[len(maps) :]:
+        axes.set_visible(False)
+    on_grid = marks[0] is not None
+    figure.supxlabel("column" if on_grid else "key (position)", fontsize=8)
+    figure.supylabel("row" if on_grid else "query (position)", fontsize=8)
+    ends = "min" if low < high - LEAST else "neither"
+    bar = figure.colorbar(image, ax=grid, shrink=0.9, extend=ends)
+    bar.set_label(measure, fontsize=8)
+    bar.ax.tick_params(labelsize=SMALL)
+    return figure

@@ -1,0 +1,177 @@
+"""From the words of the command line to files."""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._bundle import PositionalEmbedding
+from .._catalogue import find, Refused
+from .._frequencies import LearnedFrequencies
+from .._inspect import chosen, facts_of, refused
+from .._inspect._schedule import before, factor_of
+from .._registry import make, Sizes, variants
+from .._rotary import Chain, Rotary
+from ..interop.huggingface import load
+from ._decay import decay
+from ._extrapolation import extrapolation
+from ._maps import bias, similarity
+from ._schedules import schedule, wavelengths
+
+
+_SIZES = Sizes(heads=8, head_dim=64, dim=512, length=2048)
+
+
+class _Subject(NamedTuple):
+    """What to draw, and what the pictures need to know of it."""
+
+    name: str
+    embedding: PositionalEmbedding
+    context: int
+    axes: int = 1
+    causal: bool = False
+    heads: int = 1
+    head_dim: int = 64
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draws all that there is to draw, and prints the names of the files.
+
+    **Returns:** the exit code, 0.
+    """
+    folder = Path(options.out)
+    count = 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in _pictures(options):
+            path = folder / f"{name}.{options.format}"
+            figure.savefig(path, dpi=200)
+            print(path)
+            count += 1
+    except OSError as error:
+        raise Refused(
+            f"cannot write to the folder {options.out!r}: {error.strerror}. Give "
+            "another one by --out."
+        ) from error
+    if not count:
+        raise Refused(
+            f"there is no picture of {options.what!r}: its positions have more than "
+            "two coordinates, or its logits need a model around it."
+        )
+    return 0
+
+
+def _pictures(options) -> Iterator[tuple[str, Any]]:
+    path = Path(options.what)
+    results = _results(path)
+    if results is not None:
+        yield f"{path.stem}-extrapolation", extrapolation(results)
+        return
+    is_file = path.exists() and options.what not in variants()
+    is_file = is_file or path.suffix == ".json"
+    for subject in _of_file(options) if is_file else [_of_name(options)]:
+        for kind, figure in _of_subject(subject):
+            yield f"{subject.name}-{kind}", figure
+
+
+def _of_subject(subject: _Subject) -> Iterator[tuple[str, Any]]:
+    embedding, context = subject.embedding, subject.context
+    sizes = dict(heads=subject.heads, head_dim=subject.head_dim)
+    for part in _rotaries(embedding):
+        frequencies = part.frequencies
+        if not isinstance(before(frequencies), LearnedFrequencies):
+            yield "wavelengths", wavelengths(frequencies, context=context)
+            if factor_of(frequencies, context) > 1:
+                yield "schedule", schedule(frequencies, context=context)
+    if subject.axes > 2:
+        return
+    side = min(math.isqrt(context), 14)
+    shape = (min(context, 128),) if subject.axes == 1 else (side, side)
+    if embedding.bias is not None:
+        yield "bias", bias(embedding.bias, shape=shape, causal=subject.causal)
+    if embedding.reads:
+        return
+    if embedding.encoding is not None or subject.axes == 2:
+        yield "similarity", similarity(embedding, shape=shape, **sizes)
+    else:
+        name, length = subject.name, min(context, 8192)
+        yield "decay", decay({name: embedding}, length=length, **sizes)
+
+
+def _of_name(options) -> _Subject:
+    row = find(options.what)
+    embedding = make(row.name, key=jax.random.key(0), **_SIZES._asdict())
+    return _Subject(
+        row.name,
+        embedding,
+        context=options.length or _meant_for(embedding),
+        axes=1 if row.axes is None else row.axes(_SIZES),
+        causal=row.causal,
+        heads=_SIZES.heads,
+        head_dim=_SIZES.head_dim,
+    )
+
+
+def _of_file(options) -> Iterator[_Subject]:
+    """One for each kind of layers that has positions."""
+    keys, own = chosen(options.what, part=options.part, model_type=options.model_type)
+    try:
+        facts = facts_of(keys, own)
+        kinds = [kind for kind in facts["kinds"] if kind["attention"]]
+        for kind in kinds:
+            label = kind["layer_type"]
+            made = load(keys, layer_type=label, model_type=own)
+            name = Path(options.what).stem
+            (rotary,) = _rotaries(made)[:1] or (None,)
+            axes = 1
+            if rotary is not None and rotary.axes is not None:
+                axes = rotary.axes.coordinates
+            yield _Subject(
+                name if len(kinds) == 1 else f"{name}-{label}",
+                made,
+                context=options.length or facts["context"] or _meant_for(made),
+                axes=axes,
+                heads=_heads(made),
+                head_dim=64 if rotary is None else rotary.dim,
+            )
+    except ValueError as error:
+        raise refused(error) from error
+
+
+def _rotaries(embedding) -> list[Rotary]:
+    rotary = embedding.rotary
+    parts = rotary.parts if isinstance(rotary, Chain) else (rotary,)
+    # ReRoPE and its kin are made of a rotary embedding.
+    parts = [getattr(part, "rotary", part) for part in parts]
+    return [part for part in parts if isinstance(part, Rotary)]
+
+
+def _meant_for(embedding) -> int:
+    """The context that a stretch was made for, or that of an example."""
+    for part in _rotaries(embedding):
+        original = getattr(part.frequencies, "original_length", None)
+        if original is not None:
+            return int(original * max(factor_of(part.frequencies, None), 4.0))
+    return _SIZES.length
+
+
+def _heads(embedding) -> int:
+    if embedding.bias is None:
+        return 1
+    here = jnp.arange(1)
+    return len(embedding.bias(here, here))
+
+
+def _results(path: Path) -> dict[str, Any] | None:
+    """The results of a comparison, if that is what is in the file."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_results = isinstance(found, dict) and {"results", "settings"} <= found.keys()
+    return found if is_results else None

@@ -1,0 +1,167 @@
+"""Pictures of schedules: how long the waves are, and what a stretch does to them."""
+
+import math
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
+
+from .._checks import check_positive
+from .._frequencies import AbstractFrequencies, LearnedFrequencies
+from .._inspect._schedule import before, factor_of, fates, frequencies_at
+from ._style import (
+    BLACK,
+    BLUE,
+    dress,
+    GREY,
+    new_figure,
+    open_to_the_right,
+    ORANGE,
+    RED,
+    SMALL,
+)
+
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+
+_FATES: dict[str, Any] = {
+    "kept": dict(color=BLUE, marker="o"),
+    "blended": dict(color=ORANGE, marker="D"),
+    "interpolated": dict(color=RED, marker="s"),
+}
+
+
+def wavelengths(
+    frequencies: AbstractFrequencies, *, context: int
+) -> "matplotlib.figure.Figure":
+    """The wavelength of each pair of channels, against the context.
+
+    Pairs above the line of the trained length have not turned once within it: the
+    angles beyond are new to the model, which is why a stretch slows them down.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+        from eqx_posemb import plot
+
+        rope = pe.llama3_rope(128, factor=8.0, original_length=8192, theta=500_000.0)
+        figure = plot.wavelengths(rope.frequencies, context=131_072)
+        ```
+
+    **Arguments:**
+
+    - `frequencies`: a schedule that is not learned, such as the `frequencies` of a
+        [`eqx_posemb.Rotary`][].
+    - `context`: the length of the context, in positions.
+
+    **Returns:** a Matplotlib figure. `figure.savefig` writes it.
+
+    **Raises:** a `ValueError` if `context` is not positive, or `frequencies` learned.
+    """
+    after = _checked(frequencies, context)
+    figure = new_figure()
+    axes = figure.add_subplot()
+    axes.set_yscale("log")
+    stretched = factor_of(frequencies, context) > 1
+    for fate, which in fates(frequencies, context)._asdict().items():
+        if fate != "still" and len(which):
+            axes.plot(
+                which, 2 * math.pi / after[which], linestyle="none", markersize=3.5,
+                label=fate if stretched else None, **_FATES[fate],
+            )  # fmt: skip
+    if stretched:
+        # What moved, where it was.
+        axes.plot(
+            *_waves(frequencies_at(before(frequencies), None)), color=GREY,
+            linewidth=1, linestyle=(0, (4, 1.5)), label="before the stretch", zorder=0,
+        )  # fmt: skip
+        axes.legend(frameon=False, fontsize=SMALL, loc="lower right")
+    trained = getattr(frequencies, "original_length", None) or context
+    above = "; above, no full turn within it"
+    lines = [(f"context, {context:,}", context)]
+    if trained != context:
+        lines.append((f"trained length, {trained:,}", trained))
+    lines[-1] = (lines[-1][0] + above, trained)
+    for name, length in lines:
+        axes.axhline(length, color=BLACK, linewidth=0.8, linestyle=(0, (2, 2)))
+        axes.annotate(
+            name, (0, length), (2, 2), va="bottom", ha="left",
+            xycoords=("axes fraction", "data"), textcoords="offset points",
+            fontsize=SMALL,
+        )  # fmt: skip
+    top = axes.get_ylim()[1]
+    axes.axhspan(trained, max(top, 2 * trained), color=GREY, alpha=0.12, linewidth=0)
+    axes.set_ylim(top=max(top, 2 * trained))
+    dress(axes, "pair of channels", "wavelength (positions)")
+    open_to_the_right(axes)
+    return figure
+
+
+def schedule(
+    frequencies: AbstractFrequencies, *, context: int
+) -> "matplotlib.figure.Figure":
+    """A schedule before and after its stretch, and the ramp between.
+
+    Left the wavelengths, and right by how much each pair was slowed down.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+        from eqx_posemb import plot
+
+        rope = pe.yarn(128, factor=16.0, original_length=4096)
+        figure = plot.schedule(rope.frequencies, context=65_536)
+        ```
+
+    **Arguments:**
+
+    - `frequencies`, `context`: as in [`eqx_posemb.plot.wavelengths`][].
+
+    **Returns:** a Matplotlib figure.
+
+    **Raises:** a `ValueError` as `wavelengths`.
+    """
+    after = _checked(frequencies, context)
+    first = frequencies_at(before(frequencies), None)
+    figure = new_figure(6.5, 3.0)
+    left, right = figure.subplots(1, 2)
+    left.set_yscale("log")
+    left.plot(*_waves(first), color=GREY, linestyle=(0, (4, 1.5)), label="before")
+    left.plot(*_waves(after), color=BLUE, linestyle="-", label="after")
+    left.legend(frameon=False, fontsize=SMALL, loc="upper left")
+    dress(left, "pair of channels", "wavelength (positions)")
+    moving = np.flatnonzero(after > 0)
+    slowed = first[moving] / after[moving]
+    right.plot(moving, slowed, color=BLUE, marker="o", markersize=2.5, linewidth=1)
+    factor = factor_of(frequencies, context)
+    for value, name in (1.0, "kept"), (factor, f"the whole stretch, {factor:.4g}"):
+        right.axhline(value, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
+        right.annotate(
+            name, (0, value), (2, 2), xycoords=("axes fraction", "data"),
+            textcoords="offset points", fontsize=SMALL, va="bottom",
+        )  # fmt: skip
+        if factor == 1:
+            break
+    right.margins(y=0.12)
+    dress(right, "pair of channels", "slowed down by")
+    for axes in left, right:
+        open_to_the_right(axes)
+    return figure
+
+
+def _waves(frequencies):
+    moving = np.flatnonzero(frequencies > 0)
+    return moving, 2 * math.pi / frequencies[moving]
+
+
+def _checked(frequencies, context):
+    check_positive("context", context)
+    if isinstance(before(frequencies), LearnedFrequencies):
+        raise ValueError(
+            "`frequencies` must be a schedule that is not learned, but got "
+            f"{type(frequencies).__name__}."
+        )
+    return frequencies_at(frequencies, context)

@@ -1,0 +1,60 @@
+"""What all pictures have in common."""
+
+from typing import Any, NamedTuple, TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+class Style(NamedTuple):
+    """How a curve is told from others: by colour, and by marker and dashes in print."""
+
+    color: str
+    marker: str
+    line: Any
+
+
+# The palette of Okabe and Ito, that all eyes can tell apart, without its yellow, that
+# paper swallows.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
+STYLES = (
+    Style(BLUE, "o", "-"),
+    Style(RED, "s", (0, (4, 1.5))),
+    Style(GREEN, "D", (0, (1, 1))),
+    Style(BLACK, "^", (0, (3, 1, 1, 1))),
+    Style(ORANGE, "v", (0, (6, 1))),
+    Style(PURPLE, "P", (0, (2, 1))),
+    Style(SKY, "X", (0, (5, 1, 1, 1))),
+    Style(GREY, "d", "-"),
+)
+# Even in lightness from one end to the other, for all eyes and without colour.
+SEQUENTIAL = "cividis"
+SMALL = 7
+LEAST = 12.0
+"""How far below the others a logit is not worth a colour: its key has less than a part
+in 100,000 of the attention."""
+
+
+def new_figure(width: float = 5.5, height: float = 3.4) -> "Figure":
+    """A figure of so many inches, of no window and no global state."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def dress(axes: "Axes", x: str, y: str, title: str = "") -> None:
+    """Names what is on the axes, and takes off what says nothing."""
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
+    axes.set_title(title, fontsize=8)
+    axes.tick_params(labelsize=SMALL)
+    axes.tick_params(which="minor", labelsize=SMALL)
+
+
+def open_to_the_right(axes: "Axes") -> None:
+    """The frame and the grid of a picture with curves."""
+    axes.grid(axis="y", linewidth=0.4, alpha=0.4)
+    axes.spines[["top", "right"]].set_visible(False)
