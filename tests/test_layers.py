@@ -40,6 +40,8 @@ ROOMS = {
     "_attention": {"_phase", "_positions"},
     "_bundle": BASE
     | {"_attention", "_bias", "_encoding", "_frequencies", "_rotary", "_score"},
+    "functional": BASE
+    | {"_bias", "_buckets", "_encoding", "_frequencies", "_rotary", "_score"},
     "_registry": {"_bias", "_bundle", "_checks", "_encoding", "_rotary", "_score"},
 }
 # The rooms outside the core: they may use what they like, and nothing imports them.

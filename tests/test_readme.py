@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import eqx_posemb as pe
-from eqx_posemb import interop, plot
+from eqx_posemb import functional, interop, plot
 from eqx_posemb._catalogue import markdown_table
 
 
@@ -22,8 +22,8 @@ BRIDGES = [
     for module in pkgutil.iter_modules(interop.__path__)
 ]
 PUBLIC = {
-    name: value
-    for module in (pe, plot, *BRIDGES)
+    f"{module.__name__}.{name}": value
+    for module in (pe, functional, plot, *BRIDGES)
     for name, value in vars(module).items()
     if not name.startswith("_")
     and getattr(value, "__module__", "").startswith(module.__name__)

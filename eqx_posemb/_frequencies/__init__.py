@@ -7,7 +7,11 @@ from ._base import (
     Geometric as Geometric,
     Length as Length,
 )
-from ._by_parts import NTKByParts as NTKByParts, YaRNFrequencies as YaRNFrequencies
+from ._by_parts import (
+    index_of_turns as index_of_turns,
+    NTKByParts as NTKByParts,
+    YaRNFrequencies as YaRNFrequencies,
+)
 from ._concatenated import Concatenated as Concatenated
 from ._learned import LearnedFrequencies as LearnedFrequencies
 from ._listed import Listed as Listed

@@ -184,7 +184,10 @@ class YaRNFrequencies(AbstractStaticFrequencies):
         return blend(self.base.exact(), self.factor, self._kept())
 
     def _kept(self):
-        first, last = self._index(self.fast), self._index(self.slow)
+        first, last = (
+            index_of_turns(turns, self.base.dim, self.base.theta, self.original_length)
+            for turns in (self.fast, self.slow)
+        )
         if self.truncate:
             first, last = Decimal(math.floor(first)), Decimal(math.ceil(last))
         first, last = max(first, Decimal(0)), min(last, Decimal(self.base.dim - 1))
@@ -192,10 +195,6 @@ class YaRNFrequencies(AbstractStaticFrequencies):
         index = decimals(range(self.base.dim // 2))
         fallen = _between_0_and_1((index - first) / width)
         return (1 - fallen) * Decimal(self.extrapolation_factor)
-
-    def _index(self, turns):
-        log_turns = (self.original_length / (TWO_PI * Decimal(turns))).ln()
-        return self.base.dim * log_turns / (2 * Decimal(self.base.theta).ln())
 
 
 YaRNFrequencies.__init__.__doc__ = """**Arguments:**
@@ -214,6 +213,15 @@ YaRNFrequencies.__init__.__doc__ = """**Arguments:**
 positive, unless `0 < slow <= fast`, unless `extrapolation_factor` is between 0 and 1,
 or if the base of `base` is not above one.
 """
+
+
+def index_of_turns(
+    turns: float, dim: int, theta: float, original_length: float
+) -> Decimal:
+    """The index, between others, of the frequency of a geometric schedule that makes so
+    many turns within the original context."""
+    log_turns = (Decimal(original_length) / (TWO_PI * Decimal(turns))).ln()
+    return dim * log_turns / (2 * Decimal(theta).ln())
 
 
 def blend(frequencies, factor, kept) -> Shaped[np.ndarray, " half"]:

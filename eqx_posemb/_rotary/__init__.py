@@ -31,6 +31,7 @@ from ._recipes import (
     linear_rope as linear_rope,
     llama3_rope as llama3_rope,
     longrope as longrope,
+    magnitude as magnitude,
     mixed_rope as mixed_rope,
     mrope as mrope,
     ntk_rope as ntk_rope,

@@ -81,7 +81,7 @@ def test_moving_and_copying_keeps_angles(angles):
     wanted = angles(torch.tensor(FAR))
     with torch.device("meta"):
         empty = Angles(pe.Geometric(DIM).turns())
-    assert empty.fixed.is_meta
+    assert empty.words().is_meta
     for moved in (
         copy.deepcopy(angles),
         pickle.loads(pickle.dumps(angles)),

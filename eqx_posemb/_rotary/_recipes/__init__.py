@@ -9,6 +9,7 @@ from ._axes import (
 from ._by_parts import (
     llama3_rope as llama3_rope,
     longrope as longrope,
+    magnitude as magnitude,
     yarn as yarn,
 )
 from ._rope import proportional_rope as proportional_rope, rope as rope, xpos as xpos

@@ -274,9 +274,13 @@ def _yarn_scale(
             )
         check_positive("attention_factor", attention_factor)
         return attention_factor
-    grown = lambda slope: 0.1 * slope * math.log(factor) + 1
     if mscale is None or mscale_all_dim is None:
-        return grown(1)
+        return magnitude(factor)
     check_positive("mscale", mscale)
     check_positive("mscale_all_dim", mscale_all_dim)
-    return grown(mscale) / grown(mscale_all_dim)
+    return magnitude(factor, mscale) / magnitude(factor, mscale_all_dim)
+
+
+def magnitude(factor: float, slope: float = 1.0) -> float:
+    """What YaRN multiplies queries and keys by, for a stretch of at least one."""
+    return 0.1 * slope * math.log(factor) + 1

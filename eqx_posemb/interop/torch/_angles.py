@@ -14,12 +14,11 @@ from jaxtyping import Float, Int, Num
 from torch import nn, Tensor
 
 from ..._phase import Turns
+from ._fixed import Fixed
 
 
 class Angles(nn.Module):
     """The cosine and sine of `position * frequency`, right at every int32 position."""
-
-    fixed: Int[Tensor, "two *terms half"]
 
     def __init__(self, turns: Turns):
         """**Arguments:**
@@ -28,20 +27,7 @@ class Angles(nn.Module):
             coordinates: what `turns()` of a static schedule gives.
         """
         super().__init__()
-        fraction = _uint64(turns.high) << np.uint64(32) | _uint64(turns.low)
-        words = np.stack([_uint64(turns.whole), fraction]).view(np.int64)
-        self._words = tuple(map(int, words.ravel())), words.shape
-        self.register_buffer("fixed", self._made(None), persistent=False)
-
-    def _made(self, device: torch.device | None) -> Int[Tensor, "two *terms half"]:
-        words, shape = self._words
-        return torch.tensor(words, dtype=torch.int64, device=device).reshape(shape)
-
-    def _apply(self, fn, recurse=True):
-        super()._apply(fn, recurse)
-        # `to_empty`, which brings a module from the meta device, leaves rubbish.
-        self.fixed = self._made(self.fixed.device)
-        return self
+        self.words = Fixed(words(turns))
 
     def forward(
         self, positions: Num[Tensor, "..."], dtype: torch.dtype = torch.float32
@@ -56,23 +42,52 @@ class Angles(nn.Module):
 
         The cosine and the sine, off by no more than 2e-7 in float32.
         """
-        whole, fraction = self.fixed
-        wide = computing_dtype(dtype)
-        each = positions if self.fixed.ndim == 3 else positions[..., None]
-        if each.is_floating_point():
-            nearest = each.detach().round()
-            # A small angle, which carries the derivative.
-            rest = (each - nearest).to(wide) * _radians(whole, fraction).to(wide)
-            phase = nearest.to(torch.int64) * fraction
-        else:
-            rest, phase = None, each.to(torch.int64) * fraction
-        if self.fixed.ndim == 3:
-            phase = phase.sum(dim=-2)
-            rest = None if rest is None else rest.sum(dim=-2)
-        angle = _of_turn(phase, wide)
-        if rest is not None:
-            angle = angle + rest
-        return angle.cos().to(dtype), angle.sin().to(dtype)
+        return cos_sin(positions, self.words(), dtype)
+
+
+def words(turns: Turns) -> Int[np.ndarray, "two *terms half"]:
+    """The whole turns per position, and 2⁻⁶⁴ of a turn; bits of an unsigned number."""
+    fraction = _uint64(turns.high) << np.uint64(32) | _uint64(turns.low)
+    return np.stack([_uint64(turns.whole), fraction]).view(np.int64)
+
+
+def cos_sin(
+    positions: Num[Tensor, "..."],
+    fixed: Int[Tensor, "two *terms half"],
+    dtype: torch.dtype,
+) -> tuple[Float[Tensor, "*shape half"], Float[Tensor, "*shape half"]]:
+    """As `Angles`, of frequencies in `words`."""
+    fraction = fixed[1]
+    wide = computing_dtype(dtype)
+    each = positions if fixed.ndim == 3 else positions[..., None]
+    if each.is_floating_point():
+        nearest = each.detach().round()
+        # A small angle, which carries the derivative.
+        rest = (each - nearest).to(wide) * radians(fixed).to(wide)
+        phase = nearest.to(torch.int64) * fraction
+    else:
+        rest, phase = None, each.to(torch.int64) * fraction
+    if fixed.ndim == 3:
+        phase = phase.sum(dim=-2)
+        rest = None if rest is None else rest.sum(dim=-2)
+    angle = _of_turn(phase, wide)
+    if rest is not None:
+        angle = angle + rest
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def radians(fixed: Int[Tensor, "two *terms half"]) -> Float[Tensor, "*terms half"]:
+    """The frequencies in radians per position, in float64 where the device has it."""
+    whole, fraction = fixed
+    # The fraction is unsigned, and what holds it is not.
+    exact = exact_dtype(fixed.device)
+    turns = torch.remainder(fraction.to(exact) * 2.0**-64, 1.0)
+    return (whole.to(exact) + turns) * (2 * math.pi)
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """The widest floating point type of a device."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def computing_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -80,20 +95,11 @@ def computing_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _of_turn(
-    phase: Int[Tensor, "*shape"], dtype: torch.dtype
-) -> Float[Tensor, "*shape"]:
+def _of_turn(phase, dtype):
     """Radians of 2⁻⁶⁴ of a turn, between -π and π."""
     # One rounding and not two, where there is a float64 to do it in.
-    exact = torch.float32 if phase.device.type == "mps" else torch.float64
+    exact = exact_dtype(phase.device)
     return (phase.to(exact) * (2 * math.pi / 2**64)).to(dtype)
-
-
-def _radians(whole, fraction):
-    exact = torch.float32 if whole.device.type == "mps" else torch.float64
-    # The fraction is unsigned, and what holds it is not.
-    turns = whole.to(exact) + torch.remainder(fraction.to(exact) * 2.0**-64, 1.0)
-    return turns * (2 * math.pi)
 
 
 def _uint64(words):

@@ -1,0 +1,88 @@
+"""What `equinox.nn` has, on explicit positions and without a cache."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Num
+
+from .._checks import check_integers
+from .._rotary import rope
+
+
+def embedding(
+    weight: Float[Array, "num_embeddings embedding_size"], x: Int[Array, "*shape"]
+) -> Float[Array, "*shape embedding_size"]:
+    """Looks rows of a table up, as `equinox.nn.Embedding` does.
+
+    Negative indices count from the end. Any other without a row is an error, where
+    Equinox takes the nearest row in silence.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        from eqx_posemb.functional import embedding
+
+        weight = jnp.arange(6.0).reshape(3, 2)
+        assert embedding(weight, jnp.array(1)).tolist() == [2, 3]
+        assert embedding(weight, jnp.array([0, -1])).tolist() == [[0, 1], [4, 5]]
+        ```
+
+    **Arguments:**
+
+    - `weight`: the table.
+    - `x`: indices into it, of any shape.
+
+    **Returns:** their rows, in the dtype of `weight`.
+
+    **Raises:** a `ValueError` if `x` are not integers; an error at run time if one of
+    them has no row.
+    """
+    x = jnp.asarray(x)
+    check_integers("x", x, "to look rows up with")
+    rows = weight.shape[0]
+    x = eqx.error_if(
+        x,
+        (x < -rows) | (x >= rows),
+        f"`x` must be from {-rows} to {rows - 1}, to have a row in `weight`. Give it "
+        "more rows.",
+    )
+    return weight.at[x].get(mode="clip")
+
+
+def rotary_positional_embedding(
+    x: Float[Array, "seq_length embedding_size"],
+    positions: Num[Array, " seq_length"] | None = None,
+    *,
+    theta: float = 10_000.0,
+) -> Float[Array, "seq_length embedding_size"]:
+    """Rotates queries or keys, as `equinox.nn.RotaryPositionalEmbedding` does.
+
+    At any positions, so that a token decoded behind a cache has its own, and for any
+    `theta`: Equinox keeps its first table of a size for every later `theta`. Over heads
+    and batch use `jax.vmap`.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        from eqx_posemb.functional import rotary_positional_embedding
+
+        x = jnp.ones((10, 64))
+        y = rotary_positional_embedding(x, theta=500_000.0)
+        last = rotary_positional_embedding(x[9:], jnp.array([9]), theta=500_000.0)
+        assert jnp.allclose(y[9:], last, atol=1e-6)
+        ```
+
+    **Arguments:**
+
+    - `x`: queries or keys.
+    - `positions`: their positions; by default from 0 on.
+    - `theta`: the base of the frequencies.
+
+    **Returns:** an array like `x`; computed in at least float32.
+
+    **Raises:** a `ValueError` if `embedding_size` is odd or `theta` not positive.
+    """
+    if positions is None:
+        positions = jnp.arange(x.shape[0])
+    return rope(x.shape[-1], theta=theta)(positions).queries(x)
