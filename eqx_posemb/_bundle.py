@@ -12,13 +12,18 @@ from ._attention import (
     block_size_for,
     blocks_are_better,
     blockwise,
+    check_shapes,
+    check_states,
+    check_values,
     dense,
     dense_logits,
+    Extended,
     Logits,
     ring,
     rules,
     Tokens,
     Window,
+    with_channels,
 )
 from ._bias import AbstractBias, AbstractRelativeBias
 from ._checks import check_at_least, check_choice, check_positive
@@ -213,11 +218,7 @@ class PositionalEmbedding(eqx.Module):
         **Raises:** a `ValueError` as `logits`, if `soft_cap` or `block_size` is not
         positive, or if `implementation` is unknown.
         """
-        if v.shape[:2] != k.shape[:2]:
-            raise ValueError(
-                "`v` must have a value for each key, [kv_heads, k, dim_v] with "
-                f"[kv_heads, k] = {list(k.shape[:2])}, but got shape {v.shape}."
-            )
+        check_values(k, v)
         check_choice("implementation", implementation, ("auto", "dense", "blockwise"))
         if soft_cap is not None:
             check_positive("soft_cap", soft_cap)
@@ -251,13 +252,105 @@ class PositionalEmbedding(eqx.Module):
             return dense(*parts, v, seen)
         return blockwise(*parts, v, seen, size=size, relative=relative)
 
+    def for_kernel(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "kv_heads k dim"],
+        v: Float[Array, "kv_heads k dim_v"],
+        q_positions: Num[Array, "q *axes"],
+        k_positions: Num[Array, "k *axes"],
+        *,
+        length: Length = None,
+        pieces: int | None = None,
+    ) -> tuple[
+        Float[Array, "heads q wide"],
+        Float[Array, "to_heads k wide"],
+        Float[Array, "to_heads k wide"],
+        float,
+    ]:
+        r"""What to give to a kernel of attention that knows of no positions.
+
+        $$\ell_{ij} = c \Big( \langle R_i q_i, R_j k_j \rangle
+          + \sum_r \frac{u_{ir}}{c}\, v_{jr} \Big)$$
+
+        for a bias or score $\sum_r u_{ir} v_{jr}$ of few products: its factors become
+        channels of queries and keys. Any fused kernel then has it, forward and
+        backward, at the price of wider heads. Those that are such products have a
+        method `low_rank`: [`eqx_posemb.ALiBi`][] and [`eqx_posemb.LearnedALiBi`][] in
+        the causal form (2 channels), [`eqx_posemb.Forgetting`][] (2),
+        [`eqx_posemb.Sandwich`][] (`dim + 1`), [`eqx_posemb.TUPE`][] (`head_dim`) and
+        [`eqx_posemb.Decomposed`][] (height + width), and sums and resets of them. An
+        embedding with neither bias nor score needs no more than its rotation.
+
+        In float32 the logits are as exact as those of `logits`, at positions of any
+        size, if the kernel adds products from left to right and does not round them
+        (XLA and PyTorch on a CPU; on a GPU or TPU say
+        `jax.default_matmul_precision("highest")`). In whatever order it adds them, a
+        logit is off by a few roundings of the largest of its terms, 2⁻²⁴ of it each: of
+        a slope times half of the distance between the first and the last query. A
+        feature of bfloat16 queries is a sum of three bfloat16 numbers, and one product
+        becomes six, which are as exact as in float32: 2 channels become 12, and 28 of a
+        grid, whose keys are zeros and ones, 84.
+
+        Channels of queries and keys belong together, as they are made by one call: do
+        not cache them.
+
+        !!! Example
+
+            ```python
+            import jax
+            import jax.numpy as jnp
+            import eqx_posemb as pe
+
+            embedding = pe.PositionalEmbedding(bias=pe.ALiBi(heads=8))
+            p = jnp.arange(10)
+            q = k = v = jnp.ones((8, 10, 64))
+            *qkv, scale = embedding.for_kernel(q, k, v, p, p)
+            q_, k_, v_ = (x.swapaxes(0, 1) for x in qkv)  # [seq, heads, wide]
+            out = jax.nn.dot_product_attention(q_, k_, v_, scale=scale, is_causal=True)
+            out = out[..., :64].swapaxes(0, 1)
+            expected = embedding.attend(q, k, v, p, p, causal=True)
+            assert jnp.allclose(out, expected, atol=1e-6)
+            ```
+
+        **Arguments:**
+
+        - `q`, `k`, `v`, `q_positions`, `k_positions`, `length`: as in `attend`.
+        - `pieces`: how many numbers of the dtype of `q` a feature is the sum of. By
+            default as many as it takes for float32: one, or three of bfloat16. Two of
+            them have an error of 2⁻¹⁶ of each product, and half of the channels.
+
+        **Returns:**
+
+        Queries, keys and values, with zeros to fill up the last axis to a multiple of
+        8, the same for all three: cut what comes out back to `dim_v` channels. Keys and
+        values are repeated for each head of queries if channels of keys are not the
+        same for all heads. And the scale to multiply products by. To mask is up to the
+        kernel.
+
+        **Raises:** a `ValueError` if the bias or score is no sum of few products, if
+        the rotary embedding is no rotation of each token by itself, if `pieces` is not
+        positive, or if `q` is float16 and there are channels.
+        """
+        check_values(k, v)
+        if pieces is not None:
+            check_at_least("pieces", pieces, 1)
+        if isinstance(self.rotary, AbstractExtension):
+            raise ValueError(
+                "`rotary` must turn each token by itself, for products to be all there "
+                f"is, but got a {type(self.rotary).__name__}. Use `attend`."
+            )
+        logits, q, k, *tokens = self._parts(q, k, q_positions, k_positions, length, {})
+        q, k, v = with_channels(q, k, v, logits.low_rank(*tokens), pieces)
+        return q, k, v, logits.scale
+
     @jax.named_scope("eqx_posemb.PositionalEmbedding.parts")
     def _parts(
         self, q, k, q_positions, k_positions, length, states, soft_cap=None
     ) -> tuple[Logits, Array, Array, Tokens, Tokens]:
-        _check_shapes(q, k, q_positions, k_positions)
+        check_shapes(q, k, q_positions, k_positions)
         states = {name: state for name, state in states.items() if state is not None}
-        _check_states(states, self.reads, q=q, k=k)
+        check_states(states, self.reads, q=q, k=k)
         turned_q, turned_k, score = q, k, self.score
         scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
         if self.rotary is not None and length is None:
@@ -265,7 +358,7 @@ class PositionalEmbedding(eqx.Module):
         if isinstance(self.rotary, AbstractExtension):
             # Which of its products a pair has goes by positions, as a score does. What
             # is left to multiply is nothing.
-            score = _Extended(self.rotary, scale, length, score)
+            score = Extended(self.rotary, scale, length, score)
             turned_q, turned_k = (jnp.zeros_like(x[..., :1]) for x in (q, k))
         elif self.rotary is not None:
             turn_q = self.rotary(q_positions, length=length)
@@ -282,23 +375,6 @@ class PositionalEmbedding(eqx.Module):
         )
 
 
-class _Extended(eqx.Module):
-    """The scaled products of an extension, as a score; with the score there is."""
-
-    rotary: AbstractExtension
-    scale: float = eqx.field(static=True)
-    length: Length
-    score: AbstractScore | None
-
-    def __call__(self, q, k, q_positions, k_positions, **states):
-        logits = self.scale * self.rotary.products(
-            q, k, q_positions, k_positions, length=self.length
-        )
-        if self.score is None:
-            return logits
-        return logits + self.score(q, k, q_positions, k_positions, **states)
-
-
 PositionalEmbedding.__init__.__doc__ = """**Arguments:**
 
 - `encoding`: What to add to tokens.
@@ -310,40 +386,3 @@ PositionalEmbedding.__init__.__doc__ = """**Arguments:**
 
 **Raises:** a `ValueError` if `scale` is not positive.
 """
-
-
-def _check_shapes(q, k, q_positions, k_positions):
-    if q.ndim != 3 or k.ndim != 3 or q.shape[-1] != k.shape[-1]:
-        raise ValueError(
-            "`q` and `k` must have shapes [heads, q, dim] and [kv_heads, k, dim] with "
-            f"the same `dim`, but got {q.shape} and {k.shape}. Use `jax.vmap` over a "
-            "batch."
-        )
-    if k.shape[0] == 0 or q.shape[0] % k.shape[0]:
-        raise ValueError(
-            "The heads of `q` must be a multiple of those of `k`, for every head of "
-            f"keys to serve as many queries, but got {q.shape[0]} and {k.shape[0]}."
-        )
-    for name, x, positions in ("q", q, q_positions), ("k", k, k_positions):
-        if positions.shape[:1] != (x.shape[1],):
-            raise ValueError(
-                f"`{name}_positions` must have a position for each of the {x.shape[1]} "
-                f"tokens of `{name}`, but got shape {positions.shape}."
-            )
-
-
-def _check_states(states, reads, **tokens):
-    for name, state in states.items():
-        if name not in reads:
-            raise ValueError(
-                f"`{name}` must be None for an embedding whose score does not read it, "
-                f"but got shapes {jax.tree.map(jnp.shape, state)}. Its `reads` names "
-                "what to give."
-            )
-        seq = tokens[name[0]].shape[1]
-        for leaf in jax.tree.leaves(state):
-            if leaf.shape[:1] != (seq,):
-                raise ValueError(
-                    f"`{name}` must have arrays [seq, ...] with an entry for each of "
-                    f"the {seq} tokens of `{name[0]}`, but got shape {leaf.shape}."
-                )

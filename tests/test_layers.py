@@ -31,13 +31,16 @@ ROOMS = {
     "_positions": BASE,
     "_runs": set(),
     "_buckets": set(),
+    "_low_rank": BASE,
     "_state": set(),
     "_frequencies": BASE,
     "_rotary": BASE | {"_frequencies"},
     "_encoding": BASE | {"_frequencies", "_state"},
-    "_bias": BASE | {"_buckets", "_positions", "_encoding", "_runs", "_state"},
-    "_score": BASE | {"_buckets", "_positions", "_encoding", "_runs", "_state"},
-    "_attention": {"_phase", "_positions"},
+    "_bias": BASE
+    | {"_buckets", "_low_rank", "_positions", "_encoding", "_runs", "_state"},
+    "_score": BASE
+    | {"_buckets", "_low_rank", "_positions", "_encoding", "_runs", "_state"},
+    "_attention": {"_low_rank", "_phase", "_positions"},
     "_bundle": BASE
     | {"_attention", "_bias", "_encoding", "_frequencies", "_rotary", "_score"},
     "functional": BASE

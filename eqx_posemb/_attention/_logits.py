@@ -6,6 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PyTree
 
+from .._low_rank import Factors, factors, side_by_side
+
 
 class Tokens(eqx.Module):
     """What biases and scores know of queries or of keys; or blocks of it, along a first
@@ -41,16 +43,26 @@ class Logits(eqx.Module):
         if biases is not None:
             logits += _fitting("bias", biases, logits)
         if self.score is not None:
-            assert q.content is not None and k.content is not None
-            heads, kv_heads = q.content.shape[0], k.content.shape[0]
-            each_k = jnp.repeat(k.content, heads // kv_heads, axis=0)
             states = dict(q_state=q.state, k_state=k.state)
             states = {name: s for name, s in states.items() if s is not None}
-            score = self.score(q.content, each_k, q.positions, k.positions, **states)
+            score = self.score(*_each_head(q, k), q.positions, k.positions, **states)
             logits += _fitting("score", score, logits)
         if self.soft_cap is None:
             return logits
         return self.soft_cap * jnp.tanh(logits / self.soft_cap)
+
+    def low_rank(self, q: Tokens, k: Tokens) -> Factors | None:
+        """Channels of queries and keys whose products are what is added to the scaled
+        products of queries and keys, divided by the scale; None if nothing is."""
+        positions, terms = (q.positions, k.positions), []
+        if self.bias is not None:
+            terms.append(factors("bias", self.bias, *positions))
+        if self.score is not None:
+            terms.append(factors("score", self.score, *_each_head(q, k), *positions))
+        if not terms:
+            return None
+        of_q, of_k = side_by_side(*terms)
+        return of_q / self.scale, of_k
 
 
 def by_kv_head(
@@ -68,3 +80,10 @@ def _fitting(name, term, logits):
             "has."
         )
     return term.astype(logits.dtype)
+
+
+def _each_head(q, k):
+    """The content of queries, and that of keys for each head of them."""
+    assert q.content is not None and k.content is not None
+    group = q.content.shape[0] // k.content.shape[0]
+    return q.content, jnp.repeat(k.content, group, axis=0)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_at_least, check_choice, check_positive
+from .._low_rank import centred, Factors
 from .._phase import as_float
 from ._abstract import AbstractRelativeBias
 
@@ -124,6 +125,43 @@ class ALiBi(AbstractRelativeBias):
         """
         return linear(delta, jnp.array(self.slopes), self.form, self.biased_heads)
 
+    def low_rank(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> Factors:
+        r"""The causal form as products, $-m_h p_i \cdot 1 + m_h \cdot p_j$: two
+        channels for queries and keys, whatever the length.
+
+        Positions are counted from the middle of the queries. So both products are at
+        most half as large as the largest bias of two queries, wherever they are; in the
+        order that they come in their sum is as exact as the bias.
+
+        !!! Example
+
+            ```python
+            import jax.numpy as jnp
+            import eqx_posemb as pe
+
+            bias, p = pe.ALiBi(heads=8), jnp.arange(5) + 10**9
+            q, k = bias.low_rank(p, p)
+            assert q.shape == (8, 5, 2) and k.shape == (1, 5, 2)
+            assert (q @ k.swapaxes(1, 2) == bias(p, p)).all()
+            ```
+
+        **Arguments:**
+
+        - `q_positions`: the positions of the queries.
+        - `k_positions`: the positions of the keys.
+
+        **Returns:**
+
+        Channels of queries `[heads, q, 2]` and of keys `[1, k, 2]`. See
+        [`eqx_posemb.PositionalEmbedding.for_kernel`][].
+
+        **Raises:** a `ValueError` for the other forms, which are no such products.
+        """
+        slopes = jnp.array(self.slopes)
+        return linear_factors(q_positions, k_positions, slopes, self.form)
+
 
 ALiBi.__init__.__doc__ = """**Arguments:**
 
@@ -183,3 +221,21 @@ def linear(
 
 def _geometric_slopes(heads: int, count: int) -> tuple[float, ...]:
     return tuple(2 ** (-8 * (h + 1) / heads) for h in range(count))
+
+
+def linear_factors(
+    q_positions: Num[Array, " q"],
+    k_positions: Num[Array, " k"],
+    slopes: Float[Array, " heads"],
+    form: Form,
+) -> Factors:
+    if form != "causal":
+        raise ValueError(
+            "`form` must be 'causal' for `low_rank`, as what bends at distance zero is "
+            f"no sum of few products, but got {form!r}. Use `attend`, which takes any, "
+            "in as little memory."
+        )
+    q, k = (as_float(p) for p in centred(q_positions, k_positions))
+    slopes = jnp.broadcast_to(as_float(slopes)[:, None], (slopes.size, q.size))
+    of_q = jnp.stack([-slopes * q[None], slopes], axis=-1)
+    return of_q, jnp.stack([jnp.ones_like(k), k], axis=-1)[None]

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_at_least
+from .._low_rank import centred, Factors
 from .._phase import as_float
 from .._positions import distance
 from ._abstract import AbstractBias
@@ -89,6 +90,45 @@ class Forgetting(AbstractBias):
 
         **Raises:** a `ValueError` if positions have no number for each head.
         """
+        self._check(q_positions, k_positions)
+        delta = as_float(distance(q_positions, k_positions))
+        return jnp.moveaxis(delta, -1, 0)
+
+    def low_rank(
+        self, q_positions: Num[Array, "q axes"], k_positions: Num[Array, "k axes"]
+    ) -> Factors:
+        r"""The bias as products, $-p_{ih} \cdot 1 + 1 \cdot p_{jh}$: two channels for
+        queries and keys, counted from the middle of the queries' positions.
+
+        !!! Example
+
+            ```python
+            import jax.numpy as jnp
+            import eqx_posemb as pe
+
+            bias = pe.Forgetting(heads=2)
+            p = jnp.array([[0.5, 0.1], [1.0, 0.2], [2.0, 0.7]])
+            q, k = bias.low_rank(p, p)
+            assert jnp.allclose(q @ k.swapaxes(1, 2), bias(p, p))
+            ```
+
+        **Arguments:**
+
+        - `q_positions`, `k_positions`: as in `__call__`.
+
+        **Returns:**
+
+        Channels of queries `[heads, q, 2]` and of keys `[heads, k, 2]`. See
+        [`eqx_posemb.PositionalEmbedding.for_kernel`][].
+
+        **Raises:** a `ValueError` as `__call__`.
+        """
+        self._check(q_positions, k_positions)
+        q, k = (as_float(p).T for p in centred(q_positions, k_positions))
+        of_q = jnp.stack([-q, jnp.ones_like(q)], axis=-1)
+        return of_q, jnp.stack([jnp.ones_like(k), k], axis=-1)
+
+    def _check(self, q_positions, k_positions):
         for name, positions in ("q", q_positions), ("k", k_positions):
             if positions.ndim != 2 or positions.shape[1] != self.heads:
                 raise ValueError(
@@ -96,8 +136,6 @@ class Forgetting(AbstractBias):
                     f"{self.heads} heads, but got {positions.shape}. Make them by a "
                     "`ForgetGate`."
                 )
-        delta = as_float(distance(q_positions, k_positions))
-        return jnp.moveaxis(delta, -1, 0)
 
 
 Forgetting.__init__.__doc__ = """**Arguments:**

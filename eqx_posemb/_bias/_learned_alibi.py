@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_at_least
+from .._low_rank import Factors
 from ._abstract import AbstractRelativeBias
-from ._alibi import alibi_slopes, check_form, Form, linear
+from ._alibi import alibi_slopes, check_form, Form, linear, linear_factors
 
 
 class LearnedALiBi(AbstractRelativeBias):
@@ -87,3 +88,12 @@ class LearnedALiBi(AbstractRelativeBias):
         What to add to the logits, in JAX's default float dtype.
         """
         return linear(delta, self.slopes, self.form)
+
+    def low_rank(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> Factors:
+        """As [`eqx_posemb.ALiBi.low_rank`][].
+
+        **Raises:** a `ValueError` for any form but the causal one.
+        """
+        return linear_factors(q_positions, k_positions, self.slopes, self.form)

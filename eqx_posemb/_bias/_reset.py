@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
 from .._checks import check_at_least
+from .._low_rank import Factors, factors, side_by_side
 from .._phase import as_float
 from ._abstract import AbstractBias
 
@@ -87,6 +88,39 @@ class ResetBias(AbstractBias):
         row = self._is_special(q_positions)[None, :, None]
         column = self._is_special(k_positions)[None, None]
         return jnp.where(row, of_row, jnp.where(column, of_column, bias))
+
+    def low_rank(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> Factors:
+        """The channels of the wrapped bias, zero for special tokens, and two more, for
+        those in place of it.
+
+        **Arguments:**
+
+        - `q_positions`: the positions of the queries.
+        - `k_positions`: the positions of the keys.
+
+        **Returns:**
+
+        Channels of queries `[heads, q, rank]` and of keys `[heads or 1, k, rank]`. See
+        [`eqx_posemb.PositionalEmbedding.for_kernel`][].
+
+        **Raises:** a `ValueError` if `bias` is no sum of few products.
+        """
+        of_q, of_k = factors("bias", self.bias, q_positions, k_positions)
+        row = self._is_special(q_positions)[None, :, None]
+        column = self._is_special(k_positions)[None, :, None]
+        of_row, of_column = (
+            as_float(x)[:, None, None] for x in (self.from_special, self.to_special)
+        )
+        return side_by_side(
+            (
+                jnp.where(row, 0, of_q),
+                jnp.where(column, jnp.zeros((), of_k.dtype), of_k),
+            ),
+            (jnp.where(row, of_row, 0), jnp.ones_like(column)),
+            (jnp.where(row, 0, of_column), column),
+        )
 
     def _is_special(self, positions: Num[Array, " seq"]) -> Bool[Array, " seq"]:
         special = jnp.array(self.special, positions.dtype)

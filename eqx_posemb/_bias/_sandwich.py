@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_at_least, check_even, check_positive
+from .._low_rank import Factors
 from .._phase import cos_sin, HOST_PRECISION, Turns
 from ._abstract import AbstractRelativeBias
 
@@ -76,8 +77,52 @@ class Sandwich(AbstractRelativeBias):
         """
         cos, _ = cos_sin(delta, _frequencies(self.dim, self.theta))
         lost = jnp.sum(cos - 1, axis=-1)
-        slopes = [self.heads / (8 * (h + 1)) for h in range(self.heads)]
-        return jnp.array(slopes)[:, None] * lost[None]
+        return self._slopes()[:, None] * lost[None]
+
+    def low_rank(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> Factors:
+        r"""The bias as the products that it is made of: $\cos(\delta \omega) =
+        \cos(p_i \omega) \cos(p_j \omega) + \sin(p_i \omega) \sin(p_j \omega)$.
+
+        That is `dim + 1` channels for queries and keys, more than a head has of its
+        own with the paper's 128.
+
+        !!! Example
+
+            ```python
+            import jax.numpy as jnp
+            import eqx_posemb as pe
+
+            bias, p = pe.Sandwich(heads=8, dim=16), jnp.arange(5)
+            q, k = bias.low_rank(p, p)
+            assert q.shape == (8, 5, 17) and k.shape == (1, 5, 17)
+            assert jnp.allclose(q @ k.swapaxes(1, 2), bias(p, p), atol=1e-5)
+            ```
+
+        **Arguments:**
+
+        - `q_positions`: the positions of the queries.
+        - `k_positions`: the positions of the keys.
+
+        **Returns:**
+
+        Channels of queries `[heads, q, dim + 1]` and of keys `[1, k, dim + 1]`. See
+        [`eqx_posemb.PositionalEmbedding.for_kernel`][].
+        """
+        frequencies = _frequencies(self.dim, self.theta)
+
+        def channels(positions, first):
+            cos, sin = cos_sin(positions, frequencies)
+            return jnp.concatenate([jnp.full_like(cos[:, :1], first), cos, sin], -1)
+
+        of_q = (
+            self._slopes()[:, None, None] * channels(q_positions, -self.dim / 2)[None]
+        )
+        return of_q, channels(k_positions, 1.0)[None]
+
+    def _slopes(self):
+        return jnp.array([self.heads / (8 * (h + 1)) for h in range(self.heads)])
 
 
 Sandwich.__init__.__doc__ = """**Arguments:**

@@ -2,6 +2,7 @@
 
 from jaxtyping import Array, Float, Num
 
+from .._low_rank import Factors, factors, side_by_side
 from .._phase import as_float
 from ._abstract import AbstractBias
 
@@ -63,3 +64,22 @@ class SumBias(AbstractBias):
                 f"{', '.join(str(term.shape[0]) for term in terms)}."
             )
         return sum(terms[1:], start=terms[0])
+
+    def low_rank(
+        self, q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
+    ) -> Factors:
+        """The channels of all of them, side by side.
+
+        **Arguments:**
+
+        - `q_positions`, `k_positions`: as in `__call__`.
+
+        **Returns:**
+
+        Channels of queries `[heads, q, rank]` and of keys `[heads or 1, k, rank]`. See
+        [`eqx_posemb.PositionalEmbedding.for_kernel`][].
+
+        **Raises:** a `ValueError` if one of the biases is no sum of few products.
+        """
+        each = [factors("biases", b, q_positions, k_positions) for b in self.biases]
+        return side_by_side(*each)

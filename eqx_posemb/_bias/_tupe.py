@@ -7,6 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_at_least, check_integers, check_positive
+from .._low_rank import Factors
 from .._phase import as_float
 from ._abstract import AbstractBias
 from ._reset import ResetBias
@@ -123,10 +124,43 @@ class TUPE(AbstractBias):
         **Raises:** a `ValueError` if positions are not integers; an error at run time
         if one of them has no row.
         """
+        q, k = self.low_rank(q_positions, k_positions)
+        return jnp.einsum("hqd,hkd->hqk", q, k, precision=jax.lax.Precision.HIGHEST)
+
+    def low_rank(
+        self, q_positions: Int[Array, " q"], k_positions: Int[Array, " k"]
+    ) -> Factors:
+        """The projections themselves, whose products the bias is: `head_dim` channels
+        for queries and keys.
+
+        !!! Example
+
+            ```python
+            import jax
+            import jax.numpy as jnp
+            import eqx_posemb as pe
+
+            bias = pe.TUPE(8, dim=64, heads=4, head_dim=16, key=jax.random.key(0))
+            p = jnp.arange(5)
+            q, k = bias.low_rank(p, p)
+            assert q.shape == k.shape == (4, 5, 16)
+            assert jnp.allclose(q @ k.swapaxes(1, 2), bias(p, p), atol=1e-6)
+            ```
+
+        **Arguments:**
+
+        - `q_positions`, `k_positions`: as in `__call__`.
+
+        **Returns:**
+
+        Channels of queries `[heads, q, head_dim]`, which have the scale, and of keys
+        `[heads, k, head_dim]`. See [`eqx_posemb.PositionalEmbedding.for_kernel`][].
+
+        **Raises:** as `__call__`.
+        """
         q = self._projected("q_positions", q_positions, self.q_weight, self.q_bias)
         k = self._projected("k_positions", k_positions, self.k_weight, self.k_bias)
-        products = jnp.einsum("hqd,hkd->hqk", q, k, precision=jax.lax.Precision.HIGHEST)
-        return (2 * q.shape[-1]) ** -0.5 * products
+        return (2 * q.shape[-1]) ** -0.5 * q, k
 
     def _projected(self, name, positions, weight, bias):
         check_integers(name, positions, "to look rows up with")

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_at_least, check_grid
+from .._low_rank import Factors
 from .._phase import as_float
 from .._positions import distance
 from ._abstract import AbstractScore
@@ -125,10 +127,80 @@ class Decomposed(AbstractScore):
         axis than the grid has cells.
         """
         del k
+        q_positions, k_positions = self._within(q_positions, k_positions)
+        total = jnp.zeros((*q.shape[:2], k_positions.shape[0]), jnp.result_type(float))
+        for axis in range(len(self.shape)):
+            at_k = k_positions[:, axis]
+            total += self._along(axis, q, q_positions[:, axis], at_k)
+        return total
+
+    def low_rank(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "heads k dim"],
+        q_positions: Int[Array, "q axes"],
+        k_positions: Int[Array, "k axes"],
+    ) -> Factors:
+        """The score as products: for each axis, what the query has to say of each cell
+        along it, and of the key in which one it is. For a grid of 14 by 14 cells that
+        is 28 channels, where pairs are 196 by 196.
+
+        !!! Example
+
+            ```python
+            import jax
+            import jax.numpy as jnp
+            import eqx_posemb as pe
+
+            score = pe.Decomposed((4, 6), head_dim=64, key=jax.random.key(0))
+            q = k = jnp.ones((8, 24, 64))
+            p = pe.grid_positions((4, 6))
+            of_q, of_k = score.low_rank(q, k, p, p)
+            assert of_q.shape == (8, 24, 4 + 6)
+            products = of_q @ of_k.astype(float).swapaxes(1, 2)
+            assert jnp.allclose(products, score(q, k, p, p), atol=1e-5)
+            ```
+
+        **Arguments:**
+
+        - `q`, `k`, `q_positions`, `k_positions`: as in `__call__`.
+
+        **Returns:**
+
+        Channels of queries `[heads, q, height + width]` and of keys, True in the cell's
+        row and column, `[1, k, height + width]`. See
+        [`eqx_posemb.PositionalEmbedding.for_kernel`][].
+
+        **Raises:** as `__call__`; and an error at run time if the keys are spread over
+        more cells than the grid has along an axis.
+        """
+        del k
+        q_positions, k_positions = self._within(q_positions, k_positions)
+        if k_positions.shape[0] == 0:
+            start = jnp.zeros(len(self.shape), k_positions.dtype)
+        else:
+            start = k_positions.min(axis=0)
+        cells = k_positions - start[None]
+        cells = eqx.error_if(
+            cells,
+            jnp.any(cells >= jnp.array(self.shape, cells.dtype)[None]),
+            "`k_positions` must be cells of one grid of the `shape` of this "
+            f"`Decomposed`, {self.shape}, to be channels. Use `attend`, which takes "
+            "any that are near enough to the queries.",
+        )
+        of_q, of_k = [], []
+        for axis, size in enumerate(self.shape):
+            cell = jnp.arange(size, dtype=cells.dtype)
+            at_k = start[axis] + cell
+            of_q.append(self._along(axis, q, q_positions[:, axis], at_k))
+            of_k.append(cells[:, axis, None] == cell[None])
+        return jnp.concatenate(of_q, axis=-1), jnp.concatenate(of_k, axis=-1)[None]
+
+    def _within(self, q_positions, k_positions):
         for name, positions in ("q", q_positions), ("k", k_positions):
             check_grid(f"{name}_positions", positions, len(self.shape))
         most = tuple(size - 1 for size in self.shape)
-        q_positions, k_positions = within(
+        return within(
             q_positions,
             k_positions,
             tuple(-each for each in most),
@@ -137,9 +209,10 @@ class Decomposed(AbstractScore):
             "axes, to have vectors in the tables of this `Decomposed`. Build it with a "
             "larger `shape`.",
         )
+
+    def _along(self, axis, q, q_positions, k_positions):
+        """What each query has to say of keys at some cells along an axis."""
+        table = as_float(self.tables[axis])
+        profile = jnp.einsum("hqd,rd->hqr", as_float(q), table)
         behind = -distance(q_positions, k_positions)
-        total = jnp.zeros((*q.shape[:2], k_positions.shape[0]), jnp.result_type(float))
-        for axis, table in enumerate(self.tables):
-            profile = jnp.einsum("hqd,rd->hqr", as_float(q), as_float(table))
-            total += look_up(profile, behind[..., axis] + most[axis])
-        return total
+        return look_up(profile, behind + self.shape[axis] - 1)

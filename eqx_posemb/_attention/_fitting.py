@@ -1,0 +1,49 @@
+"""Whether what a user gave fits together."""
+
+import jax
+import jax.numpy as jnp
+
+
+def check_shapes(q, k, q_positions, k_positions):
+    if q.ndim != 3 or k.ndim != 3 or q.shape[-1] != k.shape[-1]:
+        raise ValueError(
+            "`q` and `k` must have shapes [heads, q, dim] and [kv_heads, k, dim] with "
+            f"the same `dim`, but got {q.shape} and {k.shape}. Use `jax.vmap` over a "
+            "batch."
+        )
+    if k.shape[0] == 0 or q.shape[0] % k.shape[0]:
+        raise ValueError(
+            "The heads of `q` must be a multiple of those of `k`, for every head of "
+            f"keys to serve as many queries, but got {q.shape[0]} and {k.shape[0]}."
+        )
+    for name, x, positions in ("q", q, q_positions), ("k", k, k_positions):
+        if positions.shape[:1] != (x.shape[1],):
+            raise ValueError(
+                f"`{name}_positions` must have a position for each of the {x.shape[1]} "
+                f"tokens of `{name}`, but got shape {positions.shape}."
+            )
+
+
+def check_states(states, reads, **tokens):
+    for name, state in states.items():
+        if name not in reads:
+            raise ValueError(
+                f"`{name}` must be None for an embedding whose score does not read it, "
+                f"but got shapes {jax.tree.map(jnp.shape, state)}. Its `reads` names "
+                "what to give."
+            )
+        seq = tokens[name[0]].shape[1]
+        for leaf in jax.tree.leaves(state):
+            if leaf.shape[:1] != (seq,):
+                raise ValueError(
+                    f"`{name}` must have arrays [seq, ...] with an entry for each of "
+                    f"the {seq} tokens of `{name[0]}`, but got shape {leaf.shape}."
+                )
+
+
+def check_values(k, v):
+    if v.shape[:2] != k.shape[:2]:
+        raise ValueError(
+            "`v` must have a value for each key, [kv_heads, k, dim_v] with "
+            f"[kv_heads, k] = {list(k.shape[:2])}, but got shape {v.shape}."
+        )

@@ -1,0 +1,70 @@
+"""Biases that are products of something of the query and something of the key."""
+
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Num
+
+from ._phase import in_common
+
+
+Factors = tuple[
+    Float[Array, "heads q rank"],
+    Float[Array, "some_heads k rank"] | Bool[Array, "some_heads k rank"],
+]
+
+
+@runtime_checkable
+class LowRank(Protocol):
+    """A bias or score that is a sum of few products, as some classes have it."""
+
+    def low_rank(self, *arguments: Array) -> Factors:
+        """**Arguments:** those of `__call__`.
+
+        **Returns:**
+
+        Channels of queries, `[heads, q, rank]`, and of keys, `[heads, k, rank]` or
+        `[1, k, rank]` if all heads share them. Their products are what `__call__`
+        gives. Channels of keys that are all 0 or 1 are booleans. First come those that
+        are large and cancel: summed one after another they do so exactly.
+        """
+        ...
+
+
+def factors(name: str, part: object, *arguments: Array) -> Factors:
+    """The factors of a part, if it has any."""
+    if not isinstance(part, LowRank):
+        raise ValueError(
+            f"`{name}` must have `low_rank`, to be channels of queries and keys, but "
+            f"got a {type(part).__name__}. Use `attend`, which takes any, in as little "
+            "memory."
+        )
+    return part.low_rank(*arguments)
+
+
+def side_by_side(*terms: tuple[Array, Array]) -> Factors:
+    """The factors of a sum."""
+    of_q, of_k = zip(*terms, strict=True)
+    heads = max(x.shape[0] for x in of_k)
+    if any(x.dtype != bool for x in of_k):
+        of_k = [x.astype(jnp.result_type(float)) for x in of_k]
+    of_k = [jnp.broadcast_to(x, (heads, *x.shape[1:])) for x in of_k]
+    return jnp.concatenate(of_q, axis=-1), jnp.concatenate(of_k, axis=-1)
+
+
+def centred(
+    q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
+) -> list[Num[Array, "seq *axes"]]:
+    """Both as far from the middle of the queries, which changes no distance.
+
+    A product is as exact as it is small, and integers are subtracted exactly. The keys
+    may lie about: those that matter are near the queries.
+    """
+    q, k = in_common(q_positions, k_positions)
+    if q.shape[0] == 0:
+        return [q, k]
+    low = jax.lax.stop_gradient(q.min(axis=0))
+    half = (jax.lax.stop_gradient(q.max(axis=0)) - low) / 2
+    middle = low + half.astype(q.dtype)
+    return [q - middle[None], k - middle[None]]
