@@ -5,6 +5,8 @@ them. What a fused kernel then computes is the attention of the embedding, forwa
 backward, and no kernel holds a bias `[heads, q, k]`.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -16,13 +18,20 @@ import eqx_posemb as pe
 HEADS, N, DIM = 4, 128, 16
 
 
-def by_jax_nn(embedding, q, k, v, p, implementation="xla"):
+def by_jax_nn(
+    embedding, q, k, v, p, implementation: Literal["xla", "cudnn"] | None = None
+):
     """`jax.nn.dot_product_attention`. `implementation="cudnn"` is fused, on a GPU, for
     bfloat16 and at most 128 channels, 256 on newer ones: those added count."""
     *inputs, scale = embedding.for_kernel(q, k, v, p, p)
-    inputs = (x.swapaxes(0, 1) for x in inputs)  # [seq, heads, channels]
+    wide_q, wide_k, wide_v = (x.swapaxes(0, 1) for x in inputs)  # [seq, heads, dim]
     out = jax.nn.dot_product_attention(
-        *inputs, scale=scale, is_causal=True, implementation=implementation
+        wide_q,
+        wide_k,
+        wide_v,
+        scale=scale,
+        is_causal=True,
+        implementation=implementation,
     )
     return out[..., : v.shape[-1]].swapaxes(0, 1)
 
@@ -33,9 +42,9 @@ def by_torch(embedding, q, k, v, p):
     import torch
 
     *inputs, scale = embedding.for_kernel(q, k, v, p, p)
-    inputs = (torch.from_numpy(np.array(x))[None] for x in inputs)
+    wide_q, wide_k, wide_v = (torch.from_numpy(np.array(x))[None] for x in inputs)
     out = torch.nn.functional.scaled_dot_product_attention(
-        *inputs, scale=scale, is_causal=True, enable_gqa=True
+        wide_q, wide_k, wide_v, scale=scale, is_causal=True, enable_gqa=True
     )
     return jnp.asarray(out[0, ..., : v.shape[-1]].numpy())
 
@@ -46,14 +55,14 @@ def by_splash(embedding, q, k, v, p):
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
     *inputs, scale = embedding.for_kernel(q, k, v, p, p)
-    q, k, v_ = (jnp.repeat(x, HEADS // x.shape[0], axis=0) for x in inputs)
+    each = [jnp.repeat(x, q.shape[0] // x.shape[0], axis=0) for x in inputs]
     kernel = splash.make_splash_mha_single_device(
         splash.MultiHeadMask([splash.CausalMask((N, N))] * HEADS),
         interpret=jax.default_backend() != "tpu",
     )
     # It has no scale.
-    out = kernel((scale * q).astype(q.dtype), k, v_)
-    return out[..., : v.shape[-1]]
+    out = kernel((scale * each[0]).astype(q.dtype), each[1], each[2])
+    return jnp.asarray(out)[..., : v.shape[-1]]
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def _split(x, dtype, pieces):
         return [x.astype(dtype)]
     found, rest = [], jax.lax.stop_gradient(as_float(x))
     for _ in range(pieces):
-        # Not a cast there and back, which XLA takes for nothing.
+        # Not a cast there and back, which XLA may take for nothing.
         piece = jax.lax.reduce_precision(
             rest, jnp.finfo(dtype).nexp, jnp.finfo(dtype).nmant
         )
