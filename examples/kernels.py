@@ -37,8 +37,8 @@ def by_jax_nn(
 
 
 def by_torch(embedding, q, k, v, p):
-    """`scaled_dot_product_attention`, whose fused kernels take no bias, or only one that
-    is there in full."""
+    """`scaled_dot_product_attention`, whose fused kernels take no bias, or only one
+    that is there in full."""
     import torch
 
     *inputs, scale = embedding.for_kernel(q, k, v, p, p)
