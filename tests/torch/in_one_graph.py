@@ -3,6 +3,7 @@
 import torch
 
 import eqx_posemb as pe
+from eqx_posemb.interop import torch as pt
 from eqx_posemb.interop.torch._angles import Angles
 from eqx_posemb.interop.torch._rotate import rotate
 
@@ -17,6 +18,17 @@ def main():
         return rotate(x, cos, sin, "halves"), rotate(x, cos, sin, "adjacent")
 
     check(turned, x, positions)
+    rotary = pt.RotaryEmbedding(8)
+    for module in (
+        pt.XPOS(8),
+        pt.XPOS(),
+        pt.YarnEmbedding(8),
+        # Stretched by what the length needs.
+        pt.YarnEmbedding(8, 4, original_max_position_embeddings=4),
+        lambda x: rotary(x.shape[1], x.device)[0],
+        lambda x: pt.fixed_pos_embedding(x[0]),
+    ):
+        check(module, x)
 
 
 def check(function, *args):

@@ -1,1 +1,16 @@
 """Positional embeddings for PyTorch, with nothing of JAX at run time."""
+
+from ...functional import (
+    find_correction_dim as find_correction_dim,
+    find_correction_range as find_correction_range,
+    get_mscale as get_mscale,
+)
+from ._rotary_embedding import RotaryEmbedding as RotaryEmbedding
+from ._xpos import (
+    apply_rotary_pos_emb as apply_rotary_pos_emb,
+    duplicate_interleave as duplicate_interleave,
+    fixed_pos_embedding as fixed_pos_embedding,
+    rotate_every_two as rotate_every_two,
+    XPOS as XPOS,
+)
+from ._yarn import linear_ramp_mask as linear_ramp_mask, YarnEmbedding as YarnEmbedding
