@@ -16,15 +16,21 @@ ROOT = Path(__file__).parent.parent
 LIMIT = 600  # Seconds.
 
 
-def start(devices: int, *arguments: str) -> subprocess.Popen[str]:
-    """`tests.ring` in a process that has so many devices."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
+def start(
+    devices: int, *arguments: str, module: str = "tests.ring", **variables: str
+) -> subprocess.Popen[str]:
+    """A module in a process that has so many devices."""
+    environment = (
+        os.environ
+        | variables
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": str(ROOT),
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        }
+    )
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.ring", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -57,6 +63,12 @@ def test_a_ring_of_two_processes_is_the_whole():
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
     one, other = (start(4, "kerple", coordinator, "2", str(i)) for i in range(2))
     assert finish(one, other).count("8 devices of 2 process(es) agree with one") == 2
+
+
+def test_embeddings_of_shards_exchange_nothing():
+    places = "encoding,rotary,bias"
+    process = start(8, places, module="tests.sharding", EQX_ON_ERROR="off")
+    assert finish(process).count("as on one device") == 4
 
 
 @pytest.mark.usefixtures("as_users_have_it")
