@@ -3,7 +3,7 @@
 from ._abstract import AbstractScore as AbstractScore
 from ._deberta import DeBERTa as DeBERTa
 from ._decomposed import Decomposed as Decomposed
-from ._enformer import Enformer as Enformer
+from ._enformer import Enformer as Enformer, EnformerBasis as EnformerBasis
 from ._from_state import (
     deberta_from_state_dict as deberta_from_state_dict,
     enformer_from_state_dict as enformer_from_state_dict,

@@ -29,6 +29,20 @@ def main():
         lambda x: pt.fixed_pos_embedding(x[0]),
     ):
         check(module, x)
+    q, at = torch.randn(1, 2, 5, 4), torch.arange(5)
+    shape = dict(num_heads=2, head_dim=4)
+    for module in (
+        pt.SinusoidalPositionalEmbedding(embed_dim=8),
+        pt.LearnedPositionalEmbedding(max_length=8, embed_dim=8),
+        pt.TransformerXLPositionalEmbedding(embed_dim=8, clamp_len=2, **shape),
+        pt.T5PositionalEmbedding(num_heads=2),
+        pt.UnifiedPositionalEmbedding(
+            embed_dim=8, num_heads=2, max_length=8, has_cls_token=True
+        ),
+        pt.EnformerPositionalEmbedding(max_length=8, **shape),
+    ):
+        check(module.forward_attn, q, q, at, at)
+        check(module.forward_input, torch.randn(1, 5, 8), at)
 
 
 def check(function, *args):

@@ -5,7 +5,17 @@ from ...functional import (
     find_correction_range as find_correction_range,
     get_mscale as get_mscale,
 )
+from ._encodings import (
+    LearnedPositionalEmbedding as LearnedPositionalEmbedding,
+    SinusoidalPositionalEmbedding as SinusoidalPositionalEmbedding,
+)
+from ._enformer import EnformerPositionalEmbedding as EnformerPositionalEmbedding
+from ._relative import (
+    T5PositionalEmbedding as T5PositionalEmbedding,
+    TransformerXLPositionalEmbedding as TransformerXLPositionalEmbedding,
+)
 from ._rotary_embedding import RotaryEmbedding as RotaryEmbedding
+from ._unified import UnifiedPositionalEmbedding as UnifiedPositionalEmbedding
 from ._xpos import (
     apply_rotary_pos_emb as apply_rotary_pos_emb,
     duplicate_interleave as duplicate_interleave,

@@ -1,0 +1,104 @@
+"""What the modules with `forward_input` and `forward_attn` have in common."""
+
+import torch
+from jaxtyping import Float, Int, Num
+from torch import nn, Tensor
+
+from ._angles import computing_dtype
+
+
+class Positional(nn.Module):
+    """Tokens and logits as they are without position: what a subclass adds to.
+
+    Logits come before scaling: `scale * forward_attn(…)` are those of the paper, also
+    where the paper leaves a term unscaled. A `scale` of `None` is the usual
+    `1 / sqrt(head_dim)`.
+    """
+
+    def __init__(self, scale: float | None = None, dropout_p: float = 0.0):
+        super().__init__()
+        self.scale = scale
+        self.dropout = nn.Dropout(dropout_p)
+
+    def forward_input(
+        self,
+        input_: Float[Tensor, "batch seq dim"],
+        positions: Num[Tensor, "*batch seq"] | None = None,
+    ) -> Float[Tensor, "batch seq dim"]:
+        """**Arguments:**
+
+        - `input_`: the tokens.
+        - `positions`: their positions, [batch, seq] or [seq]; from 0 on by default.
+
+        **Returns:**
+
+        The tokens with what is added to them, in their dtype.
+        """
+        return input_
+
+    def forward_attn(
+        self,
+        q: Float[Tensor, "batch heads q dim"],
+        k: Float[Tensor, "batch heads k dim"],
+        positions_q: Num[Tensor, "*batch q"] | None = None,
+        positions_k: Num[Tensor, "*batch k"] | None = None,
+    ) -> Float[Tensor, "batch heads q k"]:
+        """**Arguments:**
+
+        - `q`: the queries.
+        - `k`: the keys.
+        - `positions_q`: the positions of the queries, [batch, q] or [q]; from 0 on by
+            default.
+        - `positions_k`: those of the keys, likewise. Either both or, for as many keys
+            as queries, neither.
+
+        **Returns:**
+
+        The logits, in the dtype of `q`: not masked, and not multiplied by `scale` yet.
+
+        **Raises:** a `ValueError` if shapes do not fit, or positions are missing.
+        """
+        check_shapes(q, k, positions_q, positions_k)
+        return products(q, k).to(q.dtype)
+
+
+def products(q, k):
+    """Of queries and keys, in at least float32."""
+    dtype = computing_dtype(q.dtype)
+    return q.to(dtype) @ k.to(dtype).transpose(-1, -2)
+
+
+def check_shapes(q, k, positions_q, positions_k, heads=None, dim=None):
+    fits = q.ndim == k.ndim == 4 and q.shape[:2] == k.shape[:2]
+    fits = fits and q.shape[3] == k.shape[3] == (dim or q.shape[3])
+    if not fits or q.shape[1] != (heads or q.shape[1]):
+        raise ValueError(
+            f"`q` and `k` must have shapes [batch, heads, seq, dim] with {heads=} and "
+            f"{dim=} (None: any), but got {list(q.shape)} and {list(k.shape)}."
+        )
+    if positions_q is None and positions_k is None and q.shape[2] == k.shape[2]:
+        return
+    for name, x, positions in ("q", q, positions_q), ("k", k, positions_k):
+        batch, _, seq, _ = x.shape
+        shape = None if positions is None else tuple(positions.shape)
+        if shape not in ((batch, seq), (1, seq), (seq,)):
+            raise ValueError(
+                f"`positions_{name}` must have a position for each of the {seq} tokens "
+                f"of `{name}`, [batch, seq] or [seq], but got {shape}. Without "
+                "positions there must be as many queries as keys."
+            )
+
+
+def each(
+    positions: Num[Tensor, "*batch seq"] | None, x: Float[Tensor, "batch heads seq dim"]
+) -> Num[Tensor, "some seq"]:
+    """Positions with a batch axis; from 0 on by default."""
+    if positions is None:
+        positions = torch.arange(x.shape[2], device=x.device)
+    return positions if positions.ndim == 2 else positions[None]
+
+
+def distances(positions_q, positions_k, q, k) -> Int[Tensor, "some q k"]:
+    """Key minus query: negative looks back."""
+    q, k = each(positions_q, q), each(positions_k, k)
+    return k[:, None, :] - q[:, :, None]
