@@ -37,6 +37,8 @@ class EnformerPositionalEmbedding(Positional):
         ```
     """
 
+    scale: float
+
     def __init__(
         self,
         *,

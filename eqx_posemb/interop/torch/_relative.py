@@ -39,6 +39,8 @@ class TransformerXLPositionalEmbedding(Positional):
         ```
     """
 
+    scale: float
+
     def __init__(
         self,
         *,
@@ -129,6 +131,8 @@ class T5PositionalEmbedding(Positional):
         logits = embedding.forward_attn(q, k, torch.arange(10), torch.arange(10))
         ```
     """
+
+    scale: float
 
     def __init__(
         self,

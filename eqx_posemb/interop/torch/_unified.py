@@ -40,6 +40,8 @@ class UnifiedPositionalEmbedding(Positional):
         ```
     """
 
+    scale: float
+
     def __init__(
         self,
         *,
