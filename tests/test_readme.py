@@ -11,11 +11,11 @@ import pytest
 import eqx_posemb as pe
 from eqx_posemb import functional, interop, plot
 from eqx_posemb._catalogue import markdown_table
+from tests.code_blocks import blocks, run
 
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 # The bridges to other libraries are imported one by one, as users do.
 BRIDGES = [
     importlib.import_module(f"eqx_posemb.interop.{module.name}")
@@ -31,20 +31,20 @@ PUBLIC = {
 
 
 def examples():
-    for i, (_, code) in enumerate(BLOCK.findall(README)):
-        yield pytest.param(code, id=f"README {i}")
+    for i, block in enumerate(blocks(README)):
+        yield pytest.param(block, id=f"README {i}")
     for name, value in PUBLIC.items():
         documented = [value]
         if inspect.isclass(value):
             documented += [v for k, v in vars(value).items() if not k.startswith("_")]
         for part in documented:
-            for _, code in BLOCK.findall(inspect.getdoc(part) or ""):
-                yield pytest.param(inspect.cleandoc(code), id=name)
+            for block in blocks(inspect.getdoc(part) or ""):
+                yield pytest.param(block, id=name)
 
 
-@pytest.mark.parametrize("code", list(examples()))
-def test_an_example_runs(code):
-    exec(compile(code, "<example>", "exec"), {})
+@pytest.mark.parametrize("block", list(examples()))
+def test_an_example_runs(block):
+    run([block])
 
 
 @pytest.mark.parametrize("name", list(PUBLIC))

@@ -33,8 +33,9 @@ class AbstractFrequencies(eqx.Module):
 
     @abc.abstractmethod
     def turns(self, length: Length = None) -> Frequencies:
-        """What [`eqx_posemb.Rotary`][] reads: exact [`Turns`][] where the schedule is
-        static, and radians in floating point where it is learned or traced."""
+        """What [`eqx_posemb.Rotary`][] reads: exact [`eqx_posemb.Turns`][] where the
+        schedule is static, and radians in floating point where it is learned or
+        traced."""
 
     @abc.abstractmethod
     def __call__(

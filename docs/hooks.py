@@ -1,0 +1,66 @@
+"""What is written once, elsewhere, and shown here: run by `mkdocs build`.
+
+A line `<!-- gathered: NAME -->` of a page becomes the part of the README between the
+marks of that name, and `references` becomes the papers that the docstrings cite.
+"""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+
+ROOT = Path(__file__).parent.parent
+MARK = re.compile(r"^<!-- gathered: (\w+) -->$", re.MULTILINE)
+BIBTEX = re.compile(r"^( *)```bibtex\n(.*?)```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\((https://\S*?)\)")
+
+
+def gathered(name: str) -> str:
+    """The text that a mark of that name stands for."""
+    if name == "references":
+        return references()
+    readme = (ROOT / "README.md").read_text()
+    found = re.findall(
+        rf"<!-- {name} -->\n(.*?)\n *<!-- /{name} -->", readme, re.DOTALL
+    )
+    if len(found) != 1:
+        raise ValueError(f"The README must have one part {name}, but has {len(found)}.")
+    return inspect.cleandoc(found[0]).replace("(docs/", "(")
+
+
+def references() -> str:
+    """The papers by their titles, each with who it is cited by and its BibTeX."""
+    papers: dict[str, tuple[str, str, set[str]]] = {}
+    for name, address, entry in citations():
+        title = re.findall(r" title=\{(.*?)\},\n", entry, re.DOTALL)[0]
+        title = " ".join(re.sub("[{}]", "", title).split())
+        title = f"[{title}]({address})" if address else title
+        papers.setdefault(entry, (title, entry, set()))[2].add(name)
+    lines = []
+    for title, entry, names in sorted(papers.values(), key=lambda p: p[0].strip("[")):
+        by = ", ".join(f"`{name}`" for name in sorted(names))
+        lines += [f"**{title}** · {by}", f"```bibtex\n{entry}\n```"]
+    return "\n\n".join(lines)
+
+
+def citations() -> Iterator[tuple[str, str, str]]:
+    """What each docstring cites: its name, the link if there is one, the BibTeX."""
+    for path in sorted((ROOT / "eqx_posemb").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                doc = ast.get_docstring(node) or ""
+                before = doc.find('??? cite "Reference"')
+                for entry in BIBTEX.finditer(doc):
+                    links = LINK.findall(doc, max(before, 0), entry.start())
+                    yield (
+                        node.name,
+                        links[-1] if links else "",
+                        inspect.cleandoc(entry[2]),
+                    )
+
+
+def on_page_markdown(markdown: str, **_) -> str:
+    """Called by mkdocs, with the text of a page."""
+    return MARK.sub(lambda mark: gathered(mark[1]), markdown)

@@ -1,0 +1,44 @@
+"""The code in Markdown: it runs, and prints what is said there.
+
+A fenced block of the language `python` runs. What it prints is compared with the block
+of the language `output` that follows it, or is nothing. Blocks of any other language,
+such as `console`, do not run.
+"""
+
+import contextlib
+import inspect
+import io
+import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+
+FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+
+
+class Block(NamedTuple):
+    code: str
+    output: str
+
+
+def languages(markdown: str) -> set[str]:
+    return {language for _, language, _ in FENCED.findall(markdown)}
+
+
+def blocks(markdown: str) -> Iterator[Block]:
+    found = [(language, text) for _, language, text in FENCED.findall(markdown)]
+    for (language, text), (after, output) in pairwise([*found, ("", "")]):
+        if language == "python":
+            said = inspect.cleandoc(output) if after == "output" else ""
+            yield Block(inspect.cleandoc(text), said)
+
+
+def run(program: Iterable[Block]) -> None:
+    """Runs blocks one after the other, as a reader would who types them in."""
+    names: dict[str, object] = {}
+    for block in program:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(block.code, "<example>", "exec"), names)
+        assert printed.getvalue().strip() == block.output, block.code

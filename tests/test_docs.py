@@ -1,0 +1,59 @@
+"""The docs have every public name, and their code does what they say."""
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.code_blocks import blocks, languages, run
+
+
+ROOT = Path(__file__).parent.parent
+PACKAGE, DOCS = ROOT / "eqx_posemb", ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "katex")
+every_page = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: str(page.relative_to(DOCS))
+)
+
+
+def public_modules() -> list[Path]:
+    """The files whose names users import: none on the way has an underscore."""
+    private = lambda part: part.startswith("_") and part != "__init__.py"
+    files = PACKAGE.rglob("*.py")
+    return [p for p in files if not any(map(private, p.relative_to(PACKAGE).parts))]
+
+
+def public_names(path: Path) -> list[str]:
+    """What a module exports as `X as X`, and what it defines without an underscore."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    module = ".".join(part for part in parts if part != "__init__")
+    names = []
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            names += [a.name for a in node.names if a.name == a.asname]
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.append(node.name)
+    return [f"{module}.{name}" for name in names if not name.startswith("_")]
+
+
+def test_the_reference_has_every_public_name_once():
+    expected = [name for path in public_modules() for name in public_names(path)]
+    assert len(expected) > 100
+    text = "\n".join(page.read_text() for page in PAGES)
+    found = Counter(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
+    assert not set(expected) - set(found), "add to a page of docs/api"
+    assert not set(found) - set(expected), "there is nothing public of these names"
+    assert set(found.values()) == {1}, found.most_common(1)
+
+
+@every_page
+def test_a_page_runs(page):
+    run(blocks(page.read_text()))
+
+
+@every_page
+def test_a_block_has_a_language_that_says_whether_it_runs(page):
+    found = languages(page.read_text())
+    assert found <= {"python", "output", "console", "text"}, found
