@@ -6,11 +6,11 @@ such as `console`, do not run.
 """
 
 import contextlib
-import inspect
 import io
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from textwrap import dedent
 from typing import NamedTuple
 
 
@@ -30,8 +30,7 @@ def blocks(markdown: str) -> Iterator[Block]:
     found = [(language, text) for _, language, text in FENCED.findall(markdown)]
     for (language, text), (after, output) in pairwise([*found, ("", "")]):
         if language == "python":
-            said = inspect.cleandoc(output) if after == "output" else ""
-            yield Block(inspect.cleandoc(text), said)
+            yield Block(dedent(text), dedent(output) if after == "output" else "")
 
 
 def run(program: Iterable[Block]) -> None:
@@ -41,4 +40,4 @@ def run(program: Iterable[Block]) -> None:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(block.code, "<example>", "exec"), names)
-        assert printed.getvalue().strip() == block.output, block.code
+        assert printed.getvalue() == block.output, block.code
