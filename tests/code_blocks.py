@@ -33,11 +33,13 @@ def blocks(markdown: str) -> Iterator[Block]:
             yield Block(dedent(text), dedent(output) if after == "output" else "")
 
 
-def run(program: Iterable[Block]) -> None:
-    """Runs blocks one after the other, as a reader would who types them in."""
+def run(program: Iterable[Block]) -> dict[str, object]:
+    """Runs blocks one after the other, as a reader would who types them in, and gives
+    the names that they made."""
     names: dict[str, object] = {}
     for block in program:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(block.code, "<example>", "exec"), names)
         assert printed.getvalue() == block.output, block.code
+    return names

@@ -13,6 +13,7 @@ from tests.code_blocks import blocks, languages, run
 ROOT = Path(__file__).parent.parent
 PACKAGE, DOCS = ROOT / "eqx_posemb", ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "katex")
+COMING_FROM = [page for page in PAGES if page.parent.name == "coming-from"]
 every_page = pytest.mark.parametrize(
     "page", PAGES, ids=lambda page: str(page.relative_to(DOCS))
 )
@@ -48,7 +49,11 @@ def test_the_reference_has_every_public_name_once():
     assert set(found.values()) == {1}, found.most_common(1)
 
 
-@every_page
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page not in COMING_FROM],
+    ids=lambda page: str(page.relative_to(DOCS)),
+)
 def test_a_page_runs(page):
     run(blocks(page.read_text()))
 
@@ -57,3 +62,12 @@ def test_a_page_runs(page):
 def test_a_block_has_a_language_that_says_whether_it_runs(page):
     found = languages(page.read_text())
     assert found <= {"python", "output", "console", "text"}, found
+
+
+@pytest.mark.parametrize("page", COMING_FROM, ids=lambda page: page.stem)
+def test_our_calls_in_a_table_run(page):
+    names = run(blocks(page.read_text()))
+    calls = re.findall(r"^\| .* \| `([^`]+)` \|$", page.read_text(), re.MULTILINE)
+    assert len(calls) >= 8
+    for call in calls:
+        eval(compile(call, call, "eval"), names)
