@@ -44,8 +44,9 @@ def test_the_reference_has_every_public_name_once():
     assert len(expected) > 100
     text = "\n".join(page.read_text() for page in PAGES)
     found = Counter(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
-    assert not set(expected) - set(found), "add to a page of docs/api"
-    assert not set(found) - set(expected), "there is nothing public of these names"
+    missing, unknown = set(expected) - set(found), set(found) - set(expected)
+    assert not missing, f"add to a page of docs/api: {sorted(missing)}"
+    assert not unknown, f"not public: {sorted(unknown)}"
     assert set(found.values()) == {1}, found.most_common(1)
 
 
