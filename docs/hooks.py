@@ -1,4 +1,4 @@
-"""What is written once, elsewhere, and shown here: run by `mkdocs build`.
+"""What is written once, elsewhere, and shown here: called by `mkdocs build`.
 
 A line `<!-- gathered: NAME -->` of a page becomes the part of the README between the
 marks of that name, and `references` becomes the papers that the docstrings cite.
@@ -9,6 +9,8 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import griffe
 
 
 ROOT = Path(__file__).parent.parent
@@ -64,3 +66,13 @@ def citations() -> Iterator[tuple[str, str, str]]:
 def on_page_markdown(markdown: str, **_) -> str:
     """Called by mkdocs, with the text of a page."""
     return MARK.sub(lambda mark: gathered(mark[1]), markdown)
+
+
+class Fields(griffe.Extension):
+    """Leaves fields undocumented, as arguments of `__init__` say what they are: to an
+    inspection the default of a field has the docstring of its type."""
+
+    def on_attribute_instance(self, *, attr: griffe.Attribute, **_) -> None:
+        """Called for what is no method, properties among them."""
+        if "property" not in attr.labels:
+            attr.docstring = None
