@@ -1,7 +1,8 @@
 """What is written once, elsewhere, and shown here: called by `mkdocs build`.
 
 A line `<!-- gathered: NAME -->` of a page becomes the part of the README between the
-marks of that name, and `references` becomes the papers that the docstrings cite.
+marks of that name; `references` becomes the papers that the docstrings cite, and
+`examples` the text of all examples.
 """
 
 import ast
@@ -23,6 +24,8 @@ def gathered(name: str) -> str:
     """The text that a mark of that name stands for."""
     if name == "references":
         return references()
+    if name == "examples":
+        return examples()
     readme = (ROOT / "README.md").read_text()
     found = re.findall(
         rf"<!-- {name} -->\n(.*?)\n *<!-- /{name} -->", readme, re.DOTALL
@@ -30,6 +33,19 @@ def gathered(name: str) -> str:
     if len(found) != 1:
         raise ValueError(f"The README must have one part {name}, but has {len(found)}.")
     return inspect.cleandoc(found[0]).replace("(docs/", "(")
+
+
+def examples() -> str:
+    """What each example says of itself, and its code."""
+    parts = []
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        code = path.read_text()
+        tree = ast.parse(code)
+        said = inspect.cleandoc(ast.get_docstring(tree) or "")
+        rest = "\n".join(code.splitlines()[tree.body[0].end_lineno :]).strip("\n")
+        fenced = f"```python\n{rest}\n```".replace("\n", "\n    ")
+        parts.append(f'## {path.name}\n\n{said}\n\n??? example "Code"\n\n    {fenced}')
+    return "\n\n".join(parts)
 
 
 def references() -> str:

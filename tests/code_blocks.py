@@ -1,13 +1,14 @@
 """The code in Markdown: it runs, and prints what is said there.
 
 A fenced block of the language `python` runs. What it prints is compared with the block
-of the language `output` that follows it, or is nothing. Blocks of any other language,
-such as `console`, do not run.
+of the language `output` that follows it, or is nothing. A block of the language
+`console` that has `$ eqx-posemb …` and what it prints runs as well. Nothing else does.
 """
 
 import contextlib
 import io
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from textwrap import dedent
@@ -31,6 +32,11 @@ def blocks(markdown: str) -> Iterator[Block]:
     for (language, text), (after, output) in pairwise([*found, ("", "")]):
         if language == "python":
             yield Block(dedent(text), dedent(output) if after == "output" else "")
+        command, _, printed = dedent(text).partition("\n")
+        if language == "console" and command.startswith("$ eqx-posemb") and printed:
+            _, _, *words = shlex.split(command)
+            code = f"from eqx_posemb.__main__ import main\nmain({words!r})"
+            yield Block(code, printed)
 
 
 def run(program: Iterable[Block]) -> dict[str, object]:

@@ -55,7 +55,8 @@ def test_the_reference_has_every_public_name_once():
     [page for page in PAGES if page not in COMING_FROM],
     ids=lambda page: str(page.relative_to(DOCS)),
 )
-def test_a_page_runs(page):
+def test_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # Pages write files.
     run(blocks(page.read_text()))
 
 
