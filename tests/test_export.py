@@ -1,0 +1,33 @@
+"""Every variant may be exported, for all platforms at once."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests.helpers import at, build, Layer, NAMES, past, tokens
+
+
+PLATFORMS = "cpu", "cuda", "rocm", "tpu"
+
+
+# As users do it, with the environment variable EQX_ON_ERROR=nan: what is wrong at run
+# time is NaN in an exported program, as none can call back into Python to raise.
+@pytest.fixture(autouse=True)
+def errors_are_nan(monkeypatch):
+    monkeypatch.setattr("equinox._errors.EQX_ON_ERROR", "nan")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_layer_is_exported_for_all_platforms(name):
+    x, p = tokens(6), at(name, jnp.arange(6))
+    arrays, static = eqx.partition(Layer(build(name)), eqx.is_array)
+
+    @jax.jit
+    def call(arrays, x, p):
+        return eqx.combine(arrays, static)(x, x, p, p, **past(p, p))
+
+    exported = jax.export.export(call, platforms=PLATFORMS)(arrays, x, p)
+    assert exported.platforms == PLATFORMS
+    # It is a program of its own: nothing in it calls back.
+    assert "callback" not in exported.mlir_module()
