@@ -176,7 +176,7 @@ class PositionalEmbedding(eqx.Module):
 
         A query sees the keys that all of the given rules let it see. The rules go by
         position, and not by index: a cache in any order, or shards of a sequence, need
-        nothing else.
+        nothing else. There is no dropout of the weights.
 
         **Arguments:**
 
@@ -200,8 +200,10 @@ class PositionalEmbedding(eqx.Module):
             nothing is seen. It has no forward-mode derivative (`jax.jvp`), and third
             derivatives neither. `"auto"` goes by blocks where that is faster or needed,
             judging by the number of logits, without those of a `jax.vmap`: on CPU from
-            4 million on, elsewhere, where large products are cheap and loops are not,
-            from 64 million (256 MiB) on.
+            4 million on, where they outgrow its caches and blocks measured faster;
+            elsewhere, where large products are cheap and loops are not, from 64 million
+            (256 MiB) on, which is for memory and not measured. It never chooses a
+            kernel of others, which would round otherwise: for that see `for_kernel`.
         - `block_size`: how many queries, and keys, `"blockwise"` has in a block. By
             default 128 to 512, the fewer the more heads there are.
         - `axis_name`: under `jax.shard_map`, the axis of the mesh that the sequence is
