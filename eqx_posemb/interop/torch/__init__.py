@@ -1,15 +1,21 @@
-"""Positional embeddings for PyTorch, with nothing of JAX at run time."""
+"""Positional embeddings for PyTorch: under names that are known, and any of ours."""
 
 from ...functional import (
     find_correction_dim as find_correction_dim,
     find_correction_range as find_correction_range,
     get_mscale as get_mscale,
 )
+from ._bridge import (
+    as_torch as as_torch,
+    from_torch as from_torch,
+    to_torch as to_torch,
+)
 from ._encodings import (
     LearnedPositionalEmbedding as LearnedPositionalEmbedding,
     SinusoidalPositionalEmbedding as SinusoidalPositionalEmbedding,
 )
 from ._enformer import EnformerPositionalEmbedding as EnformerPositionalEmbedding
+from ._patch import Patch as Patch, patch_rotary as patch_rotary
 from ._relative import (
     T5PositionalEmbedding as T5PositionalEmbedding,
     TransformerXLPositionalEmbedding as TransformerXLPositionalEmbedding,

@@ -1,0 +1,91 @@
+"""Arrays from tensors and back: in one memory where that is safe, never narrowed."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import torch
+from torch import Tensor
+
+
+_PLATFORMS = ("cpu", "cuda")
+_WIDE = (torch.float64, torch.uint64, torch.complex128)
+
+
+def device_of(tensors: list[Tensor]) -> torch.device:
+    """The one device that all tensors are on."""
+    devices = {tensor.device for tensor in tensors}
+    if len(devices) != 1:
+        names = " and ".join(sorted(map(str, devices))) or "no tensors"
+        raise ValueError(
+            f"Parameters and inputs must all be on one device, but got {names}. Move "
+            "the module or its inputs with `.to`."
+        )
+    return devices.pop()
+
+
+def jax_device(device: torch.device) -> Any:
+    """The device of JAX that is the same piece of hardware."""
+    try:
+        if device.type not in _PLATFORMS:
+            raise RuntimeError("DLPack crosses between these two only on CPU and CUDA")
+        return jax.devices(device.type)[device.index or 0]
+    except (RuntimeError, IndexError) as error:
+        raise ValueError(
+            f"JAX must have the device of the tensors, {device}, but got {error}. "
+            "Install JAX for it, or move module and inputs to the CPU."
+        ) from error
+
+
+def check_dtype(tensor: Tensor) -> None:
+    """Refuses what DLPack would narrow in silence."""
+    if tensor.dtype in _WIDE and not jax.config.read("jax_enable_x64"):
+        raise ValueError(
+            "Tensors must have at most 32 bits where JAX is not in 64-bit mode, but "
+            f"got {tensor.dtype}. Cast them, or run "
+            '`jax.config.update("jax_enable_x64", True)` before.'
+        )
+
+
+def narrow(tensor: Tensor) -> Tensor:
+    """Integers as JAX has them by default, if they fit."""
+    if tensor.dtype != torch.int64 or jax.config.read("jax_enable_x64"):
+        return tensor
+    short = tensor.to(torch.int32)
+    # Positions from `torch.arange` are int64, and almost always small.
+    if not torch.equal(short.to(torch.int64), tensor):
+        raise ValueError(
+            "Integers must fit into int32 where JAX is not in 64-bit mode, but got one "
+            f"of {tensor.abs().max()}. Run "
+            '`jax.config.update("jax_enable_x64", True)` before.'
+        )
+    return short
+
+
+def to_array(tensor: Tensor) -> jax.Array:
+    """An array in the memory of the tensor, if that is compact; else of a copy.
+
+    It is to be gone before anybody writes into the tensor.
+    """
+    check_dtype(tensor)
+    if tensor.layout != torch.strided:
+        raise ValueError(
+            f"Tensors must be dense, but got one of layout {tensor.layout}. Call its "
+            "`to_dense`."
+        )
+    # JAX takes no strides but those of a permutation, nor what requires a gradient.
+    plain = narrow(tensor.detach()).resolve_conj().resolve_neg().contiguous()
+    return jax.dlpack.from_dlpack(plain)
+
+
+def to_tensor(array: jax.Array, *others: Tensor) -> Tensor:
+    """A tensor in the memory of the array, which nobody else may hold; a copy if that
+    memory is that of others."""
+    tensor = torch.from_dlpack(array)
+    taken = {other.data_ptr() for other in others if other.numel()}
+    return tensor.clone() if tensor.data_ptr() in taken else tensor
+
+
+def copy_of(array: jax.Array) -> Tensor:
+    """A tensor of its own: optimisers write into parameters; arrays never change."""
+    return torch.from_dlpack(jnp.asarray(array)).clone()

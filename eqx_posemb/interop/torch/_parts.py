@@ -1,0 +1,202 @@
+"""The parts of an embedding as modules of PyTorch."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import torch
+from torch import nn, Tensor
+
+from ..._bias import AbstractBias
+from ..._encoding import AbstractEncoding
+from ._memory import copy_of
+from ._operator import call
+from ._programs import Frame, frame_of, name_of
+
+
+class TorchPart(nn.Module):
+    """A module of ours whose arrays are parameters of PyTorch, and whose methods run in
+    JAX as one operator.
+
+    There are no buffers: what is no parameter is a setting, and nothing that `half`,
+    `to`, the meta device or a state dict could change.
+    """
+
+    def __init__(self, module: eqx.Module):
+        super().__init__()
+        self._frame: Frame = frame_of(module)
+        for name, leaf in leaves_of(module).items():
+            self._place(name, nn.Parameter(copy_of(leaf)))
+
+    def extra_repr(self) -> str:
+        """The settings."""
+        return str(self._frame.shell)
+
+    def _place(self, name, parameter):
+        *groups, last = name.split(".")
+        holder = self
+        for group in groups:
+            if group not in holder._modules:
+                holder.add_module(group, nn.Module())
+            holder = holder.get_submodule(group)
+        holder.register_parameter(last, parameter)
+
+    def _run(self, method, inputs, depths, **settings):
+        """Calls a method on the inputs that are there, batched as deeply as it says."""
+        given = [name for name, value in inputs.items() if value is not None]
+        names = ",".join([f"{name}:{depths.get(name, 0)}" for name in given])
+        options = "".join([f"{name}={value!r};" for name, value in settings.items()])
+        program = f"{self._frame.digest}|{method}|{names}|{options}"
+        parameters = [self.get_parameter(name) for name in self._frame.names]
+        return call(program, [*parameters, *[inputs[name] for name in given]])
+
+
+class TorchEncoding(TorchPart):
+    """An encoding: a vector for each position, to be added to the token there."""
+
+    def __init__(self, module: AbstractEncoding):
+        super().__init__(module)
+        self._rank = rank_of_positions(module, 1)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """**Arguments:**
+
+        - `positions`: [*batch, seq, *axes].
+
+        **Returns:**
+
+        The encoding, [*batch, seq, dim], in JAX's default float dtype whatever that of
+        the parameters is. `embed` of the whole embedding has the dtype of its tokens.
+        """
+        depths = dict(positions=max(positions.ndim - self._rank, 0))
+        return self._run("__call__", dict(positions=positions), depths)[0]
+
+
+class TorchBias(TorchPart):
+    """A bias: numbers to add to the logits that depend on positions alone."""
+
+    def __init__(self, module: AbstractBias):
+        super().__init__(module)
+        self._rank = rank_of_positions(module, 2)
+
+    def forward(self, q_positions: Tensor, k_positions: Tensor) -> Tensor:
+        """**Arguments:**
+
+        - `q_positions`, `k_positions`: [*batch, seq, *axes], with or without a batch.
+
+        **Returns:**
+
+        The bias, [*batch, heads, q, k], in JAX's default float dtype.
+        """
+        inputs = dict(q_positions=q_positions, k_positions=k_positions)
+        depths = {name: max(x.ndim - self._rank, 0) for name, x in inputs.items()}
+        return self._run("__call__", inputs, depths)[0]
+
+
+class TorchScore(TorchPart):
+    """A score: numbers to add to the logits that depend on positions and on content."""
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        q_positions: Tensor,
+        k_positions: Tensor,
+        *,
+        q_state: Tensor | None = None,
+        k_state: Tensor | None = None,
+    ) -> Tensor:
+        """**Arguments:**
+
+        - `q`: queries, [*batch, heads, q, dim].
+        - `k`: keys, one head for each of queries.
+        - `q_positions`, `k_positions`: [seq, *axes], with or without the batch.
+        - `q_state`, `k_state`: [*batch, seq, dim], where the score reads them.
+
+        **Returns:**
+
+        The score, [*batch, heads, q, k].
+        """
+        inputs = dict(q=q, k=k, q_positions=q_positions, k_positions=k_positions)
+        inputs |= dict(q_state=q_state, k_state=k_state)
+        return self._run("__call__", inputs, depths_of(inputs))[0]
+
+
+class TorchExtension(TorchPart):
+    """A rotary embedding that sees other positions where keys are far."""
+
+    def products(
+        self,
+        q: Tensor,
+        k: Tensor,
+        q_positions: Tensor,
+        k_positions: Tensor,
+        *,
+        length: int | Tensor | None = None,
+    ) -> Tensor:
+        """**Arguments:**
+
+        - `q`, `k`: [*batch, heads, seq, dim], before any rotation.
+        - `q_positions`, `k_positions`: [seq], with or without the batch.
+        - `length`: what schedules that depend on the context length read.
+
+        **Returns:**
+
+        Products, not scaled, [*batch, heads, q, k].
+        """
+        inputs = dict(q=q, k=k, q_positions=q_positions, k_positions=k_positions)
+        inputs |= dict(length=scalar(length, q))
+        return self._run("products", inputs, depths_of(inputs))[0]
+
+
+def leaves_of(module: eqx.Module) -> dict[str, jax.Array]:
+    """The parameters by name: the path of the leaf, in dots."""
+    arrays = eqx.filter(module, eqx.is_inexact_array)
+    leaves = jax.tree_util.tree_leaves_with_path(arrays)
+    return {name_of(path): leaf for path, leaf in leaves}
+
+
+def scalar(length: int | Tensor | None, like: Tensor) -> Tensor | None:
+    """A length as a tensor, so that another one needs no other program."""
+    if length is None or isinstance(length, Tensor):
+        return length
+    return torch.full((), length, dtype=torch.int32, device=like.device)
+
+
+def depths_of(inputs: Mapping[str, Tensor | None]) -> dict[str, int]:
+    """How many axes of each input are batch, given queries or tokens that say it."""
+    x = inputs["q"] if "q" in inputs else inputs["x"]
+    assert x is not None
+    own = dict(q=3, k=3, v=3, x=2, q_state=2, k_state=2, q_segments=1, k_segments=1)
+    batch = x.shape[: max(x.ndim - own["q" if "q" in inputs else "x"], 0)]
+    depths = {}
+    for name, value in inputs.items():
+        if value is None or name == "length":
+            continue
+        if name in own:
+            depths[name] = max(value.ndim - own[name], 0)
+        elif name == "mask":
+            depths[name] = len(batch) if value.ndim == len(batch) + 3 else 0
+        else:
+            tokens = inputs["k"] if name == "k_positions" else x
+            assert tokens is not None
+            wanted = (*batch, tokens.shape[-2])
+            there = tuple(value.shape[: len(wanted)]) == tuple(wanted)
+            depths[name] = len(batch) if there else 0
+    return depths
+
+
+def rank_of_positions(module: Callable[..., Any], count: int) -> int:
+    """1 if a position is a number for this module, and 2 if it has coordinates."""
+    for axes in (), (2,), (3,), (4,), (1,), (5,), (6,):
+        for dtype in jnp.int32, jnp.float32:
+            try:
+                given = [jax.ShapeDtypeStruct((4, *axes), dtype)] * count
+                jax.eval_shape(module, *given)
+            except Exception:
+                # Whatever it says: positions like these it does not take.
+                continue
+            return 1 + len(axes)
+    return 1

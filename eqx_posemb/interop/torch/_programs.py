@@ -1,0 +1,176 @@
+"""What JAX computes for PyTorch: functions of lists of arrays, each known by a name.
+
+PyTorch's compiler wants operators whose arguments are tensors and strings. So that is
+what a call of an embedding is here: the tensors, and a string that says what to do with
+them. It begins with a digest of the module without its parameters; then come the
+method, the names of the inputs with their numbers of batch axes, and the settings; then
+what was done to that function since: `vjp` for a derivative, `vmap` for a batch. A
+derivative is a program as well, and has a derivative.
+"""
+
+import ast
+import hashlib
+import pickle
+import re
+import weakref
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ..._rotary import AbstractRotary, each_head, Rotary
+
+
+Arrays = Sequence[jax.Array]
+Function = Callable[[Arrays], list[jax.Array]]
+
+
+class Frame:
+    """A module without its parameters: what of it PyTorch need not know."""
+
+    def __init__(self, shell: eqx.Module, digest: str):
+        self.shell = shell
+        self.digest = digest
+        leaves = jax.tree_util.tree_leaves_with_path(shell)
+        self.names = tuple(name_of(path) for path, leaf in leaves if _is_gap(leaf))
+        self._compiled = {}
+
+    def __reduce__(self):
+        return frame_of, (self.shell,)
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def module(self, parameters: Arrays) -> eqx.Module:
+        """The module with these arrays for its parameters."""
+        given = iter(parameters)
+        # Half precision is for storing them: what is computed is at least float32.
+        wide = lambda leaf: next(given).astype(jnp.result_type(float))
+        return jax.tree.map(
+            lambda leaf: wide(leaf) if _is_gap(leaf) else leaf, self.shell
+        )
+
+    def function(self, program: str) -> Function:
+        """What the program computes."""
+        _, method, inputs, options, *transforms = program.split("|")
+        function = self._method(method, inputs, options)
+        for transform in transforms:
+            name, marks = transform.split(":")
+            function = _TRANSFORMS[name](function, [mark == "1" for mark in marks])
+        return function
+
+    def compiled(self, program: str) -> Function:
+        """The same, compiled once for each program, shapes and dtypes."""
+        if program not in self._compiled:
+            self._compiled[program] = eqx.filter_jit(self.function(program))
+        return self._compiled[program]
+
+    def _method(self, method, inputs, options):
+        pairs = [pair.rsplit(":", 1) for pair in inputs.split(",")]
+        names = [name for name, _ in pairs]
+        depths = [int(depth) for _, depth in pairs]
+        settings = {
+            name: ast.literal_eval(value)
+            for name, value in re.findall(r"(\w+)=([^;]+);", options)
+        }
+        count = len(self.names)
+
+        def one(module, *arrays):
+            given = dict(zip(names, arrays, strict=True))
+            if method in _METHODS:
+                return _METHODS[method](module, **given, **settings)
+            return [getattr(module, method)(**given, **settings)]
+
+        def all_of_them(arrays):
+            module = self.module(arrays[:count])
+            batched = lambda *inputs: one(module, *inputs)
+            for _ in range(max(depths)):
+                batched = jax.vmap(batched, [0 if depth else None for depth in depths])
+            return batched(*arrays[count:])
+
+        return all_of_them
+
+
+_FRAMES: weakref.WeakValueDictionary[str, Frame] = weakref.WeakValueDictionary()
+
+
+def frame_of(module: eqx.Module) -> Frame:
+    """The frame of a module; equal ones share it, and what is compiled for it."""
+    shell = jax.tree.map(
+        lambda leaf: (
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+            if eqx.is_inexact_array(leaf)
+            else leaf
+        ),
+        module,
+    )
+    # By content and not by number, as compiled graphs may outlive this process.
+    digest = hashlib.sha256(pickle.dumps(shell)).hexdigest()[:16]
+    return _FRAMES.setdefault(digest, Frame(shell, digest))
+
+
+def frame_with(program: str) -> Frame:
+    """The frame that a program is of."""
+    digest = program.split("|")[0]
+    frame = _FRAMES.get(digest)
+    if frame is None:
+        raise ValueError(
+            "`program` must be of a module that is there, but got one of a module that "
+            f"is gone, {program!r}. Keep what `as_torch` gave, or make it again."
+        )
+    return frame
+
+
+def name_of(path: tuple) -> str:
+    """The path of a leaf, in dots: `parts.0.generator`."""
+    return ".".join(re.findall(r"\w+", jax.tree_util.keystr(path)))
+
+
+def _is_gap(leaf):
+    return isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def _turned(which):
+    def method(module: AbstractRotary, x, positions, **length):
+        rotation = module(positions, **length)
+        turn = getattr(rotation, which)
+        if x.ndim == 2 and rotation.heads is None:
+            return [turn(x)]
+        return [each_head(turn, x, rotation.heads)]
+
+    return method
+
+
+def _tables(module: Rotary, positions, **length):
+    rotation = module(positions, **length)
+    return [rotation.cos, rotation.sin]
+
+
+_METHODS = {"queries": _turned("queries"), "keys": _turned("keys"), "tables": _tables}
+
+
+def _vjp(function: Function, wanted: list[bool]) -> Function:
+    """Takes the arguments and then the cotangents, and has the gradients wanted."""
+
+    def back(arrays):
+        primals, cotangents = arrays[: len(wanted)], arrays[len(wanted) :]
+        chosen = [x for x, want in zip(primals, wanted, strict=True) if want]
+
+        def of_chosen(chosen):
+            given = iter(chosen)
+            pairs = zip(primals, wanted, strict=True)
+            return function([next(given) if want else x for x, want in pairs])
+
+        _, pull = jax.vjp(of_chosen, chosen)
+        return pull(list(cotangents))[0]
+
+    return back
+
+
+def _vmap(function: Function, mapped: list[bool]) -> Function:
+    axes = [0 if one else None for one in mapped]
+    return lambda arrays: jax.vmap(lambda *each: function(each), axes)(*arrays)
+
+
+_TRANSFORMS = {"vjp": _vjp, "vmap": _vmap}
