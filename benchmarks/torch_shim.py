@@ -1,0 +1,178 @@
+"""Speed of `eqx_posemb.interop.torch` beside what PyTorch users have, in eager mode.
+
+Every comparison runs the two in turns, and prints the median of the ratios of their
+times: what else the machine does falls on both. rotary-embedding-torch and
+positional-embeddings-pytorch are compared with where they are installed; the second
+wants a PyTorch below 2, and runs with a newer one if installed with `--no-deps`.
+"""
+
+import argparse
+import functools
+import importlib
+import time
+
+import numpy as np
+import torch
+from transformers import LlamaConfig
+from transformers.models.llama import modeling_llama as llama
+
+import eqx_posemb as pe
+from eqx_posemb.interop import torch as pt
+from eqx_posemb.interop.torch._angles import Angles
+from eqx_posemb.interop.torch._rotate import rotate
+
+
+HEADS, KV_HEADS, DIM = 32, 8, 128
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[128, 1024])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="of one thread, for a busy machine"
+    )
+    args = parser.parse_args()
+    if args.cpu_time:
+        torch.set_num_threads(1)
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    once = functools.partial(seconds, clock=clock, device=args.device)
+    print(
+        f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads"
+    )
+    print("| what | length | dtype | theirs / ours | theirs, ms | ours, ms |")
+    print("|---|---:|---|---:|---:|---:|")
+    for length in args.lengths:
+        for dtype in torch.float32, torch.bfloat16:
+            for what, theirs, ours in comparisons(length, dtype, args.device):
+                times = [(once(theirs), once(ours)) for _ in range(args.rounds + 2)]
+                report(what, length, dtype, np.array(times[2:]))
+
+
+def comparisons(length, dtype, device):
+    """What is compared, by name: theirs and ours."""
+    draw = lambda heads: torch.randn(1, heads, length, DIM, dtype=dtype, device=device)
+    q, k = draw(HEADS), draw(KV_HEADS)
+    positions = torch.arange(length, device=device)
+    yield from beside_transformers(q, k, positions)
+    if (package := installed("rotary_embedding_torch")) is not None:
+        yield from beside_rotary_embedding_torch(package, q, positions)
+    if (package := installed("positional_embeddings_pytorch")) is not None:
+        yield from beside_positional_embeddings(package, q, positions)
+
+
+def beside_transformers(q, k, positions):
+    config = LlamaConfig(
+        hidden_size=HEADS * DIM,
+        num_attention_heads=HEADS,
+        num_key_value_heads=KV_HEADS,
+        max_position_embeddings=len(positions),
+    )
+    their_tables = llama.LlamaRotaryEmbedding(config).to(q.device)
+    our_tables = Angles(pe.Geometric(DIM).turns()).to(q.device)
+    cos_sin = their_tables(q, positions[None])
+    cos, sin = our_tables(positions)
+
+    def ours(q, k):
+        return rotate(q, cos, sin, "halves"), rotate(k, cos, sin, "halves")
+
+    def theirs(q, k):
+        return llama.apply_rotary_pos_emb(q, k, *cos_sin)
+
+    yield (
+        "tables, transformers",
+        lambda: their_tables(q, positions[None]),
+        lambda: our_tables(positions),
+    )
+    yield "rotation of q and k, transformers", lambda: theirs(q, k), lambda: ours(q, k)
+    yield (
+        "the same with its gradient, transformers",
+        lambda: with_gradient(theirs, q, k),
+        lambda: with_gradient(ours, q, k),
+    )
+    yarn = pt.YarnEmbedding(DIM, max(2048, len(positions))).to(q.device)
+    yield (
+        "both, by `YarnEmbedding`, transformers",
+        lambda: llama.apply_rotary_pos_emb(q, k, *their_tables(q, positions[None])),
+        lambda: (yarn(q), yarn(k)),
+    )
+
+
+def beside_rotary_embedding_torch(package, q, positions):
+    theirs = package.RotaryEmbedding(DIM).to(q.device)
+    tables = Angles(pe.Geometric(DIM).turns()).to(q.device)
+
+    def ours(q):
+        cos, sin = tables(positions)
+        return rotate(q, cos, sin, "adjacent")
+
+    turn = theirs.rotate_queries_or_keys
+    yield "tables and q, rotary-embedding-torch", lambda: turn(q), lambda: ours(q)
+    yield (
+        "the same with its gradient, rotary-embedding-torch",
+        lambda: with_gradient(turn, q),
+        lambda: with_gradient(ours, q),
+    )
+    theirs = package.RotaryEmbedding(DIM, use_xpos=True).to(q.device)
+    xpos = pt.XPOS(DIM).to(q.device)
+    yield (
+        "xPos of q and k, rotary-embedding-torch",
+        lambda: theirs.rotate_queries_and_keys(q, q),
+        lambda: (xpos(q), xpos(q, downscale=True)),
+    )
+
+
+def beside_positional_embeddings(package, q, positions):
+    if q.dtype != torch.float32 or q.device.type != "cpu":
+        return
+    sizes = dict(num_heads=HEADS, head_dim=DIM, embed_dim=HEADS * DIM, dropout_p=0.1)
+    theirs = package.TransformerXLPositionalEmbedding(**sizes).eval()
+    ours = pt.TransformerXLPositionalEmbedding(**sizes).eval()
+    yield (
+        "Transformer-XL, positional-embeddings-pytorch",
+        lambda: theirs(positions, q, q),
+        lambda: ours.forward_attn(q, q, positions, positions),
+    )
+    t5 = package.T5PositionalEmbedding(num_heads=HEADS)
+    our_t5 = pt.T5PositionalEmbedding(num_heads=HEADS)
+    yield (
+        "T5, positional-embeddings-pytorch",
+        lambda: t5(q, q),
+        lambda: our_t5.forward_attn(q, q, positions, positions),
+    )
+
+
+def with_gradient(function, *inputs):
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    results = function(*inputs)
+    results = results if isinstance(results, tuple) else (results,)
+    return torch.autograd.grad(results, inputs, [x.detach() for x in inputs])
+
+
+def installed(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def report(what, length, dtype, times):
+    ratio = np.median(times[:, 0] / times[:, 1])
+    theirs, ours = 1e3 * np.median(times, axis=0)
+    kind = str(dtype).removeprefix("torch.")
+    row = f"| {what} | {length} | {kind} | {ratio:.2f} | {theirs:.3f} | {ours:.3f} |"
+    print(row, flush=True)
+
+
+def seconds(function, clock, device):
+    synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
+    synchronize()
+    before = clock()
+    function()
+    synchronize()
+    return clock() - before
+
+
+if __name__ == "__main__":
+    main()
