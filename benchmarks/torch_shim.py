@@ -126,8 +126,8 @@ def beside_rotary_embedding_torch(package, q, positions):
 def beside_positional_embeddings(package, q, positions):
     if q.dtype != torch.float32 or q.device.type != "cpu":
         return
-    sizes = dict(num_heads=HEADS, head_dim=DIM, embed_dim=HEADS * DIM, dropout_p=0.1)
-    theirs = package.TransformerXLPositionalEmbedding(**sizes).eval()
+    sizes = dict(num_heads=HEADS, head_dim=DIM, embed_dim=HEADS * DIM)
+    theirs = package.TransformerXLPositionalEmbedding(**sizes, dropout_p=0.1).eval()
     ours = pt.TransformerXLPositionalEmbedding(**sizes).eval()
     yield (
         "Transformer-XL, positional-embeddings-pytorch",
