@@ -211,7 +211,7 @@ class PositionalEmbedding(eqx.Module):
             and values with their positions, in any order, and keys go around from
             device to device. Deal tokens out by [`eqx_posemb.zigzag`][] for causal
             attention, or the last device has most of the work. By blocks, whatever
-            `implementation` is.
+            `implementation` is; no second derivatives.
 
         **Returns:**
 

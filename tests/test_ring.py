@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType, PartitionSpec as P
 
 import eqx_posemb as pe
 
@@ -80,3 +82,19 @@ def test_a_ring_has_no_mask():
         pe.PositionalEmbedding().attend(
             q, q, q, p, p, mask=jnp.ones((4, 4), bool), length=4, axis_name="seq"
         )
+
+
+@pytest.mark.usefixtures("as_users_have_it")
+def test_a_ring_has_no_second_derivatives_and_says_so():
+    mesh = jax.make_mesh((1,), ("seq",), axis_types=(AxisType.Auto,))
+    q, p = jnp.ones((2, 4, 8)), jnp.arange(4)
+    attend = lambda q: pe.PositionalEmbedding().attend(
+        q, q, q, p, p, length=4, axis_name="seq"
+    )
+    heads = P(None, "seq")
+    ring = jax.shard_map(attend, mesh=mesh, in_specs=heads, out_specs=heads)
+    loss = lambda q: jnp.sum(ring(q) ** 2)
+    norm = lambda q: jnp.sum(jax.grad(loss)(q) ** 2)
+    assert jnp.isfinite(norm(q))
+    with pytest.raises(ValueError, match=r"`axis_name` must be None for second.*block"):
+        jax.grad(norm)(q)

@@ -72,7 +72,7 @@ def _forward(static, floats, others):
 def _backward(static, residuals, cotangents):
     axis_name, static = static
     floats, others, out, normaliser = residuals
-    d_out, d_normaliser = cotangents
+    floats, (d_out, d_normaliser) = _once((floats, cotangents))
     mean = jnp.sum(d_out * out, axis=-1) - d_normaliser
     seeds = Seeds(normaliser, d_out, mean)
     blocks = eqx.combine(floats, others, static)
@@ -91,6 +91,24 @@ def _backward(static, residuals, cotangents):
 
 
 _attention.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def _once(arrays):
+    """The same, with words for those who differentiate what this is part of: loops over
+    the tiles that there are cannot be reversed, which is all that JAX would say."""
+    return arrays
+
+
+def _twice(arrays):
+    del arrays
+    raise ValueError(
+        "`axis_name` must be None for second derivatives, as a ring has first ones "
+        "alone. Use `implementation='blockwise'` on one device."
+    )
+
+
+_once.defvjp(_twice, lambda residuals, cotangents: (cotangents,))
 
 
 def _moving(blocks: Blocks):
