@@ -1,0 +1,72 @@
+"""What the benchmarks share: a fair clock, the machine's name, and rows."""
+
+import json
+import os
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+
+
+Call = Callable[[], object]
+
+
+def machine() -> str:
+    """What ran, and how busy it was with other things."""
+    name = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        lines = information.read_text().splitlines()
+        models = [line.split(":")[1].strip() for line in lines if "model name" in line]
+        name = models[0] if models else name
+    return (
+        f"{name}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"{jax.devices()[0].device_kind}, jax {jax.__version__}"
+    )
+
+
+def seconds(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
+    """The times of all calls, which are made in turn, each round in another order, so
+    that what else the machine does meets all alike."""
+    names = list(calls)
+    times = {name: [] for name in names}
+    for name in names:  # Compiles, and warms up.
+        calls[name]()
+    for _ in range(rounds):
+        random.shuffle(names)
+        for name in names:
+            start = time.perf_counter()
+            calls[name]()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def ratios(calls: Mapping[str, Call], unit: str, rounds: int) -> dict[str, float]:
+    """The median over rounds of the time of each call, over that of `unit` in the same
+    round."""
+    times = seconds(calls, rounds)
+    of = lambda name: zip(times[name], times[unit], strict=True)
+    return {name: statistics.median(a / b for a, b in of(name)) for name in calls}
+
+
+def compiled(f, *arguments) -> Call:
+    """A call that waits for its result."""
+    program = jax.jit(f).lower(*arguments).compile()
+    return lambda: jax.block_until_ready(program(*arguments))
+
+
+def markdown(row: Mapping[str, object], first: bool = False) -> str:
+    """A row of a table, under its head if it is the first."""
+    shown = lambda value: f"{value:.2f}" if isinstance(value, float) else str(value)
+    line = lambda cells: "| " + " | ".join(map(shown, cells)) + " |"
+    body = line("-" if value is None else value for value in row.values())
+    return f"{line(row)}\n{line('---' for _ in row)}\n{body}" if first else body
+
+
+def write(file: str | None, about: str, rows: list[dict[str, object]]) -> None:
+    if file is not None:
+        Path(file).write_text(json.dumps(dict(about=about, rows=rows), indent=1) + "\n")
