@@ -1,8 +1,8 @@
 """What is written once, elsewhere, and shown here: called by `mkdocs build`.
 
 A line `<!-- gathered: NAME -->` of a page becomes the part of the README between the
-marks of that name; `references` becomes the papers that the docstrings cite, and
-`examples` the text of all examples.
+marks of that name; `references` becomes the papers that the docstrings cite, `examples`
+the text of all examples, and `benchmarks` the table of commands.
 """
 
 import ast
@@ -26,6 +26,9 @@ def gathered(name: str) -> str:
         return references()
     if name == "examples":
         return examples()
+    if name == "benchmarks":
+        lines = (ROOT / "benchmarks/README.md").read_text().splitlines()
+        return "\n".join(line for line in lines if line.startswith("|"))
     readme = (ROOT / "README.md").read_text()
     found = re.findall(
         rf"<!-- {name} -->\n(.*?)\n *<!-- /{name} -->", readme, re.DOTALL
