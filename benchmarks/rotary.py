@@ -11,6 +11,7 @@ computed inside.
 
 import argparse
 import time
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ def drawn(shape, dtype):
     return jr.normal(jr.key(0), shape, jnp.float32).astype(dtype)
 
 
-def turning(layout: str, order: str):
+def turning(layout: Literal["halves", "adjacent"], order: str):
     """Of `[seq, dim]`, by `jax.vmap` over heads and batch."""
     rope = pe.rope(DIM, pairing=layout)
     axis = 0 if order == "heads, seq" else 1
@@ -175,6 +176,7 @@ def t5_rows(rounds: int):
     found = ratios(calls, "floor", rounds)
     yield row | dict(what="its gradient, over reading it", goal=1.5, **found)
     memory = jax.jit(gradient).lower(bias, g).compile().memory_analysis()
+    assert memory is not None
     size = memory.temp_size_in_bytes / 2**20
     yield row | dict(what="its temporaries, MiB", goal="no n²", ours=size)
 

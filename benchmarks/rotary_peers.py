@@ -40,7 +40,9 @@ def transformers_eager(dim: int, seq: int) -> Turn:
 
 
 def rotary_embedding_torch(dim: int, seq: int) -> Turn:
-    from rotary_embedding_torch import RotaryEmbedding
+    from rotary_embedding_torch import (  # pyright: ignore[reportMissingImports]
+        RotaryEmbedding,
+    )
 
     rotary = RotaryEmbedding(dim=dim, cache_if_possible=False)
     turn = rotary.rotate_queries_or_keys
@@ -48,7 +50,10 @@ def rotary_embedding_torch(dim: int, seq: int) -> Turn:
 
 
 def x_transformers(dim: int, seq: int) -> Turn:
-    from x_transformers.x_transformers import apply_rotary_pos_emb, RotaryEmbedding
+    from x_transformers.x_transformers import (  # pyright: ignore[reportMissingImports]
+        apply_rotary_pos_emb,
+        RotaryEmbedding,
+    )
 
     rotary = RotaryEmbedding(dim)
 

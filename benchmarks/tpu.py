@@ -22,6 +22,7 @@ os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-4"
 
 import argparse
 from importlib.metadata import version
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -59,7 +60,9 @@ CONTENDERS = {
 }
 
 
-def rotate(x, p, order, layout="halves", contender="ours"):
+def rotate(
+    x, p, order, layout: Literal["halves", "adjacent"] = "halves", contender="ours"
+):
     """Over heads by `jax.vmap`, from positions to the result."""
     turn = CONTENDERS[contender](pe.rope(DIM, pairing=layout)(p))
     axis = ORDERS.index(order)

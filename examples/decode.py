@@ -43,7 +43,7 @@ def step(
     text grows: leave the rotary embedding to `attend` then, and cache keys as they are.
     """
     q, k, here = q[:, None], k[:, None], position[None]
-    if embedding.rotary is not None:
+    if isinstance(embedding.rotary, pe.AbstractRotary):
         turn = embedding.rotary(here)
         q, k = jax.vmap(turn.queries)(q), jax.vmap(turn.keys)(k)
         embedding = eqx.tree_at(lambda e: e.rotary, embedding, None)
