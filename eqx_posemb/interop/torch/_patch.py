@@ -17,6 +17,18 @@ class Patch:
     """What [`eqx_posemb.interop.torch.patch_rotary`][] did, and how to undo it.
 
     As a context manager it undoes it at the end; `remove` does so at any time.
+
+    !!! Example
+
+        ```python
+        from transformers import LlamaConfig, LlamaModel
+        from eqx_posemb.interop.torch import patch_rotary
+
+        sizes = dict(hidden_size=32, intermediate_size=32, num_attention_heads=2)
+        patch = patch_rotary(LlamaModel(LlamaConfig(num_hidden_layers=1, **sizes)))
+        assert patch.patched == ("rotary_emb",) and not patch.left
+        patch.remove()
+        ```
     """
 
     def __init__(self, undo: dict[str, Undo], left: dict[str, str]):
