@@ -3,6 +3,7 @@
 import itertools
 
 import equinox as eqx
+import hypothesis as hp
 import jax
 import jax.random as jr
 import jaxtyping
@@ -12,6 +13,10 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+
+# The same code has the same result. `--hypothesis-profile=default` looks further.
+hp.settings.register_profile("repeatable", derandomize=True)
+hp.settings.load_profile("repeatable")
 
 # A compiled program holds about 50 regions of memory until JAX forgets it. Linux gives
 # 65,530 to a process, and the next compilation ends it. All tests compile more.
