@@ -196,7 +196,7 @@ def test_biases_of_bloom_follow_the_mask_and_the_cache():
         again = model.generate(TOKENS, max_new_tokens=3, do_sample=False)
         assert torch.equal(again, told)
         model.transformer.build_alibi_tensor.bias._run = None
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match="not callable"):
             logits(model)
     assert torch.equal(logits(model), before)
 

@@ -210,7 +210,7 @@ def test_tokens_keep_what_they_had():
 def test_learned_positions_after_that_of_padding_have_rows():
     module = built("learned")
     module.forward_input(torch.zeros(1, 1, DIM), torch.tensor([16 + 1]))
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="out of range"):
         module.forward_input(torch.zeros(1, 1, DIM), torch.tensor([16 + 2]))
 
 
