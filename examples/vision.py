@@ -15,7 +15,7 @@ import jax.random as jr
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
-from sklearn.datasets import load_digits  # pyright: ignore
+from sklearn.datasets import load_digits
 
 import eqx_posemb as pe
 
@@ -87,8 +87,8 @@ def of_position(tree):
 
 def accuracy(name: str, steps: int) -> float:
     """Trains with that embedding, and reads the digits that were held out."""
-    digits = load_digits()
-    images, labels = jnp.asarray(digits.images / 16, jnp.float32), digits.target
+    pixels, labels = load_digits(return_X_y=True)
+    images = jnp.asarray(pixels.reshape(-1, 8, 8) / 16, jnp.float32)
     sizes = dict(heads=HEADS, head_dim=WIDTH // HEADS, dim=WIDTH, length=SIDE**2)
     position = pe.make(name, **sizes, key=jr.key(0), **EMBEDDINGS[name])
     model = ViT(position, key=jr.key(1))
