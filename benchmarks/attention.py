@@ -5,14 +5,13 @@ softmax; `jax.nn` is `jax.nn.dot_product_attention` with the same logits as its 
 flex is PyTorch's FlexAttention, which on CPU has no backward pass. All are called in
 turn, round by round, and times are given as medians over rounds of the ratio to
 `jax.nn` in the same round: absolute numbers say more of the machine than of the code.
+
+    python -m benchmarks.attention
 """
 
 import argparse
 import math
-import os
-import platform
 import statistics
-import time
 from collections.abc import Callable
 
 import equinox as eqx
@@ -22,6 +21,7 @@ import jax.random as jr
 import numpy as np
 
 import eqx_posemb as pe
+from benchmarks.report import machine, seconds
 
 
 HEADS, HEAD_DIM = 8, 64
@@ -110,9 +110,13 @@ def flex(name, embedding, tokens, causal) -> Callable[[], object] | None:
     if causal:
         past = lambda b, h, i, j: j <= i
         mask = create_block_mask(past, None, None, n, n, device="cpu")
-    attend = torch.compile(flex_attention)
+    torch.compiler.reset()
+    # What it makes for any length does not compile, in the second call of a process.
+    attend = torch.compile(flex_attention, dynamic=False)
     scale = embedding.scale
-    return lambda: attend(q, k, v, score_mod=modify, block_mask=mask, scale=scale)
+    call = lambda: attend(q, k, v, score_mod=modify, block_mask=mask, scale=scale)
+    call()
+    return call
 
 
 def row(name, n, causal, backward, rounds, limit) -> str:
@@ -134,13 +138,9 @@ def row(name, n, causal, backward, rounds, limit) -> str:
                 calls["flex"] = call
         except Exception as error:  # No compiler, or a shape it does not lower.
             print(f"flex: {type(error).__name__}")
-    times = {contender: [] for contender in calls}
-    for i in range(rounds + 1):
-        for contender, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if i:  # The first warms up.
-                times[contender].append(time.perf_counter() - start)
+    # Long calls are few, and do not feel what was in the caches before them.
+    short = n <= 4096
+    times = seconds(calls, rounds if short else min(rounds, 3), again=short)
     base = times.get("jax.nn")
 
     def ratio(contender):
@@ -171,11 +171,7 @@ def main() -> None:
         "--limit", type=float, default=4.0, help="GiB of temporaries to run at most"
     )
     options = parser.parse_args()
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"{jax.devices()[0].device_kind}, jax {jax.__version__}; heads {HEADS}, "
-        f"dim {HEAD_DIM}, float32"
-    )
+    print(f"{machine()}; heads {HEADS}, dim {HEAD_DIM}, float32")
     print("time: ratio to jax.nn; temporaries: MiB, compiled; ours: seconds")
     head = ["embedding", "length", "mask", "pass", "ours", "naive", "flex"]
     head += ["ours MiB", "naive MiB", "jax.nn MiB", "ours s"]

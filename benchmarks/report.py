@@ -29,9 +29,12 @@ def machine() -> str:
     )
 
 
-def seconds(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
+def seconds(
+    calls: Mapping[str, Call], rounds: int, again: bool = False
+) -> dict[str, list[float]]:
     """The times of all calls, which are made in turn, each round in another order, so
-    that what else the machine does meets all alike."""
+    that what else the machine does meets all alike. `again` calls each twice and times
+    the second call, so that none pays for what the one before it did to caches."""
     names = list(calls)
     times = {name: [] for name in names}
     for name in names:  # Compiles, and warms up.
@@ -39,6 +42,8 @@ def seconds(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
     for _ in range(rounds):
         random.shuffle(names)
         for name in names:
+            if again:
+                calls[name]()
             start = time.perf_counter()
             calls[name]()
             times[name].append(time.perf_counter() - start)

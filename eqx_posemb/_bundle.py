@@ -200,12 +200,13 @@ class PositionalEmbedding(eqx.Module):
             nothing is seen. It has no forward-mode derivative (`jax.jvp`), and third
             derivatives neither. `"auto"` goes by blocks where that is faster or needed,
             judging by the number of logits, without those of a `jax.vmap`: on CPU from
-            4 million on, where they outgrow its caches and blocks measured faster;
+            8 million on, where they outgrow its caches and blocks measured faster;
             elsewhere, where large products are cheap and loops are not, from 64 million
             (256 MiB) on, which is for memory and not measured. It never chooses a
             kernel of others, which would round otherwise: for that see `for_kernel`.
         - `block_size`: how many queries, and keys, `"blockwise"` has in a block. By
-            default 128 to 512, the fewer the more heads there are.
+            default at most 512, and so that little of the last block is padding; fewer
+            for more than 32 heads.
         - `axis_name`: under `jax.shard_map`, the axis of the mesh that the sequence is
             sharded over, for ring attention: each device has its shard of queries, keys
             and values with their positions, in any order, and keys go around from
@@ -242,7 +243,7 @@ class PositionalEmbedding(eqx.Module):
         states = dict(q_state=q_state, k_state=k_state)
         parts = self._parts(q, k, q_positions, k_positions, length, states, soft_cap)
         heads, count = q.shape[0], (q.shape[1], k.shape[1])
-        size = block_size_for(heads) if block_size is None else block_size
+        size = block_size or block_size_for(heads, *count)
         relative = isinstance(self.bias, AbstractRelativeBias)
         if axis_name is not None:
             return ring(
