@@ -82,6 +82,9 @@ def _parser():
     )
     plot.add_argument("what", metavar="NAME|CONFIG.json|results.json")
     _add_choice(plot)
+    plot.add_argument(
+        "--layer-type", metavar="NAME", help="which kind of layers (default: each)"
+    )
     plot.add_argument("--length", type=int, help="the context to draw, in positions")
     plot.add_argument(
         "--out", default=".", metavar="FOLDER", help="where to write (default: here)"

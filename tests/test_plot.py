@@ -62,6 +62,9 @@ FIGURES = {
     "bias on a grid": lambda: plot.bias(made("swin").bias, shape=(5, 5)),
     "similarity": lambda: plot.similarity(made("axial_rope"), shape=(6, 9), head_dim=8),
     "similarity in a row": lambda: plot.similarity(made("sinusoidal"), shape=(20,)),
+    "similarity of frames": lambda: plot.similarity(
+        made("sinusoidal_video"), shape=(3, 4, 5)
+    ),
     "extrapolation": lambda: plot.extrapolation(RESULTS),
 }
 
@@ -191,6 +194,10 @@ def test_a_position_is_most_like_itself(drawn):
         assert (cross.get_xdata()[0], cross.get_ydata()[0]) == (column, row)
         assert np.isclose(picture[row, column], picture.max())
         assert np.isclose(picture.max(), math.sqrt(8))
+    frames = np.stack(images(drawn["similarity of frames"]))
+    assert np.unravel_index(frames.argmax(), frames.shape) == (1, 2, 2)
+    crosses = [len(axes.lines) for axes in panels(drawn["similarity of frames"])]
+    assert crosses == [0, 1, 0]
     (picture,) = images(drawn["similarity in a row"])
     assert np.allclose(np.diag(picture), 1) and picture.max() <= 1 + 1e-12
 
@@ -221,8 +228,8 @@ MESSAGES = {
     "`most` must be at least 1": lambda: plot.bias(
         pe.ALiBi(heads=2), shape=(4,), most=0
     ),
-    "`shape` must be one or two sizes, but got \\(2, 2, 2\\)": lambda: plot.similarity(
-        made("sinusoidal_video"), shape=(2, 2, 2)
+    "`shape` must be one or two sizes, but got \\(2, 2, 2\\)": lambda: plot.bias(
+        made("swin").bias, shape=(2, 2, 2)
     ),
 }
 
@@ -245,12 +252,13 @@ def files(capsys, folder, *words, code=0):
 
 def test_a_name_is_drawn_by_what_it_has(tmp_path, capsys):
     assert files(capsys, tmp_path, "mrope", "--format", "svg") == [
-        "mrope-wavelengths.svg"
+        "mrope-wavelengths.svg",
+        "mrope-similarity.svg",
     ]
     assert files(capsys, tmp_path, "sinusoidal") == ["sinusoidal-similarity.png"]
-    assert (
-        files(capsys, tmp_path, "tupe", "--length", "16") == ["tupe-bias.png"] or True
-    )
+    assert files(capsys, tmp_path, "tupe", "--length", "16") == [
+        "tupe-bias.png", "tupe-decay.png",
+    ]  # fmt: skip
 
 
 def test_a_configuration_is_drawn_by_kind_of_layer(tmp_path, capsys):
@@ -261,6 +269,18 @@ def test_a_configuration_is_drawn_by_kind_of_layer(tmp_path, capsys):
     path.write_text(json.dumps({**config, "rope_scaling": yarn}))
     kinds = ["wavelengths", "schedule", "decay"]
     assert files(capsys, tmp_path, str(path)) == [f"config-{k}.png" for k in kinds]
+    both = ["full_attention", "sliding_attention"]
+    path.write_text(
+        json.dumps({**config, "model_type": "gemma3_text", "layer_types": both})
+    )
+    words = str(path), "--layer-type"
+    assert files(capsys, tmp_path, *words, both[1]) == [
+        "config-wavelengths.png", "config-decay.png",
+    ]  # fmt: skip
+    assert files(capsys, tmp_path, *words, "full", code=2).endswith(
+        "has no layers of the type 'full' with attention: it has full_attention, "
+        "sliding_attention.\n"
+    )
     path.write_text(json.dumps({"model_type": "lama"}))
     assert "such as llama" in files(capsys, tmp_path, str(path), code=2)
 
@@ -276,6 +296,7 @@ def test_results_are_drawn_as_curves(tmp_path, capsys):
     [
         (["sandwhich"], "there is no embedding 'sandwhich'. Did you mean 'sandwich'?"),
         (["learned_box"], "there is no picture of 'learned_box': its positions have m"),
+        (["rope", "--layer-type", "a"], "--part, --model-type and --layer-type choose"),
         (["rope", "--length", "1"], "--length must be at least 2, but got 1."),
         (["missing.json"], "`config` must be a path to a config.json or its folder"),
     ],

@@ -68,7 +68,8 @@ def similarity(
     heads: int = 1,
     head_dim: int = 64,
 ) -> "matplotlib.figure.Figure":
-    """How alike the positions of a grid are, seen from nine of them.
+    """How alike the positions of a grid are, seen from nine of them, or those of a
+    clip, seen from the middle one.
 
     For an embedding that is added to tokens the cosine of the encodings; for any other
     the expected logit of a query and a key of the same random content, a mean over
@@ -88,16 +89,18 @@ def similarity(
     **Arguments:**
 
     - `embedding`: what to draw.
-    - `shape`: the size of the grid, `(rows, columns)`; or `(length,)` for one map of
-        all pairs in a row.
+    - `shape`: the size of the grid, `(rows, columns)`; `(length,)` for one map of all
+        pairs in a row; or `(frames, rows, columns)` for a map of each frame.
     - `heads`, `head_dim`: the heads of the model, and the channels of each; encodings
         do not need them.
 
     **Returns:** a Matplotlib figure.
 
-    **Raises:** a `ValueError` if `shape` is not one or two sizes, or if the embedding
+    **Raises:** a `ValueError` if `shape` is not one to three sizes, or if the embedding
     reads the states of a model.
     """
+    if len(shape) == 3:
+        return _frames(embedding, shape, heads, head_dim)
     everywhere, keys, where = _positions(shape)
     if where is None:
         values, measure = similarities(embedding, everywhere, keys, heads, head_dim)
@@ -111,6 +114,17 @@ def similarity(
     maps = [value.reshape(shape) for value in values]
     names = [f"from {place}" for place in places]
     return _heat_maps(maps, names, places, measure, columns=3)
+
+
+def _frames(embedding, shape, heads, head_dim):
+    """A map of each frame of a clip, with a cross in that of the query."""
+    here = tuple(size // 2 for size in shape)
+    values, measure = similarities(
+        embedding, jnp.array([here]), grid_positions(shape), heads, head_dim
+    )
+    names = [f"frame {frame}" for frame in range(shape[0])]
+    marks = [here[1:] if frame == here[0] else None for frame in range(shape[0])]
+    return _heat_maps(list(values.reshape(shape)), names, marks, measure)
 
 
 def _spread(size):
@@ -154,7 +168,7 @@ def _heat_maps(maps, names, marks, measure, columns=4):
             axis.set_major_locator(MaxNLocator(4, integer=True))
     for axes in list(grid.flat)[len(maps) :]:
         axes.set_visible(False)
-    on_grid = marks[0] is not None
+    on_grid = any(mark is not None for mark in marks)
     figure.supxlabel("column" if on_grid else "key (position)", fontsize=8)
     figure.supylabel("row" if on_grid else "query (position)", fontsize=8)
     ends = "min" if low < high - LEAST else "neither"

@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     if not count:
         raise Refused(
             f"there is no picture of {options.what!r}: its positions have more than "
-            "two coordinates, or its logits need a model around it."
+            "three coordinates, or its logits need a model around it."
         )
     return 0
 
@@ -74,6 +74,11 @@ def _pictures(options) -> Iterator[tuple[str, Any]]:
         return
     is_file = path.exists() and options.what not in variants()
     is_file = is_file or path.suffix == ".json"
+    if not is_file and (options.part or options.model_type or options.layer_type):
+        raise Refused(
+            "--part, --model-type and --layer-type choose within a config.json, and "
+            f"{options.what!r} is none."
+        )
     for subject in _of_file(options) if is_file else [_of_name(options)]:
         for kind, figure in _of_subject(subject):
             yield f"{subject.name}-{kind}", figure
@@ -88,15 +93,16 @@ def _of_subject(subject: _Subject) -> Iterator[tuple[str, Any]]:
             yield "wavelengths", wavelengths(frequencies, context=context)
             if factor_of(frequencies, context) > 1:
                 yield "schedule", schedule(frequencies, context=context)
-    if subject.axes > 2:
+    if subject.axes > 3:
         return
     side = min(math.isqrt(context), 14)
-    shape = (min(context, 128),) if subject.axes == 1 else (side, side)
+    shapes = (min(context, 128),), (side, side), (4, side, side)
+    shape = shapes[subject.axes - 1]
     if embedding.bias is not None:
         yield "bias", bias(embedding.bias, shape=shape, causal=subject.causal)
     if embedding.reads:
         return
-    if embedding.encoding is not None or subject.axes == 2:
+    if embedding.encoding is not None or subject.axes > 1:
         yield "similarity", similarity(embedding, shape=shape, **sizes)
     else:
         name, length = subject.name, min(context, 8192)
@@ -123,6 +129,15 @@ def _of_file(options) -> Iterator[_Subject]:
     try:
         facts = facts_of(keys, own)
         kinds = [kind for kind in facts["kinds"] if kind["attention"]]
+        wanted = options.layer_type
+        if wanted is not None:
+            known = [kind["layer_type"] for kind in kinds]
+            kinds = [kind for kind in kinds if kind["layer_type"] == wanted]
+            if not kinds:
+                raise Refused(
+                    f"{options.what!r} has no layers of the type {wanted!r} with "
+                    f"attention: it has {', '.join(known) or 'none at all'}."
+                )
         for kind in kinds:
             label = kind["layer_type"]
             made = load(keys, layer_type=label, model_type=own)
