@@ -49,9 +49,9 @@ def turning(layout: Literal["halves", "adjacent"], order: str):
 
 
 def with_gradient(turn):
-    def both(q, k, p, g):
+    def both(q, k, p, *gs):
         out, pull = jax.vjp(lambda q, k: turn(q, k, p), q, k)
-        return out, pull((g, g))
+        return out, pull(gs)
 
     return both
 
@@ -86,7 +86,7 @@ def rotation_calls(layout, backward, dtype, shape, order):
     turn = turning(layout, order)
     calls = {"floor": compiled(lambda q, k: (q * 1.5, k * 1.5), ours, ours + 1)}
     if backward:
-        calls["ours"] = compiled(with_gradient(turn), ours, ours + 1, p, ours)
+        calls["ours"] = compiled(with_gradient(turn), ours, ours + 1, p, ours + 2, ours)
     else:
         calls["ours"] = compiled(turn, ours, ours + 1, p)
     if first:

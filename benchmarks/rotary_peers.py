@@ -83,7 +83,7 @@ def torch_calls(peers, shape, dtype: str, backward: bool) -> dict[str, Call]:
 
 
 def _torch_call(turn, shape, dtype, backward) -> Call:
-    q, k, g = (torch.randn(shape).to(dtype) for _ in range(3))
+    q, k, *gs = (torch.randn(shape).to(dtype) for _ in range(4))
     if not backward:
 
         def forward():
@@ -93,7 +93,7 @@ def _torch_call(turn, shape, dtype, backward) -> Call:
         return forward
     q.requires_grad_()
     k.requires_grad_()
-    return lambda: torch.autograd.grad(turn(q, k), (q, k), (g, g))
+    return lambda: torch.autograd.grad(turn(q, k), (q, k), gs)
 
 
 def equinox_call(x, backward: bool) -> Call:
@@ -104,9 +104,11 @@ def equinox_call(x, backward: bool) -> Call:
     def both(q, k):
         return turn(q), turn(k)
 
-    def gradient(q, k, g):
+    def gradient(q, k, *gs):
         out, pull = jax.vjp(both, q, k)
-        return out, pull((g, g))
+        return out, pull(gs)
 
     other = jnp.flip(x, axis=-1)
-    return compiled(gradient, x, other, x) if backward else compiled(both, x, other)
+    return (
+        compiled(gradient, x, other, x + 1, x) if backward else compiled(both, x, other)
+    )

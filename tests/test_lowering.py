@@ -1,5 +1,6 @@
 """How rotations are lowered: one map in many forms, which differentiates as itself."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -95,3 +96,63 @@ def test_the_gradient_is_the_same_program_with_the_angles_turned(layout):
                 text.count(f"stablehlo.{operation} ") for text in (forward, backward)
             ]
             assert counts[0] == counts[1], operation
+
+
+@every_layout
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_batches_along_any_axis_are_rotated_one_by_one(layout, axis):
+    x, rotation = vectors(3), pe.rope(DIM, pairing=layout)(POSITIONS)
+    expected = jnp.stack([rotation.queries(part) for part in x])
+    laid = jnp.moveaxis(x, 0, axis)
+    turned = jax.vmap(rotation.queries, in_axes=axis, out_axes=axis)(laid)
+    np.testing.assert_array_equal(jnp.moveaxis(turned, axis, 0), expected)
+
+
+@every_layout
+@pytest.mark.parametrize("of_x", [None, 0, 1])
+def test_batches_of_positions_are_rotated_one_by_one(layout, of_x):
+    rope, x = pe.rope(DIM, pairing=layout), vectors(2)
+    p = jnp.stack([POSITIONS, POSITIONS + 7])
+    parts = [x[0], x[0]] if of_x is None else x
+    expected = jnp.stack([rope(a).queries(b) for a, b in zip(p, parts, strict=True)])
+    given = x[0] if of_x is None else jnp.moveaxis(x, 0, of_x)
+    turn = lambda p, x: rope(p).queries(x)
+    turned = jax.vmap(turn, in_axes=(0, of_x))(p, given)
+    np.testing.assert_array_equal(turned, expected)
+    # And where what is mapped over is cosines alone, or sines alone.
+    rotation = rope(POSITIONS)
+    for name in "cos", "sin":
+        table = getattr(rotation, name)
+
+        def with_table(table, x, name=name):
+            where = lambda rotation: getattr(rotation, name)
+            return eqx.tree_at(where, rotation, table).queries(x)
+
+        tables = jnp.stack([table, 2 * table])
+        turned = jax.vmap(with_table, in_axes=(0, of_x))(tables, given)
+        expected = [with_table(a, b) for a, b in zip(tables, parts, strict=True)]
+        np.testing.assert_array_equal(turned, jnp.stack(expected))
+
+
+@every_layout
+def test_heads_after_tokens_are_not_moved_before_them(layout):
+    """Two transposed copies of every array, which XLA does not always fuse."""
+    rotation = pe.rope(DIM, pairing=layout)(POSITIONS)
+    x = jnp.moveaxis(vectors(2, 3), 1, 2)  # [batch, seq, heads, dim]
+    turn = jax.vmap(jax.vmap(rotation.queries, in_axes=1, out_axes=1))
+    both = lambda x, g: (turn(x), jax.vjp(turn, x)[1](g))
+    assert "stablehlo.transpose" not in jax.jit(both).lower(x, x).as_text()
+
+
+@every_layout
+def test_tokens_that_all_devices_share_take_positions_that_they_do_not(layout):
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rope, x = pe.rope(DIM, pairing=layout), vectors()
+    spec = jax.sharding.PartitionSpec
+    turn = lambda p: jax.shard_map(
+        lambda x, p: rope(p).queries(x),
+        mesh=mesh,
+        in_specs=(spec(), spec("data")),
+        out_specs=spec("data"),
+    )(x, p)
+    np.testing.assert_array_equal(turn(POSITIONS), rope(POSITIONS).queries(x))

@@ -1,9 +1,9 @@
 """How a rotation is written for each platform: the same numbers, at different speed."""
 
-from functools import partial
-
 import jax
+import jax.extend
 import jax.numpy as jnp
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from ._pairing import Layout
@@ -20,60 +20,83 @@ def rotate(
 
     It is computed in the dtype of `cos` and `sin`, and rounded to that of `x`.
     """
-    return _rotate(layout, x, cos, sin)
+    return _rotation.bind(_varying_as(x, cos, sin), cos, sin, layout=layout)
 
 
-# Left to itself JAX would differentiate each form step by step, into what XLA does not
-# fuse: 3 to 6 times the memory traffic of the form itself on TPU, and more on CPU for
-# adjacent pairs. But the transpose of a rotation is the rotation by the opposite
-# angles: the same form once more.
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _rotate(layout, x, cos, sin):
-    return _linear_in_x(layout, x, cos, sin)
-
-
-def _tangent(layout, primals, tangents):
-    x, cos, sin = primals
-    dx, *dangles = tangents
-    missing = lambda tangent: isinstance(tangent, jax.custom_derivatives.SymbolicZero)
-    filled = lambda like, d: jnp.zeros_like(like) if missing(d) else d
-    turned = jnp.zeros_like(x) if missing(dx) else _rotate(layout, dx, cos, sin)
-    if not all(map(missing, dangles)):
-        # Learned frequencies and float positions. A rotation is linear in its angles'
-        # cosines and sines, too.
-        dcos, dsin = map(filled, (cos, sin), dangles)
-        still = jnp.zeros_like(x[..., 2 * cos.shape[-1] :])
-        rotated = x[..., : 2 * cos.shape[-1]]
-        moved = _plain(layout, rotated, dcos, dsin)
-        turned = turned + jnp.concatenate([moved, still], axis=-1)
-    return _rotate(layout, x, cos, sin), turned
-
-
-_rotate.defjvp(_tangent, symbolic_zeros=True)
-
-
-def _linear_in_x(layout, x, cos, sin):
-    # This is how JAX is told the transpose of a linear map in a way that `jax.vmap`,
-    # `jax.jvp` and `jax.grad` of each other understand: rotated vectors solve what
-    # turning back says. The latter is never computed but in derivatives of derivatives.
-    def back(y):
-        square = cos**2 + sin**2
-        return _plain(layout, y, cos / square, -sin / square)
-
-    return jax.lax.custom_linear_solve(
-        back,
-        x,
-        solve=lambda _, b: _of_platform(layout, b, cos, sin),
-        transpose_solve=lambda _, b: _of_platform(layout, b, cos, -sin),
-    )
-
-
-def _of_platform(layout, x, cos, sin):
+def _of_platform(x, cos, sin, *, layout):
     if layout == "halves":
         forms = dict(cpu=_halves_on_cpu, tpu=_halves_on_tpu, default=_halves)
     else:
         forms = dict(cpu=_adjacent_on_cpu, tpu=_adjacent_on_tpu, default=_adjacent)
     return jax.lax.platform_dependent(x, cos, sin, **forms)
+
+
+# A primitive of its own. Left to itself JAX would differentiate each form step by step,
+# into what XLA does not fuse: 3 to 6 times the memory traffic of the form itself on
+# TPU, and more on CPU for adjacent pairs. And it would move the axes of each `jax.vmap`
+# to the front: two transposed copies, where heads follow tokens.
+_rotation = jax.extend.core.Primitive("rotation")
+_rotation.def_impl(jax.jit(_of_platform, static_argnames="layout"))
+_rotation.def_abstract_eval(lambda x, cos, sin, *, layout: x)
+mlir.register_lowering(_rotation, mlir.lower_fun(_of_platform, multiple_results=False))
+
+
+def _batched(arguments, axes, *, layout):
+    (x, *tables), (axis, *table_axes) = arguments, axes
+    if axis is None:
+        pairs = zip(tables, table_axes, strict=True)
+        (size,) = {table.shape[i] for table, i in pairs if i is not None}
+        x, axis = jnp.broadcast_to(x, (size, *x.shape)), 0
+    elif axis == x.ndim - 1:  # Channels stay last.
+        x, axis = jnp.moveaxis(x, axis, 0), 0
+
+    def aligned(table, i):
+        if i is None:
+            return jnp.expand_dims(table, axis)
+        return jnp.moveaxis(table, i, axis)
+
+    # Both of one shape, even if only one is mapped over.
+    cos, sin = jnp.broadcast_arrays(*map(aligned, tables, table_axes))
+    return _rotation.bind(x, cos, sin, layout=layout), axis
+
+
+batching.primitive_batchers[_rotation] = _batched
+
+
+def _tangent(primals, tangents, *, layout):
+    x, cos, sin = primals
+    dx, *dtables = tangents
+    missing = lambda tangent: isinstance(tangent, ad.Zero)
+    if not missing(dx):
+        dx = _rotation.bind(dx, cos, sin, layout=layout)
+    if not all(map(missing, dtables)):
+        # Learned frequencies and float positions. A rotation is linear in its angles'
+        # cosines and sines, too.
+        width = 2 * cos.shape[-1]
+        moved = _plain(layout, x[..., :width], *map(ad.instantiate_zeros, dtables))
+        moved = jnp.concatenate([moved, jnp.zeros_like(x[..., width:])], axis=-1)
+        dx = moved if missing(dx) else dx + moved
+    return _rotation.bind(x, cos, sin, layout=layout), dx
+
+
+ad.primitive_jvps[_rotation] = _tangent
+
+
+def _transposed(cotangent, x, cos, sin, *, layout):
+    """The transpose of a rotation is the rotation by the opposite angles."""
+    if isinstance(cotangent, ad.Zero):
+        return ad.Zero(x.aval), None, None
+    return _rotation.bind(cotangent, cos, -sin, layout=layout), None, None
+
+
+ad.primitive_transposes[_rotation] = _transposed
+
+
+def _varying_as(x, *others):
+    """Under `jax.shard_map`, where arrays may be the same on all devices of an axis."""
+    over = lambda array: getattr(jax.typeof(array), "vma", frozenset())
+    missing = frozenset[str]().union(*map(over, others)) - over(x)
+    return jax.lax.pcast(x, tuple(missing), to="varying") if missing else x
 
 
 def _plain(layout, x, cos, sin):
