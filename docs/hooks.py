@@ -35,7 +35,13 @@ def gathered(name: str) -> str:
     )
     if len(found) != 1:
         raise ValueError(f"The README must have one part {name}, but has {len(found)}.")
-    return inspect.cleandoc(found[0]).replace("(docs/", "(")
+    text = inspect.cleandoc(found[0]).replace("(docs/", "(")
+    # Where a long name that is no code may end a line of a table.
+    return re.sub(r"(?<= )[a-z]+(?:_[a-z]+){2,}(?= \|)", _breakable, text)
+
+
+def _breakable(name: re.Match[str]) -> str:
+    return name[0].replace("_", "_<wbr>")
 
 
 def examples() -> str:
@@ -57,6 +63,7 @@ def references() -> str:
     for name, address, entry in citations():
         title = re.findall(r" title=\{(.*?)\},\n", entry, re.DOTALL)[0]
         title = " ".join(re.sub("[{}]", "", title).split())
+        title = title.replace("``", "“").replace("''", "”")
         title = f"[{title}]({address})" if address else title
         papers.setdefault(entry, (title, entry, set()))[2].add(name)
     lines = []
@@ -87,9 +94,16 @@ def on_page_markdown(markdown: str, **_) -> str:
     return MARK.sub(lambda mark: gathered(mark[1]), markdown)
 
 
-class Fields(griffe.Extension):
-    """Leaves fields undocumented, as arguments of `__init__` say what they are: to an
-    inspection the default of a field has the docstring of its type."""
+class Undocumented(griffe.Extension):
+    """Leaves undocumented what has only the docstring of something else: fields, whose
+    defaults have that of their type and which the arguments of `__init__` explain, and
+    an `__init__` that is Python's own."""
+
+    def on_function_instance(self, *, func: griffe.Function, **_) -> None:
+        """Called for functions and methods."""
+        own = object.__init__.__doc__
+        if func.docstring is not None and func.docstring.value == own:
+            func.docstring = None
 
     def on_attribute_instance(self, *, attr: griffe.Attribute, **_) -> None:
         """Called for what is no method, properties among them."""

@@ -4,6 +4,9 @@ The cache has a fixed size and holds the last tokens, in no order: a new one ove
 the oldest, and positions say where each of them is. A step costs one pass over it,
 however long the text. Keys are turned once, as they are written: what is in the cache
 is not touched again.
+
+    pip install -e .
+    python examples/decode.py
 """
 
 from typing import NamedTuple

@@ -3,6 +3,9 @@
 `for_kernel` turns queries and keys, and makes a bias of few products into channels of
 them. What a fused kernel then computes is the attention of the embedding, forward and
 backward, and no kernel holds a bias `[heads, q, k]`.
+
+    pip install -e .
+    python examples/kernels.py
 """
 
 from typing import Literal
