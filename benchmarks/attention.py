@@ -13,6 +13,7 @@ import argparse
 import math
 import statistics
 from collections.abc import Callable
+from itertools import product
 
 import equinox as eqx
 import jax
@@ -21,7 +22,7 @@ import jax.random as jr
 import numpy as np
 
 import eqx_posemb as pe
-from benchmarks.report import machine, seconds
+from benchmarks.report import machine, markdown, seconds, write
 
 
 HEADS, HEAD_DIM = 8, 64
@@ -119,7 +120,7 @@ def flex(name, embedding, tokens, causal) -> Callable[[], object] | None:
     return call
 
 
-def row(name, n, causal, backward, rounds, limit) -> str:
+def row(name, n, causal, backward, rounds, limit) -> dict[str, object]:
     dim = HEADS * HEAD_DIM
     embedding = pe.make(
         name, heads=HEADS, head_dim=HEAD_DIM, dim=dim, length=n, key=jr.key(0)
@@ -139,27 +140,27 @@ def row(name, n, causal, backward, rounds, limit) -> str:
         except Exception as error:  # No compiler, or a shape it does not lower.
             print(f"flex: {type(error).__name__}")
     # Long calls are few, and do not feel what was in the caches before them.
-    short = n <= 4096
-    times = seconds(calls, rounds if short else min(rounds, 3), again=short)
+    rounds = rounds if n <= 2048 else min(rounds, 3 if n <= 8192 else 1)
+    times = seconds(calls, rounds, again=n <= 4096)
     base = times.get("jax.nn")
 
     def ratio(contender):
         if contender not in times or base is None:
-            return "-"
+            return None
         pairs = zip(times[contender], base, strict=True)
-        return f"{statistics.median(a / b for a, b in pairs):.2f}"
+        return statistics.median(a / b for a, b in pairs)
 
-    mib = lambda contender: f"{sizes[contender] / 2**20:,.0f}"
-    cells = [
-        name,
-        f"{n:,}",
-        "causal" if causal else "full",
-        "both" if backward else "forward",
-        *(ratio(c) for c in ("ours", "naive", "flex")),
-        *(mib(c) for c in CONTENDERS),
-        f"{statistics.median(times['ours']):.3f}" if "ours" in times else "-",
-    ]
-    return "| " + " | ".join(cells) + " |"
+    every = (*CONTENDERS, "flex")
+    median = lambda contender: statistics.median(times[contender])
+    return {
+        "embedding": name,
+        "length": n,
+        "mask": "causal" if causal else "full",
+        "pass": "both" if backward else "forward",
+        **{c: ratio(c) for c in every if c != "jax.nn"},
+        **{f"{c} MiB": round(sizes[c] / 2**20) for c in CONTENDERS},
+        **{f"{c} s": median(c) if c in times else None for c in every},
+    }
 
 
 def main() -> None:
@@ -170,28 +171,19 @@ def main() -> None:
     parser.add_argument(
         "--limit", type=float, default=4.0, help="GiB of temporaries to run at most"
     )
+    parser.add_argument("--json", help="a file to write the figures to")
     options = parser.parse_args()
-    print(f"{machine()}; heads {HEADS}, dim {HEAD_DIM}, float32")
-    print("time: ratio to jax.nn; temporaries: MiB, compiled; ours: seconds")
-    head = ["embedding", "length", "mask", "pass", "ours", "naive", "flex"]
-    head += ["ours MiB", "naive MiB", "jax.nn MiB", "ours s"]
-    print("| " + " | ".join(head) + " |")
-    print("|" + "---|" * len(head))
-    for name in options.embeddings:
-        for n in options.lengths:
-            for causal in (False, True):
-                for backward in (False, True):
-                    print(
-                        row(
-                            name,
-                            n,
-                            causal,
-                            backward,
-                            options.rounds,
-                            math.floor(options.limit * 2**30),
-                        ),
-                        flush=True,
-                    )
+    about = f"{machine()}; heads {HEADS}, dim {HEAD_DIM}, float32"
+    print(about)
+    print("time: ratio to jax.nn; temporaries: MiB, compiled; seconds: medians")
+    rows = []
+    for name, n, causal, backward in product(
+        options.embeddings, options.lengths, (False, True), (False, True)
+    ):
+        limit = math.floor(options.limit * 2**30)
+        rows.append(row(name, n, causal, backward, options.rounds, limit))
+        print(markdown(rows[-1], first=len(rows) == 1), flush=True)
+    write(options.json, about, rows)
 
 
 if __name__ == "__main__":
