@@ -95,7 +95,7 @@ def beside_transformers(q, k, positions):
     yield (
         "both, by `YarnEmbedding`, transformers",
         lambda: llama.apply_rotary_pos_emb(q, k, *their_tables(q, positions[None])),
-        lambda: (yarn(q), yarn(k)),
+        lambda: yarn.rotate_queries_and_keys(q, k),
     )
 
 

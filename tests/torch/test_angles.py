@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import eqx_posemb as pe
+from eqx_posemb.interop.torch import _rotate
 from eqx_posemb.interop.torch._angles import Angles
 from eqx_posemb.interop.torch._rotate import rotate
 
@@ -99,6 +100,13 @@ def test_what_is_written_in_torch_compiles_to_one_graph():
     subprocess.run([sys.executable, "-W", "error", script], check=True, cwd=ROOT)
 
 
+@pytest.fixture(params=["whole", "in blocks"])
+def block(request, monkeypatch):
+    """Five positions at once, or by two."""
+    if request.param == "in blocks":
+        monkeypatch.setattr(_rotate, "_block", lambda x: 2)
+
+
 def _definition(x, cos, sin, layout):
     """Pair by pair, from the paper."""
     out = x.clone()
@@ -112,6 +120,7 @@ def _definition(x, cos, sin, layout):
 
 # PyTorch's own, of its first forward-mode derivative.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
+@pytest.mark.usefixtures("block")
 @pytest.mark.parametrize("dim", [DIM, DIM + 3])
 @pytest.mark.parametrize("layout", ["halves", "adjacent"])
 def test_rotations_have_the_values_and_derivatives_of_the_definition(
@@ -134,8 +143,13 @@ def test_rotations_have_the_values_and_derivatives_of_the_definition(
         check_batched_forward_grad=True,
     )
     assert torch.autograd.gradgradcheck(turn, (x,))
+    tangent = torch.randn(x.shape, dtype=x.dtype)
+    # Of what needs no gradient, and so goes another way.
+    _, pushed = torch.func.jvp(turn, (x.detach(),), (tangent,))
+    torch.testing.assert_close(pushed, turn(tangent), atol=1e-14, rtol=0)
 
 
+@pytest.mark.usefixtures("block")
 @pytest.mark.parametrize("layout", ["halves", "adjacent"])
 def test_rotations_are_mapped_over_tokens_and_tables(angles, layout):
     x = torch.randn(2, 3, 5, DIM, dtype=torch.float64)
@@ -161,6 +175,7 @@ def test_learned_tables_get_gradients(angles, layout):
     assert torch.autograd.gradcheck(turn, tables)
 
 
+@pytest.mark.usefixtures("block")
 @pytest.mark.parametrize("layout", ["halves", "adjacent"])
 def test_low_precision_is_rounded_once(angles, layout):
     x = torch.randn(5, DIM).bfloat16()

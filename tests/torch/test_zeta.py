@@ -122,6 +122,13 @@ def test_long_inputs_stretch_as_far_as_they_need_and_leave_no_trace():
     torch.testing.assert_close(last, yarn(x)[2999:], atol=0, rtol=0)
 
 
+def test_queries_and_keys_share_the_tables_of_yarn():
+    yarn, q, k = YarnEmbedding(8), torch.randn(4, 5, 8), torch.randn(2, 5, 8)
+    both = yarn.rotate_queries_and_keys(q, k, 3000, positions=torch.arange(3, 8))
+    wanted = [yarn(each, 3000, positions=torch.arange(3, 8)) for each in (q, k)]
+    torch.testing.assert_close(list(both), wanted, atol=0, rtol=0)
+
+
 def test_attn_factor_and_extrapolation_are_yarns():
     x = torch.randn(9, 64)
     plain, doubled, slowed = (
@@ -245,6 +252,12 @@ def test_results_are_where_they_are_asked_for():
             lambda: YarnEmbedding(8, attn_factor=0),
         ),
         ("with dim=8, but got .5, 6.", lambda: YarnEmbedding(8)(torch.ones(5, 6))),
+        (
+            "the same tokens and dtype.*shape .5, 8. and.*shape .4, 8.",
+            lambda: YarnEmbedding(8).rotate_queries_and_keys(
+                torch.ones(5, 8), torch.ones(4, 8)
+            ),
+        ),
         (
             "`seq_len` must be at least the 5 tokens of `x`, but got 4",
             lambda: YarnEmbedding(8)(torch.ones(5, 8), 4),

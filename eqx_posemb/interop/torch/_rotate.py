@@ -32,15 +32,14 @@ def rotate(
     """
     dtype = computing_dtype(x.dtype)
     width = 2 * cos.shape[-1]
-    wide = x[..., :width].to(dtype)
+    if width < x.shape[-1]:
+        turned = rotate(x[..., :width], cos, sin, layout)
+        return torch.cat([turned, x[..., width:]], dim=-1)
     cos, sin = cos.to(dtype), sin.to(dtype)
-    by_formula = torch.compiler.is_compiling() or cos.requires_grad or sin.requires_grad
-    # The compiler makes one pass of the formulas; eager mode would make six.
-    turn = (_FORMULAS if by_formula else _IN_FEW_PASSES)[layout]
-    turned = turn(wide, cos, sin).to(x.dtype)
-    if width == x.shape[-1]:
-        return turned
-    return torch.cat([turned, x[..., width:]], dim=-1)
+    if torch.compiler.is_compiling() or cos.requires_grad or sin.requires_grad:
+        # The compiler makes one pass of the formula; eager mode would make six.
+        return _FORMULAS[layout](x.to(dtype), cos, sin).to(x.dtype)
+    return _turn(x, cos, sin, layout)
 
 
 def _halves(x, cos, sin):
@@ -53,52 +52,74 @@ def _adjacent(x, cos, sin):
     return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
 
 
+def _halves_in_place(x, cos, sin):
+    half = cos.shape[-1]
+    turned = x * torch.cat([cos, cos], dim=-1)
+    turned[..., :half].addcmul_(x[..., half:], sin, value=-1)
+    turned[..., half:].addcmul_(x[..., :half], sin)
+    return turned
+
+
 def _adjacent_as_complex(x, cos, sin):
-    pairs = x.unflatten(-1, (-1, 2))
+    pairs = x.view(*x.shape[:-1], -1, 2)
     steps = (*pairs.stride()[:-1], pairs.storage_offset())
     if pairs.stride(-1) != 1 or any(step % 2 for step in steps):
         pairs = pairs.clone(memory_format=torch.contiguous_format)
     turned = torch.view_as_complex(pairs) * torch.complex(cos, sin)
-    return torch.view_as_real(turned).flatten(-2)
+    return torch.view_as_real(turned).reshape(*turned.shape[:-1], -1)
 
 
-class _Halves(torch.autograd.Function):
-    """The formula, written in place: a third of what concatenation moves."""
+def _turn(x, cos, sin, layout):
+    # A Function takes longer to call than a decoded token to turn.
+    if x.requires_grad or _is_transformed():
+        return _Turned.apply(x, cos, sin, layout)
+    return _by_blocks(x, cos, sin, layout)
+
+
+def _by_blocks(x, cos, sin, layout):
+    """The formula in few passes, over no more at a time than a cache holds."""
+    turn, seq, count = _IN_FEW_PASSES[layout], x.shape[-2], _block(x)
+    if count >= seq:
+        return turn(x.to(cos.dtype), cos, sin).to(x.dtype)
+    cos, sin = (each.expand(*each.shape[:-2], seq, -1) for each in (cos, sin))
+    batch = torch.broadcast_shapes(x.shape[:-2], cos.shape[:-2])
+    out = x.new_empty((*batch, *x.shape[-2:]))
+    for start in range(0, seq, count):
+        some = (..., slice(start, start + count), slice(None))
+        out[some] = turn(x[some].to(cos.dtype), cos[some], sin[some])
+    return out
+
+
+class _Turned(torch.autograd.Function):
+    """`_by_blocks`, whose gradient is the turn back."""
 
     @staticmethod
-    def forward(x, cos, sin):
-        out = torch.empty_like(x)
-        (a, b), (to_a, to_b) = x.chunk(2, dim=-1), out.chunk(2, dim=-1)
-        torch.mul(a, cos, out=to_a).addcmul_(b, sin, value=-1)
-        torch.mul(b, cos, out=to_b).addcmul_(a, sin)
-        return out
+    def forward(x, cos, sin, layout):
+        return _by_blocks(x, cos, sin, layout)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        _, cos, sin = inputs
+        _, cos, sin, ctx.layout = inputs
         ctx.save_for_backward(cos, sin)
         ctx.save_for_forward(cos, sin)
 
     @staticmethod
     def backward(ctx, *gradients):
         (gradient,), (cos, sin) = gradients, ctx.saved_tensors
-        # Turned back. Not by `out=`, for which there are no batches of gradients.
-        half = cos.shape[-1]
-        back = gradient * torch.cat([cos, cos], dim=-1)
-        back[..., :half].addcmul_(gradient[..., half:], sin)
-        back[..., half:].addcmul_(gradient[..., :half], sin, value=-1)
-        return back, None, None
+        return _turn(gradient, cos, -sin, ctx.layout), None, None, None
 
     @staticmethod
     def jvp(ctx, *tangents):
-        return _halves(tangents[0], *ctx.saved_tensors)
+        (tangent, *_), (cos, sin) = tangents, ctx.saved_tensors
+        return _turn(tangent, cos, sin, ctx.layout)
 
     @staticmethod
     def vmap(info, in_dims, *args):
+        *tensors, layout = args
         # Tables are broadcast from the right, and so the new axis comes first.
         rank = max(
             each.ndim - (axis is not None)
-            for each, axis in zip(args, in_dims, strict=True)
+            for each, axis in zip(tensors, in_dims, strict=False)
         )
 
         def first(each, axis):
@@ -106,9 +127,22 @@ class _Halves(torch.autograd.Function):
             ones = (1,) * (rank - each.ndim + 1)
             return each.reshape(each.shape[0], *ones, *each.shape[1:])
 
-        x, cos, sin = map(first, args, in_dims)
-        return _Halves.apply(x.expand(info.batch_size, *x.shape[1:]), cos, sin), 0
+        x, cos, sin = map(first, tensors, in_dims)
+        x = x.expand(info.batch_size, *x.shape[1:])
+        return _Turned.apply(x, cos, sin, layout), 0
 
 
+def _block(x):
+    """How many positions to turn at a time: memory that is new costs more than sums."""
+    if x.device.type != "cpu":
+        return x.shape[-2]
+    numbers = _NUMBERS_PER_CORE * torch.get_num_threads()
+    return max(1, numbers * x.shape[-2] // max(x.numel(), 1))
+
+
+# Whether `torch.vmap` or the like looks on; the long way is right in any case.
+_is_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 _FORMULAS = {"halves": _halves, "adjacent": _adjacent}
-_IN_FEW_PASSES = {"halves": _Halves.apply, "adjacent": _adjacent_as_complex}
+_IN_FEW_PASSES = {"halves": _halves_in_place, "adjacent": _adjacent_as_complex}
+# Two megabytes of float32, and as much again for what becomes of it.
+_NUMBERS_PER_CORE = 2**19

@@ -118,14 +118,38 @@ class YarnEmbedding(nn.Module):
         **Raises:** a `ValueError` if `x` has other channels, or more tokens than
         `seq_len`.
         """
-        seq = x.shape[-2]
-        if seq_len is None:
-            seq_len = seq
-        self._check(x, seq_len)
-        if positions is None:
-            positions = torch.arange(seq, device=x.device)
-        cos, sin = self._cos_sin(positions, seq_len, computing_dtype(x.dtype))
-        return rotate(x, cos, sin, "halves")
+        return self._rotated((x,), seq_len, positions)[0]
+
+    def rotate_queries_and_keys(
+        self,
+        q: Float[Tensor, "*q_batch seq dim"],
+        k: Float[Tensor, "*k_batch seq dim"],
+        seq_len: int | None = None,
+        *,
+        positions: Num[Tensor, "*some seq"] | None = None,
+    ) -> tuple[Float[Tensor, "*q_batch seq dim"], Float[Tensor, "*k_batch seq dim"]]:
+        """Both as by a call, with tables that are made once.
+
+        **Arguments:**
+
+        - `q`, `k`: queries and keys of the same tokens.
+        - `seq_len`, `positions`: as for a call.
+
+        **Returns:**
+
+        The two, rotated.
+
+        **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
+        dtype.
+        """
+        if (q.shape[-2], q.dtype) != (k.shape[-2], k.dtype):
+            raise ValueError(
+                "`q` and `k` must be of the same tokens and dtype, but got "
+                f"{q.dtype} of shape {tuple(q.shape)} and {k.dtype} of shape "
+                f"{tuple(k.shape)}."
+            )
+        q, k = self._rotated((q, k), seq_len, positions)
+        return q, k
 
     def tables(
         self, x: Float[Tensor, "*batch dim"], seq_len: int | None = None
@@ -150,6 +174,18 @@ class YarnEmbedding(nn.Module):
             torch.cat([each, each], dim=-1)[None, None].to(x.dtype) for each in tables
         )
         return cos, sin
+
+    def _rotated(self, inputs, seq_len, positions):
+        x = inputs[0]
+        seq = x.shape[-2]
+        if seq_len is None:
+            seq_len = seq
+        for each in inputs:
+            self._check(each, seq_len)
+        if positions is None:
+            positions = torch.arange(seq, device=x.device)
+        cos, sin = self._cos_sin(positions, seq_len, computing_dtype(x.dtype))
+        return [rotate(each, cos, sin, "halves") for each in inputs]
 
     def _cos_sin(self, positions, seq_len, dtype):
         fits = seq_len <= self.max_position_embeddings
