@@ -16,6 +16,7 @@ import torch
 import eqx_posemb as pe
 from eqx_posemb.interop.torch import as_torch, from_torch, to_torch
 from eqx_posemb.interop.torch._operator import call
+from eqx_posemb.interop.torch._parts import rank_of_positions
 from eqx_posemb.interop.torch._programs import frame_of
 from tests.helpers import at, build, DIM, HEAD_DIM, HEADS, NAMES, past, states
 
@@ -255,6 +256,23 @@ def test_it_can_be_mapped_over():
     many = torch.arange(6).reshape(3, 2)
     mapped = torch.vmap(as_torch(bias), in_dims=(1, None))(many, POSITIONS)
     close(mapped[1], bias(jnp.array([1, 3, 5]), jnp.arange(SEQ)))
+
+
+def test_positions_of_any_number_of_coordinates_have_batches():
+    """A coordinate for each of many heads, which are no batch."""
+    bias, p = pe.Forgetting(9), jr.uniform(jr.key(0), (BATCH, SEQ, 9))
+    wanted = jax.vmap(bias)(p, p)
+    close(as_torch(bias)(tensor(p), tensor(p)), wanted)
+    close(as_torch(bias)(tensor(p[0]), tensor(p[0])), wanted[0])
+
+
+def test_a_part_that_is_broken_is_not_taken_for_one_of_coordinates():
+    with pytest.raises(NotImplementedError, match="not written yet"):
+        rank_of_positions(_unwritten, 1)
+
+
+def _unwritten(positions):
+    raise NotImplementedError("not written yet")
 
 
 def test_equal_modules_share_what_is_compiled_and_others_do_not():
