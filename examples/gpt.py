@@ -146,9 +146,20 @@ def held_out(model: GPT, length: int, count: int = 64) -> float:
 def main(name: str = "rope", steps: int = 300) -> None:
     model = make(name)
     before = held_out(model, LENGTH)
-    after = held_out(train(model, steps), LENGTH)
+    model = train(model, steps)
+    after = held_out(model, LENGTH)
     print(f"{name}: {before:.2f} bits per byte before, {after:.2f} after {steps} steps")
     assert after < before
+
+    # All order is in the positions: shuffled with them a text stays what it is.
+    read = eqx.filter_jit(lambda text, positions: model(text, positions)[0])
+    some, here = windows(text()[1], 1, LENGTH - 1, seed=0)[0], jnp.arange(LENGTH)
+    order = jr.permutation(jr.key(0), here)
+    whole = read(some, here)[order]
+    # Sums in another order: rounding of float32.
+    close = 1e-4 * jnp.abs(whole).max()
+    assert jnp.abs(read(some[order], order) - whole).max() < close
+    assert jnp.abs(read(some[order], here) - whole).max() > close
 
 
 if __name__ == "__main__":

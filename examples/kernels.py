@@ -4,7 +4,7 @@
 them. What a fused kernel then computes is the attention of the embedding, forward and
 backward, and no kernel holds a bias `[heads, q, k]`.
 
-    pip install -e .
+    pip install -e ".[torch]"
     python examples/kernels.py
 """
 

@@ -28,10 +28,12 @@ class Enformer(AbstractScore):
     $D$ = `head_dim`. With $n$ features of each kind for a context of $T$ positions
     (`length`) and $x = |p_j - p_i|$,
 
-    $$2^{-x / \lambda_k}, \quad \lambda_k \text{ geometric from } 8 \text{ to } T;
-      \qquad [\,x < 2^k - 1\,]; \qquad
+    $$\begin{gathered}
+      2^{-x / \lambda_k}, \quad \lambda_k \text{ geometric from } 8 \text{ to } T; \\
+      [\,x < 2^k - 1\,]; \\
       \frac{\Gamma(x; \mu_k, \sigma) + 10^{-8}}{\max_{x' < T} \dots}, \quad
-      \mu_k = \frac{k T}{n},\ \sigma = \frac{T}{2 n}$$
+      \mu_k = \frac{k T}{n},\ \sigma = \frac{T}{2 n}
+      \end{gathered}$$
 
     for $k = 1, \dots, n$ and the density of the gamma distribution with that mean and
     standard deviation. Unless `symmetric`, a second copy is multiplied by the sign of

@@ -137,11 +137,13 @@ def schedule(
     slowed = first[moving] / after[moving]
     right.plot(moving, slowed, color=BLUE, marker="o", markersize=2.5, linewidth=1)
     factor = factor_of(frequencies, context)
-    for value, name in (1.0, "kept"), (factor, f"the whole stretch, {factor:.4g}"):
+    whole = f"the whole stretch, {factor:.4g}"
+    # Each at the end where the curve is at the other value.
+    for value, name, x, side in (1.0, "kept", 1, "right"), (factor, whole, 0, "left"):
         right.axhline(value, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
         right.annotate(
-            name, (0, value), (2, 2), xycoords=("axes fraction", "data"),
-            textcoords="offset points", fontsize=SMALL, va="bottom",
+            name, (x, value), (2 - 4 * x, 2), xycoords=("axes fraction", "data"),
+            textcoords="offset points", fontsize=SMALL, va="bottom", ha=side,
         )  # fmt: skip
         if factor == 1:
             break
