@@ -149,10 +149,13 @@ def test_tokens_that_all_devices_share_take_positions_that_they_do_not(layout):
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rope, x = pe.rope(DIM, pairing=layout), vectors()
     spec = jax.sharding.PartitionSpec
-    turn = lambda p: jax.shard_map(
+    turn = lambda out: jax.shard_map(
         lambda x, p: rope(p).queries(x),
         mesh=mesh,
         in_specs=(spec(), spec("data")),
-        out_specs=spec("data"),
-    )(x, p)
-    np.testing.assert_array_equal(turn(POSITIONS), rope(POSITIONS).queries(x))
+        out_specs=out,
+    )(x, POSITIONS)
+    np.testing.assert_array_equal(turn(spec("data")), rope(POSITIONS).queries(x))
+    # Or the gradient by `x` would not be summed over devices.
+    with pytest.raises(ValueError, match="out_specs"):
+        turn(spec())

@@ -94,9 +94,14 @@ ad.primitive_transposes[_rotation] = _transposed
 
 def _varying_as(x, *others):
     """Under `jax.shard_map`, where arrays may be the same on all devices of an axis."""
-    over = lambda array: getattr(jax.typeof(array), "vma", frozenset())
-    missing = frozenset[str]().union(*map(over, others)) - over(x)
+    missing = frozenset[str]().union(*map(_varying, others)) - _varying(x)
     return jax.lax.pcast(x, tuple(missing), to="varying") if missing else x
+
+
+def _varying(x):
+    kind = jax.typeof(x)
+    kind = getattr(kind, "manual_axis_type", kind)  # Where JAX 0.10 has it.
+    return getattr(kind, "varying", getattr(kind, "vma", frozenset()))
 
 
 def _plain(layout, x, cos, sin):
