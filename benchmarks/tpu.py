@@ -21,6 +21,7 @@ os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
 os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-4"
 
 import argparse
+from functools import cache
 from importlib.metadata import version
 from typing import Literal
 
@@ -96,6 +97,7 @@ def positions(seq) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((seq,), jnp.int32)
 
 
+@cache
 def pass_over(x, device) -> float:
     # Of one array: of what has two results the compiler counts the bytes twice.
     return bytes_accessed(lambda x: x * 1.5, (x,), device)
@@ -111,30 +113,36 @@ def alone(device, dtype, order, layout, contender, seq=4096, heads=32) -> list[f
     return [forward / floor, both / (2 * floor)]
 
 
-def used(device, dtype, order, contender, seq=2048, heads=16, dim=2048) -> list[float]:
-    """What it adds to two projections and a product: forward, over a pass over queries
-    and keys each, and with backward, over two."""
-    q, p = tokens(order, seq, heads, dtype), positions(seq)
+@cache
+def of_block(device, dtype, order, contender, seq, heads, dim) -> tuple[float, float]:
+    """Two projections and a product, with a rotation between them if there is a
+    contender: forward, and with backward."""
+    p = positions(seq)
     x = jax.ShapeDtypeStruct((seq, dim), dtype)
     w = jax.ShapeDtypeStruct((dim, heads, DIM), dtype)
     gradient = jax.ShapeDtypeStruct((heads, seq, seq), dtype)
     axes = "hsd" if order == ORDERS[0] else "shd"
     of_q, of_k = axes.replace("s", "q"), axes.replace("s", "k")
 
-    def block(turn):
-        def logits(x, w_q, w_k, p):
-            q, k = (turn(jnp.einsum(f"sm,mhd->{axes}", x, w), p) for w in (w_q, w_k))
-            return jnp.einsum(f"{of_q},{of_k}->hqk", q, k)
+    def turn(x, p):
+        return x if contender is None else rotate(x, p, order, contender=contender)
 
-        both = with_gradient(logits)
-        return (
-            bytes_accessed(logits, (x, w, w, p), device),
-            bytes_accessed(both, ((x, w, w), p, gradient), device),
-        )
+    def logits(x, w_q, w_k, p):
+        q, k = (turn(jnp.einsum(f"sm,mhd->{axes}", x, w), p) for w in (w_q, w_k))
+        return jnp.einsum(f"{of_q},{of_k}->hqk", q, k)
 
-    without = block(lambda x, p: x)
-    rotated = block(lambda x, p: rotate(x, p, order, contender=contender))
-    floor = 2 * pass_over(q, device)
+    return (
+        bytes_accessed(logits, (x, w, w, p), device),
+        bytes_accessed(with_gradient(logits), ((x, w, w), p, gradient), device),
+    )
+
+
+def used(device, dtype, order, contender, seq=2048, heads=16, dim=2048) -> list[float]:
+    """What it adds to two projections and a product: forward, over a pass over queries
+    and keys each, and with backward, over two."""
+    without = of_block(device, dtype, order, None, seq, heads, dim)
+    rotated = of_block(device, dtype, order, contender, seq, heads, dim)
+    floor = 2 * pass_over(tokens(order, seq, heads, dtype), device)
     added = [a - b for a, b in zip(rotated, without, strict=True)]
     return [added[0] / floor, added[1] / (2 * floor)]
 
