@@ -133,7 +133,7 @@ def row(name, n, causal, backward, rounds, limit) -> dict[str, object]:
         call, sizes[contender] = compiled(attend, embedding, tokens, p, causal)
         if sizes[contender] <= limit:
             calls[contender] = call
-    if not backward:
+    if calls and not backward:
         try:
             if call := flex(name, embedding, tokens, causal):
                 calls["flex"] = call
@@ -169,7 +169,10 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--limit", type=float, default=4.0, help="GiB of temporaries to run at most"
+        "--limit",
+        type=float,
+        default=4.0,
+        help="GiB of temporaries to run at most; 0 only compiles",
     )
     parser.add_argument("--json", help="a file to write the figures to")
     options = parser.parse_args()

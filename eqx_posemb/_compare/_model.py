@@ -74,8 +74,6 @@ class Block(eqx.Module):
             positions,
             positions,
             causal=True,
-            # One way of computing at all lengths: what differs is the embedding.
-            implementation="dense",
             q_state=normed if "q_state" in embedding.reads else None,
             k_state=normed if "k_state" in embedding.reads else None,
         )
