@@ -91,6 +91,9 @@ def test_helpers_of_yarn_are_those_of_its_authors():
     assert_close(np.array(found), SEEDS["yarn_fcd"], atol=1e-9)
     assert functional.find_correction_range(32, 1, 256) == (32, 81)
     assert functional.find_correction_range(1, 32, 128, 10_000, 4096) == (20, 46)
+    # Pairs that there are, where the context is too short or too long for the turns.
+    assert functional.find_correction_range(32, 1, 64, 10_000, 64) == (0, 9)
+    assert functional.find_correction_range(32, 1, 4, 10, 10**6)[1] == 3
     scales = [functional.get_mscale(scale) for scale in (1, 2, 4, 16, 0.5)]
     assert_close(np.array(scales), SEEDS["yarn_mscale_1_2_4_16_.5"], atol=1e-12)
     for name in SEEDS:
@@ -139,9 +142,11 @@ def test_functions_are_the_modules():
     pairs = [
         (functional.sinusoidal(P, 6), pe.Sinusoidal(6, layout="tensor2tensor")(P)),
         (functional.learned(TABLE, P), TABLE[:5]),
+        (functional.learned(TABLE, P, padding_idx=2), TABLE[:5].at[2].set(0)),
         (
-            functional.t5(T5.weight, P, P, max_distance=20, bidirectional=False),
-            T5(P, P),
+            # As far as the last bucket.
+            functional.t5(T5.weight, 5 * P, P, max_distance=20, bidirectional=False),
+            T5(5 * P, P),
         ),
         (
             functional.transformer_xl(X, k, TXL.u, TXL.v, TXL.weight, P, P, clamp=3),
