@@ -312,6 +312,12 @@ def test_what_has_no_row_is_an_error():
             ),
         ),
         (
+            r"heads=2 and dim=4 .*got \[1, 2, 3, 5\]",
+            lambda: built("unified").forward_attn(
+                torch.ones(1, 2, 3, 5), torch.ones(1, 2, 3, 5)
+            ),
+        ),
+        (
             r"heads=2 and dim=None .*got \[2, 3, 4, 4\]",
             lambda: built("t5").forward_attn(*[torch.ones(2, 3, 4, 4)] * 2),
         ),
