@@ -151,28 +151,38 @@ def _adjacent_on_cpu(x, cos, sin):
 
 def _halves_on_tpu(x, cos, sin):
     pairs = cos.shape[-1]
-    spread = lambda a, b: jnp.concatenate([a, b], axis=-1)
-    return _exchanging(x, cos, sin, pairs, _channel(x) < pairs, spread)
+    is_first = lambda channel: channel < pairs
+    return _exchanging(x, cos, sin, pairs, is_first, lambda channel: channel % pairs)
 
 
 def _adjacent_on_tpu(x, cos, sin):
-    spread = lambda a, b: jnp.stack([a, b], axis=-1).reshape(*a.shape[:-1], -1)
-    return _exchanging(x, cos, sin, 1, _channel(x) % 2 == 0, spread)
+    is_first = lambda channel: channel % 2 == 0
+    return _exchanging(x, cos, sin, 1, is_first, lambda channel: channel // 2)
 
 
-def _exchanging(x, cos, sin, distance, is_first, spread):
+def _exchanging(x, cos, sin, distance, is_first, pair):
     # XLA on TPU fuses a shift of the channels, and neither a concatenation of halves
     # nor a reshape to pairs, which take 3 to 6 times the memory traffic. Shifted before
     # the cast, there is half as much to move in bfloat16.
     after, before = _pad(x, -distance, distance), _pad(x, distance, -distance)
-    partner = jnp.where(is_first, after, before).astype(cos.dtype)
+    partner = jnp.where(is_first(_channel(x)), after, before).astype(cos.dtype)
     width = 2 * cos.shape[-1]
     rest = x.shape[-1] - width
-    of_self, of_partner = (
-        _pad(table, 0, rest) for table in (spread(cos, cos), spread(-sin, sin))
-    )
-    turned = x.astype(cos.dtype) * of_self + partner * of_partner
-    turned = turned.astype(x.dtype)
+    # A product with ones and zeros, which is exact, brings a table to the width and the
+    # order in memory of `x`: put together in any other way it is copied twice.
+    channel = jnp.arange(width)
+    spread = pair(channel)[None] == jnp.arange(cos.shape[-1])[:, None]
+
+    def wide(table, signs):
+        matrix = jnp.where(spread, signs[None], 0).astype(table.dtype)
+        precise = jax.lax.Precision.HIGHEST
+        return _pad(
+            jnp.einsum("...p,pc->...c", table, matrix, precision=precise), 0, rest
+        )
+
+    own = wide(cos, jnp.ones_like(channel))
+    other = wide(sin, jnp.where(is_first(channel), -1, 1))
+    turned = (x.astype(cos.dtype) * own + partner * other).astype(x.dtype)
     return jnp.where(_channel(x) < width, turned, x) if rest else turned
 
 
