@@ -185,14 +185,6 @@ def _total(phases):
 
 
 def _cos_sin_of_turns32(phase):
-    # The cosine is the sine of a quarter of a turn more. As one array of sines XLA
-    # computes each once; as two, from polynomials that both need, it does so twice.
-    ahead = np.array([1 << _QUARTER_TURN_BITS, 0], np.uint32)
-    both = _sin_of_turns32(phase[None] + ahead[:, None, None])
-    return both[0], both[1]
-
-
-def _sin_of_turns32(phase):
     quadrant = (phase + np.uint32(1 << 29)) >> _QUARTER_TURN_BITS
     rest = phase - (quadrant << _QUARTER_TURN_BITS)
     rest = rest.astype(jnp.int32).astype(jnp.float32)
@@ -200,12 +192,17 @@ def _sin_of_turns32(phase):
     z = r * r
     s = r + r * z * (_SIN[0] + z * (_SIN[1] + z * _SIN[2]))
     c = 1 - 0.5 * z + z * z * (_COS[0] + z * (_COS[1] + z * _COS[2]))
-    # Flipping the sign bit is a select that XLA need not branch or multiply for.
-    sign = (quadrant & 2) << _QUARTER_TURN_BITS
-    bits = jax.lax.bitcast_convert_type(jnp.where(quadrant & 1 == 1, c, s), jnp.uint32)
-    return jax.lax.bitcast_convert_type(bits ^ sign, jnp.float32)
+    odd = (quadrant & 1) == 1
+    cos, sin = jnp.where(odd, s, c), jnp.where(odd, c, s)
+    return _negate(cos, (quadrant + 1) & 2), _negate(sin, quadrant & 2)
 
 
 def _cos_sin_of_turns64(phase):
     angles = phase.astype(jnp.int64).astype(jnp.float64) * (float(TWO_PI) / 2**64)
     return jnp.cos(angles), jnp.sin(angles)
+
+
+def _negate(x, two_if_negative):
+    # Flipping the sign bit is a select that XLA need not branch or multiply for.
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32) ^ (two_if_negative << 30)
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)

@@ -159,3 +159,20 @@ def test_tokens_that_all_devices_share_take_positions_that_they_do_not(layout):
     # Or the gradient by `x` would not be summed over devices.
     with pytest.raises(ValueError, match="out_specs"):
         turn(spec())
+
+
+@every_layout
+def test_angles_are_computed_once_for_all_heads(layout):
+    """XLA would do so for each head, as part of its rotation, and take ten times as
+    long; what keeps it from that depends on the order of its passes."""
+    rope, p = pe.rope(DIM, pairing=layout), jnp.arange(64)
+
+    def operations(heads):
+        x = jax.ShapeDtypeStruct((heads, 64, DIM), jnp.float32)
+        turn = jax.jit(lambda x, p: jax.vmap(rope(p).queries)(x))
+        costs = turn.lower(x, p).compile().cost_analysis()
+        assert costs is not None
+        return costs["flops"]
+
+    # Three for each number more, and what choosing and padding count as.
+    assert (operations(16) - operations(8)) / (8 * 64 * DIM) <= 8
