@@ -68,10 +68,10 @@ def similarity(
     heads: int = 1,
     head_dim: int = 64,
 ) -> "matplotlib.figure.Figure":
-    """How alike the positions of a grid are, seen from nine of them, or those of a
-    clip, seen from the middle one.
+    """How alike the positions of a grid or a clip are, seen from some of them.
 
-    For an embedding that is added to tokens the cosine of the encodings; for any other
+    A grid is seen from nine of its positions, and a clip from its middle. For an
+    embedding that is added to tokens the cosine of the encodings; for any other
     the expected logit of a query and a key of the same random content, a mean over
     heads. The position that is looked from has a cross.
 
