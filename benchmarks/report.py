@@ -53,7 +53,7 @@ def seconds(
 def ratios(calls: Mapping[str, Call], unit: str, rounds: int) -> dict[str, float]:
     """The median over rounds of the time of each call, over that of `unit` in the same
     round."""
-    times = seconds(calls, rounds)
+    times = seconds(calls, rounds, again=True)
     of = lambda name: zip(times[name], times[unit], strict=True)
     return {name: statistics.median(a / b for a, b in of(name)) for name in calls}
 
