@@ -22,7 +22,7 @@ import jax.random as jr
 import numpy as np
 
 import eqx_posemb as pe
-from benchmarks.report import machine, markdown, seconds, write
+from benchmarks.report import machine, markdown, over, seconds, write
 
 
 HEADS, HEAD_DIM = 8, 64
@@ -142,13 +142,10 @@ def row(name, n, causal, backward, rounds, limit) -> dict[str, object]:
     # Long calls are few, and do not feel what was in the caches before them.
     rounds = rounds if n <= 2048 else min(rounds, 3 if n <= 8192 else 1)
     times = seconds(calls, rounds, again=n <= 4096)
-    base = times.get("jax.nn")
 
     def ratio(contender):
-        if contender not in times or base is None:
-            return None
-        pairs = zip(times[contender], base, strict=True)
-        return statistics.median(a / b for a, b in pairs)
+        both = contender in times and "jax.nn" in times
+        return over(times, contender, "jax.nn") if both else None
 
     every = (*CONTENDERS, "flex")
     median = lambda contender: statistics.median(times[contender])

@@ -19,7 +19,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 import eqx_posemb as pe
-from benchmarks.report import machine, markdown, seconds, write
+from benchmarks.report import machine, markdown, over, seconds, write
 
 
 DIM, HEADS = 512, 8
@@ -99,17 +99,13 @@ def rows(length, backward, rounds):
     made = {name: compiled(name, length, backward) for name in names}
     times = seconds({name: call for name, (call, _) in made.items()}, rounds)
 
-    def over(name, unit):
-        pairs = zip(times[name], times[unit], strict=True)
-        return statistics.median(a / b for a, b in pairs)
-
     for name in names:
         yield {
             "embedding": name,
             "length": length,
             "pass": "both" if backward else "forward",
-            "over none": over(name, NONE),
-            "over none, dense": over(name, PLAIN),
+            "over none": over(times, name, NONE),
+            "over none, dense": over(times, name, PLAIN),
             "seconds": statistics.median(times[name]),
             "MiB": made[name][1],
         }

@@ -50,12 +50,17 @@ def seconds(
     return times
 
 
-def ratios(calls: Mapping[str, Call], unit: str, rounds: int) -> dict[str, float]:
-    """The median over rounds of the time of each call, over that of `unit` in the same
+def over(times: Mapping[str, list[float]], name: str, unit: str) -> float:
+    """The median over rounds of the time of a call, over that of `unit` in the same
     round."""
+    pairs = zip(times[name], times[unit], strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def ratios(calls: Mapping[str, Call], unit: str, rounds: int) -> dict[str, float]:
+    """Of all calls, what [`over`][] gives."""
     times = seconds(calls, rounds, again=True)
-    of = lambda name: zip(times[name], times[unit], strict=True)
-    return {name: statistics.median(a / b for a, b in of(name)) for name in calls}
+    return {name: over(times, name, unit) for name in calls}
 
 
 def compiled(f, *arguments) -> Call:
