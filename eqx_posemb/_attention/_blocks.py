@@ -1,6 +1,7 @@
 """Attention cut into blocks of queries and of keys, and loops over their tiles."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -15,19 +16,16 @@ from ._visible import Rules
 
 
 class Tile(eqx.Module):
-    """All that a tile of attention is computed from; or blocks of it, along a first
-    axis of every array but those of `logits`.
-
-    Keys and values have tokens last. So matrix products, the transposed ones of the
-    backward pass too, read the large matrix of weights in the order that it is in.
-    """
+    """All that a tile of attention is computed from; or all that there is, filled up to
+    whole blocks of `size` tokens."""
 
     logits: Logits
-    q: Float[Array, "*rows heads size dim"]
-    k: Float[Array, "*columns kv_heads dim size"]
-    v: Float[Array, "*columns v_heads dim_v size"]
+    q: Float[Array, "heads q dim"]
+    k: Float[Array, "kv_heads k dim"]
+    v: Float[Array, "v_heads k dim_v"]
     q_tokens: Tokens
     k_tokens: Tokens
+    size: int = eqx.field(static=True)
 
     def biases(self) -> Float[Array, "heads q k"] | None:
         """What the bias adds to the logits."""
@@ -42,30 +40,31 @@ class Tile(eqx.Module):
         return self.logits.finished(products, biases, self.q_tokens, self.k_tokens)
 
     def at(self, i: Int[Array, ""], j: Int[Array, ""]) -> "Tile":
-        """Of blocks, a tile."""
-        return Tile(
-            self.logits,
-            block(self.q, i),
-            block(self.k, j),
-            block(self.v, j),
-            block(self.q_tokens, i),
-            block(self.k_tokens, j),
-        )
+        """Of all, the tile of a block of queries and a block of keys."""
+        of_q, of_k = partial(block, self.size, i), partial(block, self.size, j)
+        q, k, v = of_q(self.q), of_k(self.k), of_k(self.v)
+        q_tokens, k_tokens = of_q(self.q_tokens), of_k(self.k_tokens)
+        return Tile(self.logits, q, k, v, q_tokens, k_tokens, self.size)
 
     def plus(self, i: Int[Array, ""], j: Int[Array, ""], tile: "Tile") -> "Tile":
-        """Of blocks, with something added to a tile."""
+        """All, with something added to a tile."""
+        logits = jax.tree.map(
+            lambda x, y: x + y.astype(x.dtype), self.logits, tile.logits
+        )
+        to_q, to_k = partial(add, self.size, i), partial(add, self.size, j)
         return Tile(
-            jax.tree.map(lambda x, y: x + y.astype(x.dtype), self.logits, tile.logits),
-            add(self.q, i, tile.q),
-            add(self.k, j, tile.k),
-            add(self.v, j, tile.v),
-            add(self.q_tokens, i, tile.q_tokens),
-            add(self.k_tokens, j, tile.k_tokens),
+            logits,
+            to_q(self.q, tile.q),
+            to_k(self.k, tile.k),
+            to_k(self.v, tile.v),
+            to_q(self.q_tokens, tile.q_tokens),
+            to_k(self.k_tokens, tile.k_tokens),
+            self.size,
         )
 
 
 class Blocks(eqx.Module):
-    """Attention cut into blocks of queries and of keys."""
+    """Attention in blocks of queries and of keys."""
 
     whole: Tile
     rules: Rules
@@ -76,20 +75,22 @@ class Blocks(eqx.Module):
     @property
     def size(self) -> int:
         """The number of tokens in a block."""
-        return self.whole.v.shape[-1]
+        return self.whole.size
 
     def seen(self, i: Int[Array, ""], j: Int[Array, ""]) -> Bool[Array, "..."]:
         """Which keys of a tile its queries see, for all heads or for each."""
         rules = self.rules
+        of_q, of_k = partial(_slice, self.size, i), partial(_slice, self.size, j)
+        mask, q_segments, k_segments = rules.mask, rules.q_segments, rules.k_segments
         tile = Rules(
-            block(block(rules.mask, i), j),
-            block(rules.q_segments, i),
-            block(rules.k_segments, j),
+            None if mask is None else of_k(-1, of_q(-2, mask)),
+            None if q_segments is None else of_q(0, q_segments),
+            None if k_segments is None else of_k(0, k_segments),
             rules.causal,
             rules.reach,
         )
-        q_positions = block(self.whole.q_tokens.positions, i)
-        seen = tile.seen(q_positions, block(self.whole.k_tokens.positions, j))
+        here = self.whole.at(i, j)
+        seen = tile.seen(here.q_tokens.positions, here.k_tokens.positions)
         seen = seen if seen.ndim == 3 else seen[None]
         within = jnp.arange(self.size, dtype=jnp.int32)
         if self.q_count % self.size:
@@ -120,6 +121,7 @@ class Blocks(eqx.Module):
             self.whole.q_tokens.positions,
             self.whole.k_tokens.positions,
             self.rules,
+            size=self.size,
             q_count=self.q_count,
             k_count=self.k_count,
             relative=self.relative,
@@ -163,80 +165,76 @@ def into_blocks(
     size: int,
     relative: bool,
 ) -> Blocks:
-    """Cuts all arrays that have an axis of tokens, and casts to what is computed in.
+    """Fills up all arrays to whole blocks, and casts to what is computed in.
 
     `relative` says that the bias depends on distances alone, so that tiles of the same
     distances share it.
     """
     dtype = jnp.promote_types(computing_dtype(q.dtype), computing_dtype(v.dtype))
-
-    def tokens(x):
-        content = None if x.content is None else cut(x.content, size, 1)
-        state = jax.tree.map(lambda leaf: cut(leaf, size), x.state)
-        return Tokens(content, cut(x.positions, size), state)
-
-    q, k, v = (cut(x.astype(dtype), size, 1) for x in (q, k, v))
-    mask = rules.mask
+    counts = q.shape[1], k.shape[1]
+    q, k, v, q_tokens, k_tokens = (
+        each_array(partial(_filled, size), x)
+        for x in (q.astype(dtype), k.astype(dtype), v.astype(dtype), q_tokens, k_tokens)
+    )
+    mask, q_segments, k_segments = rules.mask, rules.q_segments, rules.k_segments
     if mask is not None:
-        by_row = cut(mask, size, mask.ndim - 2)
-        mask = jnp.moveaxis(cut(by_row, size, mask.ndim), 0, 1)
-    q_segments, k_segments = rules.q_segments, rules.k_segments
+        mask = _filled(size, -1, _filled(size, -2, mask))
     if q_segments is not None and k_segments is not None:
-        q_segments, k_segments = cut(q_segments, size), cut(k_segments, size)
+        q_segments, k_segments = (_filled(size, 0, x) for x in (q_segments, k_segments))
     blocks = Blocks(
-        Tile(
-            logits,
-            q,
-            jnp.swapaxes(k, -1, -2),
-            jnp.swapaxes(v, -1, -2),
-            tokens(q_tokens),
-            tokens(k_tokens),
-        ),
+        Tile(logits, q, k, v, q_tokens, k_tokens, size),
         Rules(mask, q_segments, k_segments, rules.causal, rules.reach),
-        q_tokens.positions.shape[0],
-        k_tokens.positions.shape[0],
+        *counts,
         relative,
     )
     # Under `shard_map`, parameters are the same on all devices and tokens are not, and
     # loops want arrays of one kind. A zero that varies over the mesh as anything here
     # does makes them so; the gradient of that sums over devices.
-    zero = _zero_of(blocks)
-    return _each_array(lambda x: x + zero.astype(x.dtype), blocks)
+    arrays, rest = eqx.partition(blocks, eqx.is_array)
+    zeros = [jnp.zeros_like(x, shape=(), dtype=bool) for x in jax.tree.leaves(arrays)]
+    zero = jnp.stack(zeros).any()
+    return eqx.combine(jax.tree.map(lambda x: x + zero.astype(x.dtype), arrays), rest)
 
 
-def cut(x: Array, size: int, axis: int = 0) -> Array:
-    """Cuts an axis into blocks, which become the first axis; repeats the last entry to
-    fill the last block."""
-    missing = -x.shape[axis] % size
-    if missing:
-        widths = [(0, missing if i == axis else 0) for i in range(x.ndim)]
-        x = jnp.pad(x, widths, mode="edge")
-    parts = x.reshape(*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
-    return jnp.moveaxis(parts, axis, 0)
+def each_array(function: Callable[..., Array], tree: Any, *others: Any) -> Any:
+    """Calls `function(axis, x, *y)` for each array of a pytree, and those of others in
+    its place, where `axis` is that of tokens: the second where heads are the first."""
+    axes = jax.tree.map(lambda _: 1, tree)
+    if isinstance(tree, Tokens):
+        first = jax.tree.map(lambda _: 0, (tree.positions, tree.state))
+        where = lambda tokens: (tokens.positions, tokens.state)
+        axes = eqx.tree_at(where, axes, first, is_leaf=lambda x: x is None)
+    return jax.tree.map(function, axes, tree, *others)
 
 
-def block(tree: Any, i: Int[Array, ""]) -> Any:
-    """Block `i` of every array of a pytree."""
-    take = lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False)
-    return _each_array(take, tree)
+def block(size: int, i: Int[Array, ""], tree: Any) -> Any:
+    """Block `i` of every array."""
+    return each_array(partial(_slice, size, i), tree)
 
 
-def put(tree: Any, i: Int[Array, ""], part: Any) -> Any:
+def put(size: int, i: Int[Array, ""], tree: Any, part: Any) -> Any:
     """The pytree with block `i` of every array replaced."""
-    put = lambda x, y: jax.lax.dynamic_update_index_in_dim(x, y, i, 0)
-    return jax.tree.map(put, tree, part)
+
+    def put(axis, x, y):
+        return jax.lax.dynamic_update_slice_in_dim(x, y, i * size, axis)
+
+    return each_array(put, tree, part)
 
 
-def add(tree: Any, i: Int[Array, ""], part: Any) -> Any:
+def add(size: int, i: Int[Array, ""], tree: Any, part: Any) -> Any:
     """The pytree with something added to block `i` of every array."""
-    plus = lambda x, y: block(x, i) + y.astype(x.dtype)
-    return put(tree, i, jax.tree.map(plus, tree, part))
+    plus = lambda x, y: x + y.astype(x.dtype)
+    return put(size, i, tree, jax.tree.map(plus, block(size, i, tree), part))
 
 
-def _each_array(function, tree):
-    return jax.tree.map(lambda x: function(x) if eqx.is_array(x) else x, tree)
+def _slice(size, i, axis, x):
+    return jax.lax.dynamic_slice_in_dim(x, i * size, size, axis)
 
 
-def _zero_of(tree):
-    arrays = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_array(leaf)]
-    return jnp.stack([jnp.zeros_like(x, shape=(), dtype=bool) for x in arrays]).any()
+def _filled(size, axis, x):
+    """With the last entry repeated to fill the last block."""
+    missing = -x.shape[axis] % size
+    if not missing:
+        return x
+    widths = [(0, missing if i == axis % x.ndim else 0) for i in range(x.ndim)]
+    return jnp.pad(x, widths, mode="edge")

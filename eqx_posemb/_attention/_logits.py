@@ -10,12 +10,11 @@ from .._low_rank import Factors, factors, side_by_side
 
 
 class Tokens(eqx.Module):
-    """What biases and scores know of queries or of keys; or blocks of it, along a first
-    axis of every array."""
+    """What biases and scores know of queries or of keys."""
 
-    content: Float[Array, "*blocks heads seq dim"] | None
+    content: Float[Array, "heads seq dim"] | None
     """Queries or keys before any rotation, if there is a score to read them."""
-    positions: Num[Array, "*blocks_seq_axes"]
+    positions: Num[Array, "seq *axes"]
     state: PyTree[Array] | None
 
 

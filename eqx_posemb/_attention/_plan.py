@@ -24,25 +24,27 @@ class Plan(NamedTuple):
 
 
 def plan(
-    q_positions: Num[Array, "rows size *axes"],
-    k_positions: Num[Array, "columns size *axes"],
+    q_positions: Num[Array, "q *axes"],
+    k_positions: Num[Array, "k *axes"],
     rules: Rules,
     *,
+    size: int,
     q_count: int,
     k_count: int,
     relative: bool,
 ) -> Plan:
-    """Decides by what the positions, segments and masks of the blocks are.
+    """Decides by what the positions, segments and masks of blocks are.
 
     **Arguments:**
 
-    - `q_positions`, `k_positions`: cut into blocks.
-    - `rules`: likewise; masks along both axes.
+    - `q_positions`, `k_positions`, `rules`: of all tokens, and of some more that fill
+        up the last block.
+    - `size`: how many tokens there are in a block.
     - `q_count`, `k_count`: how many tokens there are; what follows them is padding.
     - `relative`: whether the bias depends on distances alone, for tiles to share it.
     """
+    q_positions, k_positions = _cut(q_positions, size), _cut(k_positions, size)
     rows, columns = q_positions.shape[0], k_positions.shape[0]
-    size = q_positions.shape[1]
     some, every = _extent(q_positions, k_positions, rules)
     whole_rows = jnp.arange(1, rows + 1) * size <= q_count
     whole_columns = jnp.arange(1, columns + 1) * size <= k_count
@@ -59,7 +61,7 @@ def plan(
 
 def _extent(q_positions, k_positions, rules):
     """For each tile, whether something of it may be seen, and whether all of it is."""
-    shape = (q_positions.shape[0], k_positions.shape[0])
+    shape, size = (q_positions.shape[0], k_positions.shape[0]), q_positions.shape[1]
     some, every = jnp.ones(shape, bool), jnp.ones(shape, bool)
     if rules.ordered:
         nearest = distance(q_positions.max(1), k_positions.min(1))
@@ -72,16 +74,20 @@ def _extent(q_positions, k_positions, rules):
             some &= (furthest >= -back) & (nearest <= ahead)
             every &= (nearest >= -back) & (furthest <= ahead)
     if rules.q_segments is not None and rules.k_segments is not None:
-        q, k = rules.q_segments, rules.k_segments
+        q, k = _cut(rules.q_segments, size), _cut(rules.k_segments, size)
         q_low, q_high = q.min(1)[:, None], q.max(1)[:, None]
         k_low, k_high = k.min(1)[None], k.max(1)[None]
         some &= (q_low <= k_high) & (k_low <= q_high)
         every &= (q_low == k_high) & (k_low == q_high)
     if rules.mask is not None:
-        inside = tuple(range(2, rules.mask.ndim))
-        some &= rules.mask.any(inside)
-        every &= rules.mask.all(inside)
+        mask = rules.mask.reshape(-1, shape[0], size, shape[1], size)
+        some &= mask.any((0, 2, 4))
+        every &= mask.all((0, 2, 4))
     return some, every
+
+
+def _cut(x, size):
+    return x.reshape(-1, size, *x.shape[1:])
 
 
 def _alike(positions):

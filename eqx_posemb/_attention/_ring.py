@@ -42,7 +42,6 @@ def ring(
     floats, rest = eqx.partition(blocks, eqx.is_inexact_array)
     others, static = eqx.partition(rest, eqx.is_array)
     out, _ = _attention((axis_name, static), floats, others)
-    out = jnp.moveaxis(out, 0, 1).reshape(*q.shape[:1], -1, v.shape[-1])
     return out[:, : q.shape[1]].astype(v.dtype)
 
 
@@ -131,7 +130,7 @@ def _of_keys(tile: Tile):
 
 def _replace_keys(tile: Tile, keys) -> Tile:
     k, v, k_tokens = keys
-    return Tile(tile.logits, tile.q, k, v, tile.q_tokens, k_tokens)
+    return Tile(tile.logits, tile.q, k, v, tile.q_tokens, k_tokens, tile.size)
 
 
 def _to_the_next(tree, axis_name):

@@ -11,11 +11,11 @@ Window = int | tuple[int, int]
 
 
 class Rules(eqx.Module):
-    """All that says which keys a query sees; or blocks of it, along the first axes."""
+    """All that says which keys a query sees."""
 
-    mask: Bool[Array, "*blocks_heads q k"] | None
-    q_segments: Int[Array, "*rows q"] | None
-    k_segments: Int[Array, "*columns k"] | None
+    mask: Bool[Array, "*heads q k"] | None
+    q_segments: Int[Array, " q"] | None
+    k_segments: Int[Array, " k"] | None
     causal: bool = eqx.field(static=True)
     reach: tuple[int, int] | None = eqx.field(static=True)
 
