@@ -140,7 +140,7 @@ def row(name, n, causal, backward, rounds, limit) -> dict[str, object]:
         except Exception as error:  # No compiler, or a shape it does not lower.
             print(f"flex: {type(error).__name__}")
     # Long calls are few, and do not feel what was in the caches before them.
-    rounds = rounds if n <= 2048 else min(rounds, 3 if n <= 8192 else 1)
+    rounds = rounds if n <= 2048 else min(rounds, 3 if n <= 4096 else 1)
     times = seconds(calls, rounds, again=n <= 4096)
 
     def ratio(contender):

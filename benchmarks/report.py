@@ -34,10 +34,11 @@ def seconds(
 ) -> dict[str, list[float]]:
     """The times of all calls, which are made in turn, each round in another order, so
     that what else the machine does meets all alike. `again` calls each twice and times
-    the second call, so that none pays for what the one before it did to caches."""
+    the second call, so that none pays for what the one before it did to caches. A
+    single round, for calls that are long, is not warmed up."""
     names = list(calls)
     times = {name: [] for name in names}
-    for name in names:  # Compiles, and warms up.
+    for name in names if rounds > 1 else ():
         calls[name]()
     for _ in range(rounds):
         random.shuffle(names)
