@@ -249,6 +249,38 @@ def test_transformer_xl_is_that_of_its_authors(name):
     assert_close(as_numpy(found)[seen], theirs[seen], atol=1e-5)
 
 
+def test_transformer_xl_in_a_row_is_what_it_is_pair_by_pair():
+    module = built("transformer_xl").double()
+    q, k = queries_and_keys(torch.float64)
+    at_q = torch.tensor([[3, 4, 5], [10, 11, 12]])
+    at_k = torch.tensor([[1, 2, 3, 4], [8, 9, 10, 11]])
+    in_a_row = module.forward_attn(q, k, at_q, at_k)
+    # Neither swapped, nor as floats, nor under `vmap` are they seen to be in a row.
+    swap = [1, 0, 2, 3]
+    swapped = module.forward_attn(q, k[:, :, swap], at_q, at_k[:, swap])
+    torch.testing.assert_close(swapped[..., swap], in_a_row)
+    swapped = module.forward_attn(q[:, :, swap[:3]], k, at_q[:, swap[:3]], at_k)
+    torch.testing.assert_close(swapped[:, :, swap[:3]], in_a_row)
+    floats = module.forward_attn(q, k, at_q.double(), at_k)
+    torch.testing.assert_close(floats, in_a_row)
+    one = lambda *x: module.forward_attn(*(y[None] for y in x))[0]
+    torch.testing.assert_close(torch.vmap(one)(q, k, at_q, at_k), in_a_row)
+    # Nor are examples of different distances alike.
+    at_k[1] += 1
+    apart = module.forward_attn(q, k, at_q, at_k)
+    torch.testing.assert_close(apart[:1], in_a_row[:1])
+    torch.testing.assert_close(apart[1], one(q[1], k[1], at_q[1], at_k[1]))
+
+
+def test_transformer_xl_in_a_row_has_gradients_of_both_orders():
+    module, (q, k) = built("transformer_xl").double(), queries_and_keys(torch.float64)
+    at = torch.arange(2, 5), torch.arange(4)
+    call = lambda q, k, *_: module.forward_attn(q, k, *at)
+    arguments = q.requires_grad_(), k.requires_grad_(), *module.parameters()
+    assert torch.autograd.gradcheck(call, arguments)
+    assert torch.autograd.gradgradcheck(call, arguments)
+
+
 @pytest.mark.parametrize("kind", ["abs", "rel"])
 def test_unified_is_tupe_of_its_authors(kind):
     theirs = golden("tupe")

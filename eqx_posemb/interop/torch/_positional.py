@@ -102,3 +102,21 @@ def distances(positions_q, positions_k, q, k) -> Int[Tensor, "some q k"]:
     """Key minus query: negative looks back."""
     q, k = each(positions_q, q), each(positions_k, k)
     return k[:, None, :] - q[:, :, None]
+
+
+def shift_of_consecutive(
+    positions_q: Num[Tensor, "some q"], positions_k: Num[Tensor, "some k"]
+) -> int | None:
+    """The first key minus the first query, if both are integers that go up by one and
+    it is the same for all examples; None if not, and where a program is compiled or
+    traced for all values."""
+    for_all = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if for_all or any(p.is_floating_point() for p in (positions_q, positions_k)):
+        return None
+    q, k = positions_q.long(), positions_k.long()
+    shifts = k[:, :1] - q[:, :1]
+    follow = (q.diff() == 1).all() & (k.diff() == 1).all()
+    try:
+        return int(shifts[0]) if follow & (shifts == shifts[0]).all() else None
+    except RuntimeError:  # They have no values: on the meta device, under `vmap`.
+        return None

@@ -10,7 +10,14 @@ from ..._checks import check_at_least
 from ..._frequencies import Geometric
 from ._angles import Angles, computing_dtype
 from ._fixed import Fixed
-from ._positional import check_shapes, distances, each, Positional, products
+from ._positional import (
+    check_shapes,
+    distances,
+    each,
+    Positional,
+    products,
+    shift_of_consecutive,
+)
 
 
 class TransformerXLPositionalEmbedding(Positional):
@@ -85,12 +92,29 @@ class TransformerXLPositionalEmbedding(Positional):
         u, v, weight = (
             x.to(dtype) for x in (self.r_w_bias, self.r_r_bias, self.r_net.weight)
         )
-        wide = q.to(dtype)
-        weights = (wide + v) @ weight.unflatten(0, (self.heads, self.dim))
-        far = self._of_pairs(
-            self.dropout(weights), each(positions_q, q), each(positions_k, k)
-        )
+        wide, weight = q.to(dtype), weight.unflatten(0, (self.heads, self.dim))
+        positions = each(positions_q, q), each(positions_k, k)
+        drops = self.training and self.dropout.p > 0
+        shift = None if drops else shift_of_consecutive(*positions)
+        if shift is None:
+            far = self._of_pairs(self.dropout((wide + v) @ weight), *positions)
+        else:
+            far = self._of_distances(wide + v, weight, shift, k.shape[2])
         return (products(wide + u, k) + far).to(q.dtype)
+
+    def _of_distances(self, q, weight, shift, k_count):
+        # A projection of `head_dim` channels for each distance, in place of one of
+        # `embed_dim` for each query.
+        q_count = q.shape[2]
+        behind = torch.arange(q_count - 1, -k_count - 1, -1, device=q.device) - shift
+        if self.clamp_len > 0:
+            behind = behind.clamp(-self.clamp_len, self.clamp_len)
+        cos, sin = self.angles(behind, q.dtype)
+        far = q @ (weight @ torch.cat([sin, cos], dim=-1).T)
+        # From distances to keys: cut into rows that are one shorter, each begins at
+        # the distance of its first key.
+        flat = far.flatten(2)[..., q_count - 1 : -1]
+        return flat.unflatten(2, (q_count, -1))[..., :k_count]
 
     def _of_pairs(self, weights, positions_q, positions_k):
         # By the addition theorem: memory for no more than the logits.
