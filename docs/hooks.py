@@ -17,6 +17,7 @@ import griffe
 ROOT = Path(__file__).parent.parent
 MARK = re.compile(r"^<!-- gathered: (\w+) -->$", re.MULTILINE)
 BIBTEX = re.compile(r"^( *)```bibtex\n(.*?)```", re.DOTALL | re.MULTILINE)
+NAME = re.compile(r'(?<= class="doc doc-object-name )[^>]*>[^<]*(?=<)')
 LINK = re.compile(r"\]\((https://\S*?)\)")
 
 
@@ -41,7 +42,7 @@ def gathered(name: str) -> str:
 
 
 def _breakable(name: re.Match[str]) -> str:
-    return name[0].replace("_", "_<wbr>")
+    return re.sub(r"(?<=[a-z])[._](?=[a-zA-Z])", r"\g<0><wbr>", name[0])
 
 
 def examples() -> str:
@@ -92,6 +93,11 @@ def citations() -> Iterator[tuple[str, str, str]]:
 def on_page_markdown(markdown: str, **_) -> str:
     """Called by mkdocs, with the text of a page."""
     return MARK.sub(lambda mark: gathered(mark[1]), markdown)
+
+
+def on_page_content(html: str, **_) -> str:
+    """Called by mkdocs, with a page as HTML: long names of headings may end a line."""
+    return NAME.sub(_breakable, html)
 
 
 class Undocumented(griffe.Extension):
