@@ -244,7 +244,10 @@ class PositionalEmbedding(eqx.Module):
         parts = self._parts(q, k, q_positions, k_positions, length, states, soft_cap)
         heads, count = q.shape[0], (q.shape[1], k.shape[1])
         size = block_size or block_size_for(heads, *count)
-        relative = isinstance(self.bias, AbstractRelativeBias)
+        # A score prepares what goes by distances, too, and nothing else is shared.
+        relative = isinstance(
+            self.bias or self.score, AbstractRelativeBias | AbstractScore
+        )
         if axis_name is not None:
             return ring(
                 *parts, v, seen, size=size, relative=relative, axis_name=axis_name

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._phase import computing_dtype
-from ._logits import Logits, Tokens
+from ._logits import Logits, Prepared, Tokens
 from ._plan import plan
 from ._visible import Rules
 
@@ -27,17 +27,17 @@ class Tile(eqx.Module):
     k_tokens: Tokens
     size: int = eqx.field(static=True)
 
-    def biases(self) -> Float[Array, "heads q k"] | None:
-        """What the bias adds to the logits."""
-        return self.logits.biases(self.q_tokens, self.k_tokens)
+    def prepared(self) -> Prepared:
+        """What of the logits goes by positions alone."""
+        return self.logits.prepared(self.q_tokens, self.k_tokens)
 
     def finished(
         self,
         products: Float[Array, "heads q k"],
-        biases: Float[Array, "heads q k"] | None,
+        prepared: Prepared,
     ) -> Float[Array, "heads q k"]:
-        """The logits, given products of queries and keys, and biases."""
-        return self.logits.finished(products, biases, self.q_tokens, self.k_tokens)
+        """The logits, given products of queries and keys."""
+        return self.logits.finished(products, prepared, self.q_tokens, self.k_tokens)
 
     def at(self, i: Int[Array, ""], j: Int[Array, ""]) -> "Tile":
         """Of all, the tile of a block of queries and a block of keys."""
@@ -104,8 +104,8 @@ class Blocks(eqx.Module):
         group: Callable[[Int[Array, ""], Int[Array, ""], Callable, PyTree], PyTree],
         carry: PyTree,
     ) -> PyTree:
-        """Goes over all tiles of which something is seen, in groups that have the same
-        bias.
+        """Goes over all tiles of which something is seen, in groups that share what is
+        prepared.
 
         **Arguments:**
 
@@ -168,7 +168,7 @@ def into_blocks(
     """Fills up all arrays to whole blocks, and casts to what is computed in.
 
     `relative` says that the bias depends on distances alone, so that tiles of the same
-    distances share it.
+    distances share it, and what the score prepares.
     """
     dtype = jnp.promote_types(computing_dtype(q.dtype), computing_dtype(v.dtype))
     counts = q.shape[1], k.shape[1]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ._blocks import add, block, Blocks, into_blocks, put, Tile
-from ._logits import by_kv_head, Logits, Tokens
+from ._logits import by_kv_head, Logits, Prepared, Tokens
 from ._visible import Rules
 
 
@@ -87,11 +87,11 @@ def accumulate(blocks: Blocks, sums: Sums) -> Sums:
     """Adds all keys to what is known of the queries."""
 
     def group(i, j, over, sums):
-        biases = blocks.whole.at(i, j).biases()
+        prepared = blocks.whole.at(i, j).prepared()
 
         def tile(i, j, masked, sums):
             here, before = blocks.whole.at(i, j), block(blocks.size, i, sums)
-            logits = here.finished(times(here.q, here.k), biases)
+            logits = here.finished(times(here.q, here.k), prepared)
             if masked:
                 logits = jnp.where(blocks.seen(i, j), logits, -jnp.inf)
             # Never -inf, as the sums start at the lowest number: for a query that has
@@ -142,23 +142,26 @@ def gradients(blocks: Blocks, seeds: Seeds) -> Tile:
     floats = eqx.filter(whole, eqx.is_inexact_array)
     positions = floats.q_tokens.positions, floats.k_tokens.positions
     by_bias = floats.logits.bias, *positions
-    through_bias = bool(jax.tree.leaves(by_bias))
 
     def group(i, j, over, total):
-        biases, pull = eqx.filter_vjp(Tile.biases, whole.at(i, j))
+        prepared, pull = eqx.filter_vjp(Tile.prepared, whole.at(i, j))
 
         def tile(i, j, masked, carry):
-            total, by_biases = carry
+            total, by_prepared = carry
             seen = blocks.seen(i, j) if masked else None
             here = block(blocks.size, i, seeds)
-            found, more = of_tile(whole.at(i, j), biases, here, seen)
+            found, more = of_tile(whole.at(i, j), prepared, here, seen)
             total = total.plus(i, j, found)
-            return total, None if by_biases is None else by_biases + more
+            return total, by_prepared and jax.tree.map(jnp.add, by_prepared, more)
 
-        if biases is None or not through_bias:
-            return over(tile, (total, None))[0]
-        total, by_biases = over(tile, (total, blocks.zeros(*biases.shape)))
-        (found,) = pull(by_biases.astype(biases.dtype))
+        zeros = None
+        if jax.tree.leaves((by_bias, prepared.score)):
+            zeros = jax.tree.map(lambda x: blocks.zeros(*x.shape), prepared)
+        total, by_prepared = over(tile, (total, zeros))
+        if by_prepared is None:
+            return total
+        cast = lambda x, like: x.astype(like.dtype)
+        (found,) = pull(jax.tree.map(cast, by_prepared, prepared))
         return total.plus(i, j, found)
 
     total = jax.tree.map(lambda x: blocks.zeros(*x.shape), floats)
@@ -189,11 +192,11 @@ def _gradients_backward(static, residuals, cotangents):
         seen = blocks.seen(i, j) if masked else None
 
         def all_of_tile(tile, seeds):
-            biases, pull = eqx.filter_vjp(Tile.biases, tile)
-            found, by_biases = of_tile(tile, biases, seeds, seen)
-            if biases is None:
+            prepared, pull = eqx.filter_vjp(Tile.prepared, tile)
+            found, by_prepared = of_tile(tile, prepared, seeds, seen)
+            if not jax.tree.leaves(prepared):
                 return found
-            return jax.tree.map(jnp.add, found, *pull(by_biases))
+            return jax.tree.map(jnp.add, found, *pull(by_prepared))
 
         here = blocks.whole.at(i, j)
         _, pull = eqx.filter_vjp(all_of_tile, here, block(blocks.size, i, seeds))
@@ -211,13 +214,13 @@ _gradients.defvjp(_gradients_forward, _gradients_backward)
 
 def of_tile(
     tile: Tile,
-    biases: Float[Array, "heads q k"] | None,
+    prepared: Prepared,
     seeds: Seeds,
     seen: Bool[Array, "*heads q k"] | None,
-) -> tuple[Tile, Float[Array, "heads q k"] | None]:
-    """What a tile adds to the gradients by itself, and the gradient by its biases."""
+) -> tuple[Tile, Prepared]:
+    """What a tile adds to the gradients by itself, and those by what is prepared."""
     products = times(tile.q, tile.k)
-    finished, pull = eqx.filter_vjp(Tile.finished, tile, products, biases)
+    finished, pull = eqx.filter_vjp(Tile.finished, tile, products, prepared)
     exponents = finished - seeds.normaliser[..., None]
     if seen is not None:
         # Before the exponential and not after it, which may overflow there: its own
@@ -226,7 +229,7 @@ def of_tile(
     weights = jnp.exp(exponents)
     by_weights = times(seeds.d_out, tile.v)
     by_finished = weights * (by_weights - seeds.mean[..., None])
-    found, by_products, by_biases = pull(by_finished)
+    found, by_products, by_prepared = pull(by_finished)
     found = eqx.tree_at(
         lambda tile: (tile.q, tile.k, tile.v),
         found,
@@ -236,7 +239,7 @@ def of_tile(
             over_queries(seeds.d_out, weights, tile.v.shape[0]),
         ),
     )
-    return found, by_biases
+    return found, by_prepared
 
 
 def times(

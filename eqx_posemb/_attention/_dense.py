@@ -23,8 +23,8 @@ def dense_logits(
         k,
         preferred_element_type=computing_dtype(q.dtype),
     ).reshape(*q.shape[:2], k.shape[1])
-    biases = logits.biases(q_tokens, k_tokens)
-    return logits.finished(products, biases, q_tokens, k_tokens)
+    prepared = logits.prepared(q_tokens, k_tokens)
+    return logits.finished(products, prepared, q_tokens, k_tokens)
 
 
 def dense(

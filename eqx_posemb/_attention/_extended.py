@@ -22,3 +22,7 @@ class Extended(eqx.Module):
         if self.score is None:
             return logits
         return logits + self.score(q, k, q_positions, k_positions, **states)
+
+    def prepared(self, q_positions, k_positions):
+        prepare = getattr(self.score, "prepared", lambda *_: None)
+        return prepare(q_positions, k_positions)

@@ -1,6 +1,7 @@
 """The finished logits, of a whole sequence or of a tile of it."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -18,6 +19,13 @@ class Tokens(eqx.Module):
     state: PyTree[Array] | None
 
 
+class Prepared(NamedTuple):
+    """What goes by positions alone."""
+
+    bias: Float[Array, "heads q k"] | None
+    score: PyTree[Array] | None
+
+
 class Logits(eqx.Module):
     """What queries and keys are compared by."""
 
@@ -26,25 +34,28 @@ class Logits(eqx.Module):
     scale: float = eqx.field(static=True)
     soft_cap: float | None = eqx.field(static=True)
 
-    def biases(self, q: Tokens, k: Tokens) -> Float[Array, "heads q k"] | None:
-        """What the bias adds, which is blind to all but positions."""
-        return None if self.bias is None else self.bias(q.positions, k.positions)
+    def prepared(self, q: Tokens, k: Tokens) -> Prepared:
+        """The bias, and what the score computes without queries and keys."""
+        positions = q.positions, k.positions
+        bias = None if self.bias is None else self.bias(*positions)
+        score = None if self.score is None else self.score.prepared(*positions)
+        return Prepared(bias, score)
 
     def finished(
         self,
         products: Float[Array, "heads q k"],
-        biases: Float[Array, "heads q k"] | None,
+        prepared: Prepared,
         q: Tokens,
         k: Tokens,
     ) -> Float[Array, "heads q k"]:
         """Scaled products of rotated queries and keys, biases and scores, capped."""
         logits = self.scale * products
-        if biases is not None:
-            logits += _fitting("bias", biases, logits)
+        if prepared.bias is not None:
+            logits += _fitting("bias", prepared.bias, logits)
         if self.score is not None:
-            states = dict(q_state=q.state, k_state=k.state)
-            states = {name: s for name, s in states.items() if s is not None}
-            score = self.score(*_each_head(q, k), q.positions, k.positions, **states)
+            more = dict(q_state=q.state, k_state=k.state, prepared=prepared.score)
+            more = {name: x for name, x in more.items() if x is not None}
+            score = self.score(*_each_head(q, k), q.positions, k.positions, **more)
             logits += _fitting("score", score, logits)
         if self.soft_cap is None:
             return logits

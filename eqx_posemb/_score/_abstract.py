@@ -3,7 +3,7 @@
 import abc
 
 import equinox as eqx
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Num, PyTree
 
 
 class AbstractScore(eqx.Module):
@@ -45,6 +45,25 @@ class AbstractScore(eqx.Module):
         What to add to the finished logits `scale * q·k`, in at least float32. On a
         block of queries and keys it must be that block of the whole.
         """
+
+    def prepared(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> PyTree[Array] | None:
+        """What `__call__` computes without queries and keys, for attention by blocks to
+        have it once where `__call__` is wanted often.
+
+        **Arguments:**
+
+        - `q_positions`: the positions of the queries.
+        - `k_positions`: the positions of the keys.
+
+        **Returns:**
+
+        Arrays that depend on the parameters and on distances alone, which `__call__`
+        then gets as its keyword `prepared`; by default `None`, for nothing.
+        """
+        del q_positions, k_positions
+        return None
 
 
 def needed(

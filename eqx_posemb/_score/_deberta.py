@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray, PyTree
 
 from .._checks import check_at_least, check_positive
 from .._phase import as_float
@@ -167,6 +167,8 @@ class DeBERTa(AbstractScore):
         k: Float[Array, "heads k dim"],
         q_positions: Int[Array, " q"],
         k_positions: Int[Array, " k"],
+        *,
+        prepared: PyTree[Array] | None = None,
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
@@ -174,6 +176,7 @@ class DeBERTa(AbstractScore):
         - `k`: the keys, one head of them for each head of queries.
         - `q_positions`: the positions of the queries, integers.
         - `k_positions`: the positions of the keys, integers.
+        - `prepared`: what `prepared` gives for them, if it is at hand.
 
         **Returns:**
 
@@ -182,14 +185,23 @@ class DeBERTa(AbstractScore):
         **Raises:** a `ValueError` if positions are not integers.
         """
         check_whole(q_positions, k_positions)
-        table = self._normed()
-        keys = _projected(table, self.key_weight, self.key_bias)
-        queries = _projected(table, self.query_weight, self.query_bias)
+        if prepared is None:
+            prepared = self.prepared(q_positions, k_positions)
+        keys, queries = prepared
         total = with_rows(q, keys, self.rows, q_positions, k_positions)
         # Seen from the key the distance has the other sign, but its row is the same.
         back = lambda delta: self.rows(-delta)
         total += with_rows(k, queries, back, k_positions, q_positions).swapaxes(1, 2)
         return total * (3 * q.shape[-1]) ** -0.5
+
+    def prepared(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> PyTree[Array]:
+        """The table as keys and as queries, each projected for each head."""
+        del q_positions, k_positions
+        table = self._normed()
+        keys = _projected(table, self.key_weight, self.key_bias)
+        return keys, _projected(table, self.query_weight, self.query_bias)
 
     def _normed(self):
         table = as_float(self.table)

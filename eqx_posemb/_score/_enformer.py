@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from .._checks import check_at_least
 from .._phase import as_float
 from .._positions import distance
 from ._abstract import AbstractScore
-from ._relative import AbstractBasis, look_up, relative, within
+from ._relative import AbstractBasis, look_up, projected, relative, within
 
 
 class Enformer(AbstractScore):
@@ -132,6 +132,8 @@ class Enformer(AbstractScore):
         k: Float[Array, "heads k dim"],
         q_positions: Int[Array, " q"],
         k_positions: Int[Array, " k"],
+        *,
+        prepared: Float[Array, "heads distances head_dim"] | None = None,
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
@@ -139,6 +141,7 @@ class Enformer(AbstractScore):
         - `k`: the keys, one head of them for each head of queries.
         - `q_positions`: the positions of the queries, integers.
         - `k_positions`: the positions of the keys, integers.
+        - `prepared`: what `prepared` gives for them, if it is at hand.
 
         **Returns:**
 
@@ -158,8 +161,22 @@ class Enformer(AbstractScore):
         )
         q = as_float(q) * q.shape[-1] ** -0.5
         return relative(
-            q, k, self.u, self.v, self.weight, self.basis, q_positions, k_positions
+            q,
+            k,
+            self.u,
+            self.v,
+            self.weight,
+            self.basis,
+            q_positions,
+            k_positions,
+            prepared,
         )
+
+    def prepared(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> Float[Array, "heads distances head_dim"] | None:
+        """The projected features of each distance."""
+        return projected(self.weight, self.basis, q_positions, k_positions)
 
 
 class EnformerBasis(AbstractBasis):

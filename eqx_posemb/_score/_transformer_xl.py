@@ -13,7 +13,7 @@ from .._encoding import Sinusoidal
 from .._phase import cos_sin
 from .._positions import distance
 from ._abstract import AbstractScore
-from ._relative import AbstractBasis, relative
+from ._relative import AbstractBasis, projected, relative
 
 
 Layout = Literal["interleaved", "concatenated", "tensor2tensor", "diffusion"]
@@ -132,6 +132,8 @@ class TransformerXL(AbstractScore):
         k: Float[Array, "heads k dim"],
         q_positions: Num[Array, " q"],
         k_positions: Num[Array, " k"],
+        *,
+        prepared: Float[Array, "heads distances head_dim"] | None = None,
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
@@ -139,15 +141,30 @@ class TransformerXL(AbstractScore):
         - `k`: the keys, one head of them for each head of queries.
         - `q_positions`: the positions of the queries, integers or floats.
         - `k_positions`: the positions of the keys.
+        - `prepared`: what `prepared` gives for them, if it is at hand.
 
         **Returns:**
 
         What to add to the logits, in JAX's default float dtype.
         """
         total = relative(
-            q, k, self.u, self.v, self.weight, self.basis, q_positions, k_positions
+            q,
+            k,
+            self.u,
+            self.v,
+            self.weight,
+            self.basis,
+            q_positions,
+            k_positions,
+            prepared,
         )
         return total * q.shape[-1] ** -0.5
+
+    def prepared(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> Float[Array, "heads distances head_dim"] | None:
+        """The projected features of each distance."""
+        return projected(self.weight, self.basis, q_positions, k_positions)
 
 
 class SinusoidBasis(AbstractBasis):
