@@ -39,6 +39,10 @@ def transformers_eager(dim: int, seq: int) -> Turn:
     return turn
 
 
+def transformers_compiled(dim: int, seq: int) -> Turn:
+    return torch.compile(transformers_eager(dim, seq), dynamic=False)
+
+
 def rotary_embedding_torch(dim: int, seq: int) -> Turn:
     from rotary_embedding_torch import (  # pyright: ignore[reportMissingImports]
         RotaryEmbedding,
@@ -64,7 +68,10 @@ def x_transformers(dim: int, seq: int) -> Turn:
     return turn
 
 
-HALVES = {"transformers eager": transformers_eager}
+HALVES = {
+    "transformers eager": transformers_eager,
+    "transformers compiled": transformers_compiled,
+}
 ADJACENT = {
     "rotary-embedding-torch": rotary_embedding_torch,
     "x-transformers": x_transformers,
