@@ -19,7 +19,14 @@ import jax.random as jr
 
 import eqx_posemb as pe
 from benchmarks import rotary_peers as peers
-from benchmarks.report import compiled, machine, markdown, ratios, write
+from benchmarks.report import (
+    compiled,
+    keep_memory,
+    machine,
+    markdown,
+    ratios,
+    write,
+)
 
 
 DIM = 128
@@ -219,6 +226,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--json", help="a file to write the figures to")
     options = parser.parse_args()
+    keep_memory()
     about = machine()
     print(about)
     rows = []
