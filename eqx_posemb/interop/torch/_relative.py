@@ -190,9 +190,16 @@ class T5PositionalEmbedding(Positional):
     ) -> Float[Tensor, "batch heads q k"]:
         """As in every class; `scale` is one."""
         check_shapes(q, k, positions_q, positions_k, self.heads)
-        buckets = self.buckets(distances(positions_q, positions_k, q, k))
-        bias = self.relative_attention_bias(buckets).permute(0, 3, 1, 2)
-        logits = products(q, k)
+        logits, (q_count, k_count) = products(q, k), (q.shape[2], k.shape[2])
+        shift = shift_of_consecutive(each(positions_q, q), each(positions_k, k))
+        if shift is None:
+            buckets = self.buckets(distances(positions_q, positions_k, q, k))
+            bias = self.relative_attention_bias(buckets).permute(0, 3, 1, 2)
+        else:
+            # Each distance once, and the row of each query as a window of them.
+            delta = torch.arange(1 - q_count, k_count, device=q.device) + shift
+            along = self.relative_attention_bias(self.buckets(delta)).T
+            bias = along.unfold(1, k_count, 1).flip(1)
         return (logits + bias.to(logits.dtype)).to(q.dtype)
 
 
