@@ -47,7 +47,7 @@ class AbstractScore(eqx.Module):
         """
 
     def prepared(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
     ) -> PyTree[Array] | None:
         """What `__call__` computes without queries and keys, for attention by blocks to
         have it once where `__call__` is wanted often.
