@@ -1,19 +1,20 @@
 """A rotary embedding that sees other positions where keys are far, as a score."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
+
+from .._score import AbstractScore
 
 
-class Extended(eqx.Module):
+class Extended(AbstractScore):
     """The scaled products of an extension; with the score there is."""
 
     rotary: Any
     scale: float = eqx.field(static=True)
     length: int | Int[Array, ""] | None
-    score: Callable[..., Float[Array, "heads q k"]] | None
+    score: AbstractScore | None
 
     def __call__(self, q, k, q_positions, k_positions, **states):
         logits = self.scale * self.rotary.products(
@@ -24,5 +25,6 @@ class Extended(eqx.Module):
         return logits + self.score(q, k, q_positions, k_positions, **states)
 
     def prepared(self, q_positions, k_positions):
-        prepare = getattr(self.score, "prepared", lambda *_: None)
-        return prepare(q_positions, k_positions)
+        if self.score is None:
+            return None
+        return self.score.prepared(q_positions, k_positions)

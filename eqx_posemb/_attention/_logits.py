@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PyTree
 
 from .._low_rank import Factors, factors, side_by_side
+from .._score import AbstractScore
 
 
 class Tokens(eqx.Module):
@@ -30,7 +31,7 @@ class Logits(eqx.Module):
     """What queries and keys are compared by."""
 
     bias: Callable[..., Float[Array, "heads q k"]] | None
-    score: Callable[..., Float[Array, "heads q k"]] | None
+    score: AbstractScore | None
     scale: float = eqx.field(static=True)
     soft_cap: float | None = eqx.field(static=True)
 

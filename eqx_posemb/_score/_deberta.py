@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int, Num, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from .._checks import check_at_least, check_positive
 from .._phase import as_float
@@ -168,7 +168,7 @@ class DeBERTa(AbstractScore):
         q_positions: Int[Array, " q"],
         k_positions: Int[Array, " k"],
         *,
-        prepared: PyTree[Array] | None = None,
+        prepared: tuple[Array, Array] | None = None,
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
@@ -185,9 +185,7 @@ class DeBERTa(AbstractScore):
         **Raises:** a `ValueError` if positions are not integers.
         """
         check_whole(q_positions, k_positions)
-        if prepared is None:
-            prepared = self.prepared(q_positions, k_positions)
-        keys, queries = prepared
+        keys, queries = prepared or self.prepared(q_positions, k_positions)
         total = with_rows(q, keys, self.rows, q_positions, k_positions)
         # Seen from the key the distance has the other sign, but its row is the same.
         back = lambda delta: self.rows(-delta)
@@ -196,7 +194,7 @@ class DeBERTa(AbstractScore):
 
     def prepared(
         self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
-    ) -> PyTree[Array]:
+    ) -> tuple[Array, Array]:
         """The table as keys and as queries, each projected for each head."""
         del q_positions, k_positions
         table = self._normed()

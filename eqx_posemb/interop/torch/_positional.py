@@ -110,7 +110,8 @@ def shift_of_consecutive(
     """The first key minus the first query, if both are integers that go up by one and
     it is the same for all examples; None if not, and where a program is compiled or
     traced for all values."""
-    for_all = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    for_all = torch.compiler.is_compiling() or traced
     if for_all or any(p.is_floating_point() for p in (positions_q, positions_k)):
         return None
     q, k = positions_q.long(), positions_k.long()
