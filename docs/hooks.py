@@ -42,7 +42,7 @@ def gathered(name: str) -> str:
 
 
 def _breakable(name: re.Match[str]) -> str:
-    return re.sub(r"(?<=[a-z])[._](?=[a-zA-Z])", r"\g<0><wbr>", name[0])
+    return re.sub(r"(?<=[a-z])([._](?=[a-zA-Z])|(?=[A-Z]))", r"\1<wbr>", name[0])
 
 
 def examples() -> str:
