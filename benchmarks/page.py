@@ -74,8 +74,8 @@ def attention(rows: list[Row]) -> str:
             "and T5, ours and others'.](../attention-time.svg)",
             "![MiB of temporaries against length, both logarithmic: ours beside the "
             "naive form and jax.nn.](../attention-memory.svg)",
-            "Both pictures are of causal attention. Time over that of `jax.nn`, and MiB "
-            "of temporaries; causal, forward and backward:",
+            "Both pictures are of causal attention. Time over that of `jax.nn`, and "
+            "MiB of temporaries; causal, forward and backward:",
             chosen("causal", "both"),
             folded("Forward alone", chosen("causal", "forward")),
             folded("Without a mask", chosen("full", "forward", "both")),

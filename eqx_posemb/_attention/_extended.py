@@ -5,16 +5,16 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Int
 
-from .._score import AbstractScore
+from ._logits import Score
 
 
-class Extended(AbstractScore):
+class Extended(eqx.Module):
     """The scaled products of an extension; with the score there is."""
 
     rotary: Any
     scale: float = eqx.field(static=True)
     length: int | Int[Array, ""] | None
-    score: AbstractScore | None
+    score: Score | None
 
     def __call__(self, q, k, q_positions, k_positions, **states):
         logits = self.scale * self.rotary.products(

@@ -1,14 +1,13 @@
 """The finished logits, of a whole sequence or of a tile of it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PyTree
 
 from .._low_rank import Factors, factors, side_by_side
-from .._score import AbstractScore
 
 
 class Tokens(eqx.Module):
@@ -18,6 +17,15 @@ class Tokens(eqx.Module):
     """Queries or keys before any rotation, if there is a score to read them."""
     positions: Num[Array, "seq *axes"]
     state: PyTree[Array] | None
+
+
+@runtime_checkable
+class Score(Protocol):
+    """What attention asks of a score."""
+
+    def __call__(self, q, k, q_positions, k_positions) -> Float[Array, "heads q k"]: ...
+
+    def prepared(self, q_positions, k_positions) -> PyTree[Array] | None: ...
 
 
 class Prepared(NamedTuple):
@@ -31,7 +39,7 @@ class Logits(eqx.Module):
     """What queries and keys are compared by."""
 
     bias: Callable[..., Float[Array, "heads q k"]] | None
-    score: AbstractScore | None
+    score: Score | None
     scale: float = eqx.field(static=True)
     soft_cap: float | None = eqx.field(static=True)
 
