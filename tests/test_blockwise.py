@@ -102,6 +102,29 @@ def test_deberta_goes_by_blocks_in_float64(name, x64):
     assert_same(*both(attend, (layer, x)), bound=1e-10)
 
 
+SCORES = {
+    "transformer_xl": lambda key: pe.TransformerXL(4, 4, 6, clamp=9, std=1.0, key=key),
+    "enformer": lambda key: pe.Enformer(4, 4, 6, 64, key=key),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_blocks_share_what_a_score_prepares(name):
+    """Which it does where queries are more than channels of a head: blocks of 8, of
+    which the fifth is at a distance of its own from the others, and the last padded."""
+    score = SCORES[name](jr.key(1))
+    embedding = pe.PositionalEmbedding(score=score)
+    p = jnp.arange(45).at[32:].add(3)
+    assert score.prepared(p[:8], p[8:16]) is not None
+    q, k, v = jr.normal(jr.key(2), (3, 4, 45, 4))
+
+    def attend(implementation, embedding, q, k, v):
+        rules = dict(implementation=implementation, block_size=8)
+        return embedding.attend(q, k, v, p, p, causal=True, **rules)
+
+    assert_same(*both(attend, (embedding, q, k, v)))
+
+
 IDS = jnp.array([3, 3, 3, 3, 0, 0, 1, 1, 1, 1, 1])
 RULES = {
     "everything": dict(),
