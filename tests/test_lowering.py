@@ -174,3 +174,17 @@ def test_tokens_that_all_devices_share_take_positions_that_they_do_not(layout):
     # Or the gradient by `x` would not be summed over devices.
     with pytest.raises(ValueError, match="out_specs"):
         turn(spec())
+
+
+@every_layout
+def test_angles_are_computed_once_for_all_heads(layout):
+    """XLA would do so for each head, as part of its rotation, and take ten times as
+    long; what keeps it from that depends on the order of its passes."""
+    rope = pe.rope(DIM, pairing=layout)
+    turn = jax.jit(lambda x, p: jax.vmap(rope(p).queries)(x))
+    x, p = jnp.ones((8, 64, DIM)), jnp.arange(64)
+    fused = turn.lower(x, p).compile().as_text().split("\n}\n")
+    # The angles' integers are shifted; the heads are where the queries are.
+    of_angles = [text for text in fused if "shift-right-logical(" in text]
+    assert of_angles
+    assert not any("f32[8,64," in text for text in of_angles)
