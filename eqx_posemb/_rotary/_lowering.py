@@ -120,8 +120,8 @@ def _halves(x, cos, sin):
 def _adjacent(x, cos, sin):
     wide = x[..., : 2 * cos.shape[-1]].astype(cos.dtype)
     a, b = _pairs(wide)
-    turned = jnp.stack([a * cos - b * sin, b * cos + a * sin], axis=-1)
-    return _with_rest(turned.reshape(wide.shape).astype(x.dtype), x)
+    turned = _interleaved(a * cos - b * sin, b * cos + a * sin)
+    return _with_rest(turned.astype(x.dtype), x)
 
 
 def _halves_on_cpu(x, cos, sin):
@@ -152,13 +152,18 @@ def _rounded(x, dtype):
 
 
 def _adjacent_on_cpu(x, cos, sin):
-    if x.dtype != cos.dtype:
-        # Where there is a cast, XLA would run the form below element by element.
-        return _adjacent(x, cos, sin)
-    wide = x[..., : 2 * cos.shape[-1]]
-    a, b = (part[..., None] for part in _pairs(wide))
-    turned = a * jnp.stack([cos, sin], axis=-1) + b * jnp.stack([-sin, cos], axis=-1)
-    return _with_rest(turned.reshape(wide.shape), x)
+    # A choice of the channel after and that before is read in vectors, where pairs that
+    # are put together again come element by element: twice as long in bfloat16.
+    wide = x.astype(cos.dtype)
+    is_first = _channel(x) % 2 == 0
+    partner = jnp.where(is_first, _pad(wide, -1, 1), _pad(wide, 1, -1))
+    width = 2 * cos.shape[-1]
+    rest = x.shape[-1] - width
+    tables = jnp.stack([_interleaved(cos, cos), _interleaved(-sin, sin)])
+    # Held, as tables that are widened while they are read cost more than the rotation.
+    own, other = jax.lax.optimization_barrier(_pad(tables, 0, rest))
+    turned = _rounded(wide * own + partner * other, x.dtype)
+    return jnp.where(_channel(x) < width, turned, x) if rest else turned
 
 
 def _halves_on_tpu(x, cos, sin):
@@ -210,6 +215,11 @@ def _channel(x):
 def _pairs(x):
     pairs = x.reshape(*x.shape[:-1], -1, 2)
     return pairs[..., 0], pairs[..., 1]
+
+
+def _interleaved(a, b):
+    pairs = jnp.stack([a, b], axis=-1)
+    return pairs.reshape(*a.shape[:-1], 2 * a.shape[-1])
 
 
 def _with_rest(turned, x):

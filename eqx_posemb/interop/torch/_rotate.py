@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ._angles import computing_dtype
 
@@ -52,41 +53,52 @@ def _adjacent(x, cos, sin):
     return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
 
 
-def _halves_in_place(x, cos, sin):
+def _halves_in_few_passes(x, cos, sin, out=None):
     half = cos.shape[-1]
-    turned = x * torch.cat([cos, cos], dim=-1)
+    turned = torch.mul(x, torch.cat([cos, cos], dim=-1), out=out)
     turned[..., :half].addcmul_(x[..., half:], sin, value=-1)
     turned[..., half:].addcmul_(x[..., :half], sin)
     return turned
 
 
-def _adjacent_as_complex(x, cos, sin):
+def _adjacent_in_few_passes(x, cos, sin, out=None):
+    into = None if out is None else _as_complex(out)
+    turned = torch.mul(_as_complex(x), torch.complex(cos, sin), out=into)
+    return torch.view_as_real(turned).reshape(*turned.shape[:-1], -1)
+
+
+def _as_complex(x):
     pairs = x.view(*x.shape[:-1], -1, 2)
     steps = (*pairs.stride()[:-1], pairs.storage_offset())
     if pairs.stride(-1) != 1 or any(step % 2 for step in steps):
         pairs = pairs.clone(memory_format=torch.contiguous_format)
-    turned = torch.view_as_complex(pairs) * torch.complex(cos, sin)
-    return torch.view_as_real(turned).reshape(*turned.shape[:-1], -1)
+    return torch.view_as_complex(pairs)
 
 
 def _turn(x, cos, sin, layout):
-    # A Function takes longer to call than a decoded token to turn.
-    if x.requires_grad or _is_transformed():
+    if _is_transformed():
+        return _Transformed.apply(x, cos, sin, layout)
+    if x.requires_grad:
         return _Turned.apply(x, cos, sin, layout)
+    # A Function takes longer to call than a decoded token to turn.
     return _by_blocks(x, cos, sin, layout)
 
 
 def _by_blocks(x, cos, sin, layout):
     """The formula in few passes, over no more at a time than a cache holds."""
     turn, seq, count = _IN_FEW_PASSES[layout], x.shape[-2], _block(x)
-    if count >= seq:
+    if count >= seq or any(map(_is_followed, (x, cos, sin))):
         return turn(x.to(cos.dtype), cos, sin).to(x.dtype)
     cos, sin = (each.expand(*each.shape[:-2], seq, -1) for each in (cos, sin))
     batch = torch.broadcast_shapes(x.shape[:-2], cos.shape[:-2])
     out = x.new_empty((*batch, *x.shape[-2:]))
-    for start in range(0, seq, count):
-        some = (..., slice(start, start + count), slice(None))
-        out[some] = turn(x[some].to(cos.dtype), cos[some], sin[some])
+    splits = (each.split(count, dim=-2) for each in (out, x, cos, sin))
+    for some, *arguments in zip(*splits, strict=True):
+        if x.dtype == cos.dtype:
+            turn(*arguments, out=some)
+        else:
+            narrow, *tables = arguments
+            some.copy_(turn(narrow.to(cos.dtype), *tables))
     return out
 
 
@@ -94,12 +106,13 @@ class _Turned(torch.autograd.Function):
     """`_by_blocks`, whose gradient is the turn back."""
 
     @staticmethod
-    def forward(x, cos, sin, layout):
+    def forward(ctx, x, cos, sin, layout):
+        _Turned.keep(ctx, cos, sin, layout)
         return _by_blocks(x, cos, sin, layout)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
-        _, cos, sin, ctx.layout = inputs
+    def keep(ctx, cos, sin, layout):
+        ctx.layout = layout
         ctx.save_for_backward(cos, sin)
         ctx.save_for_forward(cos, sin)
 
@@ -112,6 +125,19 @@ class _Turned(torch.autograd.Function):
     def jvp(ctx, *tangents):
         (tangent, *_), (cos, sin) = tangents, ctx.saved_tensors
         return _turn(tangent, cos, sin, ctx.layout)
+
+
+class _Transformed(_Turned):
+    """The same for `torch.func`. What it needs takes longer to call."""
+
+    @staticmethod
+    def forward(x, cos, sin, layout):
+        return _by_blocks(x, cos, sin, layout)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, cos, sin, layout = inputs
+        _Turned.keep(ctx, cos, sin, layout)
 
     @staticmethod
     def vmap(info, in_dims, *args):
@@ -129,7 +155,13 @@ class _Turned(torch.autograd.Function):
 
         x, cos, sin = map(first, tensors, in_dims)
         x = x.expand(info.batch_size, *x.shape[1:])
-        return _Turned.apply(x, cos, sin, layout), 0
+        return _Transformed.apply(x, cos, sin, layout), 0
+
+
+def _is_followed(x):
+    """Whether it has a tangent, or is a batch of `torch.autograd.grad`: neither can be
+    computed into what there is."""
+    return _is_batched(x) or forward_ad.unpack_dual(x).tangent is not None
 
 
 def _block(x):
@@ -142,7 +174,11 @@ def _block(x):
 
 # Whether `torch.vmap` or the like looks on; the long way is right in any case.
 _is_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+_is_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda x: True)
 _FORMULAS = {"halves": _halves, "adjacent": _adjacent}
-_IN_FEW_PASSES = {"halves": _halves_in_place, "adjacent": _adjacent_as_complex}
+_IN_FEW_PASSES = {
+    "halves": _halves_in_few_passes,
+    "adjacent": _adjacent_in_few_passes,
+}
 # Two megabytes of float32, and as much again for what becomes of it.
 _NUMBERS_PER_CORE = 2**19
