@@ -102,13 +102,8 @@ def _by_blocks(x, cos, sin, layout):
     return out
 
 
-class _Turned(torch.autograd.Function):
+class _Turn(torch.autograd.Function):
     """`_by_blocks`, whose gradient is the turn back."""
-
-    @staticmethod
-    def forward(ctx, x, cos, sin, layout):
-        _Turned.keep(ctx, cos, sin, layout)
-        return _by_blocks(x, cos, sin, layout)
 
     @staticmethod
     def keep(ctx, cos, sin, layout):
@@ -127,7 +122,14 @@ class _Turned(torch.autograd.Function):
         return _turn(tangent, cos, sin, ctx.layout)
 
 
-class _Transformed(_Turned):
+class _Turned(_Turn):
+    @staticmethod
+    def forward(ctx, x, cos, sin, layout):
+        _Turn.keep(ctx, cos, sin, layout)
+        return _by_blocks(x, cos, sin, layout)
+
+
+class _Transformed(_Turn):
     """The same for `torch.func`. What it needs takes longer to call."""
 
     @staticmethod
@@ -137,7 +139,7 @@ class _Transformed(_Turned):
     @staticmethod
     def setup_context(ctx, inputs, output):
         _, cos, sin, layout = inputs
-        _Turned.keep(ctx, cos, sin, layout)
+        _Turn.keep(ctx, cos, sin, layout)
 
     @staticmethod
     def vmap(info, in_dims, *args):
@@ -174,7 +176,8 @@ def _block(x):
 
 # Whether `torch.vmap` or the like looks on; the long way is right in any case.
 _is_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
-_is_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda x: True)
+_functorch = getattr(torch._C, "_functorch", None)
+_is_batched = getattr(_functorch, "is_legacy_batchedtensor", lambda x: True)
 _FORMULAS = {"halves": _halves, "adjacent": _adjacent}
 _IN_FEW_PASSES = {
     "halves": _halves_in_few_passes,
