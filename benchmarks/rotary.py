@@ -109,8 +109,9 @@ def table_rows(rounds: int):
     frequencies = jnp.asarray(rope.frequencies(), jnp.float32)
 
     def exact(p):
+        # One array, as a rotation holds them: what reads them has no need of two.
         rotation = rope(p)
-        return rotation.cos, rotation.sin
+        return jnp.stack([rotation.cos, rotation.sin])
 
     def plain(p):
         angles = p.astype(jnp.float32)[:, None] * frequencies[None]

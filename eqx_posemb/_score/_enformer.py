@@ -7,16 +7,15 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_at_least
 from .._phase import as_float
 from .._positions import distance
-from ._abstract import AbstractScore
-from ._relative import AbstractBasis, look_up, projected, relative, within
+from ._relative import AbstractBasis, AbstractRelative, look_up, within
 
 
-class Enformer(AbstractScore):
+class Enformer(AbstractRelative):
     r"""Lets the query meet a learned mix of decays, windows and bumps.
 
     $$s_{ij} = u_h \cdot k_j
@@ -160,23 +159,7 @@ class Enformer(AbstractScore):
             "within the `length` of this `Enformer`. Build it with a larger one.",
         )
         q = as_float(q) * q.shape[-1] ** -0.5
-        return relative(
-            q,
-            k,
-            self.u,
-            self.v,
-            self.weight,
-            self.basis,
-            q_positions,
-            k_positions,
-            prepared,
-        )
-
-    def prepared(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
-    ) -> Float[Array, "heads distances head_dim"] | None:
-        """The projected features of each distance."""
-        return projected(self.weight, self.basis, q_positions, k_positions)
+        return self._sums(q, k, q_positions, k_positions, prepared)
 
 
 class EnformerBasis(AbstractBasis):

@@ -12,6 +12,7 @@ from .._checks import check_integers
 from .._phase import as_float, in_common
 from .._positions import distance
 from .._runs import are_runs, distances_of_runs, either
+from ._abstract import AbstractScore
 
 
 _PIECES = 4
@@ -35,59 +36,49 @@ class AbstractBasis(eqx.Module):
         without holding them."""
 
 
-def relative(
-    q: Float[Array, "heads q dim"],
-    k: Float[Array, "heads k dim"],
-    u: Float[Array, "heads dim"],
-    v: Float[Array, "heads dim"],
-    weight: Float[Array, "heads dim features"],
-    basis: AbstractBasis,
-    q_positions: Num[Array, " q"],
-    k_positions: Num[Array, " k"],
-    prepared: Float[Array, "heads distances dim"] | None,
-) -> Float[Array, "heads q k"]:
+class AbstractRelative(AbstractScore):
     r"""$u \cdot k_j + (q_i + v) \cdot W \phi(p_j - p_i)$, what Transformer-XL and
-    Enformer have in common; `prepared` is what [`projected`][] gives."""
-    q, k, u, v, weight = (as_float(x) for x in (q, k, u, v, weight))
-    x = q + v[:, None]
+    Enformer have in common."""
 
-    def of_pairs(q_positions, k_positions):
-        weights = jnp.einsum("hqd,hdf->hqf", x, weight)
-        return basis.of_pairs(weights, q_positions, k_positions)
+    u: eqx.AbstractVar[Float[Array, "heads head_dim"]]
+    v: eqx.AbstractVar[Float[Array, "heads head_dim"]]
+    weight: eqx.AbstractVar[Float[Array, "heads head_dim features"]]
+    basis: eqx.AbstractVar[AbstractBasis]
 
-    if _few(q_positions, weight):
-        far = of_pairs(q_positions, k_positions)
-    else:
-        vectors = _along(weight, basis) if prepared is None else lambda _: prepared
-        far = with_vectors(x, vectors, q_positions, k_positions, of_pairs)
-    return jnp.einsum("hd,hkd->hk", u, k)[:, None] + far
+    def prepared(
+        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+    ) -> Float[Array, "heads distances head_dim"] | None:
+        """The projected features of each distance, in order; if there are few of them,
+        and zeros if that turns out not to be so when it runs."""
+        q, k = in_common(q_positions, k_positions)
+        if self._few(q) or not _may_be_runs(q, k) or (runs := are_runs(q, k)) is False:
+            return None
+        vectors = lambda: self._along(distances_of_runs(q, k))
+        like = jax.eval_shape(vectors)
+        return either(runs, vectors, lambda: jnp.zeros_like(like))
 
+    def _sums(self, q, k, q_positions, k_positions, prepared):
+        q, k, u, v, weight = map(as_float, (q, k, self.u, self.v, self.weight))
+        x = q + v[:, None]
 
-def projected(
-    weight: Float[Array, "heads dim features"],
-    basis: AbstractBasis,
-    q_positions: Num[Array, " q"],
-    k_positions: Num[Array, " k"],
-) -> Float[Array, "heads distances dim"] | None:
-    """The vectors of all distances, in order; if there are few of them, and zeros if
-    that turns out not to be so when it runs."""
-    q, k = in_common(q_positions, k_positions)
-    if _few(q, weight) or not _may_be_runs(q, k) or (runs := are_runs(q, k)) is False:
-        return None
-    vectors = lambda: _along(weight, basis)(distances_of_runs(q, k))
-    like = jax.eval_shape(vectors)
-    return either(runs, vectors, lambda: jnp.zeros_like(like))
+        def of_pairs(q_positions, k_positions):
+            weights = jnp.einsum("hqd,hdf->hqf", x, weight)
+            return self.basis.of_pairs(weights, q_positions, k_positions)
 
+        if self._few(q_positions):
+            far = of_pairs(q_positions, k_positions)
+        else:
+            vectors = self._along if prepared is None else lambda _: prepared
+            far = with_vectors(x, vectors, q_positions, k_positions, of_pairs)
+        return jnp.einsum("hd,hkd->hk", u, k)[:, None] + far
 
-def _few(q_positions, weight):
-    """Whether it is less work to take each query to the features than to bring the
-    features of every distance to them."""
-    return q_positions.shape[0] <= weight.shape[1]
+    def _few(self, q_positions):
+        """Whether it is less work to take each query to the features than to bring the
+        features of every distance to them."""
+        return q_positions.shape[0] <= self.weight.shape[1]
 
-
-def _along(weight, basis):
-    weight = as_float(weight)
-    return lambda delta: jnp.einsum("hdf,nf->hnd", weight, basis.along(delta))
+    def _along(self, delta):
+        return jnp.einsum("hdf,nf->hnd", as_float(self.weight), self.basis.along(delta))
 
 
 def _may_be_runs(q, k):

@@ -12,14 +12,13 @@ from .._checks import check_at_least, check_positive
 from .._encoding import Sinusoidal
 from .._phase import cos_sin
 from .._positions import distance
-from ._abstract import AbstractScore
-from ._relative import AbstractBasis, projected, relative
+from ._relative import AbstractBasis, AbstractRelative
 
 
 Layout = Literal["interleaved", "concatenated", "tensor2tensor", "diffusion"]
 
 
-class TransformerXL(AbstractScore):
+class TransformerXL(AbstractRelative):
     r"""Lets the query meet a learned projection of the sinusoid of the distance.
 
     $$s_{ij} = \frac{u_h \cdot k_j + (q_i + v_h) \cdot W_h\, R(p_i - p_j)}{\sqrt{D}}$$
@@ -147,24 +146,8 @@ class TransformerXL(AbstractScore):
 
         What to add to the logits, in JAX's default float dtype.
         """
-        total = relative(
-            q,
-            k,
-            self.u,
-            self.v,
-            self.weight,
-            self.basis,
-            q_positions,
-            k_positions,
-            prepared,
-        )
+        total = self._sums(q, k, q_positions, k_positions, prepared)
         return total * q.shape[-1] ** -0.5
-
-    def prepared(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
-    ) -> Float[Array, "heads distances head_dim"] | None:
-        """The projected features of each distance."""
-        return projected(self.weight, self.basis, q_positions, k_positions)
 
 
 class SinusoidBasis(AbstractBasis):
