@@ -17,6 +17,7 @@ from transformers import LlamaConfig
 from transformers.models.llama import modeling_llama as llama
 
 import eqx_posemb as pe
+from benchmarks.report import keep_memory
 from eqx_posemb.interop import torch as pt
 from eqx_posemb.interop.torch._angles import Angles
 from eqx_posemb.interop.torch._rotate import rotate
@@ -34,6 +35,7 @@ def main():
         "--cpu-time", action="store_true", help="of one thread, for a busy machine"
     )
     args = parser.parse_args()
+    keep_memory()
     if args.cpu_time:
         torch.set_num_threads(1)
     clock = time.process_time if args.cpu_time else time.perf_counter

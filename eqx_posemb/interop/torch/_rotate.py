@@ -93,12 +93,16 @@ def _by_blocks(x, cos, sin, layout):
     batch = torch.broadcast_shapes(x.shape[:-2], cos.shape[:-2])
     out = x.new_empty((*batch, *x.shape[-2:]))
     splits = (each.split(count, dim=-2) for each in (out, x, cos, sin))
-    for some, *arguments in zip(*splits, strict=True):
-        if x.dtype == cos.dtype:
-            turn(*arguments, out=some)
+    # New memory takes longer to come than the sums: all blocks share what they need.
+    wide = (
+        cos.new_empty((2, *batch, count, x.shape[-1])) if x.dtype != cos.dtype else None
+    )
+    for block, some, *tables in zip(*splits, strict=True):
+        if wide is None:
+            turn(some, *tables, out=block)
         else:
-            narrow, *tables = arguments
-            some.copy_(turn(narrow.to(cos.dtype), *tables))
+            before, after = wide[..., : some.shape[-2], :]
+            block.copy_(turn(before.copy_(some), *tables, out=after))
     return out
 
 
