@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import mpmath
@@ -13,7 +14,7 @@ import torch
 import eqx_posemb as pe
 from eqx_posemb.interop.torch import _rotate
 from eqx_posemb.interop.torch._angles import Angles
-from eqx_posemb.interop.torch._rotate import rotate
+from eqx_posemb.interop.torch._rotate import rotate, rotate_all
 
 
 DIM = 8
@@ -102,9 +103,9 @@ def test_what_is_written_in_torch_compiles_to_one_graph():
 
 @pytest.fixture(params=["whole", "in blocks"])
 def block(request, monkeypatch):
-    """Five positions at once, or by two."""
+    """All at once, or so little that every axis is cut."""
     if request.param == "in blocks":
-        monkeypatch.setattr(_rotate, "_block", lambda x: 2)
+        monkeypatch.setattr(_rotate, "_numbers", lambda device: 2 * DIM + 1)
 
 
 def _definition(x, cos, sin, layout):
@@ -147,6 +148,34 @@ def test_rotations_have_the_values_and_derivatives_of_the_definition(
     # Of what needs no gradient, and so goes another way.
     _, pushed = torch.func.jvp(turn, (x.detach(),), (tangent,))
     torch.testing.assert_close(pushed, turn(tangent), atol=1e-14, rtol=0)
+
+
+# PyTorch's own, of its first forward-mode derivative.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
+@pytest.mark.usefixtures("block")
+@pytest.mark.parametrize("dim", [DIM, DIM + 3])
+@pytest.mark.parametrize("layout", ["halves", "adjacent"])
+def test_queries_and_keys_are_rotated_at_once(angles, layout, dim):
+    q = torch.randn(2, 3, 5, dim, dtype=torch.float64, requires_grad=True)
+    k = torch.randn(5, dim, dtype=torch.float64)
+    cos, sin = angles(torch.arange(5), torch.float64)
+    both = lambda q, k: tuple(rotate_all((q, k), cos, sin, layout))
+    alone = lambda q, k: (rotate(q, cos, sin, layout), rotate(k, cos, sin, layout))
+    same = partial(torch.testing.assert_close, atol=0, rtol=0)
+    same(both(q, k), alone(q, k))
+    # Of one that needs no gradient and one that does, and of one whose gradient nobody
+    # asks for.
+    assert torch.autograd.gradcheck(lambda q: both(q, k), (q,))
+    assert torch.autograd.gradcheck(lambda q: both(q, k.requires_grad_())[0], (q,))
+    inputs, tangents = (
+        (q.detach(), k.detach()),
+        (torch.randn_like(q), torch.zeros(5, dim).double()),
+    )
+    same(
+        torch.func.jvp(both, inputs, tangents), torch.func.jvp(alone, inputs, tangents)
+    )
+    axes = dict(in_dims=(0, None), out_dims=(0, 0))
+    same(torch.vmap(both, **axes)(*inputs), torch.vmap(alone, **axes)(*inputs))
 
 
 @pytest.mark.usefixtures("block")

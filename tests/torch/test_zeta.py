@@ -43,6 +43,20 @@ def test_xpos_is_that_of_torchscale(down, head_dim):
     assert_close(ours, THEIR_XPOS["y64_sb32" + "_down" * down], atol=2e-5)
 
 
+@pytest.mark.parametrize("head_dim", [8, None])
+def test_xpos_of_queries_and_keys_at_once_is_that_of_calls(head_dim):
+    xpos = XPOS(head_dim)
+    # Long enough for factors that are subnormal in float32, and their inverse is not.
+    q, k = torch.randn(1, 1, 8), torch.randn(2, 1, 1, 8)
+    ours = xpos.rotate_queries_and_keys(q, k, 72_000)
+    assert_close(ours[0], xpos(q, 72_000), atol=0)
+    assert_close(ours[1], xpos(k, 72_000, downscale=True), atol=0)
+    q, k = torch.randn(3, 7, 8), torch.randn(7, 8)
+    ours = xpos.rotate_queries_and_keys(q, k)
+    assert_close(ours[0], xpos(q), atol=0)
+    assert_close(ours[1], xpos(k, downscale=True), atol=0)
+
+
 def test_the_parts_of_xpos_are_those_of_torchscale():
     sin, cos = fixed_pos_embedding(torch.zeros(32, 512))
     assert_close(sin[:, ::32], SEEDS["fpe_sin_32_512"], atol=SHORT)
@@ -223,6 +237,16 @@ def test_results_are_where_they_are_asked_for():
         (
             "with `dim` as `head_dim`, 8, but got .5, 6.",
             lambda: XPOS(8)(torch.ones(5, 6)),
+        ),
+        (
+            "with `dim` as `head_dim`, 8, but got .5, 6.",
+            lambda: XPOS(8).rotate_queries_and_keys(torch.ones(5, 8), torch.ones(5, 6)),
+        ),
+        (
+            "the same tokens and dtype.*float32 of shape .5, 8. and torch.float64",
+            lambda: XPOS(8).rotate_queries_and_keys(
+                torch.ones(5, 8), torch.ones(5, 8).double()
+            ),
         ),
         ("as `head_dim`, even, but got .5, 7.", lambda: XPOS()(torch.ones(5, 7))),
         ("`scale` must have a `head_dim`", lambda: XPOS().scale),

@@ -42,7 +42,7 @@ class Angles(nn.Module):
 
         The cosine and the sine, off by no more than 2e-7 in float32.
         """
-        return cos_sin(positions, self.words(), dtype)
+        return cos_sin(positions, self.words.values, dtype)
 
 
 def words(turns: Turns) -> Int[np.ndarray, "two *terms half"]:
@@ -59,21 +59,23 @@ def cos_sin(
     """As `Angles`, of frequencies in `words`."""
     fraction = fixed[1]
     wide = computing_dtype(dtype)
-    each = positions if fixed.ndim == 3 else positions[..., None]
+    each = positions if fixed.ndim == 3 else positions.unsqueeze(-1)
+    rest = None
     if each.is_floating_point():
         nearest = each.detach().round()
         # A small angle, which carries the derivative.
         rest = (each - nearest).to(wide) * radians(fixed).to(wide)
-        phase = nearest.to(torch.int64) * fraction
-    else:
-        rest, phase = None, each.to(torch.int64) * fraction
+        each = nearest
+    # A decoded token takes as long as the calls do: none that has nothing to do.
+    phase = (each if each.dtype == torch.int64 else each.to(torch.int64)) * fraction
     if fixed.ndim == 3:
         phase = phase.sum(dim=-2)
         rest = None if rest is None else rest.sum(dim=-2)
     angle = _of_turn(phase, wide)
     if rest is not None:
         angle = angle + rest
-    return angle.cos().to(dtype), angle.sin().to(dtype)
+    cos, sin = angle.cos(), angle.sin()
+    return (cos, sin) if dtype == wide else (cos.to(dtype), sin.to(dtype))
 
 
 def radians(fixed: Int[Tensor, "two *terms half"]) -> Float[Tensor, "*terms half"]:

@@ -10,7 +10,7 @@ from ..._checks import check_positive
 from ..._frequencies import Geometric
 from . import _schedules
 from ._angles import Angles, computing_dtype, cos_sin, exact_dtype
-from ._rotate import rotate
+from ._rotate import check_same_tokens, rotate
 from ._state import ignore
 
 
@@ -83,24 +83,55 @@ class XPOS(nn.Module):
         **Raises:** a `ValueError` if the channels are odd or not `head_dim`, or if the
         growth overflows.
         """
+        tables, grown = self._tables(x, offset)
+        return _rotated(x, tables, 1 / grown if downscale else grown)
+
+    def rotate_queries_and_keys(
+        self,
+        q: Float[Tensor, "*q_batch seq dim"],
+        k: Float[Tensor, "*k_batch seq dim"],
+        offset: int = 0,
+    ) -> tuple[Float[Tensor, "*q_batch seq dim"], Float[Tensor, "*k_batch seq dim"]]:
+        """Both as by calls, with angles and growth that are computed once.
+
+        **Arguments:**
+
+        - `q`, `k`: queries and keys of the same tokens.
+        - `offset`: how many tokens come before them.
+
+        **Returns:**
+
+        The two, rotated.
+
+        **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
+        dtype.
+        """
+        check_same_tokens(q, k)
+        self._check_width(k)
+        tables, grown = self._tables(q, offset)
+        return _rotated(q, tables, grown), _rotated(k, tables, 1 / grown)
+
+    def _tables(self, x, offset):
+        """The cosine and the sine, and what queries grow by."""
+        self._check_width(x)
         seq, dim = x.shape[-2:]
-        if dim % 2 or self.head_dim not in (None, dim):
+        dtype = computing_dtype(x.dtype)
+        positions = torch.arange(offset, offset + seq, device=x.device)
+        if self.angles is None:
+            tables = cos_sin(positions, _schedules.geometric(dim, x.device), dtype)
+        else:
+            tables = self.angles(positions, dtype)
+        center = (seq + offset + 1) // 2
+        self._check_growth(center, dim, x.dtype)
+        return tables, growth(positions - center, dim, self.scale_base)
+
+    def _check_width(self, x):
+        if x.shape[-1] % 2 or self.head_dim not in (None, x.shape[-1]):
             wanted = "even" if self.head_dim is None else self.head_dim
             raise ValueError(
                 "`x` must have shape [..., seq, dim] with `dim` as `head_dim`, "
                 f"{wanted}, but got {tuple(x.shape)}."
             )
-        dtype = computing_dtype(x.dtype)
-        positions = torch.arange(offset, offset + seq, device=x.device)
-        if self.angles is None:
-            cos, sin = cos_sin(positions, _schedules.geometric(dim, x.device), dtype)
-        else:
-            cos, sin = self.angles(positions, dtype)
-        center = (seq + offset + 1) // 2
-        self._check_growth(center, dim, x.dtype)
-        from_center = center - positions if downscale else positions - center
-        grown = growth(from_center, dim, self.scale_base).to(dtype)
-        return rotate(x, cos * grown, sin * grown, "adjacent")
 
     def _check_growth(self, center, dim, dtype):
         steepest = -math.log(0.4 / 1.4)
@@ -110,6 +141,11 @@ class XPOS(nn.Module):
                 f"does not overflow {dtype}, but got {2 * center} positions. Raise "
                 f"`scale_base`, {self.scale_base}."
             )
+
+
+def _rotated(x, tables, factor):
+    cos, sin = (table * factor.to(table.dtype) for table in tables)
+    return rotate(x, cos, sin, "adjacent")
 
 
 def fixed_pos_embedding(

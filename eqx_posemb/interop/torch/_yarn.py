@@ -9,7 +9,7 @@ from ..._frequencies import Geometric, YaRNFrequencies
 from ...functional import get_mscale
 from . import _schedules
 from ._angles import Angles, computing_dtype, cos_sin
-from ._rotate import rotate
+from ._rotate import check_same_tokens, rotate_all
 from ._state import ignore
 
 
@@ -142,12 +142,7 @@ class YarnEmbedding(nn.Module):
         **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
         dtype.
         """
-        if (q.shape[-2], q.dtype) != (k.shape[-2], k.dtype):
-            raise ValueError(
-                "`q` and `k` must be of the same tokens and dtype, but got "
-                f"{q.dtype} of shape {tuple(q.shape)} and {k.dtype} of shape "
-                f"{tuple(k.shape)}."
-            )
+        check_same_tokens(q, k)
         q, k = self._rotated((q, k), seq_len, positions)
         return q, k
 
@@ -185,7 +180,7 @@ class YarnEmbedding(nn.Module):
         if positions is None:
             positions = torch.arange(seq, device=x.device)
         cos, sin = self._cos_sin(positions, seq_len, computing_dtype(x.dtype))
-        return [rotate(each, cos, sin, "halves") for each in inputs]
+        return rotate_all(inputs, cos, sin, "halves")
 
     def _cos_sin(self, positions, seq_len, dtype):
         fits = seq_len <= self.max_position_embeddings
