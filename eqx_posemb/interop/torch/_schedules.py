@@ -1,14 +1,15 @@
-"""Fixed-point frequencies of settings that are known only when a module is called."""
+"""Numbers for each pair, of settings that are known only when a module is called."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..._frequencies import AbstractStaticFrequencies, Geometric, YaRNFrequencies
-from ._angles import words
+from ._angles import exact_dtype, words
 
 
 @functools.lru_cache(maxsize=64)
@@ -39,6 +40,17 @@ def yarn(
     """In `words`, those of [`eqx_posemb.YaRNFrequencies`][]."""
     settings = (dim, base, factor, original_length, slow, fast, extrapolation_factor)
     return torch.tensor(_rows(_yarn, *settings), device=device)
+
+
+@torch.compiler.assume_constant_result
+def xpos(dim: int, device: torch.device) -> Float[Tensor, " half"]:
+    """The logarithm of each pair's ζ, as in [`eqx_posemb.XPosDecay`][]."""
+    return torch.tensor(_rates(dim), dtype=exact_dtype(device), device=device)
+
+
+@functools.lru_cache(maxsize=64)
+def _rates(dim):
+    return tuple(math.log((i + 0.4 * dim) / (1.4 * dim)) for i in range(0, dim, 2))
 
 
 def _yarn(dim, base, *settings):

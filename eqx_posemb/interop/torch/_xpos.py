@@ -9,7 +9,7 @@ from torch import nn, Tensor
 from ..._checks import check_positive
 from ..._frequencies import Geometric
 from . import _schedules
-from ._angles import Angles, computing_dtype, cos_sin, exact_dtype
+from ._angles import Angles, computing_dtype, cos_sin
 from ._rotate import check_same_tokens, rotate
 from ._state import ignore
 
@@ -62,7 +62,7 @@ class XPOS(nn.Module):
                 "`scale` must have a `head_dim` to be for, but got None. Name it when "
                 "the module is made."
             )
-        return _rates(self.head_dim, torch.device("cpu")).exp().float()
+        return _schedules.xpos(self.head_dim, torch.device("cpu")).exp().float()
 
     def forward(
         self,
@@ -283,13 +283,8 @@ def growth(
     positions: Num[Tensor, " seq"], dim: int, scale_base: float
 ) -> Float[Tensor, "seq half"]:
     """What queries are multiplied by, at positions that count from the centre."""
-    return (positions[:, None] * _rates(dim, positions.device) / scale_base).exp()
-
-
-def _rates(dim, device):
-    """The logarithm of each pair's ζ."""
-    pairs = torch.arange(0, dim, 2, device=device, dtype=exact_dtype(device))
-    return ((pairs + 0.4 * dim) / (1.4 * dim)).log()
+    rates = _schedules.xpos(dim, positions.device)
+    return (positions.unsqueeze(-1) * rates / scale_base).exp()
 
 
 def _check_even(x):
