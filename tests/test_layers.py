@@ -40,7 +40,7 @@ ROOMS = {
     | {"_buckets", "_low_rank", "_positions", "_encoding", "_runs", "_state"},
     "_score": BASE
     | {"_buckets", "_low_rank", "_positions", "_encoding", "_runs", "_state"},
-    "_attention": {"_low_rank", "_phase", "_positions"},
+    "_attention": {"_low_rank", "_phase", "_positions", "_runs"},
     "_bundle": BASE
     | {"_attention", "_bias", "_encoding", "_frequencies", "_rotary", "_score"},
     "functional": BASE

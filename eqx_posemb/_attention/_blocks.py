@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._phase import computing_dtype
+from .._runs import ByDistance
+from ._band import Band, vectors_of_blocks
 from ._logits import Logits, Prepared, Tokens
 from ._plan import plan
 from ._visible import Rules
@@ -25,6 +27,8 @@ class Tile(eqx.Module):
     v: Float[Array, "v_heads k dim_v"]
     q_tokens: Tokens
     k_tokens: Tokens
+    band: Band | None
+    """A score by distance, in place of that of the logits."""
     size: int = eqx.field(static=True)
 
     def prepared(self) -> Prepared:
@@ -37,14 +41,16 @@ class Tile(eqx.Module):
         prepared: Prepared,
     ) -> Float[Array, "heads q k"]:
         """The logits, given products of queries and keys."""
-        return self.logits.finished(products, prepared, self.q_tokens, self.k_tokens)
+        tokens = self.q_tokens, self.k_tokens
+        return self.logits.finished(products, prepared, *tokens, self.band)
 
     def at(self, i: Int[Array, ""], j: Int[Array, ""]) -> "Tile":
         """Of all, the tile of a block of queries and a block of keys."""
         of_q, of_k = partial(block, self.size, i), partial(block, self.size, j)
         q, k, v = of_q(self.q), of_k(self.k), of_k(self.v)
         q_tokens, k_tokens = of_q(self.q_tokens), of_k(self.k_tokens)
-        return Tile(self.logits, q, k, v, q_tokens, k_tokens, self.size)
+        band = None if self.band is None else self.band.at(self.size, i, j)
+        return Tile(self.logits, q, k, v, q_tokens, k_tokens, band, self.size)
 
     def plus(self, i: Int[Array, ""], j: Int[Array, ""], tile: "Tile") -> "Tile":
         """All, with something added to a tile."""
@@ -52,6 +58,7 @@ class Tile(eqx.Module):
             lambda x, y: x + y.astype(x.dtype), self.logits, tile.logits
         )
         to_q, to_k = partial(add, self.size, i), partial(add, self.size, j)
+        band = self.band and self.band.plus(self.size, i, j, tile.band)
         return Tile(
             logits,
             to_q(self.q, tile.q),
@@ -59,6 +66,7 @@ class Tile(eqx.Module):
             to_k(self.v, tile.v),
             to_q(self.q_tokens, tile.q_tokens),
             to_k(self.k_tokens, tile.k_tokens),
+            band,
             self.size,
         )
 
@@ -164,11 +172,13 @@ def into_blocks(
     *,
     size: int,
     relative: bool,
+    by_distance: ByDistance | None = None,
 ) -> Blocks:
     """Fills up all arrays to whole blocks, and casts to what is computed in.
 
     `relative` says that the bias depends on distances alone, so that tiles of the same
-    distances share it, and what the score prepares.
+    distances share it, and what the score prepares. `by_distance` is a score in place
+    of that of the logits, for positions that are runs.
     """
     dtype = jnp.promote_types(computing_dtype(q.dtype), computing_dtype(v.dtype))
     counts = q.shape[1], k.shape[1]
@@ -176,13 +186,21 @@ def into_blocks(
         each_array(partial(_filled, size), x)
         for x in (q.astype(dtype), k.astype(dtype), v.astype(dtype), q_tokens, k_tokens)
     )
+    band = None
+    if by_distance is not None:
+        blocks = dict(q_blocks=q.shape[1] // size, k_blocks=k.shape[1] // size)
+        band = Band(
+            _filled(size, 1, by_distance.queries).astype(dtype),
+            _filled(size, -1, by_distance.of_keys[:, None]).astype(dtype),
+            vectors_of_blocks(by_distance, rules, size=size, **blocks).astype(dtype),
+        )
     mask, q_segments, k_segments = rules.mask, rules.q_segments, rules.k_segments
     if mask is not None:
         mask = _filled(size, -1, _filled(size, -2, mask))
     if q_segments is not None and k_segments is not None:
         q_segments, k_segments = (_filled(size, 0, x) for x in (q_segments, k_segments))
     blocks = Blocks(
-        Tile(logits, q, k, v, q_tokens, k_tokens, size),
+        Tile(logits, q, k, v, q_tokens, k_tokens, band, size),
         Rules(mask, q_segments, k_segments, rules.causal, rules.reach),
         *counts,
         relative,

@@ -6,6 +6,7 @@ is summed up as keys come in: relative to the largest logit so far, and rescaled
 larger one comes.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -14,8 +15,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._runs import are_runs, either
 from ._blocks import add, block, Blocks, into_blocks, put, Tile
-from ._logits import by_kv_head, Logits, Prepared, Tokens
+from ._choose import head_groups
+from ._logits import Logits, Prepared, Tokens
+from ._products import over_queries, times, times_transposed
 from ._visible import Rules
 
 
@@ -32,13 +36,47 @@ def blockwise(
     relative: bool,
 ) -> Float[Array, "heads q dim_v"]:
     """What [`dense`][] computes, `size` queries and `size` keys at a time."""
-    blocks = into_blocks(
-        logits, q, k, q_tokens, k_tokens, v, rules, size=size, relative=relative
-    )
+    tokens, options = (q_tokens, k_tokens), dict(size=size, relative=relative)
+
+    def of_pairs():
+        return _of_blocks(into_blocks(logits, q, k, *tokens, v, rules, **options))
+
+    def of_runs():
+        bare = Logits(logits.bias, None, logits.scale, logits.soft_cap)
+        positions = (Tokens(None, each.positions, None) for each in tokens)
+        blocks = into_blocks(
+            bare, q, k, *positions, v, rules, **options, by_distance=by_distance
+        )
+        return _of_blocks(blocks)
+
+    by_distance = logits.by_distance(*tokens)
+    if by_distance is None:
+        out = of_pairs()
+    else:
+        runs = are_runs(by_distance.q_positions, by_distance.k_positions)
+        out = either(runs, of_runs, of_pairs)
+    return out[:, : q.shape[1]].astype(v.dtype)
+
+
+def _of_blocks(blocks):
+    tile = blocks.whole
+    heads, kv_heads = tile.q.shape[0], math.gcd(tile.k.shape[0], tile.v.shape[0])
+    groups = head_groups(heads, kv_heads, blocks.size)
+    if groups == 1 or not tile.logits.bare:
+        return _of_heads(blocks)
+    # Biases and scores are of all heads. All else that has some has three axes.
+    of_each = lambda x: eqx.is_array(x) and x.ndim == 3 and x.shape[0] > 1
+    each, common = eqx.partition(blocks, of_each)
+    split = lambda x: x.reshape(groups, -1, *x.shape[1:])
+    of_some = lambda each: _of_heads(eqx.combine(each, common))
+    out = jax.lax.map(of_some, jax.tree.map(split, each))
+    return out.reshape(heads, *out.shape[2:])
+
+
+def _of_heads(blocks):
     floats, rest = eqx.partition(blocks, eqx.is_inexact_array)
     others, static = eqx.partition(rest, eqx.is_array)
-    out, _ = _attention(static, floats, others)
-    return out[:, : q.shape[1]].astype(v.dtype)
+    return _attention(static, floats, others)[0]
 
 
 def _primal(static, floats, others):
@@ -240,30 +278,3 @@ def of_tile(
         ),
     )
     return found, by_prepared
-
-
-def times(
-    x: Float[Array, "heads q dim"], y: Float[Array, "kv_heads k dim"]
-) -> Float[Array, "heads q k"]:
-    """Products of queries and keys, or of what has their shapes."""
-    product = jnp.einsum("hgqd,hkd->hgqk", by_kv_head(x, y.shape[0]), y)
-    return product.reshape(*x.shape[:2], product.shape[-1])
-
-
-def times_transposed(
-    x: Float[Array, "heads q k"], y: Float[Array, "kv_heads k dim"]
-) -> Float[Array, "heads q dim"]:
-    """Sums over keys."""
-    product = jnp.einsum("hgqk,hkd->hgqd", by_kv_head(x, y.shape[0]), y)
-    return product.reshape(*x.shape[:2], product.shape[-1])
-
-
-def over_queries(
-    x: Float[Array, "heads q dim"], y: Float[Array, "heads q k"], kv_heads: int
-) -> Float[Array, "kv_heads k dim"]:
-    """Sums over queries, and over the heads of them that a head of keys serves."""
-    x, y = by_kv_head(x, kv_heads), by_kv_head(y, kv_heads)
-    # The large matrix is read in the order that it is in: read across, this takes twice
-    # as long, and without the barrier it is turned into that.
-    product = jax.lax.optimization_barrier(jnp.einsum("hgqd,hgqk->hdk", x, y))
-    return jnp.swapaxes(product, 1, 2)

@@ -17,6 +17,9 @@ _FAST_ON_CPU = 2**23
 _WORTHWHILE = 256
 # Elsewhere dense logits are fast while they fit: 256 MiB in float32.
 _FITS = 2**26
+# What a CPU's caches hold of the logits, beside what is made of them: 2 MiB in float32.
+# Measured: with a score, two heads in blocks of 512 take 0.8 times as long as eight.
+_IN_CACHE = 2**19
 
 
 def block_size_for(heads: int, q: int, k: int) -> int:
@@ -39,3 +42,13 @@ def blocks_are_better(heads: int, q: int, k: int) -> bool:
         return False
     on_cpu = jax.default_backend() == "cpu"
     return heads * q * k >= (_FAST_ON_CPU if on_cpu else _FITS)
+
+
+def head_groups(heads: int, kv_heads: int, size: int) -> int:
+    """How many parts to cut heads into, one after the other, from the size of blocks
+    and the platform; they keep the heads together that have keys in common."""
+    if jax.default_backend() != "cpu":
+        return 1
+    wanted = heads * size**2 / _IN_CACHE
+    parts = [n for n in range(1, kv_heads + 1) if kv_heads % n == 0]
+    return next((n for n in parts if n >= wanted), kv_heads)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._phase import computing_dtype
-from ._logits import by_kv_head, Logits, Tokens
+from ._logits import Logits, Tokens
+from ._products import by_kv_head
 from ._visible import Rules
 
 

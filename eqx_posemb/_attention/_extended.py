@@ -28,3 +28,7 @@ class Extended(eqx.Module):
         if self.score is None:
             return None
         return self.score.prepared(q_positions, k_positions)
+
+    def by_distance(self, q, k, q_positions, k_positions, **states):
+        del q, k, q_positions, k_positions, states
+        return None

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PyTree
 
 from .._low_rank import Factors, factors, side_by_side
+from .._runs import ByDistance
+from ._band import Band
 
 
 class Tokens(eqx.Module):
@@ -27,6 +29,8 @@ class Score(Protocol):
 
     def prepared(self, q_positions, k_positions) -> PyTree[Array] | None: ...
 
+    def by_distance(self, q, k, q_positions, k_positions) -> ByDistance | None: ...
+
 
 class Prepared(NamedTuple):
     """What goes by positions alone."""
@@ -43,6 +47,11 @@ class Logits(eqx.Module):
     scale: float = eqx.field(static=True)
     soft_cap: float | None = eqx.field(static=True)
 
+    @property
+    def bare(self) -> bool:
+        """Whether nothing is added to products."""
+        return self.bias is None and self.score is None
+
     def prepared(self, q: Tokens, k: Tokens) -> Prepared:
         """The bias, and what the score computes without queries and keys."""
         positions = q.positions, k.positions
@@ -56,19 +65,29 @@ class Logits(eqx.Module):
         prepared: Prepared,
         q: Tokens,
         k: Tokens,
+        band: Band | None = None,
     ) -> Float[Array, "heads q k"]:
         """Scaled products of rotated queries and keys, biases and scores, capped."""
         logits = self.scale * products
+        if band is not None:
+            logits = band.added_to(logits)
         if prepared.bias is not None:
             logits += _fitting("bias", prepared.bias, logits)
         if self.score is not None:
-            more = dict(q_state=q.state, k_state=k.state, prepared=prepared.score)
-            more = {name: x for name, x in more.items() if x is not None}
+            more = _there(q_state=q.state, k_state=k.state, prepared=prepared.score)
             score = self.score(*_each_head(q, k), q.positions, k.positions, **more)
             logits += _fitting("score", score, logits)
         if self.soft_cap is None:
             return logits
         return self.soft_cap * jnp.tanh(logits / self.soft_cap)
+
+    def by_distance(self, q: Tokens, k: Tokens) -> ByDistance | None:
+        """The score, if it is of that form where positions are runs."""
+        if self.score is None:
+            return None
+        states = _there(q_state=q.state, k_state=k.state)
+        content = _each_head(q, k)
+        return self.score.by_distance(*content, q.positions, k.positions, **states)
 
     def low_rank(self, q: Tokens, k: Tokens) -> Factors | None:
         """Channels of queries and keys whose products are what is added to the scaled
@@ -84,13 +103,6 @@ class Logits(eqx.Module):
         return of_q / self.scale, of_k
 
 
-def by_kv_head(
-    x: Float[Array, "heads q features"], kv_heads: int
-) -> Float[Array, "kv_heads group q features"]:
-    """Groups heads of queries by the head of keys and values that serves them."""
-    return x.reshape(kv_heads, x.shape[0] // kv_heads, *x.shape[1:])
-
-
 def _fitting(name, term, logits):
     if term.shape != logits.shape:
         raise ValueError(
@@ -99,6 +111,10 @@ def _fitting(name, term, logits):
             "has."
         )
     return term.astype(logits.dtype)
+
+
+def _there(**arrays):
+    return {name: x for name, x in arrays.items() if x is not None}
 
 
 def _each_head(q, k):

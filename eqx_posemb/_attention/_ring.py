@@ -130,7 +130,7 @@ def _of_keys(tile: Tile):
 
 def _replace_keys(tile: Tile, keys) -> Tile:
     k, v, k_tokens = keys
-    return Tile(tile.logits, tile.q, k, v, tile.q_tokens, k_tokens, tile.size)
+    return Tile(tile.logits, tile.q, k, v, tile.q_tokens, k_tokens, None, tile.size)
 
 
 def _to_the_next(tree, axis_name):

@@ -30,18 +30,23 @@ class Rules(eqx.Module):
         """Whether any goes by position."""
         return self.causal or self.reach is not None
 
+    def shown(self, delta: Num[Array, "*shape"]) -> Bool[Array, "*shape"]:
+        """Whether keys at a distance are seen, for all that goes by position."""
+        shown = jnp.ones(delta.shape, bool)
+        if self.causal:
+            shown &= delta <= 0
+        if self.reach is not None:
+            back, ahead = self.reach
+            shown &= (-back <= delta) & (delta <= ahead)
+        return shown
+
     def seen(
         self, q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
     ) -> Bool[Array, "*heads q k"]:
         """The conjunction of all rules, by position and not by index."""
         seen = jnp.ones((q_positions.shape[0], k_positions.shape[0]), bool)
         if self.ordered:
-            delta = distance(q_positions, k_positions)
-            if self.causal:
-                seen &= delta <= 0
-            if self.reach is not None:
-                back, ahead = self.reach
-                seen &= (-back <= delta) & (delta <= ahead)
+            seen &= self.shown(distance(q_positions, k_positions))
         if self.q_segments is not None and self.k_segments is not None:
             seen &= self.q_segments[:, None] == self.k_segments[None]
         if self.mask is None:

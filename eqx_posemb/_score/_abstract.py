@@ -5,6 +5,8 @@ import abc
 import equinox as eqx
 from jaxtyping import Array, Float, Num, PyTree
 
+from .._runs import ByDistance
+
 
 class AbstractScore(eqx.Module):
     """Numbers to add to the logits that depend on positions and on content.
@@ -63,6 +65,27 @@ class AbstractScore(eqx.Module):
         then gets as its keyword `prepared`; by default `None`, for nothing.
         """
         del q_positions, k_positions
+        return None
+
+    def by_distance(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "heads k dim"],
+        q_positions: Num[Array, "q *axes"],
+        k_positions: Num[Array, "k *axes"],
+        **states: Float[Array, "seq dim"],
+    ) -> ByDistance | None:
+        """What `__call__` gives where positions are runs of consecutive integers, in
+        parts: for attention by blocks to have the vectors of all distances once.
+
+        **Arguments:** those of `__call__`, of all queries and keys.
+
+        **Returns:**
+
+        Products of queries with a vector for each distance, and a number for each key;
+        by default `None`, for what is not of this form.
+        """
+        del q, k, q_positions, k_positions, states
         return None
 
 

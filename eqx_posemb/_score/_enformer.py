@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._checks import check_at_least
 from .._phase import as_float
 from .._positions import distance
+from .._runs import ByDistance
 from ._relative import AbstractBasis, AbstractRelative, look_up, within
 
 
@@ -149,8 +150,22 @@ class Enformer(AbstractRelative):
         **Raises:** a `ValueError` if positions are not integers; an error at run time
         if a key is `length` positions or more from a query.
         """
+        q_positions, k_positions = self._within(q_positions, k_positions)
+        return self._sums(_scaled(q), k, q_positions, k_positions, prepared)
+
+    def by_distance(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "heads k dim"],
+        q_positions: Int[Array, " q"],
+        k_positions: Int[Array, " k"],
+    ) -> ByDistance | None:
+        q_positions, k_positions = self._within(q_positions, k_positions)
+        return self._by_distance(_scaled(q), k, q_positions, k_positions, 1)
+
+    def _within(self, q_positions, k_positions):
         most = self.basis.length - 1
-        q_positions, k_positions = within(
+        return within(
             q_positions,
             k_positions,
             -most,
@@ -158,8 +173,10 @@ class Enformer(AbstractRelative):
             f"`q_positions` and `k_positions` must be at most {most} apart, to be "
             "within the `length` of this `Enformer`. Build it with a larger one.",
         )
-        q = as_float(q) * q.shape[-1] ** -0.5
-        return self._sums(q, k, q_positions, k_positions, prepared)
+
+
+def _scaled(q):
+    return as_float(q) * q.shape[-1] ** -0.5
 
 
 class EnformerBasis(AbstractBasis):

@@ -11,11 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, Num
 from .._checks import check_integers
 from .._phase import as_float, in_common
 from .._positions import distance
-from .._runs import are_runs, distances_of_runs, either
+from .._runs import are_runs, banded, ByDistance, distances_of_runs, either
 from ._abstract import AbstractScore
-
-
-_PIECES = 4
 
 
 class AbstractBasis(eqx.Module):
@@ -58,11 +55,10 @@ class AbstractRelative(AbstractScore):
         return either(runs, vectors, lambda: jnp.zeros_like(like))
 
     def _sums(self, q, k, q_positions, k_positions, prepared):
-        q, k, u, v, weight = map(as_float, (q, k, self.u, self.v, self.weight))
-        x = q + v[:, None]
+        x, of_keys = self._terms(q, k)
 
         def of_pairs(q_positions, k_positions):
-            weights = jnp.einsum("hqd,hdf->hqf", x, weight)
+            weights = jnp.einsum("hqd,hdf->hqf", x, as_float(self.weight))
             return self.basis.of_pairs(weights, q_positions, k_positions)
 
         if self._few(q_positions):
@@ -70,7 +66,20 @@ class AbstractRelative(AbstractScore):
         else:
             vectors = self._along if prepared is None else lambda _: prepared
             far = with_vectors(x, vectors, q_positions, k_positions, of_pairs)
-        return jnp.einsum("hd,hkd->hk", u, k)[:, None] + far
+        return of_keys[:, None] + far
+
+    def _by_distance(self, q, k, q_positions, k_positions, scale):
+        """The sums times `scale`; None where it is less work by pairs."""
+        if self._few(q_positions) or not _may_be_runs(q_positions, k_positions):
+            return None
+        x, of_keys = self._terms(q, k)
+        positions = in_common(q_positions, k_positions)
+        return ByDistance(scale * x, scale * of_keys, self._along, *positions)
+
+    def _terms(self, q, k):
+        """What meets the projected features, and what each key has by itself."""
+        q, k, u, v = map(as_float, (q, k, self.u, self.v))
+        return q + v[:, None], jnp.einsum("hd,hkd->hk", u, k)
 
     def _few(self, q_positions):
         """Whether it is less work to take each query to the features than to bring the
@@ -108,25 +117,9 @@ def with_vectors(
         return of_pairs(q, k)
     return either(
         are_runs(q, k),
-        lambda: _banded(x, vectors(distances_of_runs(q, k)), k.size),
+        lambda: banded(x, vectors(distances_of_runs(q, k))),
         lambda: of_pairs(q, k),
     )
-
-
-def _banded(x, vectors, k_count):
-    """The same, given the vectors of all distances in order."""
-    q_count = x.shape[1]
-    # All queries meet all distances in a product, and want as many of them as there are
-    # keys. Some queries have fewer distances: four pieces do with 5/8 of the work.
-    size = max(2, -(-q_count // _PIECES))
-    pieces = []
-    for start in range(0, q_count, size):
-        some = x[:, start : start + size]
-        end = vectors.shape[-2] - start
-        near = vectors[..., end - k_count - some.shape[1] + 1 : end, :]
-        products = "hqd,nd->hqn" if near.ndim == 2 else "hqd,hnd->hqn"
-        pieces.append(skew(jnp.einsum(products, some, near)))
-    return jnp.concatenate(pieces, axis=1)
 
 
 def with_rows(
@@ -174,20 +167,6 @@ def look_up(
     # each pair and head, and its gradient took ten times as long on a CPU.
     of_query = lambda rows, row: rows.at[:, row].get(mode="clip")
     return jax.vmap(of_query, in_axes=(1, 0), out_axes=1)(profile, row)
-
-
-def skew(values: Float[Array, "heads q distances"]) -> Float[Array, "heads q k"]:
-    """Moves row `i` back by `q - 1 - i`: from distances in order to keys in order.
-
-    A row that is one shorter starts one earlier than the row above it: so a slice of
-    the flattened array, in rows of one less, has everything in place.
-    """
-    heads, q, distances = values.shape
-    if q == 1:
-        return values
-    flat = values.reshape(heads, q * distances)[:, q - 1 :]
-    rows = flat[:, : q * (distances - 1)].reshape(heads, q, distances - 1)
-    return rows[:, :, : distances - q + 1]
 
 
 def within(

@@ -12,6 +12,7 @@ from .._checks import check_at_least, check_positive
 from .._encoding import Sinusoidal
 from .._phase import cos_sin
 from .._positions import distance
+from .._runs import ByDistance
 from ._relative import AbstractBasis, AbstractRelative
 
 
@@ -148,6 +149,16 @@ class TransformerXL(AbstractRelative):
         """
         total = self._sums(q, k, q_positions, k_positions, prepared)
         return total * q.shape[-1] ** -0.5
+
+    def by_distance(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "heads k dim"],
+        q_positions: Num[Array, " q"],
+        k_positions: Num[Array, " k"],
+    ) -> ByDistance | None:
+        scale = q.shape[-1] ** -0.5
+        return self._by_distance(q, k, q_positions, k_positions, scale)
 
 
 class SinusoidBasis(AbstractBasis):

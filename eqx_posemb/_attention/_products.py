@@ -1,0 +1,39 @@
+"""Products of queries, keys and values, and of what has their shapes."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def by_kv_head(
+    x: Float[Array, "heads q features"], kv_heads: int
+) -> Float[Array, "kv_heads group q features"]:
+    """Groups heads of queries by the head of keys and values that serves them."""
+    return x.reshape(kv_heads, x.shape[0] // kv_heads, *x.shape[1:])
+
+
+def times(
+    x: Float[Array, "heads q dim"], y: Float[Array, "kv_heads k dim"]
+) -> Float[Array, "heads q k"]:
+    """Products of queries and keys, or of what has their shapes."""
+    product = jnp.einsum("hgqd,hkd->hgqk", by_kv_head(x, y.shape[0]), y)
+    return product.reshape(*x.shape[:2], product.shape[-1])
+
+
+def times_transposed(
+    x: Float[Array, "heads q k"], y: Float[Array, "kv_heads k dim"]
+) -> Float[Array, "heads q dim"]:
+    """Sums over keys."""
+    product = jnp.einsum("hgqk,hkd->hgqd", by_kv_head(x, y.shape[0]), y)
+    return product.reshape(*x.shape[:2], product.shape[-1])
+
+
+def over_queries(
+    x: Float[Array, "heads q dim"], y: Float[Array, "heads q k"], kv_heads: int
+) -> Float[Array, "kv_heads k dim"]:
+    """Sums over queries, and over the heads of them that a head of keys serves."""
+    x, y = by_kv_head(x, kv_heads), by_kv_head(y, kv_heads)
+    # The large matrix is read in the order that it is in: read across, this takes twice
+    # as long, and without the barrier it is turned into that.
+    product = jax.lax.optimization_barrier(jnp.einsum("hgqd,hgqk->hdk", x, y))
+    return jnp.swapaxes(product, 1, 2)
