@@ -11,9 +11,10 @@ import eqx_posemb as pe
 from tests.test_blockwise import assert_same, everything, qkv
 
 
+@pytest.mark.parametrize("name", ["t5", "transformer_xl"])
 @pytest.mark.parametrize("differentiate", [False, True])
-def test_memory_grows_with_the_sequence_and_not_its_square(differentiate):
-    embedding = pe.make("t5", heads=4, head_dim=8, dim=32, length=64, key=jr.key(0))
+def test_memory_grows_with_the_sequence_and_not_its_square(name, differentiate):
+    embedding = pe.make(name, heads=4, head_dim=8, dim=32, length=64, key=jr.key(0))
 
     def temporaries(n, implementation):
         def attend(embedding, q, p):

@@ -1,0 +1,184 @@
+"""Scores by distance, where positions are runs: by blocks they are what they are."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import pytest
+
+import eqx_posemb as pe
+from eqx_posemb._attention import _choose
+from eqx_posemb._runs import are_runs, ByDistance, either, skew, unskew
+from tests.test_blockwise import assert_same, both
+
+
+Q, K = 45, 53  # Of blocks of 8, no whole numbers.
+QP, KP = 20 + jnp.arange(Q), 7 + jnp.arange(K)
+SCORES = {
+    "transformer_xl": lambda key: pe.TransformerXL(4, 4, 6, clamp=9, std=1.0, key=key),
+    "enformer": lambda key: pe.Enformer(4, 4, 6, 128, key=key),
+}
+
+
+@pytest.fixture(autouse=True)
+def two_heads_at_once(monkeypatch):
+    """In blocks of eight."""
+    monkeypatch.setattr(_choose, "_IN_CACHE", 2 * 8**2)
+
+
+def embedding(name="transformer_xl"):
+    return pe.PositionalEmbedding(score=SCORES[name](jr.key(1)))
+
+
+def qkv(dtype=jnp.float32):
+    keys = jr.split(jr.key(0), 3)
+    return (
+        jr.normal(keys[0], (4, Q, 4), dtype),
+        jr.normal(keys[1], (2, K, 4), dtype),
+        jr.normal(keys[2], (2, K, 5), dtype),
+    )
+
+
+Q_IDS, K_IDS = QP // 16, KP // 16
+RULES = {
+    "everything": dict(),
+    "causal": dict(causal=True, soft_cap=3.0),
+    "window": dict(window=3, q_segments=Q_IDS, k_segments=K_IDS),
+    "mask for each head": dict(mask=jr.bernoulli(jr.key(1), 0.4, (4, Q, K))),
+}
+# In double precision, and another score in single: it is the same program.
+CASES = [("transformer_xl", True, name) for name in RULES]
+CASES += [("enformer", False, name) for name in ("everything", "causal")]
+
+
+@pytest.mark.parametrize("name, x64, rules", CASES, indirect=["x64"])
+def test_runs_go_by_blocks(name, x64, rules):
+    dtype = jnp.float64 if x64 else jnp.float32
+
+    def attend(implementation, embedding, q, k, v):
+        options = RULES[rules] | dict(implementation=implementation, block_size=8)
+        return embedding.attend(q, k, v, QP, KP, **options)
+
+    arrays, static = eqx.partition(embedding(name), eqx.is_array)
+    arrays = jax.tree.map(lambda x: x.astype(dtype), arrays)
+    arguments = (eqx.combine(arrays, static), *qkv(dtype))
+    assert_same(*both(attend, arguments), bound=1e-10 if x64 else 1e-5)
+
+
+def test_it_is_found_out_at_run_time_what_is_a_run():
+    @eqx.filter_jit
+    def difference(q_positions, k_positions):
+        def attend(implementation, embedding, q, k, v):
+            options = dict(implementation=implementation, block_size=8, causal=True)
+            return embedding.attend(q, k, v, q_positions, k_positions, **options)
+
+        return both(attend, (embedding(), *qkv()))
+
+    for positions in (QP, KP), (QP.at[20:].add(2), KP), (QP, KP[::-1]):
+        assert_same(*difference(*positions))
+
+
+def test_second_derivatives_of_runs_go_by_blocks(monkeypatch):
+    monkeypatch.setattr(_choose, "_IN_CACHE", 2**19)  # All heads at once.
+
+    @eqx.filter_jit
+    def second(arguments, implementation):
+        def loss(arguments):
+            embedding, q, k, v = arguments
+            options = dict(implementation=implementation, block_size=8)
+            out = embedding.attend(q, k, v, QP, KP, causal=True, **options)
+            return jnp.sum(jnp.sin(out))
+
+        def of_gradients(arguments):
+            leaves = jax.tree.leaves(eqx.filter_grad(loss)(arguments))
+            return sum(jnp.sum(jnp.sin(leaf)) for leaf in leaves)
+
+        return eqx.filter_grad(of_gradients)(arguments)
+
+    arguments = (embedding(), *qkv())
+    assert_same(second(arguments, "blockwise"), second(arguments, "dense"), bound=1e-4)
+
+
+def test_transformations_of_runs_compose():
+    """A batch of runs, and one in which not all are, checkpointed under a scan."""
+    arguments = [jnp.stack([x, x[:, ::-1]]) for x in qkv()]
+
+    def model(positions):
+        def of(implementation, embedding, q, k, v):
+            def layer(q, _):
+                def attend(q, k, v, p):
+                    options = dict(implementation=implementation, block_size=8)
+                    v = v[..., :4]
+                    return embedding.attend(q, k, v, p, KP, causal=True, **options)
+
+                return jax.checkpoint(jax.vmap(attend))(q, k, v, positions), None
+
+            return jax.lax.scan(layer, q, length=2)[0]
+
+        return of
+
+    for positions in jnp.stack([QP, QP + 9]), jnp.stack([QP, QP[::-1]]):
+        assert_same(*both(model(positions), (embedding(), *arguments)))
+
+
+def test_a_batch_has_one_answer():
+    runs = jnp.array([[3, 4, 5], [0, 1, 2]])
+    of = lambda p: either(are_runs(p, p), lambda: p, lambda: -p)
+    assert jnp.array_equal(jax.vmap(of)(runs), runs)
+    mixed = runs.at[1, 2].set(7)
+    assert jnp.array_equal(jax.vmap(of)(mixed), -mixed)
+
+
+@jax.debug_nans(True)
+def test_a_query_of_a_run_that_sees_no_key_gets_zeros_and_zero_gradients():
+    def attend(q, k, v):
+        options = dict(implementation="blockwise", block_size=8)
+        return embedding().attend(q, k, v, KP[:Q] - 3, KP, causal=True, **options)
+
+    assert (attend(*qkv())[:, :3] == 0).all()
+    loss = lambda *x: jnp.sum(attend(*x)[:, :3] ** 2 + attend(*x)[:, :3])
+    for gradient in jax.grad(loss, argnums=(0, 1, 2))(*qkv()):
+        assert (gradient == 0).all()
+
+
+class Counted(pe.AbstractScore):
+    """Says for how many distances it makes vectors, and knows no pairs."""
+
+    counter: list = eqx.field(static=True)
+
+    def __call__(self, q, k, q_positions, k_positions):
+        raise AssertionError
+
+    def by_distance(self, q, k, q_positions, k_positions):
+        def vectors(delta):
+            jax.debug.callback(lambda: self.counter.append(delta.size))
+            return jnp.ones((delta.size, q.shape[-1]))
+
+        return ByDistance(q, k[..., 0], vectors, q_positions, k_positions)
+
+
+@pytest.mark.parametrize(
+    "rules, blocks",
+    [
+        (dict(), 6 + 7),  # From -60 on.
+        (dict(causal=True), 8),
+        (dict(window=3), 1),
+    ],
+    ids=["everything", "causal", "window"],
+)
+def test_vectors_are_made_once_for_distances_that_are_seen(rules, blocks):
+    score = Counted([])
+    attend = lambda *x: pe.PositionalEmbedding(score=score).attend(
+        *x, QP, KP, **rules, implementation="blockwise", block_size=8
+    )
+    jax.block_until_ready(attend(*qkv()))
+    jax.effects_barrier()
+    assert sum(score.counter) == 8 * blocks
+
+
+@pytest.mark.parametrize("q, k", [(1, 4), (5, 1), (6, 9)])
+def test_unskew_is_the_transpose_of_skew(q, k):
+    products, values = jr.normal(jr.key(0), (2, q, q + k - 1)), jnp.ones((2, q, k))
+    (expected,) = jax.linear_transpose(skew, products)(values)
+    found = unskew(values)
+    assert jnp.array_equal(found[..., :-1], expected) and (found[..., -1] == 0).all()
