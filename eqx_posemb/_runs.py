@@ -21,7 +21,7 @@ class ByDistance(NamedTuple):
     what a score is, where positions are runs."""
 
     queries: Float[Array, "heads q dim"]
-    of_keys: Float[Array, "heads k"] | None
+    of_keys: Float[Array, "heads k"]
     vectors: Callable[[Int[Array, " n"]], Float[Array, "*heads n dim"]]
     """Gives those of some distances, key minus query, for all heads or for each."""
     q_positions: Int[Array, " q"]

@@ -1,5 +1,6 @@
 """Scores by distance in blocks, with the vectors of all distances made once."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -15,37 +16,35 @@ class Band(NamedTuple):
     """A score by distance, of a tile or of all that there is."""
 
     queries: Float[Array, "heads q dim"]
-    of_keys: Float[Array, "heads 1 k"]
+    of_keys: Float[Array, "heads k 1"]
     vectors: Float[Array, "kv_heads distances dim"]
     """Those of all distances in order, from the last query to the first key and on from
     there; and one more."""
 
     def added_to(self, logits: Float[Array, "heads q k"]) -> Float[Array, "heads q k"]:
         """The logits of a tile, with its score."""
-        return _add_banded(logits + self.of_keys, self.queries, self.vectors)
+        logits = logits + jnp.swapaxes(self.of_keys, 1, 2)
+        return _add_banded(logits, self.queries, self.vectors)
 
     def at(self, size: int, i: Int[Array, ""], j: Int[Array, ""]) -> "Band":
         """Of all, the part of a block of queries and a block of keys."""
-        sizes = Band(size, size, 2 * size)
-        part = jax.lax.dynamic_slice_in_dim
-        return jax.tree.map(part, self, self._starts(size, i, j), sizes, _AXES)
+        part = partial(jax.lax.dynamic_slice_in_dim, axis=1)
+        starts, sizes = self._starts(size, i, j), (size, size, 2 * size)
+        return Band(*map(part, self, starts, sizes))
 
     def plus(
         self, size: int, i: Int[Array, ""], j: Int[Array, ""], band: "Band"
     ) -> "Band":
         """All, with something added to that part."""
-        add = lambda x, y: x + y.astype(x.dtype)
-        part = jax.tree.map(add, self.at(size, i, j), band)
-        put = jax.lax.dynamic_update_slice_in_dim
-        return jax.tree.map(put, self, part, self._starts(size, i, j), _AXES)
+        here = self.at(size, i, j)
+        sums = (x + y.astype(x.dtype) for x, y in zip(here, band, strict=True))
+        put = partial(jax.lax.dynamic_update_slice_in_dim, axis=1)
+        return Band(*map(put, self, sums, self._starts(size, i, j)))
 
     def _starts(self, size, i, j):
         # The last block of queries has the first distances.
         before = j - i + self.queries.shape[1] // size - 1
-        return Band(i * size, j * size, before * size)
-
-
-_AXES = Band(1, 2, 1)
+        return i * size, j * size, before * size
 
 
 @jax.custom_vjp
@@ -81,25 +80,31 @@ def _add_banded_backward(residuals, by_values):
 _add_banded.defvjp(_add_banded_forward, _add_banded_backward)
 
 
-def vectors_of_blocks(
-    score: ByDistance, rules: Rules, *, size: int, q_blocks: int, k_blocks: int
-) -> Float[Array, "kv_heads distances dim"]:
-    """The vectors of all distances in blocks of queries and of keys, and of one more;
-    zeros where a rule by distance shows nothing for a while."""
-    last = q_blocks * size - 1
-    first = score.k_positions[0] - score.q_positions[0] - last
-    delta = first + jnp.arange((q_blocks + k_blocks) * size, dtype=first.dtype)
+def into_band(
+    score: ByDistance, rules: Rules, q_count: int, k_count: int, size: int
+) -> Band:
+    """A score for so many queries and keys, in blocks of `size` that are filled up.
+
+    Where a rule by position shows nothing for a while, vectors are zeros.
+    """
+    first = score.k_positions[0] - score.q_positions[0] - q_count + 1
+    delta = first + jnp.arange(q_count + k_count, dtype=first.dtype)
 
     def of_some(delta):
         vectors = score.vectors(delta)
         return vectors if vectors.ndim == 3 else vectors[None]
 
     def of_shown(delta):
-        like = jax.eval_shape(of_some, delta)
-        zeros = lambda _: jnp.zeros(like.shape, like.dtype)
-        return jax.lax.cond(rules.shown(delta).any(), of_some, zeros, delta)
+        vectors = lambda: of_some(delta)
+        like = jax.eval_shape(vectors)
+        zeros = lambda: jnp.zeros(like.shape, like.dtype)
+        return jax.lax.cond(rules.shown(delta).any(), vectors, zeros)
 
-    if not rules.ordered:
-        return of_some(delta)
-    parts = jax.lax.map(of_shown, delta.reshape(-1, size))
-    return jnp.concatenate(parts, axis=1)
+    if rules.ordered:
+        parts = jax.lax.map(of_shown, delta.reshape(-1, size))
+        vectors = jnp.concatenate(parts, axis=1)
+    else:
+        vectors = of_some(delta)
+    fill = lambda x, count: jnp.pad(x, [(0, 0), (0, count - x.shape[1]), (0, 0)])
+    of_keys = fill(score.of_keys[..., None], k_count)
+    return Band(fill(score.queries, q_count), of_keys, vectors)

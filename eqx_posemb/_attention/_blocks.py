@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._phase import computing_dtype
 from .._runs import ByDistance
-from ._band import Band, vectors_of_blocks
+from ._band import Band, into_band
 from ._logits import Logits, Prepared, Tokens
 from ._plan import plan
 from ._visible import Rules
@@ -58,7 +58,9 @@ class Tile(eqx.Module):
             lambda x, y: x + y.astype(x.dtype), self.logits, tile.logits
         )
         to_q, to_k = partial(add, self.size, i), partial(add, self.size, j)
-        band = self.band and self.band.plus(self.size, i, j, tile.band)
+        band = None
+        if self.band is not None and tile.band is not None:
+            band = self.band.plus(self.size, i, j, tile.band)
         return Tile(
             logits,
             to_q(self.q, tile.q),
@@ -182,23 +184,25 @@ def into_blocks(
     """
     dtype = jnp.promote_types(computing_dtype(q.dtype), computing_dtype(v.dtype))
     counts = q.shape[1], k.shape[1]
+    if by_distance is not None:
+        # What the score has read; loops would carry it and its gradient.
+        q_tokens, k_tokens = (
+            Tokens(None, tokens.positions, None) for tokens in (q_tokens, k_tokens)
+        )
     q, k, v, q_tokens, k_tokens = (
         each_array(partial(_filled, size), x)
         for x in (q.astype(dtype), k.astype(dtype), v.astype(dtype), q_tokens, k_tokens)
     )
-    band = None
-    if by_distance is not None:
-        blocks = dict(q_blocks=q.shape[1] // size, k_blocks=k.shape[1] // size)
-        band = Band(
-            _filled(size, 1, by_distance.queries).astype(dtype),
-            _filled(size, -1, by_distance.of_keys[:, None]).astype(dtype),
-            vectors_of_blocks(by_distance, rules, size=size, **blocks).astype(dtype),
-        )
     mask, q_segments, k_segments = rules.mask, rules.q_segments, rules.k_segments
     if mask is not None:
         mask = _filled(size, -1, _filled(size, -2, mask))
     if q_segments is not None and k_segments is not None:
         q_segments, k_segments = (_filled(size, 0, x) for x in (q_segments, k_segments))
+    band = None
+    if by_distance is not None:
+        logits = eqx.tree_at(lambda logits: logits.score, logits, None)
+        band = into_band(by_distance, rules, q.shape[1], k.shape[1], size)
+        band = jax.tree.map(lambda x: x.astype(dtype), band)
     blocks = Blocks(
         Tile(logits, q, k, v, q_tokens, k_tokens, band, size),
         Rules(mask, q_segments, k_segments, rules.causal, rules.reach),

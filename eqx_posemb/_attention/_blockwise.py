@@ -36,25 +36,17 @@ def blockwise(
     relative: bool,
 ) -> Float[Array, "heads q dim_v"]:
     """What [`dense`][] computes, `size` queries and `size` keys at a time."""
-    tokens, options = (q_tokens, k_tokens), dict(size=size, relative=relative)
-
-    def of_pairs():
-        return _of_blocks(into_blocks(logits, q, k, *tokens, v, rules, **options))
-
-    def of_runs():
-        bare = Logits(logits.bias, None, logits.scale, logits.soft_cap)
-        positions = (Tokens(None, each.positions, None) for each in tokens)
-        blocks = into_blocks(
-            bare, q, k, *positions, v, rules, **options, by_distance=by_distance
-        )
-        return _of_blocks(blocks)
-
-    by_distance = logits.by_distance(*tokens)
+    parts = logits, q, k, q_tokens, k_tokens, v, rules
+    blocks = partial(into_blocks, *parts, size=size, relative=relative)
+    by_distance = logits.by_distance(q_tokens, k_tokens)
     if by_distance is None:
-        out = of_pairs()
+        out = _of_blocks(blocks())
     else:
-        runs = are_runs(by_distance.q_positions, by_distance.k_positions)
-        out = either(runs, of_runs, of_pairs)
+        out = either(
+            are_runs(by_distance.q_positions, by_distance.k_positions),
+            lambda: _of_blocks(blocks(by_distance=by_distance)),
+            lambda: _of_blocks(blocks()),
+        )
     return out[:, : q.shape[1]].astype(v.dtype)
 
 

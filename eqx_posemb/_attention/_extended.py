@@ -29,6 +29,6 @@ class Extended(eqx.Module):
             return None
         return self.score.prepared(q_positions, k_positions)
 
-    def by_distance(self, q, k, q_positions, k_positions, **states):
-        del q, k, q_positions, k_positions, states
+    def by_distance(self, q, k, q_positions, k_positions):
+        del q, k, q_positions, k_positions
         return None

@@ -74,7 +74,8 @@ class Logits(eqx.Module):
         if prepared.bias is not None:
             logits += _fitting("bias", prepared.bias, logits)
         if self.score is not None:
-            more = _there(q_state=q.state, k_state=k.state, prepared=prepared.score)
+            more = dict(q_state=q.state, k_state=k.state, prepared=prepared.score)
+            more = {name: x for name, x in more.items() if x is not None}
             score = self.score(*_each_head(q, k), q.positions, k.positions, **more)
             logits += _fitting("score", score, logits)
         if self.soft_cap is None:
@@ -83,11 +84,9 @@ class Logits(eqx.Module):
 
     def by_distance(self, q: Tokens, k: Tokens) -> ByDistance | None:
         """The score, if it is of that form where positions are runs."""
-        if self.score is None:
+        if self.score is None or q.state is not None or k.state is not None:
             return None
-        states = _there(q_state=q.state, k_state=k.state)
-        content = _each_head(q, k)
-        return self.score.by_distance(*content, q.positions, k.positions, **states)
+        return self.score.by_distance(*_each_head(q, k), q.positions, k.positions)
 
     def low_rank(self, q: Tokens, k: Tokens) -> Factors | None:
         """Channels of queries and keys whose products are what is added to the scaled
@@ -111,10 +110,6 @@ def _fitting(name, term, logits):
             "has."
         )
     return term.astype(logits.dtype)
-
-
-def _there(**arrays):
-    return {name: x for name, x in arrays.items() if x is not None}
 
 
 def _each_head(q, k):

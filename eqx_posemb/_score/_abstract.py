@@ -73,7 +73,6 @@ class AbstractScore(eqx.Module):
         k: Float[Array, "heads k dim"],
         q_positions: Num[Array, "q *axes"],
         k_positions: Num[Array, "k *axes"],
-        **states: Float[Array, "seq dim"],
     ) -> ByDistance | None:
         """What `__call__` gives where positions are runs of consecutive integers, in
         parts: for attention by blocks to have the vectors of all distances once.
@@ -83,9 +82,10 @@ class AbstractScore(eqx.Module):
         **Returns:**
 
         Products of queries with a vector for each distance, and a number for each key;
-        by default `None`, for what is not of this form.
+        by default `None`, for what is not of this form. A score that reads states is
+        not asked.
         """
-        del q, k, q_positions, k_positions, states
+        del q, k, q_positions, k_positions
         return None
 
 
