@@ -178,3 +178,10 @@ def test_unskew_is_the_transpose_of_skew(q, k):
     (expected,) = jax.linear_transpose(skew, products)(values)
     found = unskew(values)
     assert jnp.array_equal(found[..., :-1], expected) and (found[..., -1] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "heads, kv_heads, parts", [(8, 8, 4), (8, 2, 2), (8, 1, 1), (6, 3, 3), (2, 2, 1)]
+)
+def test_heads_with_keys_in_common_stay_together(heads, kv_heads, parts):
+    assert _choose.head_groups(heads, kv_heads, 8) == parts
