@@ -212,7 +212,8 @@ class _Transformed(_Turn):
         _Turn.keep(ctx, cos, sin, layout)
 
     @staticmethod
-    def vmap(info, in_dims, cos, sin, layout, *xs):
+    def vmap(info, in_dims, *args):
+        cos, sin, layout, *xs = args
         of_cos, of_sin, _, *of_xs = in_dims
 
         def mapped(x, of_x):
