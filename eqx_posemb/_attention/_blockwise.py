@@ -6,7 +6,6 @@ is summed up as keys come in: relative to the largest logit so far, and rescaled
 larger one comes.
 """
 
-import math
 from functools import partial
 from typing import NamedTuple
 
@@ -17,8 +16,8 @@ from jaxtyping import Array, Bool, Float
 
 from .._runs import are_runs, either
 from ._blocks import add, block, Blocks, into_blocks, put, Tile
-from ._choose import head_groups
 from ._logits import Logits, Prepared, Tokens
+from ._parts import by_parts, has_heads, joined
 from ._products import over_queries, times, times_transposed
 from ._visible import Rules
 
@@ -51,21 +50,6 @@ def blockwise(
 
 
 def _of_blocks(blocks):
-    tile = blocks.whole
-    heads, kv_heads = tile.q.shape[0], math.gcd(tile.k.shape[0], tile.v.shape[0])
-    groups = head_groups(heads, kv_heads, blocks.size)
-    if groups == 1 or not tile.logits.bare:
-        return _of_heads(blocks)
-    # Biases and scores are of all heads. All else that has some has three axes.
-    of_each = lambda x: eqx.is_array(x) and x.ndim == 3 and x.shape[0] > 1
-    each, common = eqx.partition(blocks, of_each)
-    split = lambda x: x.reshape(groups, -1, *x.shape[1:])
-    of_some = lambda each: _of_heads(eqx.combine(each, common))
-    out = jax.lax.map(of_some, jax.tree.map(split, each))
-    return out.reshape(heads, *out.shape[2:])
-
-
-def _of_heads(blocks):
     floats, rest = eqx.partition(blocks, eqx.is_inexact_array)
     others, static = eqx.partition(rest, eqx.is_array)
     return _attention(static, floats, others)[0]
@@ -73,7 +57,8 @@ def _of_heads(blocks):
 
 def _primal(static, floats, others):
     blocks = eqx.combine(floats, others, static)
-    return finish(accumulate(blocks, no_sums(blocks)))
+    of_some = lambda some: finish(accumulate(some, no_sums(some)))
+    return by_parts(of_some, partial(jax.tree.map, joined), blocks)
 
 
 _attention = jax.custom_vjp(_primal, nondiff_argnums=(0,))
@@ -201,7 +186,12 @@ def gradients(blocks: Blocks, seeds: Seeds) -> Tile:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _gradients(static, floats, others, seeds):
-    return gradients(eqx.combine(floats, others, static), seeds)
+    def together(found):
+        join = lambda like, x: joined(x) if has_heads(like) else jnp.sum(x, axis=0)
+        return jax.tree.map(join, floats.whole, found)
+
+    blocks = eqx.combine(floats, others, static)
+    return by_parts(gradients, together, blocks, seeds)
 
 
 def _gradients_forward(static, floats, others, seeds):

@@ -1,0 +1,49 @@
+"""Attention of some heads at a time, as many as a cache holds the logits of."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, PyTree
+
+from ._blocks import Blocks
+from ._choose import head_groups
+
+
+def by_parts(
+    function: Callable[..., PyTree[Array]],
+    together: Callable[[PyTree[Array]], PyTree[Array]],
+    blocks: Blocks,
+    *more: PyTree[Array],
+) -> PyTree[Array]:
+    """Calls `function(blocks, *more)`, or for some heads after others.
+
+    **Arguments:**
+
+    - `function`: what to compute of blocks, and of more that has heads first.
+    - `together`: puts results together that have an axis of parts before all others.
+    - `blocks`, `more`: those of all heads.
+    """
+    tile = blocks.whole
+    kv_heads = math.gcd(tile.k.shape[0], tile.v.shape[0])
+    parts = head_groups(tile.q.shape[0], kv_heads, blocks.size)
+    # Biases and scores are of all heads.
+    if parts == 1 or not tile.logits.bare:
+        return function(blocks, *more)
+    each, common = eqx.partition(blocks, has_heads)
+    of_some = lambda some: function(eqx.combine(some[0], common), *some[1])
+    split = lambda x: x.reshape(parts, -1, *x.shape[1:])
+    return together(jax.lax.map(of_some, jax.tree.map(split, (each, more))))
+
+
+def has_heads(x: Any) -> bool:
+    """Whether it is an array of blocks with a part for each head. Nothing else that is
+    not of biases or scores has three axes."""
+    return eqx.is_array(x) and x.ndim == 3 and x.shape[0] > 1
+
+
+def joined(x: Array) -> Array:
+    """Parts put together, that have heads first."""
+    return jax.lax.collapse(x, 0, 2)
