@@ -1,11 +1,13 @@
-"""Strict everywhere: what a test does not say it does not get."""
+"""How all tests run: strict, reproducible, and compiled without optimization."""
 
+import importlib.util
 import itertools
+import os
+from pathlib import Path
 
 import equinox as eqx
 import hypothesis as hp
 import jax
-import jax.random as jr
 import jaxtyping
 import pytest
 
@@ -13,29 +15,111 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# A test runs its program once, and optimizing the program takes longer than running it.
+UNOPTIMIZED = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
+
+FOLDER = Path(__file__).parent
+# What `pytest` runs without options. In these files it leaves out thorough tests.
+QUICK = (
+    "messages",
+    "test_huggingface.py",
+    "test_inspect.py",
+    "test_laws.py",
+    "test_layers.py",
+    "test_messages.py",
+    "test_positions.py",
+    "test_registry.py",
+    "test_schedules.py",
+)
+# What the extra `test` installs in addition to the extra `test-quick`.
+HEAVY = {"sklearn", "torch", "transformers"}
 
 # The same code has the same result. `--hypothesis-profile=default` looks further.
 hp.settings.register_profile("repeatable", derandomize=True)
 hp.settings.load_profile("repeatable")
 
-# A compiled program holds about 50 regions of memory until JAX forgets it. Linux gives
-# 65,530 to a process, and the next compilation ends it. All tests compile more.
-_TESTS_BETWEEN_CLEANINGS = 150
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--all",
+        action="store_true",
+        help="run all tests; the default is a quick subset, or the files that are named",
+    )
+    parser.addoption(
+        "--optimized",
+        action="store_true",
+        help="compile with the optimizations that users have, which takes longer",
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "thorough: runs with `--all`, or where its file is named"
+    )
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        config.option.all = True
+    # XLA reads its flags when it compiles the first program. Subprocesses inherit them.
+    flags = os.environ.get("XLA_FLAGS", "")
+    if not config.option.optimized and UNOPTIMIZED not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {UNOPTIMIZED}".strip()
+    missing = {name for name in HEAVY if importlib.util.find_spec(name) is None}
+    if missing and "CI" in os.environ:
+        raise pytest.UsageError(f"CI must run all tests, and lacks {sorted(missing)}.")
+
+
+def pytest_ignore_collect(collection_path, config):
+    if config.option.all or collection_path == FOLDER:
+        return None
+    return collection_path.relative_to(FOLDER).parts[0] not in QUICK or None
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.option.all:
+        return
+    is_thorough = lambda item: item.get_closest_marker("thorough") is not None
+    config.hook.pytest_deselected(items=list(filter(is_thorough, items)))
+    items[:] = itertools.filterfalse(is_thorough, items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Skips the files that import a package which only the extra `test` installs."""
+    report = yield
+    error = report.call.excinfo and report.call.excinfo.value.__cause__
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    if name in HEAVY:
+        reason = f'needs {name}: pip install -e ".[test]"'
+        report.outcome, report.longrepr = "skipped", (str(collector.path), 0, reason)
+    return report
+
+
+# A compiled program holds regions of memory until JAX forgets the program. Linux gives
+# 65,530 regions to a process, and all tests together need more.
+MOST_REGIONS = 40_000
+MAPS = Path("/proc/self/maps")
 _tests_seen = itertools.count(1)
 
 
 def pytest_runtest_teardown():
-    if next(_tests_seen) % _TESTS_BETWEEN_CLEANINGS == 0:
+    seen = next(_tests_seen)
+    if not MAPS.exists():  # Other systems have no limit but memory.
+        full = seen % 500 == 0
+    else:
+        full = seen % 20 == 0 and MAPS.read_bytes().count(b"\n") > MOST_REGIONS
+    if full:
         eqx.clear_caches()
         jax.clear_caches()
 
 
-@pytest.fixture
-def key():
-    return jr.key(0)
-
-
-@pytest.fixture(params=[False, True], ids=["x32", "x64"])
+@pytest.fixture(
+    params=[
+        pytest.param(False, id="x32"),
+        pytest.param(True, id="x64", marks=pytest.mark.thorough),
+    ]
+)
 def x64(request):
     """Runs a test in both modes, and says which one it is."""
     before = jax.config.read("jax_enable_x64")
