@@ -46,7 +46,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--all",
         action="store_true",
-        help="run all tests; the default is a quick subset, or the files that are named",
+        help="run all tests, and not only a quick subset or the files that are named",
     )
     parser.addoption(
         "--optimized",

@@ -1,9 +1,16 @@
-"""What the laws are tested on: a layer of attention around any embedding."""
+"""What the laws are tested on: a layer of attention around any embedding.
+
+A test compiles few programs: laws call `attend` with arrays of the same shapes, and
+compare in NumPy. Each `jnp` operation outside of a program is compiled by itself.
+"""
+
+import functools
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 import eqx_posemb as pe
@@ -17,6 +24,17 @@ ROWS = {row.name: row for row in VARIANTS}
 
 
 def build(name: str, **settings) -> pe.PositionalEmbedding:
+    """The embedding of that name, made once in each mode, as modules do not change."""
+    return _build(name, jax.config.read("jax_enable_x64"), tuple(settings.items()))
+
+
+def shape_of(name: str) -> pe.PositionalEmbedding:
+    """The same without arrays, for tests that are selected by it."""
+    return eqx.filter_eval_shape(_build.__wrapped__, name, False, ())
+
+
+@functools.cache
+def _build(name, x64, settings):
     return pe.make(
         name,
         heads=HEADS,
@@ -24,31 +42,36 @@ def build(name: str, **settings) -> pe.PositionalEmbedding:
         dim=DIM,
         length=LENGTH,
         key=jr.key(7),
-        **settings,
+        **dict(settings),
     )
 
 
-def at(name: str, indices: Int[Array, " seq"]) -> Int[Array, "seq ..."]:
+def at(name: str, indices: Int[Array | np.ndarray, " seq"]) -> Int[Array, "seq ..."]:
     """The positions that a variant has for tokens in a row: numbers, or the cells of a
     grid six wide, which the tokens fill in order, after those that are on no grid."""
     if (row_axes := ROWS[name].axes) is None:
-        return indices
-    which, indices = indices, indices - ROWS[name].prefix
+        return jnp.asarray(indices)
+    xp = jnp if isinstance(indices, jax.core.Tracer) else np
+    which = xp.asarray(indices)
+    indices = which - ROWS[name].prefix
     digits = [indices // 6**i for i in reversed(range(row_axes(SIZES)))]
-    cells = jnp.stack([digits[0], *(digit % 6 for digit in digits[1:])], axis=-1)
-    apart = jnp.stack([jnp.full_like(which, -1)] * (len(digits) - 1) + [which], axis=-1)
-    return jnp.where((which < ROWS[name].prefix)[:, None], apart, cells)
+    cells = xp.stack([digits[0], *(digit % 6 for digit in digits[1:])], axis=-1)
+    apart = xp.stack([xp.full_like(which, -1)] * (len(digits) - 1) + [which], axis=-1)
+    return jnp.asarray(xp.where((which < ROWS[name].prefix)[:, None], apart, cells))
 
 
 def past(q_positions, k_positions) -> dict[str, object]:
     """The rule that a query sees what is not after it; on a grid, in reading order."""
     if q_positions.ndim == 1:
         return dict(causal=True)
-    seen = jnp.ones((q_positions.shape[0], k_positions.shape[0]), bool)
+    traced = any(isinstance(p, jax.core.Tracer) for p in (q_positions, k_positions))
+    xp = jnp if traced else np
+    q_positions, k_positions = xp.asarray(q_positions), xp.asarray(k_positions)
+    seen = xp.ones((q_positions.shape[0], k_positions.shape[0]), bool)
     for axis in reversed(range(q_positions.shape[1])):
         q, k = q_positions[:, None, axis], k_positions[None, :, axis]
         seen = (k < q) | ((k == q) & seen)
-    return dict(mask=seen)
+    return dict(mask=jnp.asarray(seen))
 
 
 class Layer(eqx.Module):
@@ -63,12 +86,11 @@ class Layer(eqx.Module):
     w_v: Float[Array, "kv_heads head_dim dim"]
 
     def __init__(self, embedding: pe.PositionalEmbedding, dtype=jnp.float32):
-        q_key, k_key, v_key = jr.split(jr.key(3), 3)
-        weights = lambda key, heads: jr.normal(key, (heads, HEAD_DIM, DIM), dtype)
+        weights = lambda heads, seed: normal((heads, HEAD_DIM, DIM), dtype, seed) / 8
         self.embedding = embedding
-        self.w_q = weights(q_key, HEADS) * DIM**-0.5
-        self.w_k = weights(k_key, HEADS // 2) * DIM**-0.5
-        self.w_v = weights(v_key, HEADS // 2) * DIM**-0.5
+        self.w_q = weights(HEADS, 3)
+        self.w_k = weights(HEADS // 2, 4)
+        self.w_v = weights(HEADS // 2, 5)
 
     def __call__(self, x_q, x_k, q_positions, k_positions, **rules):
         x_q = self.embedding.embed(x_q, q_positions)
@@ -108,15 +130,25 @@ def states(embedding, q, k) -> dict[str, Array]:
     return {name: every[name] for name in embedding.reads}
 
 
-def attend(layer, x, positions, mask=None, **rules):
-    rules |= past(positions, positions)
-    if mask is not None:
-        rules["mask"] = mask & rules.get("mask", True)
-    return run(layer, x, x, positions, positions, **rules)
+def attend(layer, x, positions, mask=True, ids=0, how=run) -> np.ndarray:
+    """Causal attention of the tokens among themselves, by a program for all laws."""
+    n = len(x)
+    rules = past(positions, positions)
+    mask = jnp.asarray(
+        np.broadcast_to(mask & np.asarray(rules.get("mask", True)), (n, n))
+    )
+    ids = jnp.asarray(np.broadcast_to(ids, n), jnp.int32)
+    rules |= dict(mask=mask, q_segments=ids, k_segments=ids)
+    return np.asarray(how(layer, x, x, positions, positions, **rules))
 
 
-def tokens(seq: int, dtype=jnp.float32, seed: int = 5) -> Float[Array, "seq dim"]:
-    return jr.normal(jr.key(seed), (seq, DIM), dtype)
+def normal(shape, dtype=jnp.float32, seed: int = 1) -> Array:
+    """Without a program for each shape, unlike `jax.random`."""
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape).astype(dtype))
+
+
+def tokens(seq: int, dtype=jnp.float32, seed: int = 6) -> Float[Array, "seq dim"]:
+    return normal((seq, DIM), dtype, seed)
 
 
 def assert_close(a, b, *, logit: float = 20.0, value: float = 5.0) -> None:
@@ -125,13 +157,12 @@ def assert_close(a, b, *, logit: float = 20.0, value: float = 5.0) -> None:
     A logit of size `logit` is known to a few of its ulps, whatever the order of its
     sums, and so is the weight that its softmax gives to values of size `value`.
     """
+    a, b = np.asarray(a), np.asarray(b)
     assert a.shape == b.shape
     assert a.dtype == b.dtype
-    wide = jnp.result_type(float)
-    error = jnp.max(jnp.abs(a.astype(wide) - b.astype(wide)), initial=0)
-    eps = float(jnp.finfo(a.dtype).eps)
-    bound = 8 * eps * logit * value
-    assert float(error) <= bound, f"{float(error)} > {bound}"
+    error = np.max(np.abs(a.astype(np.float64) - b.astype(np.float64)), initial=0)
+    bound = 8 * float(jnp.finfo(a.dtype).eps) * logit * value
+    assert error <= bound, f"{error} > {bound}"
 
 
 def leaves(module) -> dict[str, Array]:
