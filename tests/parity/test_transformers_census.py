@@ -5,9 +5,16 @@ configuration and the linear map that its own code applies to queries at some po
 see `benchmarks/hf_census.py`, which made them and measures again.
 """
 
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from benchmarks.hf_compare import Golden
+import eqx_posemb as pe
+from benchmarks import hf_compare
 from tests.parity.references import GOLDEN
 
 
@@ -25,9 +32,42 @@ QUIRKS = {
 }
 
 
+class Data(pe.AbstractFrequencies):
+    """What a schedule says at length one, as arrays and not as constants."""
+
+    words: Any
+    radians: Any
+
+    def turns(self, length=None):
+        return self.words
+
+    def __call__(self, length=None):
+        return self.radians
+
+
+@eqx.filter_jit
+def _turned(rotary, positions, x):
+    return rotary(positions, length=1).queries(x)
+
+
+def _maps(rotary, positions) -> np.ndarray:
+    """As in `hf_compare`, with one program for all schedules of a layout and width."""
+    kind = jnp.int32 if positions.dtype.kind == "i" else jnp.float32
+    schedule = rotary.frequencies
+    data = Data(schedule.turns(1), schedule(1))
+    rotary = dataclasses.replace(rotary, frequencies=data)
+    eye = np.broadcast_to(
+        np.eye(rotary.dim, dtype=np.float32), (len(positions), rotary.dim, rotary.dim)
+    )
+    positions = jnp.asarray(positions.astype(kind))
+    return np.asarray(_turned(rotary, positions, jnp.asarray(eye)), np.float64)
+
+
 @pytest.fixture(scope="module")
 def census():
-    return Golden(GOLDEN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hf_compare, "_maps", _maps)
+        yield hf_compare.Golden(GOLDEN)
 
 
 @pytest.mark.parametrize("quirks", [True, False])
