@@ -3,12 +3,12 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import pytest
 
 import eqx_posemb as pe
 from eqx_posemb._rotary import _lowering
+from tests.helpers import normal
 
 
 DIM, POSITIONS = 16, jnp.array([1, 5, 100, 31])
@@ -30,7 +30,7 @@ def pair(layout, width):
 
 
 def vectors(*shape, seed=0):
-    return jr.normal(jr.key(seed), (*shape, 4, DIM))
+    return normal((*shape, 4, DIM), seed=seed)
 
 
 @every_width
@@ -38,16 +38,24 @@ def vectors(*shape, seed=0):
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_is_the_formula(name, dtype, width):
     form = getattr(_lowering, name)
-    rotation = pair(name.split("_")[1], width)[1](POSITIONS)
-    x = vectors().astype(dtype)
+    general = pair(name.split("_")[1], width)[1]
+    x = np.array(vectors()).astype(dtype)
     if width < DIM:
         # What passes through does so bit for bit.
-        x = x.at[0, 12].set(-0.0).at[1, 12].set(jnp.inf).at[2, 12].set(jnp.nan)
-    turned = form(x, rotation.cos, rotation.sin)
+        x[0, 12], x[1, 12], x[2, 12] = -0.0, np.inf, np.nan
+
+    @jax.jit
+    def both(x, p):
+        rotation = general(p)
+        tables = jax.lax.optimization_barrier((rotation.cos, rotation.sin))
+        rotation = eqx.tree_at(lambda r: (r.cos, r.sin), rotation, tables)
+        return form(x, *tables), rotation.queries(x)
+
+    turned, formula = map(np.asarray, both(x, POSITIONS))
     assert turned.dtype == dtype
-    bits = lambda y: jax.lax.bitcast_convert_type(y[:, width:], jnp.uint8)
-    assert jnp.array_equal(bits(turned), bits(x))
-    wide = [y[:, :width].astype(jnp.float32) for y in (turned, rotation.queries(x))]
+    bits = lambda y: np.ascontiguousarray(y[:, width:]).view(np.uint8)
+    assert np.array_equal(bits(turned), bits(x))
+    wide = [y[:, :width].astype(np.float32) for y in (turned, formula)]
     # XLA may contract a product and a sum, which may tip a rounding to bfloat16.
     ulp = float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(*wide, rtol=ulp, atol=5e-7)
@@ -117,10 +125,11 @@ def test_the_gradient_is_the_same_program_with_the_angles_turned(layout):
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
 def test_batches_along_any_axis_are_rotated_one_by_one(layout, axis):
     x, rotation = vectors(3), pe.rope(DIM, pairing=layout)(POSITIONS)
-    expected = jnp.stack([rotation.queries(part) for part in x])
-    laid = jnp.moveaxis(x, 0, axis)
-    turned = jax.vmap(rotation.queries, in_axes=axis, out_axes=axis)(laid)
-    np.testing.assert_array_equal(jnp.moveaxis(turned, axis, 0), expected)
+    turn = lambda x: rotation.queries(x)
+    expected = np.stack([jax.jit(turn)(part) for part in x])
+    laid = jnp.asarray(np.moveaxis(x, 0, axis))
+    turned = jax.jit(jax.vmap(turn, in_axes=axis, out_axes=axis))(laid)
+    np.testing.assert_array_equal(np.moveaxis(turned, axis, 0), expected)
 
 
 @every_layout
@@ -129,11 +138,15 @@ def test_batches_of_positions_are_rotated_one_by_one(layout, of_x):
     rope, x = pe.rope(DIM, pairing=layout), vectors(2)
     p = jnp.stack([POSITIONS, POSITIONS + 7])
     parts = [x[0], x[0]] if of_x is None else x
-    expected = jnp.stack([rope(a).queries(b) for a, b in zip(p, parts, strict=True)])
     given = x[0] if of_x is None else jnp.moveaxis(x, 0, of_x)
-    turn = lambda p, x: rope(p).queries(x)
-    turned = jax.vmap(turn, in_axes=(0, of_x))(p, given)
-    np.testing.assert_array_equal(turned, expected)
+
+    def assert_mapped(turn, along):
+        turned = jax.jit(jax.vmap(turn, in_axes=(0, of_x)))(along, given)
+        turn = jax.jit(turn)
+        expected = [turn(a, b) for a, b in zip(along, parts, strict=True)]
+        np.testing.assert_array_equal(turned, np.stack(expected))
+
+    assert_mapped(lambda p, x: rope(p).queries(x), p)
     # And where what is mapped over is cosines alone, or sines alone.
     rotation = rope(POSITIONS)
     for name in "cos", "sin":
@@ -143,10 +156,7 @@ def test_batches_of_positions_are_rotated_one_by_one(layout, of_x):
             where = lambda rotation: getattr(rotation, name)
             return eqx.tree_at(where, rotation, table).queries(x)
 
-        tables = jnp.stack([table, 2 * table])
-        turned = jax.vmap(with_table, in_axes=(0, of_x))(tables, given)
-        expected = [with_table(a, b) for a, b in zip(tables, parts, strict=True)]
-        np.testing.assert_array_equal(turned, jnp.stack(expected))
+        assert_mapped(with_table, jnp.stack([table, 2 * table]))
 
 
 @every_layout
@@ -164,16 +174,18 @@ def test_tokens_that_all_devices_share_take_positions_that_they_do_not(layout):
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rope, x = pe.rope(DIM, pairing=layout), vectors()
     spec = jax.sharding.PartitionSpec
-    turn = lambda out: jax.shard_map(
-        lambda x, p: rope(p).queries(x),
-        mesh=mesh,
-        in_specs=(spec(), spec("data")),
-        out_specs=out,
-    )(x, POSITIONS)
-    np.testing.assert_array_equal(turn(spec("data")), rope(POSITIONS).queries(x))
+
+    def turn(out):
+        here = lambda x, p: rope(p).queries(x)
+        specs = spec(), spec("data")
+        return jax.shard_map(here, mesh=mesh, in_specs=specs, out_specs=out)
+
+    found = jax.jit(turn(spec("data")))(x, POSITIONS)
+    expected = jax.jit(lambda x, p: rope(p).queries(x))(x, POSITIONS)
+    np.testing.assert_array_equal(found, expected)
     # Or the gradient by `x` would not be summed over devices.
     with pytest.raises(ValueError, match="out_specs"):
-        turn(spec())
+        jax.eval_shape(turn(spec()), x, POSITIONS)
 
 
 @every_layout
