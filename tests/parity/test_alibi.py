@@ -1,6 +1,7 @@
 """ALiBi against Bloom and MPT as transformers has them."""
 
-import jax.numpy as jnp
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +9,7 @@ from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, assert_close
+from tests.parity.references import as_numpy, assert_close, run
 
 
 SEQ = 40
@@ -25,16 +26,20 @@ def _theirs(model, heads):
     return as_numpy(build_alibi_tensor(mask, heads, torch.float32))[:, 0]
 
 
+@functools.cache
+def _ours(heads):
+    return run(pe.ALiBi(heads), np.arange(SEQ), np.arange(SEQ))
+
+
 def _softmax(logits):
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
 
 
 @pytest.mark.parametrize("model", ["bloom", "mpt"])
-@pytest.mark.parametrize("heads", [*range(1, 18), 24, 31, 32, 33, 48, 65, 112, 128])
+@pytest.mark.parametrize("heads", [1, 2, 3, 8, 12, 17, 31, 64, 112, 128])
 def test_logits_are_theirs_but_for_a_constant_of_each_row(model, heads):
-    there = jnp.arange(SEQ)
-    ours = as_numpy(pe.ALiBi(heads)(there, there)).astype(np.float64)
+    ours = _ours(heads).astype(np.float64)
     theirs = _theirs(model, heads).astype(np.float64)
     rtol = RTOL[model](heads)
     for row in (0, 7, SEQ - 1):
@@ -85,7 +90,7 @@ def test_the_bias_is_the_slope_times_the_distance():
     delta = (k[None] - q[:, None])[None].astype(np.float64)
     for heads in (3, 8):
         slopes = np.array(pe.ALiBi(heads).slopes)[:, None, None]
-        ours = pe.ALiBi(heads)(jnp.asarray(q), jnp.asarray(k))
+        ours = run(pe.ALiBi(heads), q, k)
         assert_close(ours, slopes * delta, rtol=2e-7)
-        ours = pe.ALiBi(heads, form="symmetric")(jnp.asarray(q), jnp.asarray(k))
+        ours = run(pe.ALiBi(heads, form="symmetric"), q, k)
         assert_close(ours, -slopes * np.abs(delta), rtol=2e-7)

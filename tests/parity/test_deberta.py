@@ -1,8 +1,6 @@
 """DeBERTa's buckets and scores against transformers."""
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -16,10 +14,11 @@ from tests.parity.references import (
     as_torch,
     assert_close,
     assert_same_integers,
+    made,
+    run,
 )
 
 
-KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 SIZES = dict(
     hidden_size=32,
@@ -42,11 +41,11 @@ def _normal(*shape):
     ],
 )
 def test_buckets_are_those_of_transformers(buckets, reach):
-    score = pe.DeBERTa(1, 2, 4, buckets=buckets, reach=reach, key=KEY)
+    score = made(pe.DeBERTa, 1, 2, 4, buckets=buckets, reach=reach)
     behind = np.arange(-2 * reach, 2 * reach + 1)
     theirs = second.make_log_bucket_position(as_torch(behind), buckets, reach)
     theirs = np.clip(as_numpy(theirs).astype(np.int64) + buckets, 0, 2 * buckets - 1)
-    ours = as_numpy(score.rows(-jnp.asarray(behind, jnp.int32))).astype(np.int64)
+    ours = run(score.rows, -behind.astype(np.int32)).astype(np.int64)
     assert_same_integers(ours, theirs)
 
 
@@ -57,10 +56,10 @@ def _state(module, prefix):
 def _logits(score, q, k, shuffled):
     embedding = pe.PositionalEmbedding(score=score, scale=(3 * q.shape[-1]) ** -0.5)
     order = RNG.permutation(q.shape[1]) if shuffled else np.arange(q.shape[1])
-    p, back = jnp.asarray(order), np.argsort(order)
+    back = np.argsort(order)
     with jax.default_matmul_precision("highest"):
-        ours = eqx.filter_jit(embedding.logits)(q[:, order], k[:, order], p, p)
-    return as_numpy(ours)[:, back][:, :, back]
+        ours = run(embedding.logits, q[:, order], k[:, order], order, order)
+    return ours[:, back][:, :, back]
 
 
 @pytest.mark.parametrize("shuffled", [False, True])

@@ -2,7 +2,6 @@
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -26,20 +25,21 @@ from transformers.models.reformer.modeling_reformer import AxialPositionEmbeddin
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, as_torch, assert_close, golden
+from tests.parity.references import (
+    as_numpy,
+    as_torch,
+    assert_close,
+    cells,
+    golden,
+    made,
+    on_device,
+    replaced,
+    run,
+)
 
 
 # x-transformers 2.31.10 and learnable_fourier_positional_encoding 0.0.1, as released.
 GOLDEN = golden("encodings")
-KEY = jax.random.key(0)
-
-
-def _with(module, **arrays):
-    for name, array in arrays.items():
-        module = eqx.tree_at(
-            lambda m, name=name: getattr(m, name), module, jnp.asarray(as_numpy(array))
-        )
-    return module
 
 
 def test_fourier_features_are_those_of_perceiver():
@@ -48,7 +48,7 @@ def test_fourier_features_are_those_of_perceiver():
     for include in False, True:
         theirs = generate_fourier_features(points, bands, shape, concat_pos=include)
         encoding = pe.Fourier(bands, shape, include_positions=include)
-        ours = encoding(jnp.asarray(as_numpy(points)[0]))
+        ours = run(encoding, points[0])
         assert ours.shape[1] == encoding.dim
         # Angles of up to 4.5 π, made in float32.
         assert_close(ours, as_numpy(theirs).reshape(54, -1), atol=3e-6)
@@ -56,9 +56,10 @@ def test_fourier_features_are_those_of_perceiver():
 
 def test_geometric_bands_double_as_in_nerf():
     points = np.random.default_rng(0).uniform(-1, 1, size=(20, 3)).astype(np.float32)
-    ours = pe.Fourier(
+    encoding = pe.Fourier(
         bands=6, resolution=(2**6,) * 3, spacing="geometric", include_positions=False
-    )(jnp.asarray(points))
+    )
+    ours = run(encoding, points)
     angles = np.pi * points[..., None].astype(np.float64) * 2.0 ** np.arange(6)
     waves = [f(angles).reshape(20, -1) for f in (np.sin, np.cos)]
     # A fraction of a unit is up to 16 π of an angle, of which an ulp is 4e-6.
@@ -74,7 +75,7 @@ def test_gaussian_waves_are_those_of_sam():
     encoding = pe.GaussianFourier(32, matrix=matrix[::-1])
     points = 2 * as_numpy(unit)[0, 0][:, ::-1] - 1
     # Angles of up to 2π · 3 · 3 · 2, made in float32, of which an ulp is 8e-6.
-    assert_close(encoding(jnp.asarray(points)), found, atol=3e-5)
+    assert_close(run(encoding, points), found, atol=3e-5)
 
 
 def test_a_seed_gives_the_same_normal_numbers_everywhere():
@@ -95,10 +96,10 @@ def test_learned_waves_are_those_of_the_algorithm_in_torch(groups, axes):
         for name, array in GOLDEN.items()
         if name.startswith(f"fourier_{groups}x{axes}_")
     }
-    encoding = pe.LearnedFourier(
-        16, axes=groups * axes, features=12, hidden=5, groups=groups, key=KEY
+    encoding = made(
+        pe.LearnedFourier, 16, axes=groups * axes, features=12, hidden=5, groups=groups
     )
-    encoding = _with(
+    encoding = replaced(
         encoding,
         waves=found["Wr.weight"],
         hidden_weight=found["mlp.0.weight"],
@@ -106,14 +107,17 @@ def test_learned_waves_are_those_of_the_algorithm_in_torch(groups, axes):
         weight=found["mlp.2.weight"],
         bias=found["mlp.2.bias"],
     )
-    x = jnp.asarray(found["x"].reshape(-1, groups * axes))
+    x = found["x"].reshape(-1, groups * axes)
     # Sums of a dozen products of about one.
-    assert_close(encoding(x), found["y"], atol=2e-6)
+    assert_close(run(encoding, x), found["y"], atol=2e-6)
 
 
 def test_waves_begin_as_wide_as_gamma_says():
-    waves = pe.LearnedFourier(8, features=8000, gamma=10.0, key=KEY).waves
-    assert abs(float(waves.std()) - 0.1) < 4 * 0.1 / 16_000**0.5
+    make = lambda: pe.LearnedFourier(
+        8, features=8000, gamma=10.0, key=jax.random.key(0)
+    )
+    waves = run(make).waves
+    assert abs(waves.std() - 0.1) < 4 * 0.1 / 16_000**0.5
 
 
 def test_axial_is_that_of_reformer():
@@ -123,13 +127,11 @@ def test_axial_is_that_of_reformer():
     theirs = AxialPositionEmbeddings(config).eval()
     for weight in theirs.weights:
         torch.nn.init.normal_(weight)
-    encoding = pe.AxialLearned((4, 6), 8, dims=(3, 5), key=KEY)
-    weights = [as_numpy(w).reshape(-1, w.shape[-1]) for w in theirs.weights]
-    encoding = eqx.tree_at(
-        lambda m: m.weights, encoding, tuple(map(jnp.asarray, weights))
-    )
+    encoding = made(pe.AxialLearned, (4, 6), 8, dims=(3, 5))
+    weights = tuple(as_numpy(w).reshape(-1, w.shape[-1]) for w in theirs.weights)
+    encoding = eqx.tree_at(lambda m: m.weights, encoding, on_device(weights))
     found = as_numpy(theirs(torch.arange(24)[None]))[0]
-    np.testing.assert_array_equal(encoding(pe.grid_positions((4, 6))), found)
+    np.testing.assert_array_equal(run(encoding, cells((4, 6))), found)
 
 
 def test_sums_of_rows_and_columns_are_those_of_pix2struct():
@@ -140,12 +142,11 @@ def test_sums_of_rows_and_columns_are_those_of_pix2struct():
     positions = np.array([[0, 0], [3, 11], [11, 2]])
     patches = torch.cat([as_torch(positions).float(), torch.zeros(3, 4)], dim=1)
     found = theirs(patches[None])[0] - theirs.patch_projection.bias
-    encoding = pe.AxialLearned((12, 12), 8, key=KEY)
+    encoding = made(pe.AxialLearned, (12, 12), 8)
     tables = theirs.row_embedder.weight, theirs.column_embedder.weight
-    weights = tuple(jnp.asarray(as_numpy(w)) for w in tables)
-    encoding = eqx.tree_at(lambda m: m.weights, encoding, weights)
+    encoding = eqx.tree_at(lambda m: m.weights, encoding, on_device(tables))
     # The bias of the projection was added before and subtracted after.
-    assert_close(encoding(jnp.asarray(positions)), found, atol=2e-6)
+    assert_close(run(encoding, positions), found, atol=2e-6)
 
 
 def _boxes():
@@ -177,8 +178,8 @@ def test_sums_of_edges_and_sizes_are_those_of_layoutlm():
         ):
             part.weight.zero_()
     found = theirs(ids, as_torch(boxes[None]))[0]
-    encoding = _with(pe.LearnedBox(8, size=40, key=KEY), **_box_tables(theirs))
-    assert_close(encoding(jnp.asarray(boxes)), found, atol=2e-6)
+    encoding = replaced(made(pe.LearnedBox, 8, size=40), **_box_tables(theirs))
+    assert_close(run(encoding, boxes), found, atol=2e-6)
 
 
 def test_joined_edges_and_sizes_are_those_of_layoutlmv3():
@@ -193,28 +194,27 @@ def test_joined_edges_and_sizes_are_those_of_layoutlmv3():
     theirs = LayoutLMv3TextEmbeddings(config).eval()
     boxes = _boxes()
     found = theirs.calculate_spatial_position_embeddings(as_torch(boxes[None]))[0]
-    encoding = _with(pe.LearnedBox(14, edge_dim=2, key=KEY), **_box_tables(theirs))
-    np.testing.assert_array_equal(encoding(jnp.asarray(boxes)), as_numpy(found))
+    encoding = replaced(made(pe.LearnedBox, 14, edge_dim=2), **_box_tables(theirs))
+    np.testing.assert_array_equal(run(encoding, boxes), as_numpy(found))
 
 
 def test_a_box_beyond_the_page_or_of_negative_size_raises():
-    encoding = pe.LearnedBox(8, size=40, key=KEY)
+    encoding = made(pe.LearnedBox, 8, size=40)
     for wrong in [0, 0, 40, 1], [-1, 0, 1, 1], [5, 0, 4, 1], [0, 5, 1, 4]:
         with pytest.raises(Exception, match="edge of boxes on a page of 40 by 40"):
-            jax.block_until_ready(eqx.filter_jit(encoding)(jnp.array([wrong])))
+            run(encoding, np.array([wrong]))
 
 
 def test_scaled_sinusoids_are_those_of_x_transformers():
-    encoding = _with(pe.ScaledSinusoidal(16), scale=np.float32(0.7))
+    encoding = replaced(pe.ScaledSinusoidal(16), scale=np.float32(0.7))
     # Tables made in float32, of angles of up to 39.
-    assert_close(
-        encoding(jnp.arange(40)), GOLDEN["scaled_sinusoidal_16"], atol=2e-7 * 40
-    )
+    ours = run(encoding, np.arange(40))
+    assert_close(ours, GOLDEN["scaled_sinusoidal_16"], atol=2e-7 * 40)
 
 
 @pytest.mark.parametrize("name", ["absolute", "absolute_l2norm"])
 def test_learned_positions_may_be_scaled_as_in_x_transformers(name):
     weight = GOLDEN[f"{name}_weight"]
     settings = dict(normalized=True) if "l2" in name else dict(scale=8**-0.5)
-    encoding = _with(pe.Learned(20, 8, key=KEY, **settings), weight=weight)
-    assert_close(encoding(jnp.arange(20)), GOLDEN[name].squeeze(), atol=3e-7)
+    encoding = replaced(made(pe.Learned, 20, 8, **settings), weight=weight)
+    assert_close(run(encoding, np.arange(20)), GOLDEN[name].squeeze(), atol=3e-7)

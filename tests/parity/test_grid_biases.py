@@ -3,8 +3,6 @@
 import math
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -23,19 +21,24 @@ from transformers.models.udop.modeling_udop import (
 )
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, as_torch, assert_close
+from tests.parity.references import (
+    as_numpy,
+    as_torch,
+    assert_close,
+    cells,
+    made,
+    on_device,
+    replaced,
+    run,
+)
 
 
-KEY = jax.random.key(0)
 HEADS = 3
 
 
-def _with(bias, **arrays):
-    for name, array in arrays.items():
-        bias = eqx.tree_at(
-            lambda b, name=name: getattr(b, name), bias, jnp.asarray(as_numpy(array))
-        )
-    return bias
+def _square(bias, positions):
+    """The bias at the same positions for queries and keys."""
+    return run(bias, positions, positions)
 
 
 def _table(window):
@@ -47,25 +50,28 @@ def test_swin_is_that_of_transformers(window):
     theirs = SwinRelativePositionBias(HEADS, window)
     torch.nn.init.normal_(theirs.relative_position_bias_table)
     table = as_numpy(theirs.relative_position_bias_table).reshape(_table(window))
-    ours = _with(pe.SwinBias(window, HEADS, key=KEY), weight=table)
-    cells = pe.grid_positions(window)
+    bias = replaced(made(pe.SwinBias, window, HEADS), weight=table)
     found = as_numpy(theirs())[0]
-    np.testing.assert_array_equal(ours(cells, cells), found)
+    some = np.random.default_rng(0).permutation(math.prod(window))
+
+    def both(bias):
+        there = pe.grid_positions(window)
+        return bias(there, there), bias(there[some], there)
+
+    ours, permuted = run(both, bias)
+    np.testing.assert_array_equal(ours, found)
     # The same where the cells are not known to be the window, or not in order.
-    some = np.random.default_rng(0).permutation(len(cells))
-    np.testing.assert_array_equal(
-        ours(cells[some], cells), found[:, some], err_msg="permuted"
-    )
+    np.testing.assert_array_equal(permuted, found[:, some])
 
 
 @pytest.mark.parametrize("window, new", [((4, 4), (6, 6)), ((3, 5), (5, 3))])
 @pytest.mark.parametrize("method", ["bicubic", "bilinear"])
 def test_tables_are_resized_as_by_torch(window, new, method):
-    bias = pe.SwinBias(window, HEADS, std=1.0, key=KEY)
+    bias = made(pe.SwinBias, window, HEADS)
     image = as_torch(bias.weight).permute(2, 0, 1)[None]
     size = _table(new)[:2]
     theirs = torch.nn.functional.interpolate(image, size, mode=method)
-    resized = bias.resized(new, method=method)
+    resized = run(lambda bias: bias.resized(new, method=method), bias)
     assert resized.window == new
     assert_close(resized.weight, theirs[0].permute(1, 2, 0), atol=2e-6)
 
@@ -78,8 +84,8 @@ def test_log_cpb_is_that_of_swinv2(window, trained):
         Swinv2Config(), 8 * HEADS, HEADS, window, list(trained or (0, 0))
     )
     first, _, last = theirs.continuous_position_bias_mlp
-    bias = pe.LogCPB(window, HEADS, pretrained_window=trained, key=KEY)
-    bias = _with(
+    bias = made(pe.LogCPB, window, HEADS, pretrained_window=trained)
+    bias = replaced(
         bias, hidden_weight=first.weight, hidden_bias=first.bias, weight=last.weight
     )
     with torch.no_grad():
@@ -87,17 +93,19 @@ def test_log_cpb_is_that_of_swinv2(window, trained):
         index = theirs.relative_position_index.view(-1)
         found = out.view(-1, HEADS)[index].view(math.prod(window), -1, HEADS)
         found = 16 * torch.sigmoid(found.permute(2, 0, 1))
-    cells = pe.grid_positions(window)
     # 512 products of about 0.04, and 16 times their sum.
-    assert_close(bias(cells, cells), found, atol=2e-5)
+    assert_close(_square(bias, cells(window)), found, atol=2e-5)
 
 
 def test_log_cpb_for_another_window_keeps_the_scale_of_training():
-    bias = pe.LogCPB((4, 4), HEADS, key=KEY)
+    bias = made(pe.LogCPB, (4, 4), HEADS)
     larger = bias.for_window((6, 6))
     assert larger.window == (6, 6) and larger.for_window((4, 4)).window == (4, 4)
-    cells = pe.grid_positions((4, 4))
-    np.testing.assert_array_equal(larger(cells, cells), bias(cells, cells))
+    # In reverse, both compute pair by pair: in order, the smaller window alone would be
+    # known to be whole, and sums of another program are rounded otherwise.
+    back = cells((4, 4))[::-1]
+    ours, smaller = _square(larger, back), _square(bias, back)
+    np.testing.assert_array_equal(ours, smaller)
 
 
 def _beit(window):
@@ -110,61 +118,70 @@ def _beit(window):
     theirs = BeitRelativePositionBias(config)
     torch.nn.init.normal_(theirs.relative_position_bias_table)
     table = as_numpy(theirs.relative_position_bias_table)
-    ours = pe.BEiTBias(window, HEADS, key=KEY)
     weight = table[:-3].reshape(_table(window))
-    return theirs, _with(ours, weight=weight, cls=table[-3:])
+    ours = made(pe.BEiTBias, window, HEADS)
+    return theirs, replaced(ours, weight=weight, cls=table[-3:])
 
 
 @pytest.mark.parametrize("window", [(4, 4), (3, 5), (5, 2)])
 def test_beit_is_that_of_transformers(window):
-    theirs, ours = _beit(window)
+    theirs, bias = _beit(window)
     index = theirs.generate_relative_position_index(window)
     found = as_numpy(theirs.relative_position_bias_table[index].permute(2, 0, 1))
-    positions = pe.prefixed(pe.grid_positions(window))
-    np.testing.assert_array_equal(ours(positions, positions), found)
-    shuffled = np.random.default_rng(0).permutation(len(positions))
-    np.testing.assert_array_equal(
-        ours(positions, positions[shuffled]), found[:, :, shuffled]
-    )
+    shuffled = np.random.default_rng(0).permutation(1 + math.prod(window))
+
+    def both(bias):
+        there = pe.prefixed(pe.grid_positions(window))
+        return bias(there, there), bias(there, there[shuffled])
+
+    ours, permuted = run(both, bias)
+    np.testing.assert_array_equal(ours, found)
+    np.testing.assert_array_equal(permuted, found[:, :, shuffled])
 
 
 def test_beit_resized_is_that_of_transformers_where_images_are_square():
-    theirs, ours = _beit((4, 4))
-    positions = pe.prefixed(pe.grid_positions((6, 5)))
+    theirs, bias = _beit((4, 4))
     found = as_numpy(theirs((6, 5)))[0]
-    assert_close(ours.resized((6, 5))(positions, positions), found, atol=2e-6)
+
+    def resized(bias):
+        there = pe.prefixed(pe.grid_positions((6, 5)))
+        return bias.resized((6, 5))(there, there)
+
+    assert_close(run(resized, bias), found, atol=2e-6)
 
 
 def test_transformers_swaps_height_and_width_of_a_table_that_is_not_square():
-    theirs, ours = _beit((3, 5))
-    positions = pe.prefixed(pe.grid_positions((3, 5)))
+    theirs, bias = _beit((3, 5))
     found = as_numpy(theirs((3, 5)))[0]
-    assert np.abs(ours(positions, positions) - found).max() > 1
+
+    def same_size(bias):
+        there = pe.prefixed(pe.grid_positions((3, 5)))
+        return bias(there, there), bias.resized((3, 5)).weight
+
+    ours, weight = run(same_size, bias)
+    assert np.abs(ours - found).max() > 1
     # Of the same size it changes nothing here.
-    same = ours.resized((3, 5))
-    np.testing.assert_array_equal(same.weight, ours.weight)
+    np.testing.assert_array_equal(weight, bias.weight)
 
 
 def test_levit_is_that_of_transformers():
     theirs = LevitAttention(16, 4, HEADS, 2, 5)
     torch.nn.init.normal_(theirs.attention_biases)
     weight = as_numpy(theirs.attention_biases).T.reshape(5, 5, HEADS)
-    ours = _with(pe.LeViTBias((5, 5), HEADS, key=KEY), weight=weight)
-    cells = pe.grid_positions((5, 5))
+    bias = replaced(made(pe.LeViTBias, (5, 5), HEADS), weight=weight)
+    ours = _square(bias, cells((5, 5)))
     found = theirs.attention_biases[:, theirs.attention_bias_idxs]
-    np.testing.assert_array_equal(ours(cells, cells), as_numpy(found))
+    np.testing.assert_array_equal(ours, as_numpy(found))
 
 
 def test_levit_with_fewer_queries_is_that_of_transformers():
     theirs = LevitAttentionSubsample(16, 16, 4, HEADS, 2, 2, 5, 3)
     torch.nn.init.normal_(theirs.attention_biases)
     weight = as_numpy(theirs.attention_biases).T.reshape(5, 5, HEADS)
-    ours = _with(pe.LeViTBias((5, 5), HEADS, key=KEY), weight=weight)
-    queries = 2 * pe.grid_positions((3, 3))
+    bias = replaced(made(pe.LeViTBias, (5, 5), HEADS), weight=weight)
+    ours = run(bias, 2 * cells((3, 3)), cells((5, 5)))
     found = theirs.attention_biases[:, theirs.attention_bias_idxs]
-    np.testing.assert_array_equal(
-        ours(queries, pe.grid_positions((5, 5))), as_numpy(found)
-    )
+    np.testing.assert_array_equal(ours, as_numpy(found))
 
 
 @pytest.mark.parametrize("metric", ["manhattan", "euclidean"])
@@ -179,9 +196,9 @@ def test_alibi_of_a_grid_is_that_of_data2vec(metric, heads):
     for h in range(heads):
         for i, j, k, l in np.ndindex(3, 4, 3, 4):
             expected[h, i * 4 + j, k * 4 + l] = -slopes[h] * far(i - k, j - l)
-    cells = pe.grid_positions((3, 4))
     # Rounded once or twice, of at most 2.5.
-    assert_close(pe.GridALiBi(heads, metric)(cells, cells), expected, atol=5e-7)
+    ours = _square(pe.GridALiBi(heads, metric), cells((3, 4)))
+    assert_close(ours, expected, atol=5e-7)
 
 
 def _boxes(high):
@@ -191,7 +208,7 @@ def _boxes(high):
 
 def _grid_tables(bias, tables):
     weights = lambda b: [axis.weight for axis in b.biases]
-    return eqx.tree_at(weights, bias, [jnp.asarray(as_numpy(t)) for t in tables])
+    return eqx.tree_at(weights, bias, on_device(tables))
 
 
 def test_t5_of_a_page_is_that_of_layoutlmv3():
@@ -207,13 +224,11 @@ def test_t5_of_a_page_is_that_of_layoutlmv3():
     theirs = LayoutLMv3Encoder(config)
     boxes = _boxes(1000).astype(np.int64)
     found = as_numpy(theirs._cal_2d_pos_emb(as_torch(boxes[None])))[0] / math.sqrt(8)
-    bias = pe.T5GridBias(
-        HEADS, num_buckets=64, max_distance=256, scale=8**-0.5, key=KEY
-    )
-    tables = theirs.rel_pos_x_bias.weight.T, theirs.rel_pos_y_bias.weight.T
+    bias = made(pe.T5GridBias, HEADS, num_buckets=64, max_distance=256, scale=8**-0.5)
+    tables = [theirs.rel_pos_x_bias.weight.T, theirs.rel_pos_y_bias.weight.T]
     bias = _grid_tables(bias, tables)
-    positions = jnp.asarray(boxes[:, [0, 3]].astype(np.int32))
-    assert_close(bias(positions, positions), found, atol=1e-7)
+    positions = boxes[:, [0, 3]].astype(np.int32)
+    assert_close(_square(bias, positions), found, atol=1e-7)
 
 
 def test_t5_of_a_page_is_that_of_udop():
@@ -224,10 +239,9 @@ def test_t5_of_a_page_is_that_of_udop():
         RelativePositionBiasHorizontal(**settings),
     ]
     found = sum(as_numpy(part(None, as_torch(boxes[None])))[0] for part in parts)
-    bias = pe.T5GridBias(HEADS, resolution=100, max_distance=100, key=KEY)
+    bias = made(pe.T5GridBias, HEADS, resolution=100, max_distance=100)
     tables = [part.relative_attention_bias.weight for part in parts]
     bias = _grid_tables(bias, tables)
     # The middle as torch computes it: a step may hang on its last bit.
     middle = as_torch(boxes).view(9, 2, 2).mean(dim=1).flip(-1)
-    positions = jnp.asarray(as_numpy(middle))
-    assert_close(bias(positions, positions), found, atol=3e-7)
+    assert_close(_square(bias, middle), found, atol=3e-7)

@@ -4,7 +4,6 @@ import math
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -16,20 +15,24 @@ from transformers.models.dinov2_with_registers import (
 from transformers.models.vit.modeling_vit import ViTEmbeddings
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, as_torch, assert_close
+from tests.parity.references import (
+    as_numpy,
+    as_torch,
+    assert_close,
+    cells,
+    made,
+    replaced,
+    run,
+)
 
 
 def _grid(weight, prefix=None):
-    module = pe.LearnedGrid(
-        weight.shape[:-1],
-        weight.shape[-1],
-        prefix=0 if prefix is None else len(prefix),
-        key=jax.random.key(0),
+    count = 0 if prefix is None else len(prefix)
+    module = made(pe.LearnedGrid, weight.shape[:-1], weight.shape[-1], prefix=count)
+    arrays = (
+        dict(weight=weight) if prefix is None else dict(weight=weight, prefix=prefix)
     )
-    module = eqx.tree_at(lambda m: m.weight, module, jnp.asarray(weight))
-    if prefix is None:
-        return module
-    return eqx.tree_at(lambda m: m.prefix, module, jnp.asarray(prefix))
+    return replaced(module, **arrays)
 
 
 def _torch(weight, **settings):
@@ -55,16 +58,21 @@ SHAPES = [
 @pytest.mark.parametrize("offset", [0.0, 0.1])
 def test_resizing_is_that_of_torch(method, antialias, offset, x64):
     dtype = np.float64 if x64 else np.float32
-    for old, new in SHAPES:
-        weight = np.random.default_rng(0).normal(size=(*old, 3)).astype(dtype)
+    draw = lambda old: np.random.default_rng(0).normal(size=(*old, 3)).astype(dtype)
+    how = dict(method=method, antialias=antialias, offset=offset)
+
+    def all_resized(modules):
+        return [
+            m.resized(new, **how) for m, (_, new) in zip(modules, SHAPES, strict=True)
+        ]
+
+    found = run(all_resized, [_grid(draw(old)) for old, _ in SHAPES])
+    for (old, new), ours in zip(SHAPES, found, strict=True):
         settings: dict = dict(size=new)
         if offset:
             factors = [(n + offset) / o for n, o in zip(new, old, strict=True)]
             settings = dict(scale_factor=tuple(factors))
-        theirs = _torch(weight, mode=method, antialias=antialias, **settings)
-        ours = _grid(weight).resized(
-            new, method=method, antialias=antialias, offset=offset
-        )
+        theirs = _torch(draw(old), mode=method, antialias=antialias, **settings)
         # torch computes where it samples in the dtype of the table: at the far edge of
         # 37 cells an ulp of it is 4e-6 of a cell.
         assert_close(ours.weight, theirs, atol=1e-13 if x64 else 1e-5)
@@ -72,8 +80,9 @@ def test_resizing_is_that_of_torch(method, antialias, offset, x64):
 
 def test_jax_resizes_by_another_kernel():
     weight = np.random.default_rng(0).normal(size=(14, 14, 3)).astype(np.float32)
-    ours = _grid(weight).resized((16, 20)).weight
-    theirs = jax.image.resize(weight, (16, 20, 3), "cubic", antialias=False)
+    ours = run(lambda grid: grid.resized((16, 20)).weight, _grid(weight))
+    by_jax = lambda x: jax.image.resize(x, (16, 20, 3), "cubic", antialias=False)
+    theirs = run(by_jax, weight)
     assert np.abs(ours - theirs).max() > 0.1
 
 
@@ -105,8 +114,10 @@ def test_a_vision_transformer_adds_it_to_cls_and_patches(make, settings, shape):
     height, width = shape[0] * 4, shape[1] * 4
     tokens = torch.zeros(1, 1 + math.prod(shape), 8)
     theirs = as_numpy(module.interpolate_pos_encoding(tokens, height, width))[0]
-    resized = ours.resized(shape, **settings)
-    found = resized(pe.prefixed(pe.grid_positions(shape)))
+    at_all = lambda grid: grid.resized(shape, **settings)(
+        pe.prefixed(pe.grid_positions(shape))
+    )
+    found = run(at_all, ours)
     # Sums of 16 numbers of up to 3, and where torch samples, as above.
     assert_close(found, theirs, atol=5e-6)
     if shape == (6, 6):
@@ -121,9 +132,10 @@ def test_the_gradient_of_a_resized_table_is_that_of_torch():
     resized = torch.nn.functional.interpolate(image, (8, 4), mode="bicubic")
     (resized[0].permute(1, 2, 0) * as_torch(target)).sum().backward()
 
-    def loss(module):
-        cells = module.resized((8, 4))(pe.grid_positions((8, 4)))
-        return (cells * target.reshape(-1, 3)).sum()
+    def loss(module, there, target):
+        return (module.resized((8, 4))(there) * target).sum()
 
     assert leaf.grad is not None
-    assert_close(eqx.filter_grad(loss)(_grid(weight)).weight, leaf.grad, atol=1e-5)
+    there = cells((8, 4))
+    ours = run(eqx.filter_grad(loss), _grid(weight), there, target.reshape(-1, 3))
+    assert_close(ours.weight, leaf.grad, atol=1e-5)

@@ -1,5 +1,7 @@
 """Random positions against the released codes and the formulas of the papers."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -7,12 +9,17 @@ import numpy as np
 import pytest
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, assert_close, golden
+from tests.parity.references import assert_close, cells, golden, run
 
 
 # gcambara/cape d456950 and mcleish7/arithmetic 86022a5, as released.
 GOLDEN = golden("encodings")
-KEYS = [jr.key(seed) for seed in range(400)]
+COUNT = 400
+
+
+def _with_each_key(draw):
+    """What 400 keys draw."""
+    return run(jax.vmap(lambda seed: draw(jr.key(seed))), np.arange(COUNT))
 
 
 def _uniform(draws, low, high):
@@ -28,18 +35,24 @@ def _uniform(draws, low, high):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_randomized_positions_are_those_of_deepmind_by_the_same_key(seed):
-    drawn = jr.choice(jr.key(seed), jnp.arange(64), shape=(20,), replace=False)
-    ours = pe.randomized_positions(jnp.arange(20), longest=64, key=jr.key(seed))
-    np.testing.assert_array_equal(ours, jnp.sort(drawn))
+    ours, drawn = _both_draws()
+    np.testing.assert_array_equal(ours[seed], np.sort(drawn[seed]))
+
+
+@functools.cache
+def _both_draws():
+    def draw(seed):
+        key = jr.key(seed)
+        theirs = jr.choice(key, jnp.arange(64), shape=(20,), replace=False)
+        return pe.randomized_positions(jnp.arange(20), longest=64, key=key), theirs
+
+    return run(jax.vmap(draw), np.arange(3))
 
 
 def test_randomized_positions_are_sorted_different_and_anywhere():
-    draw = jax.jit(
-        jax.vmap(
-            lambda key: pe.randomized_positions(jnp.arange(8), longest=32, key=key)
-        )
+    drawn = _with_each_key(
+        lambda key: pe.randomized_positions(jnp.arange(8), longest=32, key=key)
     )
-    drawn = as_numpy(draw(jnp.stack(KEYS)))
     assert (np.diff(drawn) > 0).all()
     assert drawn.min() == 0 and drawn.max() == 31
     counts = np.bincount(drawn.ravel(), minlength=32)
@@ -48,26 +61,29 @@ def test_randomized_positions_are_sorted_different_and_anywhere():
 
 
 def test_randomized_positions_follow_the_positions_given():
-    key, packed = jr.key(3), jnp.array([0, 1, 2, 0, 1, 0])
-    drawn = pe.randomized_positions(jnp.arange(6), longest=40, key=key)
-    ours = pe.randomized_positions(packed, longest=40, key=key)
-    np.testing.assert_array_equal(ours, drawn[packed])
-    whole = pe.randomized_positions(packed, longest=6, key=key)
-    np.testing.assert_array_equal(whole, packed)
+    packed = np.array([0, 1, 2, 0, 1, 0])
+
+    def draw(positions, longest):
+        return pe.randomized_positions(positions, longest=longest, key=jr.key(3))
+
+    drawn = run(draw, np.arange(6), 40)
+    np.testing.assert_array_equal(run(draw, packed, 40), drawn[packed])
+    np.testing.assert_array_equal(run(draw, packed, 6), packed)
 
 
 def test_a_position_that_is_not_counted_raises():
     for wrong in -1, 4:
         with pytest.raises(Exception, match="`positions` must be between 0 and 3"):
-            positions = jnp.array([0, 1, 2, wrong])
-            pe.randomized_positions(positions, longest=9, key=KEYS[0])
+            run(
+                lambda p: pe.randomized_positions(p, longest=9, key=jr.key(0)),
+                np.array([0, 1, 2, wrong]),
+            )
 
 
 def test_shifts_are_one_for_all_tokens_and_uniform():
-    draw = jax.vmap(
+    moved = _with_each_key(
         lambda key: pe.shifted_positions(jnp.arange(5), furthest=7, key=key)
-    )
-    moved = as_numpy(draw(jnp.stack(KEYS))) - np.arange(5)
+    ) - np.arange(5)
     assert (moved == moved[:, :1]).all()
     counts = np.bincount(moved[:, 0], minlength=7)
     # 400 / 7 each, with a deviation of 7.
@@ -75,8 +91,9 @@ def test_shifts_are_one_for_all_tokens_and_uniform():
 
 
 def test_shifts_of_a_grid_are_one_for_each_axis():
-    cells = pe.grid_positions((3, 4))
-    moved = pe.shifted_positions(cells, furthest=1000, key=KEYS[0]) - cells
+    there = cells((3, 4))
+    move = lambda p: pe.shifted_positions(p, furthest=1000, key=jr.key(0))
+    moved = run(move, there) - there
     assert (moved == moved[:1]).all() and moved[0, 0] != moved[0, 1]
 
 
@@ -89,10 +106,8 @@ def _cape(key, positions=None, **settings):
 
 
 def test_each_part_of_cape_is_as_the_paper_says():
-    keys, plain = jnp.stack(KEYS), np.arange(6)
-    each = lambda **settings: as_numpy(
-        jax.vmap(lambda key: _cape(key, **settings))(keys)
-    )
+    plain = np.arange(6)
+    each = lambda **settings: _with_each_key(lambda key: _cape(key, **settings))
     shift = each(shift=5.0) - plain
     np.testing.assert_allclose(shift, np.repeat(shift[:, :1], 6, 1), atol=1e-6)
     _uniform(shift[:, 0], -5, 5)
@@ -105,13 +120,22 @@ def test_each_part_of_cape_is_as_the_paper_says():
 
 @pytest.mark.parametrize("grid", [False, True])
 def test_the_parts_of_cape_go_together_as_in_its_formula(grid):
-    positions = pe.grid_positions((3, 4)) if grid else jnp.arange(6)
-    for key in KEYS[:5]:
-        plain = as_numpy(positions)
-        shift = as_numpy(_cape(key, positions, shift=5.0)) - plain
-        jitter = as_numpy(_cape(key, positions, jitter=0.5)) - plain
-        scale = as_numpy(_cape(key, positions + 1, scale=1.5)) / (plain + 1)
-        ours = _cape(key, positions, **PARTS)
+    plain = cells((3, 4)) if grid else np.arange(6)
+
+    def parts(seed):
+        draw = lambda p, **settings: _cape(jr.key(seed), p, **settings)
+        there = jnp.asarray(plain)
+        return (
+            draw(there, shift=5.0),
+            draw(there, jitter=0.5),
+            draw(there + 1, scale=1.5),
+            draw(there, **PARTS),
+        )
+
+    for moved, shaken, stretched, ours in zip(
+        *run(jax.vmap(parts), np.arange(5)), strict=True
+    ):
+        shift, jitter, scale = moved - plain, shaken - plain, stretched / (plain + 1)
         assert_close(ours, (plain + shift + jitter) * scale, atol=5e-6)
         assert np.ptp(scale) < 1e-6
         if grid:
@@ -119,20 +143,21 @@ def test_the_parts_of_cape_go_together_as_in_its_formula(grid):
 
 
 def test_cape_without_parts_changes_nothing():
-    np.testing.assert_array_equal(_cape(KEYS[0]), np.arange(6.0))
+    np.testing.assert_array_equal(run(lambda: _cape(jr.key(0))), np.arange(6.0))
 
 
 def test_a_spacing_for_each_axis_shakes_each_as_much():
-    cells = jnp.zeros((4000, 2), int)
-    shaken = _cape(KEYS[0], cells, jitter=0.5, spacing=(2.0, 0.1))
+    there = np.zeros((4000, 2), int)
+    shake = lambda p: _cape(jr.key(0), p, jitter=0.5, spacing=(2.0, 0.1))
+    shaken = run(shake, there)
     _uniform(shaken[:, 0], -1, 1)
     _uniform(shaken[:, 1], -0.05, 0.05)
 
 
 def test_cape_in_evaluation_is_the_released_encoding():
-    positions = jnp.arange(-4.0, 5.0) * 3
+    positions = np.arange(-4, 5, dtype=np.float32) * 3
     # Angles of up to 12, made in float32.
-    assert_close(pe.Sinusoidal(16)(positions), GOLDEN["cape_1d_16"], atol=2e-6)
+    assert_close(run(pe.Sinusoidal(16), positions), GOLDEN["cape_1d_16"], atol=2e-6)
 
 
 def test_cape_of_images_is_gaussian_fourier_with_its_waves():
@@ -141,22 +166,23 @@ def test_cape_of_images_is_gaussian_fourier_with_its_waves():
     encoding = pe.GaussianFourier(16, matrix=waves)
     axes = [np.linspace(-1, 1, n) for n in (4, 5)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
-    sines, cosines = np.split(as_numpy(encoding(jnp.asarray(points))), 2, axis=-1)
+    sines, cosines = np.split(run(encoding, points), 2, axis=-1)
     ours = np.concatenate([cosines, sines], axis=-1)
     # Angles of up to 10 π √2, of which an ulp is 4e-6.
     assert_close(ours, GOLDEN["cape_2d_4x5_16"], atol=1e-5)
 
 
 def test_abacus_counts_digits_as_released():
-    digits = jnp.asarray(np.isin(GOLDEN["abacus_ids"], [1, 2, 3]))
-    ours = jax.vmap(lambda row: pe.abacus_positions(row))(digits)
+    digits = np.isin(GOLDEN["abacus_ids"], [1, 2, 3])
+    ours = run(jax.vmap(lambda row: pe.abacus_positions(row)), digits)
     np.testing.assert_array_equal(ours, GOLDEN["abacus_positions"])
 
 
 def test_abacus_starts_anywhere_and_leaves_other_tokens_alone():
-    digits = jnp.array([False, True, True, False, True])
-    draw = jax.vmap(lambda key: pe.abacus_positions(digits, furthest=6, key=key))
-    drawn = as_numpy(draw(jnp.stack(KEYS)))
+    digits = np.array([False, True, True, False, True])
+    drawn = _with_each_key(
+        lambda key: pe.abacus_positions(jnp.asarray(digits), furthest=6, key=key)
+    )
     assert not drawn[:, [0, 3]].any()
     starts = drawn[:, 1] - 1
     np.testing.assert_array_equal(drawn[:, [2, 4]], starts[:, None] + [[2, 1]])
@@ -173,10 +199,10 @@ def test_abacus_starts_anywhere_and_leaves_other_tokens_alone():
     ids=["randomized", "shifted", "cape"],
 )
 def test_the_same_key_gives_the_same_and_order_is_kept(transform, x64):
-    one = transform(KEYS[1])
-    np.testing.assert_array_equal(one, jax.jit(transform)(KEYS[1]))
-    assert (np.asarray(one) != np.asarray(transform(KEYS[2]))).any()
+    one = transform(jr.key(1))
+    jitted = run(jax.vmap(lambda seed: transform(jr.key(seed))), np.array([1, 2]))
+    np.testing.assert_array_equal(one, jitted[0])
+    assert (jitted[0] != jitted[1]).any()
     assert (np.diff(one) > 0).all()
-    assert one.dtype == (
-        jnp.result_type(float) if one.dtype.kind == "f" else jnp.arange(9).dtype
-    )
+    kind = float if one.dtype.kind == "f" else int
+    assert one.dtype == jax.dtypes.canonicalize_dtype(kind)

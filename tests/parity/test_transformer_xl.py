@@ -1,7 +1,6 @@
 """Transformer-XL against arrays made by its authors' code, and its kin in
 transformers."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +13,18 @@ from transformers.models.wav2vec2_conformer import (
 from transformers.models.xlnet.modeling_xlnet import XLNetModel
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, as_torch, assert_close, golden
+from tests.parity.references import (
+    as_numpy,
+    as_torch,
+    assert_close,
+    golden,
+    made,
+    replaced,
+    run,
+)
 
 
 TXL = golden("transformer_xl")
-KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 
 
@@ -26,18 +32,19 @@ def _score(u, v, weight, **settings):
     """With the given parameters; `weight` as torch's, `[heads * head_dim, dim]`."""
     heads, head_dim = u.shape
     dim = weight.shape[1]
-    score = pe.TransformerXL(heads, head_dim, dim, **settings, key=KEY)
-    return eqx.tree_at(
-        lambda s: (s.u, s.v, s.weight),
-        score,
-        tuple(jnp.asarray(x) for x in (u, v, weight.reshape(heads, head_dim, dim))),
-    )
+    score = made(pe.TransformerXL, heads, head_dim, dim, **settings)
+    return replaced(score, u=u, v=v, weight=weight.reshape(heads, head_dim, dim))
 
 
 def _logits(score, q, k, q_positions, k_positions):
     with jax.default_matmul_precision("highest"):
         embedding = pe.PositionalEmbedding(score=score)
-        return eqx.filter_jit(embedding.logits)(q, k, q_positions, k_positions)
+        return run(embedding.logits, q, k, q_positions, k_positions)
+
+
+def _softmax(logits):
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
@@ -52,13 +59,13 @@ def test_the_logits_are_those_of_the_authors(name, shuffled):
     score = pe.transformer_xl_from_state_dict(state, prefix="layer.", clamp=clamp)
     # Out of order there are no runs of positions, and the other form is used.
     order = RNG.permutation(k.shape[2]) if shuffled else np.arange(k.shape[2])
-    q_positions = int(memory) + jnp.arange(q.shape[2])
+    q_positions = int(memory) + np.arange(q.shape[2])
     for each_q, each_k, each in zip(q, k, theirs, strict=True):
-        ours = _logits(score, each_q, each_k[:, order], q_positions, jnp.asarray(order))
+        ours = _logits(score, each_q, each_k[:, order], q_positions, order)
         # What the mask covers is whatever their shift left there. Sums of 8 products
         # of up to 10, in another order.
         seen = np.broadcast_to(~mask, each.shape)
-        ours = as_numpy(ours)[..., np.argsort(order)]
+        ours = ours[..., np.argsort(order)]
         assert_close(ours[seen], each[seen], atol=1e-5)
 
 
@@ -96,10 +103,10 @@ def test_xlnet_is_transformer_xl_in_both_directions(seq, memory, clamp):
     score = pe.transformer_xl_from_state_dict(
         _state(model), prefix="layer.0.rel_attn.", clamp=None if clamp < 0 else clamp
     )
-    ours = _logits(score, q, k, memory + jnp.arange(seq), jnp.arange(memory + seq))
+    ours = _logits(score, q, k, memory + np.arange(seq), np.arange(memory + seq))
     theirs = as_numpy(weights)[:, :, 0].transpose(2, 0, 1)
     # Logits of up to 60, of which float32 sinusoids have lost 1e-6 of their angles.
-    assert_close(jax.nn.softmax(ours, axis=-1), theirs, atol=3e-5)
+    assert_close(_softmax(ours), theirs, atol=3e-5)
 
 
 @pytest.mark.parametrize("seq", [7, 40])
@@ -128,8 +135,8 @@ def test_the_conformer_is_transformer_xl_with_an_interleaved_sinusoid(seq):
         q = split(attention.linear_q(as_torch(x)))
         k = split(attention.linear_k(as_torch(x)))
     score = pe.transformer_xl_from_state_dict(_state(attention))
-    there = jnp.arange(seq)
-    ours = jax.nn.softmax(_logits(score, q, k, there, there), axis=-1)
+    there = np.arange(seq)
+    ours = _softmax(_logits(score, q, k, there, there))
     assert_close(ours, as_numpy(weights)[0], atol=2e-6)
 
 
@@ -151,7 +158,7 @@ def test_both_forms_are_the_formula(layout, clamp):
         behind = q_positions[:, None] - k_positions[None]
         if clamp:
             behind = np.clip(behind, -clamp, clamp)
-        features = as_numpy(sinusoid(jnp.asarray(behind.ravel())))
+        features = run(sinusoid, behind.ravel())
         r = np.einsum(
             "hdf,qkf->hqkd",
             weight.reshape(2, 4, dim).astype(np.float64),
@@ -159,23 +166,32 @@ def test_both_forms_are_the_formula(layout, clamp):
         )
         expected = np.einsum("hqd,hqkd->hqk", q + v[:, None], r)
         expected = (expected + np.einsum("hd,hkd->hk", u, k)[:, None]) / 2
-        arrays = (jnp.asarray(x) for x in (q, k, q_positions, k_positions))
         with jax.default_matmul_precision("highest"):
-            ours = eqx.filter_jit(score)(*arrays)
+            ours = run(score, q, k, q_positions, k_positions)
         assert_close(ours, expected, atol=2e-5)
 
 
 def test_positions_may_be_fractions():
     """Between whole positions, and differentiable by them."""
     score = _score(*_normal(2, 2, 4), _normal(8, 10))
-    q, k = jnp.asarray(_normal(2, 9, 4)), jnp.asarray(_normal(2, 7, 4))
-    there, far = jnp.arange(9), jnp.arange(7)
-    halves = lambda p: p.astype(jnp.float32) + 0.5
+    q, k = _normal(2, 9, 4), _normal(2, 7, 4)
+    there, far = np.arange(9), np.arange(7)
+    step = 1e-2
+
+    def moved(score, q, k, by):
+        at = lambda p: p.astype(jnp.float32) + 0.5
+        return score(q, k, at(jnp.asarray(there)) + by, at(jnp.asarray(far)))
+
+    def total(by, score, q, k):
+        ours = moved(score, q, k, by)
+        return jnp.sum(ours), ours
+
+    slope = jax.value_and_grad(total, has_aux=True)
     with jax.default_matmul_precision("highest"):
-        whole = score(q, k, there, far)
-        assert_close(score(q, k, halves(there), halves(far)), whole, atol=2e-5)
-        step = 1e-2
-        total = lambda move: jnp.sum(score(q, k, halves(there) + move, halves(far)))
-        slope = (total(jnp.float32(step)) - total(jnp.float32(-step))) / (2 * step)
-        # The third derivative times the square of the step, and rounding over it.
-        assert_close(jax.grad(total)(jnp.float32(0)), slope, atol=2e-2)
+        whole = run(score, q, k, there, far)
+        call = lambda by: run(slope, np.float32(by), score, q, k)
+        (_, halves), found = call(0)
+        ((after, _), _), ((before, _), _) = call(step), call(-step)
+    assert_close(halves, whole, atol=2e-5)
+    # The third derivative times the square of the step, and rounding over it.
+    assert_close(found, (after - before) / (2 * step), atol=2e-2)
