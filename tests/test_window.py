@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import eqx_posemb as pe
+from tests.helpers import normal
 
 
 HEADS, WINDOW = 3, (3, 4)
@@ -27,16 +28,22 @@ def _loss(bias, q, k, weights):
 
 
 def _weights(q, k):
-    return jr.normal(jr.key(1), (HEADS, q.shape[0], k.shape[0]))
+    return normal((HEADS, q.shape[0], k.shape[0]))
+
+
+@eqx.filter_jit
+def compiled(bias, q, k):
+    return bias(q, k)
 
 
 @every_bias
 @pytest.mark.parametrize("jit", [False, True])
 def test_a_whole_window_is_its_pairs_one_by_one(name, jit):
     bias, p = BIASES[name]
-    call = eqx.filter_jit(lambda bias, q, k: bias(q, k)) if jit else type(bias).__call__
+    call = compiled if jit else type(bias).__call__
     whole = call(bias, p, p)
-    alone = jnp.concatenate([call(bias, p[i : i + 1], p) for i in range(len(p))], 1)
+    rows = [compiled(bias, p[i : i + 1], p) for i in range(len(p))]
+    alone = np.concatenate(rows, axis=1)
     # A network is evaluated with other neighbours: rounded otherwise.
     np.testing.assert_allclose(whole, alone, atol=2e-6)
 
@@ -45,11 +52,10 @@ def test_a_whole_window_is_its_pairs_one_by_one(name, jit):
 def test_the_gradient_of_a_whole_window_is_that_of_its_pairs(name):
     bias, p = BIASES[name]
     weights = _weights(p, p)
-    whole = eqx.filter_jit(eqx.filter_grad(_loss))(bias, p, p, weights)
+    gradient = eqx.filter_jit(eqx.filter_grad(_loss))
+    whole = gradient(bias, p, p, weights)
     order = np.random.default_rng(0).permutation(len(p))
-    shuffled = eqx.filter_jit(eqx.filter_grad(_loss))(
-        bias, p[order], p, weights[:, order]
-    )
+    shuffled = gradient(bias, p[order], p, weights[:, order])
     for ours, theirs in zip(*map(jax.tree.leaves, (whole, shuffled)), strict=True):
         # Sums of at most 169 numbers of about one, in another order, and of their
         # products with those of a network.
@@ -95,11 +101,10 @@ def test_a_window_elsewhere_is_the_same(name):
 def test_a_cell_too_far_away_raises(name):
     bias, p = BIASES[name]
     first = p[-12:-11]
-    look_up = eqx.filter_jit(lambda q, k: bias(q, k))
     for far in [3, 0], [0, 4]:
         for q, k in (first, first + jnp.array([far])), (first + jnp.array([far]), p):
             with pytest.raises(Exception, match="less than 3 rows and 4 columns"):
-                jax.block_until_ready(look_up(q, k))
+                jax.block_until_ready(compiled(bias, q, k))
 
 
 def test_windows_that_overlap_but_are_not_the_same_are_looked_up():
@@ -146,10 +151,16 @@ def test_gradients_of_a_whole_window_have_gradients():
         return jnp.sum(gradient**2)
 
     order = jnp.array([1, 0, *range(2, 12)])
-    whole = eqx.filter_grad(size)(bias, p).hidden_weight
-    swapped = eqx.filter_grad(
-        lambda bias: jnp.sum(
-            eqx.filter_grad(_loss)(bias, p[order], p, weights[:, order]).weight ** 2
+
+    def swapped_size(bias):
+        gradient = eqx.filter_grad(_loss)(bias, p[order], p, weights[:, order]).weight
+        return jnp.sum(gradient**2)
+
+    both = eqx.filter_jit(
+        lambda bias: (
+            eqx.filter_grad(size)(bias, p),
+            eqx.filter_grad(swapped_size)(bias),
         )
-    )(bias).hidden_weight
+    )
+    whole, swapped = (gradient.hidden_weight for gradient in both(bias))
     np.testing.assert_allclose(whole, swapped, rtol=2e-4, atol=1e-4)
