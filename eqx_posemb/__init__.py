@@ -143,3 +143,6 @@ from ._score import (
     TransformerXL as TransformerXL,
     WavLM as WavLM,
 )
+
+
+__version__ = "0.1.0"
