@@ -1,4 +1,4 @@
-"""Writes the tables and pictures of `docs/guides/performance.md`.
+"""Writes the tables and pictures of `docs/guides/performance.md`, and the README's.
 
     python -m benchmarks.page
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results"
 PAGE = ROOT / "docs/guides/performance.md"
+README = ROOT / "README.md"
 DRAWN = "rope", "alibi", "t5"
 PASSES = {"forward": "forward", "both": "forward and backward"}
 Row = Mapping[str, Any]
@@ -74,7 +75,7 @@ def attention(rows: list[Row]) -> str:
             "and T5, ours and others'.](../attention-time.svg)",
             "![MiB of temporaries against length, both logarithmic: ours beside the "
             "naive form and jax.nn.](../attention-memory.svg)",
-            "Both pictures are of causal attention. Time over that of `jax.nn`, and "
+            "Both pictures are of causal attention. Time over that of `jax.nn`, and\n"
             "MiB of temporaries; causal, forward and backward:",
             chosen("causal", "both"),
             folded("Forward alone", chosen("causal", "forward")),
@@ -144,6 +145,81 @@ def filled(page: str) -> str:
     return page
 
 
+class Measured(NamedTuple):
+    """A row of the README's table: it shows the columns of one row that have a unit."""
+
+    what: str
+    benchmark: str
+    where: Row
+    unit: str = ""
+
+
+ROTATION: Row = {"dtype": "float32", "arrays": "[1, 32, 4096, 128] heads, seq"}
+ATTENTION: Row = {"embedding": "alibi", "length": 8192, "mask": "causal"}
+MEASURED = (
+    Measured("A rotation", "rotary", ROTATION | {"what": "halves, forward"}),
+    Measured(
+        "A rotation and its gradient",
+        "rotary",
+        ROTATION | {"what": "halves, forward and backward"},
+    ),
+    Measured("Cosines and sines", "rotary", {"what": "tables, over writing them"}),
+    Measured(
+        "ALiBi attention, seconds", "attention", ATTENTION | {"pass": "forward"}, " s"
+    ),
+    Measured(
+        "ALiBi attention and its gradients, seconds",
+        "attention",
+        ATTENTION | {"pass": "both"},
+        " s",
+    ),
+    Measured(
+        "Its temporary memory, MiB",
+        "attention",
+        ATTENTION | {"pass": "both"},
+        " MiB",
+    ),
+)
+SHOWN_AS = {
+    "flex": "FlexAttention",
+    "jax.nn": "`jax.nn`",
+    "jnp.cos, jnp.sin": "`jnp.cos` and `jnp.sin`",
+    "naive": "materialized logits",
+    "transformers compiled": "compiled transformers",
+    "transformers eager": "transformers",
+}
+
+
+def measured() -> str:
+    """The table of the README."""
+    rows = []
+    for what, benchmark, where, unit in MEASURED:
+        found = result(benchmark)
+        if found is None:
+            continue
+        (row,) = (row for row in found.rows if where.items() <= row.items())
+        values = {
+            name.removesuffix(unit): shown(name, value)
+            for name, value in row.items()
+            if isinstance(value, int | float) and name.endswith(unit)
+            if name not in (*where, "goal", "floor")
+        }
+        ours = values.pop("ours")
+        others = ", ".join(f"{SHOWN_AS.get(k, k)} {v}" for k, v in values.items())
+        rows.append({"what": what, "eqx_posemb": ours, "others": others})
+    return table(rows)
+
+
+def with_measured(readme: str) -> str:
+    """The README with its table as the files have it."""
+    marked = re.compile(
+        r"(?<=<!-- measured -->\n).*?(?=\n<!-- /measured -->)", re.DOTALL
+    )
+    if len(marked.findall(readme)) != 1:
+        raise ValueError("The README must have one part between marks of `measured`.")
+    return marked.sub(lambda _: measured(), readme)
+
+
 def drawn(rows: list[Row], unit: str) -> "Figure":
     """Small pictures: passes below one another, embeddings side by side."""
     from matplotlib.ticker import FixedLocator, NullLocator
@@ -198,6 +274,7 @@ def main() -> None:
     import matplotlib as mpl
 
     PAGE.write_text(filled(PAGE.read_text()))
+    README.write_text(with_measured(README.read_text()))
     found = result("attention")
     if found is None:
         return

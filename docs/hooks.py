@@ -36,9 +36,7 @@ def gathered(name: str) -> str:
     )
     if len(found) != 1:
         raise ValueError(f"The README must have one part {name}, but has {len(found)}.")
-    text = inspect.cleandoc(found[0]).replace("(docs/", "(")
-    # Where a long name that is no code may end a line of a table.
-    return re.sub(r"(?<= )[a-z]+(?:_[a-z]+){2,}(?= \|)", _breakable, text)
+    return inspect.cleandoc(found[0]).replace("(docs/", "(")
 
 
 def _breakable(name: re.Match[str]) -> str:
@@ -92,12 +90,20 @@ def citations() -> Iterator[tuple[str, str, str]]:
 
 def on_page_markdown(markdown: str, **_) -> str:
     """Called by mkdocs, with the text of a page."""
-    return MARK.sub(lambda mark: gathered(mark[1]), markdown)
+    text = MARK.sub(lambda mark: gathered(mark[1]), markdown)
+    # A long name in a table, which is not code, may end a line.
+    return re.sub(r"(?<= )[a-z]+(?:_[a-z]+){2,}(?= \|)", _breakable, text)
 
 
 def on_page_content(html: str, **_) -> str:
     """Called by mkdocs, with a page as HTML: long names of headings may end a line."""
     return NAME.sub(_breakable, html)
+
+
+def on_post_page(output: str, **_) -> str:
+    """Called by mkdocs, with a page as it is written."""
+    # The theme asks the forge for the number of stars of a link that it marks so.
+    return output.replace(' data-md-component="source"', "")
 
 
 class Undocumented(griffe.Extension):

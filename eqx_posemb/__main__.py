@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ._catalogue import describe, find, markdown_table, Refused, table
+from . import __version__
+from ._catalogue import describe, find, markdown_names, markdown_page, Refused, table
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,12 +46,22 @@ def _parser():
     parser = _Parser(
         prog="eqx-posemb", description="Positional embeddings for JAX and Equinox."
     )
+    parser.add_argument(
+        "--version", action="version", version=f"eqx-posemb {__version__}"
+    )
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="{list,show,cite,inspect,plot,compare}"
     )
 
     every = commands.add_parser("list", help="all embeddings, a line each")
-    every.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    every.add_argument(
+        "--markdown",
+        nargs="?",
+        const="page",
+        choices=("page", "names"),
+        help="as Markdown: the page docs/variants.md (default), or the names in the "
+        "README",
+    )
     every.set_defaults(run=_list)
 
     show = commands.add_parser("show", help="what an embedding is")
@@ -140,7 +151,8 @@ def _add_choice(command):
 
 
 def _list(options):
-    print(markdown_table() if options.markdown else table())
+    shown = {None: table, "page": markdown_page, "names": markdown_names}
+    print(shown[options.markdown]())
     return 0
 
 

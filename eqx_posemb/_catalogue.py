@@ -1,7 +1,8 @@
-"""The registry in words: what the command line prints and the README shows."""
+"""The registry in words: what the command line prints and the documentation shows."""
 
 import inspect
 import re
+import textwrap
 from collections.abc import Sequence
 
 from ._registry import did_you_mean, Sizes, Variant, variant, VARIANTS, variants
@@ -12,6 +13,37 @@ class Refused(Exception):
 
 
 _EXAMPLE = Sizes(heads=8, head_dim=64, dim=512, length=2048)
+_INTRODUCTION = """\
+---
+hide: [toc]
+---
+
+# All variants
+
+[`eqx_posemb.make`][] builds each variant by the name in the first column. The name
+links to the class or the function that documents the settings.
+
+The third column names the code that the tests compare the variant with. That code is
+from the authors, or from a library that has their models. "formula" means that the
+tests compute the formula of the paper in NumPy.
+
+`eqx-posemb show NAME` prints the formula, the settings, the trained parameters and the
+citation of a variant. [Which one should I choose](choosing.md) helps to choose."""
+_PLACES = {
+    "encoding": ("Encodings", "An encoding is added to the tokens."),
+    "rotary": (
+        "Rotary embeddings",
+        "A rotary embedding changes queries and keys, and most of them rotate both.",
+    ),
+    "bias": (
+        "Biases",
+        "A bias is added to the logits, and depends on positions alone.",
+    ),
+    "score": (
+        "Scores",
+        "A score is added to the logits, and depends on queries, keys and positions.",
+    ),
+}
 
 
 def find(name: str) -> Variant:
@@ -38,18 +70,31 @@ def table() -> str:
     return in_columns([("name", "place", "trained", "what it is"), *rows])
 
 
-def markdown_table() -> str:
-    """The table of variants in the README."""
-    lines = [
-        "| name | place | what it is | trained parameters | tested against | paper |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in VARIANTS:
-        parameters = ", ".join(f"`{name}`" for name in row.parameters) or "none"
-        facts = row.place, row.summary, parameters, row.oracle, _link(row)
-        cells = (f"`{row.name}`", *facts)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def markdown_page() -> str:
+    """The page of the documentation that has a table of variants for each place."""
+    parts = [_INTRODUCTION]
+    for place, (title, sentence) in _PLACES.items():
+        lines = [
+            "| name | what it is | tested against | paper |",
+            "|---|---|---|---|",
+        ]
+        for row in VARIANTS:
+            if row.place == place:
+                name = f"[`{row.name}`][eqx_posemb.{row.of.__name__}]"
+                cells = name, row.summary, row.oracle, _link(row)
+                lines.append(f"| {' | '.join(cells)} |")
+        parts += [f"## {title}", sentence, "\n".join(lines)]
+    return "\n\n".join(parts)
+
+
+def markdown_names() -> str:
+    """The list of names in the README, an item for each place."""
+    items = []
+    for place, (title, _) in _PLACES.items():
+        names = ", ".join(f"`{row.name}`" for row in VARIANTS if row.place == place)
+        item = f"- **{title}**: {names}."
+        items.append(textwrap.fill(item, 88, subsequent_indent="  "))
+    return "\n".join(items)
 
 
 def describe(name: str) -> str:

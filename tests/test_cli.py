@@ -50,18 +50,47 @@ def test_list_has_a_line_for_every_variant(capsys):
     ]  # fmt: skip
 
 
-def test_list_prints_the_table_of_the_readme(capsys):
-    lines = printed_by(capsys, "list", "--markdown").splitlines()
-    assert lines == _catalogue.markdown_table().splitlines()
-    assert len(lines) == 2 + len(VARIANTS)
-    assert all(line.count("|") == 7 for line in lines)
-    (alibi,) = (line for line in lines if line.startswith("| `alibi`"))
+def test_list_prints_the_page_of_variants(capsys):
+    printed = printed_by(capsys, "list", "--markdown")
+    assert printed == printed_by(capsys, "list", "--markdown", "page")
+    assert printed == _catalogue.markdown_page() + "\n"
+    lines = printed.splitlines()
+    assert [line for line in lines if line.startswith("## ")] == [
+        "## Encodings", "## Rotary embeddings", "## Biases", "## Scores",
+    ]  # fmt: skip
+    rows = [line for line in lines if line.startswith("| [`")]
+    assert [row.split("`")[1] for row in rows] == list(pe.variants())
+    assert all(row.count("|") == 5 for row in rows)
+    (alibi,) = (row for row in rows if row.startswith("| [`alibi`]"))
     assert alibi == (
-        "| `alibi` | bias | a fixed penalty linear in the distance | none | "
+        "| [`alibi`][eqx_posemb.ALiBi] | a fixed penalty linear in the distance | "
         "transformers (Bloom, MPT) | "
         "[Train Short, Test Long: Attention with Linear Biases Enables Input Length "
         "Extrapolation](https://arxiv.org/abs/2108.12409) |"
     )
+
+
+def test_list_prints_the_names_by_place(capsys):
+    printed = printed_by(capsys, "list", "--markdown", "names")
+    items = re.findall(
+        r"^- \*\*(.*?)\*\*: ((?:.*?\n)(?:  .*\n)*)", printed, re.MULTILINE
+    )
+    names = {title: re.findall("`(.*?)`", names) for title, names in items}
+    assert list(names) == ["Encodings", "Rotary embeddings", "Biases", "Scores"]
+    assert [n for group in names.values() for n in group] == list(pe.variants())
+    assert "alibi" in names["Biases"] and "shaw" in names["Scores"]
+    assert max(map(len, printed.splitlines())) <= 88
+
+
+def test_an_unknown_kind_of_markdown_is_one_line(refused):
+    assert "invalid choice: 'tabel'" in refused("list", "--markdown", "tabel")
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["--version"])
+    assert exit.value.code == 0
+    assert capsys.readouterr().out == f"eqx-posemb {pe.__version__}\n"
 
 
 @pytest.mark.parametrize("name", pe.variants())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from eqx_posemb._catalogue import markdown_page
 from tests.code_blocks import blocks, languages, run
 
 
@@ -48,6 +49,28 @@ def test_the_reference_has_every_public_name_once():
     assert not missing, f"add to a page of docs/api: {sorted(missing)}"
     assert not unknown, f"not public: {sorted(unknown)}"
     assert set(found.values()) == {1}, found.most_common(1)
+
+
+def test_the_page_of_variants_has_the_rows_of_the_registry():
+    page = (DOCS / "variants.md").read_text()
+    assert page == markdown_page() + "\n", "run `make tables`"
+
+
+def test_a_name_on_the_page_of_variants_links_to_the_reference():
+    links = re.findall(r"\]\[(.+?)\]", (DOCS / "variants.md").read_text())
+    reference = "\n".join(page.read_text() for page in (DOCS / "api").iterdir())
+    assert len(links) > 60
+    assert set(links) <= set(re.findall(r"^::: (\S+)$", reference, re.MULTILINE))
+
+
+def test_the_comparison_on_the_page_about_choosing_has_a_row_for_each_kind():
+    (table,) = re.findall(
+        r"<!-- comparison -->\n(.*?)\n<!-- /comparison -->",
+        (DOCS / "choosing.md").read_text(),
+        re.DOTALL,
+    )
+    for name in "nope", "rope+yarn", "alibi", "t5", "kerple":
+        assert re.search(rf"^\| {re.escape(name)} ", table, re.MULTILINE), name
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The README and the docstrings do what they say."""
 
 import importlib
+import importlib.metadata
 import inspect
 import pkgutil
 import re
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import eqx_posemb as pe
+from benchmarks.page import with_measured
 from eqx_posemb import functional, interop, plot
-from eqx_posemb._catalogue import markdown_table
+from eqx_posemb._catalogue import markdown_names
 from tests.code_blocks import blocks, run
 
 
@@ -55,16 +57,54 @@ def test_what_is_public_is_documented_with_an_example(name):
     assert "```python" in doc or abstract
 
 
-def test_the_table_of_variants_is_that_of_the_registry():
-    (table,) = re.findall(
-        r"<!-- variants -->\n(.*?)\n<!-- /variants -->", README, re.DOTALL
-    )
-    assert table == markdown_table(), "run `eqx-posemb list --markdown`"
+def test_the_names_in_the_readme_are_the_names_of_the_registry():
+    (names,) = re.findall(r"<!-- names -->\n(.*?)\n<!-- /names -->", README, re.DOTALL)
+    assert names == markdown_names(), "run `make tables`"
 
 
-def test_the_comparison_in_the_readme_is_there():
+def test_the_figures_in_the_readme_are_the_figures_of_the_benchmarks():
+    assert README == with_measured(README), "run `python -m benchmarks.page`"
+
+
+def test_the_accuracy_in_the_readme_has_a_row_for_each_reach():
     (table,) = re.findall(
-        r"<!-- comparison -->\n(.*?)\n<!-- /comparison -->", README, re.DOTALL
+        r"<!-- accuracy -->\n(.*?)\n<!-- /accuracy -->", README, re.DOTALL
     )
-    for name in "nope", "rope+yarn", "alibi", "t5", "kerple":
-        assert re.search(rf"^\| `?{re.escape(name)}`? ", table, re.MULTILINE), name
+    rows = [row.split("|")[1].strip() for row in table.splitlines()[2:]]
+    assert rows == [f"{2**bits:,}" for bits in (12, 17, 20, 24, 31)]
+
+
+@pytest.mark.parametrize("name", ["main", "test"])
+def test_a_command_of_the_readme_is_the_line_below_its_fence(name):
+    lines = README.splitlines()
+    start = lines.index(f"<!-- {name} command -->")
+    assert lines[start + 1] == lines[start + 3] == "```"
+    assert lines[start + 2].startswith("python3 -m venv .venv && ")
+
+
+def test_a_file_that_the_readme_links_to_exists():
+    links = re.findall(r"\]\((?!https://)([^)#]+)", README)
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_readme_fits_200_lines():
+    assert len(README.splitlines()) <= 200
+
+
+def test_the_installed_version_is_the_version_in_the_source():
+    assert importlib.metadata.version("eqx-posemb") == pe.__version__
+
+
+def test_the_citation_has_the_version_in_the_source():
+    (version,) = re.findall(
+        r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE
+    )
+    assert version == pe.__version__
+
+
+def test_the_hooks_run_the_ruff_that_the_tests_install():
+    (installed,) = re.findall(r'"ruff==(.*?)"', (ROOT / "pyproject.toml").read_text())
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    (pinned,) = re.findall(r"ruff-pre-commit\n +rev: v(.*)\n", hooks)
+    assert pinned == installed
