@@ -171,6 +171,15 @@ def test_the_derivative_by_float_positions_is_minus_frequency_times_sine(x64):
     np.testing.assert_allclose(np.asarray(by_sin), omega * cos, rtol=0, atol=atol)
 
 
+def test_an_assigned_angle_reads_its_coordinate_and_its_frequency():
+    axes, which = [0, 1, 1, 0], [2, 0, 3, 1]
+    rotary = pe.Rotary(pe.Geometric(8), axes=pe.Assigned(axes, which))
+    p = np.array([[0, 0], [1, 40], [131071, 7], [-3, 10**6]])
+    found = jax.jit(rotary)(integers(p))
+    angles = p[:, axes] * 10_000.0 ** (-np.array(which) / 4)
+    assert_tables(found, (np.cos(angles), np.sin(angles)), FLOAT32)
+
+
 def test_float_positions_beyond_int32_are_nan_and_not_a_wrong_angle():
     ends = jnp.array([2.0**31, -(2.0**31), 1e20, jnp.inf, -jnp.inf, jnp.nan])
     assert bool(jnp.isnan(jax.jit(pe.rope(16))(ends).cos).all())

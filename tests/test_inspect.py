@@ -115,8 +115,7 @@ def test_a_report_for_machines_has_the_numbers_of_the_formula(facts):
 
 
 def test_the_error_of_float32_is_that_of_torch(facts):
-    import torch
-
+    torch = pytest.importorskip("torch", reason='needs torch: pip install -e ".[test]"')
     (rotary,) = facts(small(max_position_embeddings=65536))["kinds"][0]["rotary"]
     exact = 10_000.0 ** (-np.arange(8) / 8)
     positions = np.arange(65536 - 256, 65536)[:, None]
@@ -199,6 +198,13 @@ def test_a_careful_engineer_would_warn(text, facts):
     warnings = facts(WARNINGS[text])["warnings"]
     assert sum(text in warning for warning in warnings) == 1
     assert len(warnings) == len(set(warnings))
+
+
+def test_a_window_belongs_to_the_layers_that_slide(facts):
+    layers = ["sliding_attention", "full_attention"]
+    config = small(model_type="gemma3_text", layer_types=layers, sliding_window=128)
+    windows = {kind["layer_type"]: kind["window"] for kind in facts(config)["kinds"]}
+    assert windows == {"sliding_attention": 128, "full_attention": None}
 
 
 def test_a_window_that_is_not_used_is_not_warned_of(facts):

@@ -1,16 +1,18 @@
 """The registry is complete, and says what is missing where it is not."""
 
 import dataclasses
+import functools
 import inspect
 import re
 from pathlib import Path
 
+import equinox as eqx
 import jax.random as jr
 import pytest
 
 import eqx_posemb as pe
 from eqx_posemb._registry import VARIANTS
-from tests.helpers import build, NAMES, ROWS, SIZES
+from tests.helpers import NAMES, ROWS, shape_of, SIZES
 
 
 ROOT = Path(__file__).parent.parent
@@ -39,10 +41,17 @@ def test_a_row_is_public_documented_and_cited(name):
 
 @every_row
 def test_a_row_has_a_parity_test(name):
-    tests = "\n".join(p.read_text() for p in (ROOT / "tests/parity").glob("*.py"))
-    assert f"pe.{ROWS[name].of.__name__}" in tests or name == "nope", (
-        f"add a parity test of pe.{ROWS[name].of.__name__}"
-    )
+    of = ROWS[name].of.__name__
+    assert is_compared(of) or name == "nope", f"add a parity test of pe.{of}"
+
+
+@functools.cache
+def parity_tests() -> str:
+    return "\n".join(p.read_text() for p in (ROOT / "tests/parity").glob("*.py"))
+
+
+def is_compared(name: str) -> bool:
+    return re.search(rf"\bpe\.{name}\b", parity_tests()) is not None
 
 
 def made_of_parts(part) -> bool:
@@ -64,9 +73,44 @@ def test_every_concrete_part_has_a_row():
     assert not missing, f"add rows for {missing}"
 
 
+def types_within(part) -> set[type]:
+    """The class of a module, and the classes of the modules in its fields."""
+    if isinstance(part, tuple | list):
+        return set().union(*map(types_within, part))
+    if not isinstance(part, eqx.Module):
+        return set()
+    fields = (getattr(part, field.name) for field in dataclasses.fields(part))
+    return {type(part)}.union(*map(types_within, fields))
+
+
+# Parts of a rotary embedding that no row is made of, and their tests.
+WITHOUT_A_ROW = {
+    "Assigned": "tests/test_accuracy.py",
+    "Tabulated": "tests/test_rotary.py",
+}
+
+
+def test_every_part_of_a_rotary_embedding_is_in_a_row_or_has_a_test():
+    """Rotary embeddings, schedules of frequencies, and assignments of coordinates."""
+    in_rows = set().union(*(types_within(shape_of(name)) for name in NAMES))
+    kinds = pe.AbstractRotary | pe.AbstractFrequencies | pe.AbstractAxes
+    parts = {
+        name
+        for name, value in PUBLIC.items()
+        if inspect.isclass(value)
+        and issubclass(value, kinds)
+        and not inspect.isabstract(value)
+        and value not in in_rows
+    }
+    missing = {name for name in parts if not is_compared(name)} - WITHOUT_A_ROW.keys()
+    assert not missing, f"add a row, or a parity test, for {sorted(missing)}"
+    for name, test in WITHOUT_A_ROW.items():
+        assert f"pe.{name}(" in (ROOT / test).read_text()
+
+
 @every_row
 def test_a_part_fills_its_slot_and_no_other(name):
-    embedding, row = build(name), ROWS[name]
+    embedding, row = shape_of(name), ROWS[name]
     filled = {
         slot
         for slot in ("encoding", "rotary", "bias", "score")

@@ -69,9 +69,9 @@ def test_a_ring_of_two_processes_is_the_whole():
 
 
 def test_embeddings_of_shards_exchange_nothing():
-    places = "encoding,rotary,bias"
+    places = "encoding,rotary,bias,score"
     process = start(8, places, module="tests.sharding", EQX_ON_ERROR="off")
-    assert finish(process).count("as on one device") == 4
+    assert finish(process).count("as on one device") == 5
 
 
 @pytest.mark.usefixtures("as_users_have_it")
