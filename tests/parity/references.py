@@ -15,6 +15,8 @@ from transformers import LlamaConfig
 
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+# Tensors are small here: more threads would wait for each other, which is work as well.
+torch.set_num_threads(1)
 
 
 def golden(name):

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import pytest
 import torch
@@ -28,7 +27,14 @@ from transformers.models.qwen2_vl import modeling_qwen2_vl as qwen2_vl
 from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen3_vl
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, as_torch, assert_close, over_leading_axes
+from tests.parity.references import (
+    as_numpy,
+    as_torch,
+    assert_close,
+    on_device,
+    rotated,
+    run,
+)
 
 
 RNG = np.random.default_rng(0)
@@ -79,8 +85,7 @@ def test_mrope_is_that_of_its_model(name):
     p = RNG.integers(0, 40, size=(9, 3))
     cos, sin = theirs(as_torch(q), as_torch(p.T[:, None]))
     expected, _ = module.apply_rotary_pos_emb(as_torch(q), as_torch(q), cos, sin)
-    rotation = pe.mrope(128, theta=1e6, **settings)(jnp.asarray(p))
-    ours = over_leading_axes(rotation.queries, q)
+    ours, _ = rotated(pe.mrope(128, theta=1e6, **settings), p, q)
     assert_close(ours, as_numpy(expected), atol=APPLIED)
 
 
@@ -88,57 +93,57 @@ def test_axial_rope_is_that_of_the_vision_tower_of_qwen2_vl():
     theirs = qwen2_vl.Qwen2VLVisionRotaryEmbedding(
         Qwen2VLVisionConfig(embed_dim=128, num_heads=2)
     )
-    positions = pe.merged_patch_positions(4, 6)
+    positions = run(lambda: pe.merged_patch_positions(4, 6))
     q = RNG.normal(size=(24, 2, 64)).astype(np.float32)
     cos, sin = theirs(as_torch(q), as_torch(positions))
     expected, _ = qwen2_vl.apply_rotary_pos_emb_vision(
         as_torch(q), as_torch(q), cos, sin
     )
-    ours = jax.jit(lambda q, p: pe.axial_rope(64)(p).queries(q))(q, positions)
+    ours = run(lambda q, p: pe.axial_rope(64)(p).queries(q), q, positions)
     assert_close(ours, as_numpy(expected), atol=APPLIED)
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_axial_gives_each_coordinate_the_whole_schedule(interleaved):
-    p = jnp.asarray(RNG.integers(0, 40, size=(5, 3)))
+    p = RNG.integers(0, 40, size=(5, 3))
     axes = pe.Axial(3, interleaved=interleaved)
-    cos = pe.Rotary(pe.Geometric(8), axes=axes)(p).cos
-    each = jnp.stack([pe.rope(8)(p[:, k]).cos for k in range(3)], axis=1)
+    cos = run(pe.Rotary(pe.Geometric(8), axes=axes), p).cos
+    each = np.stack([run(pe.rope(8), p[:, k]).cos for k in range(3)], axis=1)
     # Blocks of coordinates, or the coordinates of each frequency together.
-    expected = jnp.moveaxis(each, 1, 2) if interleaved else each
-    assert jnp.array_equal(cos, expected.reshape(5, 12))
+    expected = np.moveaxis(each, 1, 2) if interleaved else each
+    np.testing.assert_array_equal(cos, expected.reshape(5, 12))
 
 
 def test_axes_of_different_widths_are_separate_rotary_embeddings():
     # Flux and HunyuanVideo build a table for each axis, and lay them side by side.
-    p = jnp.asarray(RNG.integers(0, 40, size=(9, 3)))
-    rotation = pe.axial_rope(64, widths=(16, 24, 24), theta=256.0, pairing="adjacent")(
-        p
-    )
-    x = jnp.asarray(RNG.normal(size=(9, 64)), jnp.float32)
+    p, widths = RNG.integers(0, 40, size=(9, 3)), (16, 24, 24)
+    settings = dict(theta=256.0, pairing="adjacent")
+    x = RNG.normal(size=(9, 64)).astype(np.float32)
+    ours, _ = rotated(pe.axial_rope(64, widths=widths, **settings), p, x)
     each = [
-        pe.rope(dim, theta=256.0, pairing="adjacent")(p[:, i]).queries(part)
+        rotated(pe.rope(dim, **settings), p[:, i], part)[0]
         for i, (dim, part) in enumerate(
-            zip((16, 24, 24), jnp.split(x, (16, 40), axis=1), strict=True)
+            zip(widths, np.split(x, (16, 40), axis=1), strict=True)
         )
     ]
-    assert_close(rotation.queries(x), jnp.concatenate(each, axis=1), atol=1e-6)
+    assert_close(ours, np.concatenate(each, axis=1), atol=1e-6)
 
 
 def test_mixed_rope_is_a_product_of_complex_numbers():
-    rope = pe.mixed_rope(16, heads=3, key=jr.key(0))
+    rope = run(lambda: pe.mixed_rope(16, heads=3, key=jax.random.key(0)))
     weight = np.asarray(rope.frequencies.weight, np.float64).reshape(3, 2, 8)
     p = RNG.uniform(-10, 10, size=(5, 2)).astype(np.float32)
     x = RNG.normal(size=(3, 5, 16)).astype(np.float32)
     angles = np.einsum("sk,hkm->hsm", p, weight)
     pairs = (x[..., ::2] + 1j * x[..., 1::2]) * np.exp(1j * angles)
     expected = np.stack([pairs.real, pairs.imag], axis=-1).reshape(x.shape)
-    ours = rope(jnp.asarray(p)).queries(jnp.asarray(x))
+    ours = run(lambda rope, p, x: rope(p).queries(x), on_device(rope), p, x)
     assert_close(ours, expected, atol=APPLIED)
 
 
 def test_mixed_rope_starts_from_directions_at_a_right_angle():
-    weight = pe.mixed_rope(16, heads=3, key=jr.key(0)).frequencies.weight
+    make = lambda: pe.mixed_rope(16, heads=3, key=jax.random.key(0))
+    weight = run(make).frequencies.weight
     along, across = np.moveaxis(np.asarray(weight).reshape(3, 2, 2, 4), 2, 0)
     geometric = 10.0 ** (-np.arange(4) / 4)
     for direction in along, across:
@@ -153,19 +158,19 @@ def test_mixed_rope_starts_from_directions_at_a_right_angle():
 def test_mrope_positions_are_those_of_transformers(interval):
     model = qwen2_vl.Qwen2VLModel
     theirs, start = [], 0
-    for run in (3, (2, 4, 6), 2, (5, 2, 2), 1):
-        if isinstance(run, int):
-            theirs.append(start + np.repeat(np.arange(run)[:, None], 3, axis=1))
-            start += run
+    for part in (3, (2, 4, 6), 2, (5, 2, 2), 1):
+        if isinstance(part, int):
+            theirs.append(start + np.repeat(np.arange(part)[:, None], 3, axis=1))
+            start += part
         else:
-            grid = torch.tensor([run[0], 2 * run[1], 2 * run[2]])
+            grid = torch.tensor([part[0], 2 * part[1], 2 * part[2]])
             found = model.get_vision_position_ids(
                 types.SimpleNamespace(), start, grid, 1, 2, time_interval=interval
             )
             theirs.append(as_numpy(found).T)
-            start += max(run[1:])
+            start += max(part[1:])
     runs = [3, (2, 4, 6, interval), 2, (5, 2, 2, interval), 1]
-    ours = pe.mrope_positions(runs, advance="space")
+    ours = run(lambda: pe.mrope_positions(runs, advance="space"))
     assert ours.tolist() == np.concatenate(theirs).tolist()
 
 
@@ -173,11 +178,14 @@ P = np.array([0, 1, 2047, 2048, 8190, 8191, 100_000])
 
 
 def scaled(temperature):
-    rotation = temperature(jnp.asarray(P))
-    heads = (1,) if rotation.heads is None else (rotation.heads, 1)
-    x = jnp.ones((*heads[:-1], len(P), 1))
-    assert rotation.keys(x) is x
-    return as_numpy(rotation.queries(x))[..., 0]
+    def queries(temperature, positions):
+        rotation = temperature(positions)
+        heads = () if rotation.heads is None else (rotation.heads,)
+        x = jnp.ones((*heads, len(P), 1))
+        assert rotation.keys(x) is x
+        return rotation.queries(x)[..., 0]
+
+    return run(queries, temperature, P)
 
 
 def test_temperature_is_that_of_its_models():
@@ -205,8 +213,6 @@ def test_scalable_softmax_is_that_of_mistral_large_4():
     found = theirs(torch.ones(1, 3, len(P), 1), torch.from_numpy(P)[None], True)
     ours = pe.ScalableSoftmax(3)
     ours = scaled(
-        jax.tree.unflatten(
-            jax.tree.structure(ours), [jnp.asarray(as_numpy(w)) for w in (weight, bias)]
-        )
+        jax.tree.unflatten(jax.tree.structure(ours), on_device([weight, bias]))
     )
     assert_close(ours, as_numpy(found)[0, ..., 0], rtol=1e-6)

@@ -1,8 +1,6 @@
 """Vectors for each axis of a grid against SAM in transformers."""
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from transformers import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionAttention
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, as_torch, assert_close
+from tests.parity.references import as_numpy, as_torch, assert_close, cells, run
 
 
 RNG = np.random.default_rng(0)
@@ -41,11 +39,10 @@ def test_the_score_is_that_of_sam(height, width, trained, stride):
     state = {"a.rel_pos_h": tables[0], "a.rel_pos_w": tables[1]}
     score = pe.sam_from_state_dict(state, prefix="a.", shape=(height, width))
     assert isinstance(score, pe.Decomposed)
-    k = jnp.zeros((heads, pooled[0] * pooled[1], head_dim))
-    q_positions = pe.grid_positions((height, width))
+    k = np.zeros((heads, pooled[0] * pooled[1], head_dim), np.float32)
     # Their coordinates end together: a pooled key counts as the last of its cells.
-    k_positions = stride * pe.grid_positions(pooled) + stride - 1
+    k_positions = stride * cells(pooled) + stride - 1
     with jax.default_matmul_precision("highest"):
-        ours = eqx.filter_jit(score)(jnp.asarray(q), k, q_positions, k_positions)
+        ours = run(score, q, k, cells((height, width)), k_positions)
     # Sums of 16 products of up to 10.
     assert_close(ours, theirs, atol=1e-5)

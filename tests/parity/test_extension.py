@@ -3,13 +3,11 @@
 The released code patches models of transformers; here are the distances it gives.
 """
 
-import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import eqx_posemb as pe
-from tests.parity.references import assert_close
+from tests.parity.references import assert_close, run
 
 
 RNG = np.random.default_rng(0)
@@ -57,12 +55,7 @@ CASES = {
 def test_pairs_have_the_distance_of_the_formula(name):
     rotary, seen_at = CASES[name]
     embedding = pe.PositionalEmbedding(rotary=rotary)
-    ours = eqx.filter_jit(embedding.logits)(
-        jnp.asarray(Q),
-        jnp.asarray(K),
-        jnp.asarray(Q_POSITIONS),
-        jnp.asarray(K_POSITIONS),
-    )
+    ours = run(embedding.logits, Q, K, Q_POSITIONS, K_POSITIONS)
     omega = 100.0 ** (-np.arange(DIM // 2) * 2 / DIM)
     past = K_POSITIONS[None] <= Q_POSITIONS[:, None]
     distances = np.array([[seen_at(i, j) for j in K_POSITIONS] for i in Q_POSITIONS])
@@ -79,12 +72,15 @@ def test_pairs_have_the_distance_of_the_formula(name):
 
 def test_near_keys_are_where_they_are():
     near = np.arange(10)
-    q, k = jnp.asarray(K[:, near]), jnp.asarray(K[:, near[::-1].copy()])
-    at = jnp.asarray(near)
-    plain = pe.PositionalEmbedding(rotary=ROPE).logits(q, k, at, at)
-    for rotary, _ in CASES.values():
-        embedding = pe.PositionalEmbedding(rotary=rotary)
-        ours = embedding.logits(q, k, at, at)
+    q, k = K[:, near], K[:, near[::-1]]
+    rotaries = [rotary for rotary, _ in CASES.values()]
+
+    def each(q, k, at):
+        embeddings = [pe.PositionalEmbedding(rotary=r) for r in (ROPE, *rotaries)]
+        return [embedding.logits(q, k, at, at) for embedding in embeddings]
+
+    plain, *found = run(each, q, k, near)
+    for rotary, ours in zip(rotaries, found, strict=True):
         causal = np.tri(10, dtype=bool) & (near[:, None] - near < 6)
         if isinstance(rotary, pe.DualChunk):
             causal &= near[:, None] // 8 == near // 8

@@ -1,6 +1,5 @@
 """Weights of checkpoints by name: state dictionaries of transformers, as they are."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -30,7 +29,7 @@ from transformers.models.swin.modeling_swin import SwinRelativePositionBias
 from transformers.models.swinv2.modeling_swinv2 import Swinv2SelfAttention
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy
+from tests.parity.references import as_numpy, cells, run
 
 
 SMALL = dict(hidden_size=8, num_attention_heads=2, intermediate_size=8)
@@ -60,9 +59,9 @@ def test_grids_of_images(model, config, prefix, tokens):
     prefix = name[: name.index(prefix)] + prefix
     encoding = pe.learned_grid_from_state_dict(state, prefix=prefix, tokens=tokens)
     assert encoding.shape == (6, 6)
-    positions = pe.prefixed(pe.grid_positions((6, 6)), tokens)
     rows = state[name].reshape(-1, 8)
-    np.testing.assert_array_equal(encoding(positions), rows)
+    every = lambda encoding, there: encoding(pe.prefixed(there, tokens))
+    np.testing.assert_array_equal(run(every, encoding, cells((6, 6))), rows)
 
 
 def test_a_grid_that_is_not_square_has_its_shape_given():
@@ -96,14 +95,15 @@ def test_tables_of_text(model, config, prefix, offset):
     state = _state(theirs)
     encoding = pe.learned_from_state_dict(state, prefix=prefix, offset=offset)
     (name,) = [n for n in state if "wpe" in n or ("position" in n and "ids" not in n)]
-    np.testing.assert_array_equal(encoding(jnp.arange(9)), state[name][offset:][:9])
+    ours = run(encoding, np.arange(9))
+    np.testing.assert_array_equal(ours, state[name][offset:][:9])
 
 
 def test_swin():
     theirs = SwinRelativePositionBias(3, (3, 5))
     bias = pe.swin_from_state_dict(_state(theirs), window=(3, 5))
-    cells = pe.grid_positions((3, 5))
-    np.testing.assert_array_equal(bias(cells, cells), as_numpy(theirs())[0])
+    ours = run(bias, cells((3, 5)), cells((3, 5)))
+    np.testing.assert_array_equal(ours, as_numpy(theirs())[0])
     square = SwinRelativePositionBias(3, (4, 4))
     assert pe.swin_from_state_dict(_state(square)).window == (4, 4)
 
@@ -129,14 +129,18 @@ def test_beit():
     config = BeitConfig(image_size=24, patch_size=4, num_attention_heads=3)
     theirs = BeitRelativePositionBias(config)
     bias = pe.beit_from_state_dict(_state(theirs))
-    positions = pe.prefixed(pe.grid_positions((6, 6)))
     found = as_numpy(theirs((6, 6)))[0]
-    np.testing.assert_array_equal(bias(positions, positions), found)
+
+    def every(bias, there):
+        there = pe.prefixed(there)
+        return bias(there, there)
+
+    np.testing.assert_array_equal(run(every, bias, cells((6, 6))), found)
 
 
 def test_levit():
     theirs = LevitAttention(16, 4, 3, 2, 5)
     bias = pe.levit_from_state_dict(_state(theirs))
-    cells = pe.grid_positions((5, 5))
+    ours = run(bias, cells((5, 5)), cells((5, 5)))
     found = theirs.attention_biases[:, theirs.attention_bias_idxs]
-    np.testing.assert_array_equal(bias(cells, cells), as_numpy(found))
+    np.testing.assert_array_equal(ours, as_numpy(found))

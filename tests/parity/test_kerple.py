@@ -2,12 +2,11 @@
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, assert_close
+from tests.parity.references import assert_close, made, replaced, run
 
 
 RATES = np.array([0.01, 0.3, 0.99, 1.7])
@@ -16,11 +15,15 @@ Q, K = np.array([0, 5, 40, 3000]), np.array([0, 4, 5, 6, 39, 2999, 100_000])
 
 def _kerple(kind, a, r):
     """A KERPLE with these positive parameters, by the inverses of its maps."""
-    unsoftened = lambda x: jnp.asarray(np.log(np.expm1(x)), jnp.float32)
-    raw_r = unsoftened(r) if kind == "log" else jnp.asarray(np.log(r / (2 - r)))
-    made = pe.KERPLE(len(a), kind=kind, key=jax.random.key(0))
-    where = lambda m: (m.raw_a, m.raw_r)
-    return eqx.tree_at(where, made, (unsoftened(a), raw_r.astype(jnp.float32)))
+    unsoftened = lambda x: np.log(np.expm1(x)).astype(np.float32)
+    raw_r = unsoftened(r) if kind == "log" else np.log(r / (2 - r)).astype(np.float32)
+    return replaced(
+        made(pe.KERPLE, len(a), kind=kind), raw_a=unsoftened(a), raw_r=raw_r
+    )
+
+
+def _parameters(module):
+    return module.a, module.r
 
 
 def _formula(kind, a, r):
@@ -34,22 +37,21 @@ def _formula(kind, a, r):
 def test_the_bias_is_the_formula_at_every_distance(kind, order):
     a, r = RATES, RATES[::order] * (1 if kind == "log" else 1.1)
     module = _kerple(kind, a, r)
-    assert_close(module.a, a, rtol=1e-5)
-    assert_close(module.r, r, rtol=1e-5)
+    exact = run(_parameters, module)
+    assert_close(exact[0], a, rtol=1e-5)
+    assert_close(exact[1], r, rtol=1e-5)
     # Compared for the parameters as float32 has them after two maps each; a power is
     # then off by its own few ulp, and by an ulp of its exponent times a logarithm of up
     # to 11.5, doubled for the sigmoid in it.
-    exact = [as_numpy(x).astype(np.float64) for x in (module.a, module.r)]
-    assert_close(
-        module(jnp.asarray(Q), jnp.asarray(K)), _formula(kind, *exact), rtol=3e-6
-    )
+    exact = [x.astype(np.float64) for x in exact]
+    assert_close(run(module, Q, K), _formula(kind, *exact), rtol=3e-6)
 
 
 @pytest.mark.parametrize("kind", ["log", "power"])
 def test_gradients_are_those_of_the_formula_and_finite_at_distance_zero(kind):
     module = _kerple(kind, RATES, RATES[::-1])
-    there = jnp.asarray(K[:4])
-    grads = eqx.filter_grad(lambda m: m(there, there).sum())(module)
+    summed = eqx.filter_grad(lambda module, there: module(there, there).sum())
+    grads = run(summed, module, K[:4])
 
     def total(raws):
         a = np.log1p(np.exp(raws[0]))
@@ -71,9 +73,10 @@ def test_gradients_are_those_of_the_formula_and_finite_at_distance_zero(kind):
 
 @pytest.mark.parametrize("kind", ["log", "power"])
 def test_initial_parameters_are_in_the_ranges_of_the_authors(kind):
-    module = pe.KERPLE(2000, kind=kind, key=jax.random.key(1))
+    make = lambda: _parameters(pe.KERPLE(2000, kind=kind, key=jax.random.key(1)))
+    a, r = run(make)
     most = 1 if kind == "log" else 2
-    for values, top in (as_numpy(module.a), most), (as_numpy(module.r), 2):
+    for values, top in (a, most), (r, 2):
         assert 0.0099 < values.min() < 0.03 * top and 0.97 * top < values.max() <= top
         # Uniform: the mean of 2000 is within 5 standard deviations of the middle.
         assert abs(values.mean() - top / 2) < 5 * top / np.sqrt(12 * 2000) + 0.01
@@ -83,10 +86,12 @@ def test_initial_parameters_are_in_the_ranges_of_the_authors(kind):
 def test_gradients_by_float_positions_are_those_of_the_formula_and_finite(kind):
     """The slope of a power below one is infinite at distance 0."""
     module = _kerple(kind, np.array([0.3]), np.array([0.5]))
-    k = jnp.array([0.0, 2.0, 6.5])
-    bias = lambda q: module(q[None], k)[0, 0]
-    found = as_numpy(jax.jacfwd(bias)(jnp.float32(2.0)))
-    np.testing.assert_array_equal(found, as_numpy(jax.jacrev(bias)(jnp.float32(2.0))))
+    k = np.array([0.0, 2.0, 6.5], np.float32)
+    bias = lambda q, module, k: module(q[None], k)[0, 0]
+    forwards, backwards = jax.jacfwd(bias), jax.jacrev(bias)
+    both = lambda *args: (forwards(*args), backwards(*args))
+    found, reverse = run(both, np.float32(2), module, k)
+    np.testing.assert_array_equal(found, reverse)
     far = np.array([2.0, 4.5])
     slope = 0.5 * 0.3 * (1 / (1 + 0.3 * far) if kind == "log" else far**-0.5)
     # Away from the key at 0 and towards that at 6.5.

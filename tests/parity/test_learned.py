@@ -1,7 +1,6 @@
 """Learned positions against OPT and RoBERTa as transformers has them."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -10,27 +9,28 @@ from transformers.models.opt.modeling_opt import OPTLearnedPositionalEmbedding
 from transformers.models.roberta.modeling_roberta import RobertaEmbeddings
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, as_torch
+from tests.parity.references import as_numpy, as_torch, made, replaced, run
 
 
 def _with(weight, **settings):
     rows, dim = weight.shape
     length = rows - settings.get("offset", 0)
-    module = pe.Learned(length, dim, key=jax.random.key(0), **settings)
-    return eqx.tree_at(lambda m: m.weight, module, jnp.asarray(as_numpy(weight)))
+    return replaced(made(pe.Learned, length, dim, **settings), weight=weight)
 
 
 def test_opt_starts_at_the_third_row_and_gives_padding_the_second():
     theirs = OPTLearnedPositionalEmbedding(20, 8)
     ours = _with(theirs.weight, offset=2)
     mask = np.array([0, 0, 1, 1, 1, 1])
-    positions = pe.left_padded_positions(jnp.asarray(mask, bool))
-    positions = jnp.where(jnp.asarray(mask, bool), positions, -1)
+
+    def padded(encoding, mask):
+        return encoding(jnp.where(mask, pe.left_padded_positions(mask), -1))
+
     found = as_numpy(theirs(as_torch(mask[None])))[0]
-    np.testing.assert_array_equal(as_numpy(ours(positions)), found)
+    np.testing.assert_array_equal(run(padded, ours, mask.astype(bool)), found)
     np.testing.assert_array_equal(found[2], as_numpy(theirs.weight)[2])
-    everywhere = jnp.arange(-2, 20)
-    np.testing.assert_array_equal(as_numpy(ours(everywhere)), as_numpy(theirs.weight))
+    everywhere = run(ours, np.arange(-2, 20))
+    np.testing.assert_array_equal(everywhere, as_numpy(theirs.weight))
 
 
 def _roberta():
@@ -58,8 +58,8 @@ def test_roberta_counts_from_the_row_after_padding_which_is_zero():
     np.testing.assert_array_equal(positions[0], [2, 3, 4, 1, 1])
     for row in positions:
         found = as_numpy(theirs(as_torch(row)))
-        np.testing.assert_array_equal(as_numpy(ours(jnp.asarray(row))), found)
-    assert not as_numpy(ours(jnp.asarray([1]))).any()
+        np.testing.assert_array_equal(run(ours, row), found)
+    assert not run(ours, np.array([1])).any()
 
 
 def test_the_padding_row_is_not_trained_and_the_others_are_as_in_torch():
@@ -72,14 +72,14 @@ def test_the_padding_row_is_not_trained_and_the_others_are_as_in_torch():
     target = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
     (theirs(as_torch(positions)) * as_torch(target)).sum().backward()
 
-    def loss(module):
-        return (module(jnp.asarray(positions)) * jnp.asarray(target)).sum()
+    def loss(module, positions, target):
+        return (module(positions) * target).sum()
 
-    grads = as_numpy(eqx.filter_grad(loss)(ours).weight)
+    grads = run(eqx.filter_grad(loss), ours, positions, target).weight
     assert theirs.weight.grad is not None
     np.testing.assert_array_equal(grads, as_numpy(theirs.weight.grad))
     assert not grads[1].any() and grads[2].any()
-    assert not as_numpy(ours(jnp.asarray([1]))).any()
+    assert not run(ours, np.array([1])).any()
 
 
 def test_the_same_row_read_twice_gets_both_gradients():
@@ -88,7 +88,8 @@ def test_the_same_row_read_twice_gets_both_gradients():
     positions = np.array([3, 3, 0])
     found = theirs(None, position_ids=as_torch(positions))
     found.sum().backward()
-    grads = eqx.filter_grad(lambda m: m(jnp.asarray(positions)).sum())(ours).weight
+    summed = eqx.filter_grad(lambda module, positions: module(positions).sum())
+    grads = run(summed, ours, positions).weight
     assert theirs.weight.grad is not None
-    np.testing.assert_array_equal(as_numpy(grads), as_numpy(theirs.weight.grad))
-    assert (as_numpy(grads)[5] == 2).all()
+    np.testing.assert_array_equal(grads, as_numpy(theirs.weight.grad))
+    assert (grads[5] == 2).all()

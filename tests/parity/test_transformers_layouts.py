@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -25,7 +24,8 @@ from tests.parity.references import (
     as_torch,
     assert_close,
     llama_config,
-    over_leading_axes,
+    rotated,
+    run,
 )
 
 
@@ -38,11 +38,15 @@ THERE = np.arange(5, 21)
 APPLIED = 2e-5
 
 
-def assert_applied(rotation, theirs):
-    for turn, x, found in zip(
-        (rotation.queries, rotation.keys), (Q, K), theirs, strict=True
-    ):
-        assert_close(over_leading_axes(turn, x), as_numpy(found), atol=APPLIED)
+def assert_applied(rotary, theirs):
+    for ours, found in zip(rotated(rotary, THERE, Q, K), theirs, strict=True):
+        assert_close(ours, as_numpy(found), atol=APPLIED)
+
+
+def _token_first(rotary):
+    """Queries that lie in memory as `[batch, seq, heads, dim]`, turned."""
+    turn = lambda rotary, p, q: jax.vmap(rotary(p).queries)(q)
+    return run(turn, rotary, THERE, Q.swapaxes(1, 2))
 
 
 LLAMAS = [
@@ -79,11 +83,7 @@ def test_halves_are_applied_as_in_llama(kind, theirs, make, ours):
     module = llama.LlamaRotaryEmbedding(llama_config(kind, 64, 5e5, **theirs))
     cos, sin = module(as_torch(Q), as_torch(THERE[None]))
     found = llama.apply_rotary_pos_emb(as_torch(Q), as_torch(K), cos, sin)
-    rotation = make(64, theta=5e5, **ours)(jnp.asarray(THERE))
-    assert_close(
-        over_leading_axes(rotation.queries, Q), as_numpy(found[0]), atol=APPLIED
-    )
-    assert_close(over_leading_axes(rotation.keys, K), as_numpy(found[1]), atol=APPLIED)
+    assert_applied(make(64, theta=5e5, **ours), found)
 
 
 def test_adjacent_is_applied_as_in_cohere():
@@ -93,11 +93,7 @@ def test_adjacent_is_applied_as_in_cohere():
     module = cohere.CohereRotaryEmbedding(settings)
     cos, sin = module(as_torch(Q), as_torch(THERE[None]))
     found = cohere.apply_rotary_pos_emb(as_torch(Q), as_torch(K), cos, sin)
-    rotation = pe.rope(64, theta=5e5, pairing="adjacent")(jnp.asarray(THERE))
-    assert_close(
-        over_leading_axes(rotation.queries, Q), as_numpy(found[0]), atol=APPLIED
-    )
-    assert_close(over_leading_axes(rotation.keys, K), as_numpy(found[1]), atol=APPLIED)
+    assert_applied(pe.rope(64, theta=5e5, pairing="adjacent"), found)
 
 
 def test_partial_adjacent_is_applied_as_in_gptj():
@@ -109,12 +105,10 @@ def test_partial_adjacent_is_applied_as_in_gptj():
     turned = gptj.apply_rotary_pos_emb(q[..., :width], sin, cos)
     found = as_numpy(torch.cat([turned, q[..., width:]], dim=-1))
     rotary = pe.rope(64, rotary_dim=width, pairing="adjacent")
-    ours = jax.vmap(rotary(jnp.asarray(THERE)).queries)(jnp.asarray(Q.swapaxes(1, 2)))
-    assert_close(ours, found, atol=APPLIED)
+    assert_close(_token_first(rotary), found, atol=APPLIED)
     same = pe.Pairing.adjacent(64, rotary_dim=width)
     other = pe.Rotary(pe.Geometric(width), dim=64, pairing=same)
-    ours = jax.vmap(other(jnp.asarray(THERE)).queries)(jnp.asarray(Q.swapaxes(1, 2)))
-    assert_close(ours, found, atol=APPLIED)
+    assert_close(_token_first(other), found, atol=APPLIED)
 
 
 @pytest.mark.parametrize("start", [0, 32])
@@ -128,12 +122,11 @@ def test_adjacent_to_halves_is_applied_as_in_deepseek_v3(start):
     found = deepseek.apply_rotary_pos_emb_interleave(q, k, cos, sin)
     pairing = pe.Pairing.adjacent_to_halves(64, rotary_dim=width, start=start)
     rotary = pe.Rotary(pe.Geometric(width), pairing=pairing)
-    rotation = rotary(jnp.asarray(THERE))
     passed = (as_torch(x)[..., :start] for x in (Q, K))
     whole = [torch.cat(pair, -1) for pair in zip(passed, found, strict=True)]
-    assert_applied(rotation, whole)
-    kept = over_leading_axes(rotation.keys, K)[..., :start]
-    np.testing.assert_array_equal(kept, K[..., :start])
+    assert_applied(rotary, whole)
+    _, kept = rotated(rotary, THERE, Q, K)
+    np.testing.assert_array_equal(kept[..., :start], K[..., :start])
 
 
 def test_halves_per_block_are_applied_as_in_the_vision_tower_of_gemma_4():
@@ -155,8 +148,7 @@ def test_halves_per_block_are_applied_as_in_the_vision_tower_of_gemma_4():
 
     pairing = pe.Pairing.halves_per_block(64, blocks=2)
     rotary = pe.Rotary(TwoBlocks(pe.Geometric(32, theta=100.0)), pairing=pairing)
-    ours = jax.vmap(rotary(jnp.asarray(THERE)).queries)(jnp.asarray(Q.swapaxes(1, 2)))
-    assert_close(ours, as_numpy(found), atol=APPLIED)
+    assert_close(_token_first(rotary), as_numpy(found), atol=APPLIED)
 
 
 PAIRINGS: dict[str, Any] = {
@@ -168,6 +160,7 @@ PAIRINGS: dict[str, Any] = {
 @pytest.mark.parametrize("name", PAIRINGS)
 def test_the_general_form_of_a_layout_is_its_fast_form(name):
     general, fast = (
-        pe.rope(64, pairing=p)(jnp.asarray(THERE)).queries for p in PAIRINGS[name]
+        rotated(pe.rope(64, pairing=pairing), THERE, Q, K) for pairing in PAIRINGS[name]
     )
-    assert_close(over_leading_axes(general, Q), over_leading_axes(fast, Q), atol=1e-6)
+    for ours, other in zip(general, fast, strict=True):
+        assert_close(ours, other, atol=1e-6)

@@ -1,18 +1,24 @@
 """TUPE against arrays made by its authors' code, and its formula pair by pair."""
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, assert_close, golden
+from tests.parity.references import (
+    as_numpy,
+    assert_close,
+    golden,
+    made,
+    on_device,
+    replaced,
+    run,
+)
 
 
 TUPE = golden("tupe")
 HEADS, DIM = 4, 32
-P = jnp.arange(9)
+P = np.arange(9)
 
 
 def _state(kind, packed=False):
@@ -45,29 +51,32 @@ def _theirs(kind):
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_bias_is_that_of_the_authors_with_cls_reset(kind, packed):
     state = _state(kind, packed)
-    ours = pe.tupe_from_state_dict(state, HEADS, prefix="encoder.")
-    # Sums of 32 products, of 32 products, of numbers of size one.
-    assert_close(ours(P, P), _theirs(kind), atol=5e-6)
-    # A run of positions in the middle, and others in any order.
-    assert_close(ours(P[3:], P[2:7]), _theirs(kind)[:, 3:, 2:7], atol=5e-6)
     order = np.array([4, 0, 2, 2])
-    there = _theirs(kind)[:, order[:, None], order[None]]
-    assert_close(ours(jnp.array(order), jnp.array(order)), there, atol=5e-6)
+    pairs = [(P, P), (P[3:], P[2:7]), (order, order)]
+
+    def at_all(state, pairs):
+        bias = pe.tupe_from_state_dict(state, HEADS, prefix="encoder.")
+        return [bias(q, k) for q, k in pairs]
+
+    found = run(at_all, state, pairs)
+    # A run of positions in the middle, and others in any order.
+    for ours, (q, k) in zip(found, pairs, strict=True):
+        # Sums of 32 products, of 32 products, of numbers of size one.
+        assert_close(ours, _theirs(kind)[:, q[:, None], k[None]], atol=5e-6)
 
 
 def test_the_row_of_cls_wins_over_its_column():
-    ours = as_numpy(
-        pe.tupe_from_state_dict(_state("rel"), HEADS, prefix="encoder.")(P, P)
-    )
+    bias = lambda state: pe.tupe_from_state_dict(state, HEADS, prefix="encoder.")
+    ours = run(lambda state, p: bias(state)(p, p), _state("rel"), P)
     assert (ours[:, 0] == ours[:, 0, :1]).all()
     assert (ours[:, 1:, 0] == ours[:, 1:2, 0]).all()
     assert (ours[:, 0, 0] != ours[:, 1, 0]).all()
 
 
 def test_the_scale_of_the_registry_is_that_of_the_authors():
-    sizes = dict(heads=4, head_dim=8, dim=32, length=24, key=jax.random.key(0))
+    sizes = dict(heads=4, head_dim=8, dim=32, length=24)
     for name, kind in ("tupe", "rel"), ("tupe_absolute", "abs"):
-        assert pe.make(name, **sizes).scale == TUPE[f"{kind}_scaling"]
+        assert made(pe.make, name, **sizes).scale == TUPE[f"{kind}_scaling"]
 
 
 def _formula(bias, i, j):
@@ -94,32 +103,34 @@ def _formula(bias, i, j):
 
 
 def test_the_absolute_part_is_its_formula():
-    bias = pe.TUPE(20, DIM, HEADS, 8, std=0.3, key=jax.random.key(0))
-    shifts = jax.random.normal(jax.random.key(1), (2, HEADS, 8))
-    bias = eqx.tree_at(lambda b: (b.q_bias, b.k_bias), bias, (shifts[0], shifts[1]))
+    bias = run(lambda: pe.TUPE(20, DIM, HEADS, 8, std=0.3, key=jax.random.key(0)))
+    shifts = np.random.default_rng(1).normal(size=(2, HEADS, 8)).astype(np.float32)
+    bias = replaced(on_device(bias), q_bias=shifts[0], k_bias=shifts[1])
     q, k = [19, 0, 7], [3, 7]
-    ours = bias(jnp.array(q), jnp.array(k))
+    ours = run(bias, np.array(q), np.array(k))
     for a, i in enumerate(q):
         for b, j in enumerate(k):
             assert_close(ours[:, a, b], _formula(bias, i, j), atol=2e-5)
 
 
 def test_the_whole_is_the_sum_of_its_parts_but_for_cls():
-    bias = pe.tupe(20, DIM, HEADS, 8, special=(0, 5), key=jax.random.key(0))
-    numbers = jax.random.normal(jax.random.key(1), (2, HEADS))
-    bias = eqx.tree_at(
-        lambda b: (b.from_special, b.to_special), bias, (numbers[0], numbers[1])
-    )
-    absolute, relative = bias.bias.biases
-    ours = as_numpy(bias(P, P))
-    parts = as_numpy(absolute(P, P)) + as_numpy(relative(P, P))
+    bias = made(pe.tupe, 20, DIM, HEADS, 8, special=(0, 5))
+    numbers = np.random.default_rng(1).normal(size=(2, HEADS)).astype(np.float32)
+    bias = replaced(bias, from_special=numbers[0], to_special=numbers[1])
+
+    def with_parts(bias, p):
+        absolute, relative = bias.bias.biases
+        return bias(p, p), absolute(p, p), relative(p, p)
+
+    ours, absolute, relative = run(with_parts, bias, P)
+    parts = absolute + relative
     for i in range(9):
         for j in range(9):
             theirs = parts[:, i, j]
             if j in (0, 5):
-                theirs = as_numpy(numbers[1])
+                theirs = numbers[1]
             if i in (0, 5):
-                theirs = as_numpy(numbers[0])
+                theirs = numbers[0]
             np.testing.assert_array_equal(ours[:, i, j], theirs)
-    alone = pe.tupe(20, DIM, HEADS, 8, relative=False, key=jax.random.key(0))
+    alone = made(pe.tupe, 20, DIM, HEADS, 8, relative=False)
     assert isinstance(alone.bias, pe.TUPE)
