@@ -1,25 +1,21 @@
 """Enformer against arrays made by DeepMind's code under TensorFlow."""
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, assert_close, golden
+from tests.parity.references import assert_close, golden, made, run
 
 
 ENFORMER = golden("enformer_tf")
-KEY = jax.random.key(0)
 # What their float32 loses of the bumps grows with the length, as the logarithms of the
 # density do, which reach 3e4 at 1536.
 LOST = {8: 1e-5, 16: 5e-5, 100: 1e-3, 1536: 5e-3}
 
 
 def _basis(features, length, symmetric=False):
-    score = pe.Enformer(2, 4, features, length, symmetric=symmetric, key=KEY)
-    return score.basis
+    return made(pe.Enformer, 2, 4, features, length, symmetric=symmetric).basis
 
 
 @pytest.mark.parametrize(
@@ -66,14 +62,13 @@ def _score(names):
 def test_the_logits_are_those_of_deepmind(shuffled, names):
     embedding = pe.PositionalEmbedding(score=_score(names))
     order = np.random.default_rng(0).permutation(10) if shuffled else np.arange(10)
-    p = jnp.asarray(order)
     content, relative = ENFORMER["mha_content"], ENFORMER["mha_rel"]
     for i in range(2):
         # Theirs are scaled already.
         q = ENFORMER["mha_q_scaled"][i][:, order] * np.float32(8**0.5)
         k = ENFORMER["mha_k"][i][:, order]
         with jax.default_matmul_precision("highest"):
-            ours = eqx.filter_jit(embedding.logits)(q, k, p, p)
+            ours = run(embedding.logits, q, k, order, order)
         theirs = (content + relative)[i][:, order[:, None], order[None]]
         assert_close(ours, theirs, atol=5e-5)
 
@@ -84,4 +79,4 @@ def test_their_shift_is_ours():
     for x, theirs in zip(
         ENFORMER["relshift_in"], ENFORMER["relshift_out"], strict=True
     ):
-        np.testing.assert_array_equal(as_numpy(skew(jnp.asarray(x))), theirs)
+        np.testing.assert_array_equal(run(skew, x), theirs)

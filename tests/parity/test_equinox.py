@@ -2,15 +2,15 @@
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import eqx_posemb as pe
-from tests.parity.references import assert_close
+from tests.parity.references import assert_close, run
 from tests.parity.truths import geometric, true_tables
 
 
-Q = jax.random.normal(jax.random.key(0), (24, 32))
+Q = np.random.default_rng(0).normal(size=(24, 32)).astype(np.float32)
+THERE = np.arange(24)
 
 
 def _equinox(theta):
@@ -20,13 +20,17 @@ def _equinox(theta):
     return eqx.nn.RotaryPositionalEmbedding(32, theta)
 
 
+def _queries(rotary, positions, q):
+    return rotary(positions).queries(q)
+
+
 def test_halves_are_those_of_equinox_for_a_short_sequence():
-    ours = pe.rope(32)(jnp.arange(24)).queries(Q)
+    ours = run(_queries, pe.rope(32), THERE, Q)
     # Angles of up to 23 have an ulp of 1.9e-6 in float32, of which half is 1e-6.
-    assert_close(ours, _equinox(1e4)(Q), atol=3e-6)
-    heads = jnp.stack([Q, 2 * Q], axis=1)
-    ours = pe.rope(32)(jnp.arange(24)).queries(heads)
-    theirs = jax.vmap(_equinox(1e4), in_axes=1, out_axes=1)(heads)
+    assert_close(ours, run(_equinox(1e4), Q), atol=3e-6)
+    heads = np.stack([Q, 2 * Q], axis=1)
+    ours = run(_queries, pe.rope(32), THERE, heads)
+    theirs = run(jax.vmap(_equinox(1e4), in_axes=1, out_axes=1), heads)
     assert_close(ours, theirs, atol=6e-6)
 
 
@@ -35,11 +39,13 @@ def test_a_second_theta_in_the_same_process_is_a_second_theta():
 
     Only its first is compared here, so that this stays right once that is mended.
     """
-    assert_close(pe.rope(32)(jnp.arange(24)).queries(Q), _equinox(1e4)(Q), atol=3e-6)
-    first, second = (pe.rope(32, theta=t)(jnp.arange(24)) for t in (1e4, 5e5))
-    for rotation, theta in (first, 1e4), (second, 5e5):
+    ours = run(_queries, pe.rope(32), THERE, Q)
+    assert_close(ours, run(_equinox(1e4), Q), atol=3e-6)
+    ropes = [pe.rope(32, theta=theta) for theta in (1e4, 5e5)]
+    tables = run(lambda ropes, p: [rope(p) for rope in ropes], ropes, THERE)
+    for rotation, theta in zip(tables, (1e4, 5e5), strict=True):
         cos, sin = true_tables(geometric(32, theta), range(24))
         assert_close(rotation.cos, cos, atol=3e-7)
         assert_close(rotation.sin, sin, atol=3e-7)
-    far = np.abs(np.asarray(first.queries(Q)) - np.asarray(second.queries(Q))).max()
-    assert far > 0.1
+    first, second = (run(_queries, rope, THERE, Q) for rope in ropes)
+    assert np.abs(first - second).max() > 0.1

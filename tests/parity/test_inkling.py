@@ -1,8 +1,6 @@
 """Inkling's bank against transformers."""
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,14 @@ from transformers.models.inkling.modeling_inkling import InklingRelativeLogits
 from transformers.models.inkling2.modeling_inkling2 import Inkling2ScaledL2Clip
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, as_torch, assert_close
+from tests.parity.references import (
+    as_numpy,
+    as_torch,
+    assert_close,
+    made,
+    replaced,
+    run,
+)
 
 
 RNG = np.random.default_rng(0)
@@ -43,26 +48,11 @@ def test_the_score_is_that_of_transformers(reach, floor, clip):
         # The model does this to the logits, within its attention.
         grown = 0.1 * np.log(np.maximum((q_positions + 1) / floor, 1))
         theirs = theirs * (1 + grown)[None, :, None]
-    score = pe.Inkling(
-        HEADS,
-        DIM,
-        rank=RANK,
-        reach=reach,
-        clip=clip,
-        floor=floor,
-        key=jax.random.key(0),
-    )
-    score = eqx.tree_at(
-        lambda s: [getattr(s, name) for name in new],
-        score,
-        [jnp.asarray(each) for each in new.values()],
-    )
-    q, k = jnp.zeros((HEADS, 9, 2)), jnp.zeros((HEADS, 13, 2))
+    score = made(pe.Inkling, HEADS, DIM, rank=RANK, reach=reach, clip=clip, floor=floor)
+    score = replaced(score, **new)
+    q, k = np.zeros((HEADS, 9, 2), np.float32), np.zeros((HEADS, 13, 2), np.float32)
     for order in np.arange(13), RNG.permutation(13):
-        p = jnp.asarray(k_positions[order])
         with jax.default_matmul_precision("highest"):
-            ours = eqx.filter_jit(score)(
-                q, k, jnp.asarray(q_positions), p, q_state=jnp.asarray(x)
-            )
+            ours = run(score, q, k, q_positions, k_positions[order], q_state=x)
         # Sums of 4 products of sums of 10, of up to 60.
         assert_close(ours, theirs[:, :, order], atol=2e-5)

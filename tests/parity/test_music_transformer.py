@@ -1,13 +1,11 @@
 """Music Transformer against the procedure of the paper: pad, reshape and slice."""
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import eqx_posemb as pe
-from tests.parity.references import assert_close
+from tests.parity.references import assert_close, made, replaced, run
 
 
 RNG = np.random.default_rng(0)
@@ -25,11 +23,10 @@ def _skewed(q, table):
 def test_the_score_is_the_paper(length):
     weight = RNG.normal(size=(3, length, 8)).astype(np.float32)
     q = RNG.normal(size=(3, length, 8)).astype(np.float32)
-    score = pe.MusicTransformer(3, 8, length, key=jax.random.key(0))
-    score = eqx.tree_at(lambda s: s.weight, score, jnp.asarray(weight))
-    p = jnp.arange(length)
+    score = replaced(made(pe.MusicTransformer, 3, 8, length), weight=weight)
+    p = np.arange(length)
     with jax.default_matmul_precision("highest"):
-        ours = eqx.filter_jit(score)(jnp.asarray(q), jnp.asarray(q), p, p)
+        ours = run(score, q, q, p, p)
     expected = [_skewed(q[h], weight[h]) / 8**0.5 for h in range(3)]
     # What the procedure leaves above the diagonal is for a mask to cover.
     assert_close(ours, np.tril(expected), atol=5e-6)

@@ -1,8 +1,6 @@
 """Shaw's vectors against Wav2Vec2-BERT in transformers, and the paper's formulas."""
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -10,10 +8,16 @@ from transformers import Wav2Vec2BertConfig
 from transformers.models.wav2vec2_bert import modeling_wav2vec2_bert as theirs_module
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, as_torch, assert_close
+from tests.parity.references import (
+    as_numpy,
+    as_torch,
+    assert_close,
+    made,
+    replaced,
+    run,
+)
 
 
-KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 
 
@@ -22,10 +26,9 @@ def _normal(*shape):
 
 
 def _score(weight, back):
-    score = pe.Shaw(
-        weight.shape[1], back=back, ahead=weight.shape[0] - back - 1, key=KEY
-    )
-    return eqx.tree_at(lambda s: s.weight, score, jnp.asarray(weight))
+    ahead = weight.shape[0] - back - 1
+    score = made(pe.Shaw, weight.shape[1], back=back, ahead=ahead)
+    return replaced(score, weight=weight)
 
 
 @pytest.mark.parametrize("back, ahead", [(64, 8), (3, 5), (0, 0)])
@@ -48,9 +51,7 @@ def test_the_score_is_that_of_wav2vec2_bert(back, ahead, q_len, k_len):
     score = pe.shaw_from_state_dict(state, back, prefix="a.")
     assert score.ahead == ahead
     with jax.default_matmul_precision("highest"):
-        ours = eqx.filter_jit(score)(
-            jnp.asarray(q), jnp.asarray(k), jnp.arange(q_len), jnp.arange(k_len)
-        )
+        ours = run(score, q, k, np.arange(q_len), np.arange(k_len))
     # Sums of 8 products of up to 10.
     assert_close(ours, as_numpy(theirs)[0], atol=5e-6)
 
@@ -59,15 +60,16 @@ def test_the_score_is_that_of_wav2vec2_bert(back, ahead, q_len, k_len):
 def test_keys_and_values_are_the_paper(shuffled):
     """Equations 3 and 4 of the paper, pair by pair in float64."""
     weight, table = _normal(6, 8), _normal(6, 5)
-    q, k, v = (jnp.asarray(_normal(2, 9, n)) for n in (8, 8, 5))
+    q, k, v = (_normal(2, 9, n) for n in (8, 8, 5))
     p = RNG.permutation(30)[:9] if shuffled else np.arange(9)
     embedding = pe.PositionalEmbedding(score=_score(weight, back=2))
+
+    def attended(embedding, q, k, v, table, p):
+        weights = jax.nn.softmax(embedding.logits(q, k, p, p), axis=-1)
+        return weights @ v + pe.shaw_values(weights, table, p, p, back=2)
+
     with jax.default_matmul_precision("highest"):
-        logits = embedding.logits(q, k, jnp.asarray(p), jnp.asarray(p))
-        weights = jax.nn.softmax(logits, axis=-1)
-        ours = weights @ v + pe.shaw_values(
-            weights, jnp.asarray(table), jnp.asarray(p), jnp.asarray(p), back=2
-        )
+        ours = run(attended, embedding, q, k, v, table, p)
     expected = np.zeros((2, 9, 5))
     for h in range(2):
         for i in range(9):

@@ -1,15 +1,20 @@
 """WavLM's gated bias against transformers."""
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, as_torch, assert_close
+from tests.parity.references import (
+    as_numpy,
+    as_torch,
+    assert_close,
+    made,
+    replaced,
+    run,
+)
 
 
 RNG = np.random.default_rng(0)
@@ -38,13 +43,7 @@ def test_the_score_is_that_of_transformers(buckets, furthest, monkeypatch):
             parameter.copy_(as_torch(_normal(*parameter.shape)))
         attention(as_torch(x)[None])
     (theirs,) = seen
-    score = pe.WavLM(
-        heads,
-        head_dim,
-        num_buckets=buckets,
-        max_distance=furthest,
-        key=jax.random.key(0),
-    )
+    score = made(pe.WavLM, heads, head_dim, num_buckets=buckets, max_distance=furthest)
     # Four outputs for each gate, which are added up.
     summed = lambda array: as_numpy(array).reshape(2, 4, -1).sum(1)
     new = dict(
@@ -53,14 +52,9 @@ def test_the_score_is_that_of_transformers(buckets, furthest, monkeypatch):
         gate_bias=summed(gates.bias)[:, 0],
         gate_scale=as_numpy(attention.gru_rel_pos_const).reshape(heads),
     )
-    score = eqx.tree_at(
-        lambda s: [getattr(s, name) for name in new],
-        score,
-        [jnp.asarray(each) for each in new.values()],
-    )
-    q = jnp.zeros((heads, seq, head_dim))
+    score = replaced(score, **new)
+    q = np.zeros((heads, seq, head_dim), np.float32)
     for order in np.arange(seq), RNG.permutation(seq):
-        p = jnp.asarray(order)
         with jax.default_matmul_precision("highest"):
-            ours = eqx.filter_jit(score)(q, q, p, p, q_state=jnp.asarray(x[order]))
+            ours = run(score, q, q, order, order, q_state=x[order])
         assert_close(ours, as_numpy(theirs)[:, order[:, None], order], atol=2e-5)
