@@ -5,6 +5,7 @@ compare in NumPy. Each `jnp` operation outside of a program is compiled by itsel
 """
 
 import functools
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -20,6 +21,7 @@ from eqx_posemb._registry import Sizes, VARIANTS
 HEADS, HEAD_DIM, DIM, LENGTH = 4, 16, 64, 32
 SIZES = Sizes(HEADS, HEAD_DIM, DIM, LENGTH)
 NAMES = pe.variants()
+GOLDEN = Path(__file__).parent / "golden"
 ROWS = {row.name: row for row in VARIANTS}
 
 

@@ -14,7 +14,7 @@ import pytest
 import eqx_posemb as pe
 from benchmarks.hf_compare import Golden, part_at
 from eqx_posemb.interop.huggingface import layer_types, load
-from tests.parity.references import GOLDEN
+from tests.helpers import GOLDEN
 
 
 CENSUS = Golden(GOLDEN)
@@ -27,6 +27,7 @@ LLAMA = {
     "max_position_embeddings": 2048,
 }
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
+NEEDS = 'needs transformers: pip install -e ".[test]"'
 QUICK = hp.settings(
     max_examples=300,
     deadline=None,
@@ -362,10 +363,10 @@ def test_whatever_a_configuration_says_it_loads_or_says_why_not(config, quirks):
 
 
 def test_dense_layers_of_cohere_rotate_whatever_they_see():
-    from transformers import Cohere2MoeConfig
+    transformers = pytest.importorskip("transformers", reason=NEEDS)
 
     for every, expected in (1, ["rope"] * 2), (2, ["sliding_attention", "nope"]):
-        config = Cohere2MoeConfig(
+        config = transformers.Cohere2MoeConfig(
             num_hidden_layers=6,
             first_k_dense_replace=2,
             prefix_dense_sliding_window_pattern=every,

@@ -57,10 +57,15 @@ few = hp.settings(
 )
 
 
+def rarely(name, *rest):
+    """A case that is thorough, but for representatives."""
+    marks = () if name in REPRESENTATIVES else pytest.mark.thorough
+    return pytest.param(name, *rest, marks=marks)
+
+
 def every(names):
     """All laws of a variant run together, as they share its programs."""
-    thorough = lambda name: () if name in REPRESENTATIVES else pytest.mark.thorough
-    rows = [pytest.param(name, marks=thorough(name)) for name in names]
+    rows = [rarely(name) for name in names]
     return pytest.mark.parametrize("name", rows, scope="module")
 
 
@@ -78,13 +83,16 @@ def keys_and_queries():
 
 @every_variant
 def test_jit_changes_nothing(name):
-    """Each operation is compiled by itself without `jit`: in double precision too, for
-    the representatives alone."""
-    for x64 in (False, True) if name in REPRESENTATIVES else (False,):
-        with jax.enable_x64(x64):
-            layer, x, p = twelve(name)
-            eager = attend(layer, x, p, how=Layer.__call__)
-            assert_close(eager, attend(layer, x, p))
+    layer, x, p = twelve(name)
+    assert_close(attend(layer, x, p, how=Layer.__call__), attend(layer, x, p))
+
+
+# Without `jit` each operation is compiled by itself, which takes longest of all.
+@pytest.mark.thorough
+@pytest.mark.parametrize("x64", [True], ids=["x64"], indirect=True)
+@pytest.mark.parametrize("name", sorted(REPRESENTATIVES))
+def test_jit_changes_nothing_in_double_precision(name, x64):
+    test_jit_changes_nothing(name)
 
 
 @every_variant
@@ -356,30 +364,30 @@ def test_positions_beyond_a_table_raise(name):
     jax.block_until_ready(look_up(first))
 
 
-@pytest.mark.parametrize(
-    "name, one, other",
-    [
-        ("sinusoidal", dict(theta=1e4), dict(theta=1e6)),
-        ("rope", dict(theta=1e4), dict(theta=1e6)),
-        ("proportional_rope", dict(fraction=0.25), dict(fraction=0.75)),
-        ("xpos", dict(scale_base=512.0), dict(scale_base=64.0)),
-        ("linear_rope", dict(factor=2.0), dict(factor=4.0)),
-        ("ntk_rope", dict(factor=2.0), dict(factor=4.0)),
-        ("dynamic_ntk_rope", dict(original_length=4), dict(original_length=8)),
-        ("yarn", dict(factor=2.0), dict(factor=4.0)),
-        ("llama3_rope", dict(factor=2.0), dict(factor=4.0)),
-        ("longrope", dict(attention_factor=1.0), dict(attention_factor=2.0)),
-        ("alibi", dict(form="symmetric"), dict(form="causal")),
-        ("t5", dict(max_distance=20), dict(max_distance=128)),
-        ("transformer_xl", dict(clamp=2), dict(clamp=None)),
-        ("enformer", dict(symmetric=True), dict(symmetric=False)),
-        ("shaw", dict(back=2, ahead=2), dict(back=2, ahead=16)),
-        ("deberta", dict(reach=4), dict(reach=32)),
-        ("deberta_v2", dict(reach=20), dict(reach=32)),
-        ("inkling", dict(reach=4), dict(reach=32)),
-        ("wavlm", dict(num_buckets=8, max_distance=9), dict(num_buckets=8)),
-    ],
-)
+SETTINGS = [
+    ("sinusoidal", dict(theta=1e4), dict(theta=1e6)),
+    ("rope", dict(theta=1e4), dict(theta=1e6)),
+    ("proportional_rope", dict(fraction=0.25), dict(fraction=0.75)),
+    ("xpos", dict(scale_base=512.0), dict(scale_base=64.0)),
+    ("linear_rope", dict(factor=2.0), dict(factor=4.0)),
+    ("ntk_rope", dict(factor=2.0), dict(factor=4.0)),
+    ("dynamic_ntk_rope", dict(original_length=4), dict(original_length=8)),
+    ("yarn", dict(factor=2.0), dict(factor=4.0)),
+    ("llama3_rope", dict(factor=2.0), dict(factor=4.0)),
+    ("longrope", dict(attention_factor=1.0), dict(attention_factor=2.0)),
+    ("alibi", dict(form="symmetric"), dict(form="causal")),
+    ("t5", dict(max_distance=20), dict(max_distance=128)),
+    ("transformer_xl", dict(clamp=2), dict(clamp=None)),
+    ("enformer", dict(symmetric=True), dict(symmetric=False)),
+    ("shaw", dict(back=2, ahead=2), dict(back=2, ahead=16)),
+    ("deberta", dict(reach=4), dict(reach=32)),
+    ("deberta_v2", dict(reach=20), dict(reach=32)),
+    ("inkling", dict(reach=4), dict(reach=32)),
+    ("wavlm", dict(num_buckets=8, max_distance=9), dict(num_buckets=8)),
+]
+
+
+@pytest.mark.parametrize("name, one, other", [rarely(*row) for row in SETTINGS])
 def test_two_settings_in_one_process_and_in_one_jit_do_not_share(name, one, other):
     x, p = tokens(30), at(name, np.arange(30))
     layers = Layer(build(name, **one)), Layer(build(name, **other))
