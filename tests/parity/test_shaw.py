@@ -1,6 +1,7 @@
 """Shaw's vectors against Wav2Vec2-BERT in transformers, and the paper's formulas."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -79,3 +80,23 @@ def test_keys_and_values_are_the_paper(shuffled):
             a = np.exp(e - e.max()) / np.exp(e - e.max()).sum()
             expected[h, i] = a @ (np.asarray(v[h]) + table[near])
     assert_close(ours, expected, atol=5e-6)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_logits_in_bfloat16_are_sums_in_float32_that_are_rounded_once(shuffled):
+    half = lambda x: x.astype(jnp.bfloat16)
+    q, k, weight = (
+        half(_normal(2, 9, 16)),
+        half(_normal(2, 9, 16)),
+        half(_normal(6, 16)),
+    )
+    p = RNG.permutation(30)[:9] if shuffled else np.arange(9)
+    score = replaced(made(pe.Shaw, 16, back=2, ahead=3), weight=weight)
+    ours = run(pe.PositionalEmbedding(score=score).logits, q, k, p, p)
+    assert ours.dtype == jnp.bfloat16
+    q, k, weight, ours = (x.astype(np.float64) for x in (q, k, weight, ours))
+    rows = weight[np.clip(p[None] - p[:, None], -2, 3) + 2]
+    expected = np.einsum("hqd,hqkd->hqk", q, k[:, None] + rows) / 4
+    # Half of the step between numbers of 8 bits, and what float32 loses in 33 sums.
+    step = 2.0 ** (np.floor(np.log2(np.abs(expected))) - 7)
+    assert (np.abs(ours - expected) <= step / 2 + 1e-5).all()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import CONFIG_MAPPING
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.bloom import modeling_bloom as bloom
 from transformers.models.falcon import modeling_falcon as falcon
 from transformers.models.llama4 import modeling_llama4 as llama4
@@ -226,6 +227,48 @@ def test_a_published_configuration_has_the_tables_of_transformers(name):
         assert_close(ours, as_numpy(table)[0, :, :pairs], atol=2e-5)
     # What transformers itself writes down says the same.
     assert huggingface.load(theirs, **told) == embedding
+
+
+def _llama(**parameters):
+    return {
+        "model_type": "llama",
+        **SIZES,
+        "max_position_embeddings": 2048,
+        "rope_parameters": {"rope_theta": 1e4, **parameters},
+    }
+
+
+@pytest.mark.parametrize("value", [None, 0, 2.0])
+@pytest.mark.parametrize("key", ["beta_slow", "beta_fast"])
+def test_an_end_of_the_ramp_of_yarn_that_is_null_or_zero_is_the_default(key, value):
+    settings = dict(factor=4.0, original_max_position_embeddings=512)
+    config = _llama(rope_type="yarn", **settings, **{key: value})
+    theirs = CONFIG_MAPPING["llama"].from_dict(dict(config))
+    frequencies, scale = ROPE_INIT_FUNCTIONS["yarn"](theirs, torch.device("cpu"))
+    for given in config, theirs:
+        ours = huggingface.load(given).rotary
+        # Powers in float32 differ by up to 20 ulp.
+        assert_close(ours.frequencies(), frequencies, rtol=3e-6)
+        assert_close(ours.scale, scale, rtol=1e-12)
+    default = huggingface.load(_llama(rope_type="yarn", **settings)).rotary
+    assert (ours == default) == (not value)
+
+
+def test_a_dynamic_factor_below_one_which_transformers_warns_of_is_refused(caplog):
+    config = _llama(rope_type="dynamic", factor=0.5)
+    theirs = CONFIG_MAPPING["llama"].from_dict(dict(config))
+    assert "factor field must be a float or int >= 1, got 0.5" in caplog.text
+    for given in config, theirs:
+        with pytest.raises(
+            ValueError, match=r"`.*factor` must be at least 1.* got 0.5"
+        ):
+            huggingface.load(given)
+    # Their formula stretches nothing up to the length, and beyond it by less than that.
+    init = ROPE_INIT_FUNCTIONS["dynamic"]
+    near, far = (init(theirs, torch.device("cpu"), seq_len=n)[0] for n in (2048, 4096))
+    assert_close(near, pe.Geometric(128)(), rtol=3e-6)
+    less = pe.NTK(pe.Geometric(128), 0.5 * 2 + 0.5)()
+    assert_close(far, less, rtol=3e-6)
 
 
 @pytest.mark.parametrize(

@@ -283,3 +283,53 @@ def test_what_differs_from_its_configuration_is_left_alone():
     rotary.__class__ = RotaryOfOther
     with pytest.raises(ValueError, match=r"its `forward` takes x"):
         patch_rotary(model)
+
+
+class BareRotary(torch.nn.Module):
+    """Called as a rotary embedding is, and without a configuration."""
+
+    def forward(self, x, position_ids):
+        return x, x
+
+
+class BareBias(torch.nn.Module):
+    """Has T5's weight, and does not say whether it is in a decoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.relative_attention_bias = torch.nn.Embedding(32, 2)
+
+
+class BareALiBi(torch.nn.Module):
+    """Has Bloom's method, and no number of heads."""
+
+    def build_alibi_tensor(self, mask, heads, dtype):
+        return torch.zeros(heads, 1, mask.shape[-1], dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "bare, config, missing",
+    [
+        (BareRotary, None, "config"),
+        (BareBias, None, "is_decoder"),
+        (BareALiBi, transformers.BloomConfig, "num_heads"),
+    ],
+)
+def test_a_module_without_what_is_read_of_it_is_left_with_the_reason(
+    bare, config, missing
+):
+    model = build("llama") if config is None else torch.nn.Module()
+    if config is not None:
+        model.config = config(hidden_size=32, n_head=2)
+    module = bare()
+    model.add_module("bare", module)
+    said = f"'{bare.__name__}' object has no attribute '{missing}'"
+    if config is None:
+        with patch_rotary(model) as patch:
+            assert patch.patched == ("model.rotary_emb",)
+            assert patch.left == {"bare": said}
+            assert model.get_submodule("bare") is module
+        model = torch.nn.Sequential(module)
+        said = f"0: {said}"
+    with pytest.raises(ValueError, match=said):
+        patch_rotary(model)
