@@ -1,10 +1,12 @@
-"""Compiles embeddings of all kinds, each with `fullgraph=True`."""
+"""Compiles embeddings of all kinds, and what is written in PyTorch, each with
+`fullgraph=True`."""
 
 import jax
 import torch
 
 import eqx_posemb as pe
 from eqx_posemb.interop.torch import as_torch
+from tests.torch import in_one_graph
 from tests.torch.in_one_graph import check
 
 
@@ -30,4 +32,6 @@ def main():
 
 
 if __name__ == "__main__":
+    # In one process, as it takes as long to start the compiler as to compile.
+    in_one_graph.main()
     main()

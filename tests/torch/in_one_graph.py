@@ -49,7 +49,3 @@ def check(function, *args):
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     # Angles that differ by a rounding or two, in channels of up to 4 and in pairs.
     torch.testing.assert_close(compiled(*args), function(*args), atol=2e-6, rtol=0)
-
-
-if __name__ == "__main__":
-    main()

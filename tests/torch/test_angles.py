@@ -2,10 +2,7 @@
 
 import copy
 import pickle
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import mpmath
 import pytest
@@ -18,7 +15,6 @@ from eqx_posemb.interop.torch._rotate import rotate, rotate_all
 
 
 DIM = 8
-ROOT = Path(__file__).parent.parent.parent
 FAR = (0, 1, -1, 131_072, 10**6, 2**31 - 1, -(2**31))
 
 
@@ -92,13 +88,6 @@ def test_moving_and_copying_keeps_angles(angles):
     ):
         torch.testing.assert_close(moved(torch.tensor(FAR)), wanted, atol=0, rtol=0)
     assert angles.state_dict() == {}
-
-
-def test_what_is_written_in_torch_compiles_to_one_graph():
-    """In a process without the shape checks of the test run, which the compiler cannot
-    see through."""
-    script = Path(__file__).parent / "in_one_graph.py"
-    subprocess.run([sys.executable, "-W", "error", script], check=True, cwd=ROOT)
 
 
 @pytest.fixture(params=["whole", "in blocks"])

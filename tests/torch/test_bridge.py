@@ -261,8 +261,9 @@ def test_the_operator_is_what_pytorch_wants_of_one():
 
 
 def test_everything_compiles_into_one_graph():
-    """In a process of its own, without the checks of types that tests have."""
-    command = [sys.executable, "-m", "tests.torch.bridge_in_one_graph"]
+    """And so does what is written in PyTorch. In a process of its own, without the
+    checks of types that tests have, which the compiler cannot see through."""
+    command = [sys.executable, "-W", "error", "-m", "tests.torch.bridge_in_one_graph"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -4,9 +4,6 @@ authors' code of each method, and against our own modules at any positions."""
 import copy
 import pickle
 
-import equinox as eqx
-import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import pytest
 import torch
@@ -21,7 +18,15 @@ from eqx_posemb.interop.torch import (
     UnifiedPositionalEmbedding,
 )
 from eqx_posemb.interop.torch._relative import Buckets
-from tests.parity.references import as_numpy, as_torch, assert_close, golden
+from tests.parity.references import (
+    as_numpy,
+    as_torch,
+    assert_close,
+    golden,
+    made,
+    replaced,
+    run,
+)
 
 
 HEADS, HEAD_DIM, DIM = 2, 4, 8
@@ -70,17 +75,16 @@ def built(name):
 
 def ours(name, module):
     """The embedding of the library with the same parameters."""
-    state = {key: jnp.asarray(as_numpy(p)) for key, p in module.named_parameters()}
+    state = {key: as_numpy(p) for key, p in module.named_parameters()}
     if name == "transformer_xl":
         weight = state["r_net.weight"].reshape(HEADS, HEAD_DIM, 6)
         u, v = (state[f"r_{x}_bias"][0, :, 0] for x in "wr")
-        score = pe.TransformerXL(HEADS, HEAD_DIM, 6, clamp=3, key=jr.key(0))
-        where = lambda s: (s.u, s.v, s.weight)
-        return pe.PositionalEmbedding(score=eqx.tree_at(where, score, (u, v, weight)))
+        score = made(pe.TransformerXL, HEADS, HEAD_DIM, 6, clamp=3)
+        score = replaced(score, u=u, v=v, weight=weight)
+        return pe.PositionalEmbedding(score=score)
     if name == "t5":
-        bias = pe.T5Bias(HEADS, num_buckets=8, max_distance=9, key=jr.key(0))
-        weight = state["relative_attention_bias.weight"]
-        bias = eqx.tree_at(lambda b: b.weight, bias, weight)
+        bias = made(pe.T5Bias, HEADS, num_buckets=8, max_distance=9)
+        bias = replaced(bias, weight=state["relative_attention_bias.weight"])
         return pe.PositionalEmbedding(bias=bias, scale=1.0)
     if name == "unified":
         names = {
@@ -96,9 +100,9 @@ def ours(name, module):
     if name == "enformer":
         weight = state["pos_embed.weight"].reshape(HEADS, HEAD_DIM, 12)
         u, v = state["content_bias"][0, :, 0], state["pos_embed_bias"][:, 0]
-        score = pe.Enformer(HEADS, HEAD_DIM, 12, 16, key=jr.key(0))
-        where = lambda s: (s.u, s.v, s.weight)
-        return pe.PositionalEmbedding(score=eqx.tree_at(where, score, (u, v, weight)))
+        score = made(pe.Enformer, HEADS, HEAD_DIM, 12, 16)
+        score = replaced(score, u=u, v=v, weight=weight)
+        return pe.PositionalEmbedding(score=score)
     return pe.PositionalEmbedding()
 
 
@@ -110,8 +114,8 @@ def test_scaled_logits_are_those_of_our_modules_at_any_positions(name):
     scale = HEAD_DIM**-0.5 if module.scale is None else module.scale
     embedding = ours(name, module)
     for example in range(2):
-        args = (jnp.asarray(as_numpy(x[example])) for x in (q, k, AT_Q, AT_K))
-        wanted = embedding.logits(*args)
+        args = (x[example] for x in (q, k, AT_Q, AT_K))
+        wanted = run(embedding.logits, *args)
         # Sums of up to 16 products of up to 30, in another order.
         assert_close(scale * found[example], wanted, atol=2e-5)
 
