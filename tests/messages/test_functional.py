@@ -1,13 +1,15 @@
 """What users of the pure functions read when a shape or number is wrong."""
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from eqx_posemb import functional
 
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
-X = jnp.ones((2, 5, 4))
+X = np.ones((2, 5, 4), np.float32)
 
 
 def case(text, call):
@@ -30,5 +32,6 @@ WRONG = [
 
 @pytest.mark.parametrize("text, call", WRONG)
 def test_an_error_says_the_rule(text, call):
+    # Traced, so that nothing is compiled before the error.
     with pytest.raises(ValueError, match=text):
-        call()
+        jax.eval_shape(call)

@@ -2,16 +2,17 @@
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
+import numpy as np
 import pytest
 
 import eqx_posemb as pe
 
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
-KEY = jr.key(0)
-P = jnp.arange(4)
-Q = jnp.ones((2, 4, 16))
+# As JAX has keys, and made without a program.
+KEY = np.zeros(2, np.uint32)
+P = np.arange(4, dtype=np.int32)
+Q = np.ones((2, 4, 16), np.float32)
 
 
 def case(text, call):
@@ -82,8 +83,8 @@ SHAPES = [
     case("`q_positions` must be integers, to look distances up.*float32", lambda: pe.Enformer(2, 16, 6, 8, key=KEY)(Q, Q, jnp.ones(4), P)),
     case("`k_positions` must be integers, to look distances up.*float32", lambda: pe.Enformer(2, 16, 6, 8, key=KEY)(Q, Q, P, jnp.ones(4))),
     *(
-        case("`k_positions` must be integers, to look distances up.*float32", lambda score=score: score(Q, Q, P, jnp.ones(4)))
-        for score in (pe.Shaw(16, key=KEY), pe.MusicTransformer(2, 16, 8, key=KEY), pe.DeBERTa(2, 16, 8, key=KEY), pe.Inkling(2, 8, key=KEY), pe.WavLM(2, 16, key=KEY))
+        case("`k_positions` must be integers, to look distances up.*float32", lambda make=make, sizes=sizes: make(*sizes, key=KEY)(Q, Q, P, jnp.ones(4)))
+        for make, sizes in ((pe.Shaw, (16,)), (pe.MusicTransformer, (2, 16, 8)), (pe.DeBERTa, (2, 16, 8)), (pe.Inkling, (2, 8)), (pe.WavLM, (2, 16)))
     ),
     case("`q_positions` must have shape \\[seq, axes\\] with 2 axes, but got shape \\(4,\\)", lambda: pe.Decomposed((2, 2), 16, key=KEY)(Q, Q, P, P)),
     case("`k_positions` must be integers, to look distances up.*float32", lambda: pe.Decomposed((2, 2), 16, key=KEY)(Q, Q, pe.grid_positions((2, 2)), jnp.ones((4, 2)))),
@@ -96,8 +97,9 @@ SHAPES = [
 
 @pytest.mark.parametrize("text, call", SETTINGS)
 def test_a_wrong_setting_says_so_when_it_is_made(text, call):
+    # Traced, so that nothing is compiled before the error.
     with pytest.raises(ValueError, match=text):
-        call()
+        jax.eval_shape(call)
 
 
 @pytest.mark.parametrize("text, call", SHAPES)
