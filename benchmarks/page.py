@@ -216,7 +216,9 @@ def with_measured(readme: str) -> str:
         r"(?<=<!-- measured -->\n).*?(?=\n<!-- /measured -->)", re.DOTALL
     )
     if len(marked.findall(readme)) != 1:
-        raise ValueError("The README must have one part between marks of `measured`.")
+        raise ValueError(
+            "The README must have one part between the marks of `measured`."
+        )
     return marked.sub(lambda _: measured(), readme)
 
 

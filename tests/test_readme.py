@@ -11,6 +11,7 @@ import pytest
 
 import eqx_posemb as pe
 from benchmarks.page import with_measured
+from docs.tables import with_names
 from eqx_posemb import functional, interop, plot
 from eqx_posemb._catalogue import markdown_names
 from tests.code_blocks import blocks, run
@@ -64,6 +65,14 @@ def test_the_names_in_the_readme_are_the_names_of_the_registry():
 
 def test_the_figures_in_the_readme_are_the_figures_of_the_benchmarks():
     assert README == with_measured(README), "run `python -m benchmarks.page`"
+
+
+@pytest.mark.parametrize("fill", [with_names, with_measured])
+def test_a_readme_without_the_marks_is_an_error(fill):
+    name = fill.__name__.removeprefix("with_")
+    message = f"^The README must have one part between the marks of `{name}`.$"
+    with pytest.raises(ValueError, match=message):
+        fill(README.replace(f"<!-- {name} -->", ""))
 
 
 def test_the_accuracy_in_the_readme_has_a_row_for_each_reach():
