@@ -1,4 +1,4 @@
-"""Writes the tables and pictures of `docs/guides/performance.md`, and the README's.
+"""Writes the tables and pictures of the performance page, and a table of the README.
 
     python -m benchmarks.page
 
@@ -191,7 +191,7 @@ SHOWN_AS = {
 
 
 def measured() -> str:
-    """The table of the README."""
+    """Renders the table that the README shows."""
     rows = []
     for what, benchmark, where, unit in MEASURED:
         found = result(benchmark)
@@ -211,7 +211,7 @@ def measured() -> str:
 
 
 def with_measured(readme: str) -> str:
-    """The README with its table as the files have it."""
+    """Returns the README with the table that the files give."""
     marked = re.compile(
         r"(?<=<!-- measured -->\n).*?(?=\n<!-- /measured -->)", re.DOTALL
     )

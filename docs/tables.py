@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def with_names(readme: str) -> str:
-    """The README with the names that the registry has."""
+    """Returns the README with the names that the registry has."""
     marked = re.compile(r"(?<=<!-- names -->\n).*?(?=\n<!-- /names -->)", re.DOTALL)
     if len(marked.findall(readme)) != 1:
         raise ValueError("The README must have one part between the marks of `names`.")
