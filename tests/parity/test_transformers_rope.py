@@ -39,10 +39,9 @@ def assert_same_schedule(ours, theirs, length=None):
     base: Any = ours.frequencies
     while not isinstance(base, pe.Geometric):
         base = base.short if isinstance(base, pe.LongRoPEFrequencies) else base.base
-    found = as_numpy(ours.frequencies(length)) / base()
-    assert_close(
-        found, as_numpy(frequencies) / base(), rtol=FREQUENCIES, atol=FREQUENCIES
-    )
+    plain = base()
+    found, expected = as_numpy(ours.frequencies(length)), as_numpy(frequencies)
+    assert_close(found / plain, expected / plain, rtol=FREQUENCIES, atol=FREQUENCIES)
     assert_close(ours.scale, scale, rtol=1e-12)
 
 
