@@ -260,7 +260,7 @@ def test_a_dynamic_factor_below_one_which_transformers_warns_of_is_refused(caplo
     assert "factor field must be a float or int >= 1, got 0.5" in caplog.text
     for given in config, theirs:
         with pytest.raises(
-            ValueError, match=r"`.*factor` must be at least 1.* got 0.5"
+            ValueError, match=r"`rope_parameters.factor` must be at least 1.* got 0.5"
         ):
             huggingface.load(given)
     # Their formula stretches nothing up to the length, and beyond it by less than that.
