@@ -9,6 +9,7 @@ import types
 import hypothesis as hp
 import hypothesis.strategies as st
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import eqx_posemb as pe
@@ -224,6 +225,8 @@ def test_a_bad_width_is_named(key, bad):
 @pytest.mark.parametrize("kind", GOOD)
 def test_what_a_rope_type_does_not_read_is_an_error(kind):
     for key in ("beta", "factors", "mrope_section", "truncated", "alpha", "finetuned"):
+        if (kind, key) == ("yarn", "finetuned"):  # Published files have this key.
+            continue
         with pytest.raises(ValueError, match=f"`rope_parameters.{key}` must not be"):
             load(scaled(rope_type=kind, **GOOD[kind], **{key: 1.0}))
 
@@ -231,9 +234,9 @@ def test_what_a_rope_type_does_not_read_is_an_error(kind):
 @pytest.mark.parametrize("kind", [kind for kind in GOOD if kind != "default"])
 def test_what_a_rope_type_needs_is_an_error_if_it_is_missing(kind):
     needed = next(iter(GOOD[kind]))
-    if kind == "yarn":  # Theirs follows from the lengths.
-        return
-    rest = {key: value for key, value in GOOD[kind].items() if key != needed}
+    # The factor of YaRN follows from the original length, which is then missing too.
+    gone = {needed, *GOOD["yarn"]} if kind == "yarn" else {needed}
+    rest = {key: value for key, value in GOOD[kind].items() if key not in gone}
     with pytest.raises(ValueError, match=f"`rope_parameters.{needed}` must be given"):
         load(scaled(rope_type=kind, **rest))
 
@@ -382,6 +385,30 @@ def test_dense_layers_of_cohere_rotate_whatever_they_see():
         for kind in set(kinds):
             rotary = load(config, layer_type=kind).rotary
             assert isinstance(rotary, pe.NoPE) == (kind == "full_attention")
+
+
+def test_a_factor_of_yarn_follows_from_both_lengths():
+    yarn = {"rope_type": "yarn", "original_max_position_embeddings": 512}
+    assert load(scaled(**yarn)).rotary.frequencies.factor == 2048 / 512
+
+
+def test_a_key_of_published_files_that_nothing_reads_changes_nothing():
+    assert load(scaled(**YARN, finetuned=True)) == load(scaled(**YARN))
+
+
+LATENT = ["deepseek_v2", "deepseek_v3", "glm4_moe_lite", "longcat_flash", "minicpm3"]
+
+
+@pytest.mark.parametrize("model_type", LATENT)
+def test_proportional_rope_of_latent_attention_is_over_the_channels_that_rotate(
+    model_type,
+):
+    proportional = {"rope_type": "proportional", "partial_rotary_factor": 0.5}
+    config = {"model_type": model_type, "qk_rope_head_dim": 64, "rope_theta": 1e4}
+    rotary = load({**config, "rope_parameters": proportional}).rotary
+    kept = np.arange(32) < 16
+    wanted = np.where(kept, 1e4 ** (-np.arange(32) / 32), 0)
+    np.testing.assert_allclose(rotary.frequencies(), wanted, rtol=1e-12)
 
 
 def test_values_that_rotate_are_refused():

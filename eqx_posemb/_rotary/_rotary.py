@@ -120,10 +120,11 @@ class Rotary(AbstractRotary):
             )
         check_positive("scale", scale)
         check_layout(pairing, dim)
-        if isinstance(pairing, Pairing) and max(pairing.pair) >= angles:
+        if isinstance(pairing, Pairing) and max(pairing.pair) + 1 != angles:
             raise ValueError(
-                f"`pairing` must use no more angles than there are frequencies, "
-                f"{angles}, but got {max(pairing.pair) + 1}."
+                f"`pairing` must use each angle of the schedule, {angles}, but got a "
+                f"pairing of {max(pairing.pair) + 1}. Give frequencies for as many "
+                "channels as rotate."
             )
         if decay is not None and axes is not None:
             raise ValueError(

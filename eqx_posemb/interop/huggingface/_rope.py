@@ -49,6 +49,9 @@ KEYS: dict[str, tuple[str, ...]] = {
     ),
     "proportional": ("factor",),
 }
+# Keys in published files that no implementation reads.
+CARRIED = {"yarn": ("finetuned",)}
+ORIGINAL = "original_max_position_embeddings"
 TYPES = tuple(kind for kind in KEYS if kind != "ntk_alpha")
 COMMON = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
 SECTIONED = ("mrope_section", "mrope_interleaved", "xdrope_section")
@@ -135,7 +138,7 @@ def _given(settings, row, labels) -> tuple[dict[str, Any], bool]:
 
 def _normalised(rope, settings, row, label, nested, quirks) -> Rope:
     kind = _kind(rope, row)
-    allowed = {*COMMON, *KEYS[kind]}
+    allowed = {*COMMON, *KEYS[kind], *CARRIED.get(kind, ())}
     if row.get("axes") in ("chunked", "interleaved", "tail"):
         allowed |= set(SECTIONED)
     if row.get("temperature") == "llama_4_scaling_beta":
@@ -143,7 +146,8 @@ def _normalised(rope, settings, row, label, nested, quirks) -> Rope:
     rope.only(allowed, f"`rope_type` {kind!r} of this model type")
     length = _length(rope, settings)
     original = _original_length(kind, rope, settings, quirks)
-    factor = _factor(kind, rope, length, original)
+    told = rope.has(ORIGINAL) or settings.get(ORIGINAL) is not None
+    factor = _factor(kind, rope, length / original if told and original else None)
     return Rope(
         kind=kind,
         theta=_theta(rope, settings, row, label, nested, quirks),
@@ -265,7 +269,7 @@ def _length(rope, settings) -> int:
 
 
 def _original_length(kind, rope, settings, quirks) -> int:
-    key = "original_max_position_embeddings"
+    key = ORIGINAL
     if key not in KEYS[kind]:
         return 0
     # Phi-3 has it beside the other rope settings and not among them; there it wins.
@@ -282,13 +286,14 @@ def _original_length(kind, rope, settings, quirks) -> int:
     return inside or settings.integer("max_position_embeddings")
 
 
-def _factor(kind, rope, length, original) -> float:
+def _factor(kind, rope, growth) -> float:
+    """The scaling factor; `growth` is the ratio of both lengths, if both are given."""
     if kind in ("default", "ntk_alpha"):
         if kind == "ntk_alpha":
             return rope.number("alpha", least=1)
         return 1.0
-    if rope.get("factor") is None and kind in ("yarn", "longrope") and length:
-        return max(length / original, 1.0)
+    if rope.get("factor") is None and kind in ("yarn", "longrope") and growth:
+        return max(growth, 1.0)
     return rope.number("factor", 1.0 if kind == "proportional" else None, least=1)
 
 

@@ -22,7 +22,7 @@ def schedule(
 ) -> AbstractFrequencies:
     """The frequencies of `width` rotated channels in a head of `head`."""
     if rope.kind == "proportional":
-        return _proportional(rope, head)
+        return _proportional(rope, width)
     base = _base(rope, head, width, quirks)
     if rope.kind == "linear":
         return Linear(base, rope.factor)
@@ -73,9 +73,9 @@ def _base(rope, head, width, quirks) -> Geometric:
     return Geometric(width + 1, rope.theta ** ((width + 1) / width))
 
 
-def _proportional(rope, head) -> AbstractFrequencies:
-    base = Linear(Geometric(head, rope.theta), rope.factor)
-    return Truncated(base, keep=int(rope.partial * head // 2))
+def _proportional(rope, width) -> AbstractFrequencies:
+    base = Linear(Geometric(width, rope.theta), rope.factor)
+    return Truncated(base, keep=int(rope.partial * width // 2))
 
 
 def _longrope(rope, base, row, quirks) -> AbstractFrequencies:
