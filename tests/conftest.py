@@ -14,6 +14,10 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# With JAX_COMPILATION_CACHE_DIR in the environment, JAX keeps compiled programs there.
+# Each of ours takes less time than JAX would keep a program for.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # A test runs its program once, and optimizing the program takes longer than running it.
 UNOPTIMIZED = (
@@ -26,6 +30,8 @@ FOLDER = Path(__file__).parent
 QUICK = (
     "messages",
     "test_huggingface.py",
+    "test_huggingface_dump.py",
+    "test_huggingface_hostile.py",
     "test_inspect.py",
     "test_laws.py",
     "test_layers.py",

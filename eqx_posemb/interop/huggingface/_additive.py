@@ -10,7 +10,7 @@ from ..._bundle import PositionalEmbedding
 from ..._encoding import Learned, Sinusoidal
 from ..._rotary import NoPE
 from ._layers import ROTATES as ALIKE
-from ._settings import known, MOST_LAYERS, Settings, WIDEST
+from ._settings import known, MOST_LAYERS, quoted, Settings, WIDEST
 
 
 STACKS = ("encoder", "decoder")
@@ -152,7 +152,7 @@ def _table(settings, row, key) -> Learned:
     if kind != "absolute":
         raise ValueError(
             "`position_embedding_type` must be 'absolute' for this model type, but got "
-            f"{kind!r}."
+            f"{quoted(kind)}."
         )
     rows = settings.integer(row.get("length", "max_position_embeddings"), most=2**20)
     padding = None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ._settings import MOST_LAYERS, Settings
+from ._settings import MOST_LAYERS, quoted, Settings
 
 
 # Layers without attention, and so without anything to rotate.
@@ -34,7 +34,8 @@ def layer_types_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
         wrong = [kind for kind in types if not isinstance(kind, str)]
         if wrong:
             raise ValueError(
-                f"`layer_types` must be a list of strings, but got {wrong[0]!r} in it."
+                f"`layer_types` must be a list of strings, but got {quoted(wrong[0])} "
+                "in it."
             )
         return tuple(types)
     pattern = row.get("pattern") or rotating_labels(row) or [ROTATES]
@@ -80,7 +81,7 @@ def _told(settings: Settings, pattern: list[str]) -> list[str] | None:
         if not letters or set(letters) - {"L", "G"}:
             raise ValueError(
                 f"`{key}` must be a number of layers, or a string of L for a local "
-                f"layer and G for a global one, but got {letters!r}."
+                f"layer and G for a global one, but got {quoted(letters)}."
             )
         return [local if letter == "L" else whole for letter in letters]
     others = [local] * (settings.integer(key, most=MOST_LAYERS) - 1)

@@ -9,7 +9,7 @@ from ._additive import additive_of, stacks_of
 from ._layers import labels_of, layer_types_of, NO_ATTENTION, ROTATES, rotating_labels
 from ._parts import part_of
 from ._rotaries import layer_of, rotary_of
-from ._settings import known, read
+from ._settings import known, listed, read
 
 
 def load(
@@ -171,11 +171,12 @@ def _chosen(layer_type, labels, settings, row, names, quirks) -> str:
     attending = [label for label in dict.fromkeys(labels) if label not in NO_ATTENTION]
     if not attending:
         return ROTATES
-    made = {layer_of(settings, row, label, names, quirks) for label in attending}
-    if len(made) > 1:
+    of = lambda label: layer_of(settings, row, label, names, quirks)
+    first = of(attending[0])
+    if any(of(label) != first for label in attending[1:]):
+        kinds = listed(attending, mark="'")
         raise ValueError(
             "`layer_type` must be given, as the layers of this model differ, but got "
-            f"None. Give one of {', '.join(map(repr, attending))}; `layer_types` has "
-            "that of each layer."
+            f"None. Give one of {kinds}; `layer_types` has the name of each layer."
         )
     return attending[0]

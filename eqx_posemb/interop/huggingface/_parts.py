@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ._settings import known, models, Settings
+from ._settings import DEEPEST, known, listed, models, quoted, Settings
 
 
 def part_of(
@@ -24,15 +24,15 @@ def part_of(
         ((part, own),) = parts.values()
         return _found(part, own)
     if parts:
-        wanted = ", ".join(f"`{path}`" for path in sorted(parts))
+        wanted = listed(parts, mark="`")
         raise ValueError(
-            f"`config` must be one part of a model, but got one of the type {name!r}, "
-            f"in which several rotate: {wanted}. Give one of them."
+            f"`config` must be one part of a model, but got one of the type "
+            f"{quoted(name)}, in which several rotate: {wanted}. Give one of them."
         )
     if not name:
         raise ValueError(
             "`model_type` must be given, in the configuration or as an argument, but "
-            f"got keys {sorted(keys)}."
+            f"got keys {listed(keys)}."
         )
     known("model_type", name, models())
     raise AssertionError(name)
@@ -50,7 +50,7 @@ def parts_of(
 def _name(keys, model_type):
     name = model_type or keys.get("model_type") or ""
     if name and not isinstance(name, str):
-        raise ValueError(f"`model_type` must be a string, but got {name!r}.")
+        raise ValueError(f"`model_type` must be a string, but got {quoted(name)}.")
     return name
 
 
@@ -64,7 +64,7 @@ def _found(keys, own):
             if other is None:
                 raise ValueError(
                     f"`{key}` must be {rotary!r} for this model type, as its other "
-                    f"embeddings are not made here, but got {told!r}."
+                    f"embeddings are not made here, but got {quoted(told)}."
                 )
             _check_known(key, told, rotary, default)
             return _found(keys, other)
@@ -75,7 +75,7 @@ def _check_known(key, told, rotary, default):
     known = (rotary, default) if isinstance(rotary, str) else (True, False)
     if told not in known or type(told) is not type(rotary):
         raise ValueError(
-            f"`{key}` must be {' or '.join(map(repr, known))}, but got {told!r}."
+            f"`{key}` must be {' or '.join(map(repr, known))}, but got {quoted(told)}."
         )
 
 
@@ -98,6 +98,11 @@ def _own(keys: dict[str, Any], name: str) -> str | None:
 
 def _parts(keys: dict[str, Any], parent: str, prefix: str = ""):
     """Paths to the parts that rotate, with their keys and types."""
+    if prefix.count(".") >= DEEPEST:
+        raise ValueError(
+            f"`config` must have at most {DEEPEST} parts within each other, but got "
+            f"{prefix[:80]}…."
+        )
     at_top = "text_config" not in keys and "num_attention_heads" in keys
     if at_top and f"{parent}_text" in models():
         yield prefix or "text", (keys, f"{parent}_text")

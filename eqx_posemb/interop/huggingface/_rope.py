@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
-from ._settings import known, Settings
+from ._settings import known, listed, quoted, Settings
 
 
 # What a rope type reads, beside the keys that all have.
@@ -84,7 +84,9 @@ def rope_of(
     settings: Settings, row: dict[str, Any], label: str, labels: set[str], quirks: bool
 ) -> Rope | None:
     """The settings of the layers with that label; None if those do not rotate."""
-    given, nested = _given(settings, row, labels)
+    if settings.rope is None:
+        settings.rope = _given(settings, row, labels)
+    given, nested = settings.rope
     if nested:
         if given.get(label) is None:
             if label in given:
@@ -94,7 +96,8 @@ def rope_of(
             given = given[label]
             if not isinstance(given, dict):
                 raise ValueError(
-                    f"`rope_parameters.{label}` must be an object, but got {given!r}."
+                    f"`rope_parameters.{label[:80]}` must be an object, but got "
+                    f"{quoted(given)}."
                 )
     elif label not in row.get("scaled", (label,)):
         # Scaling from before there was a place for it in each layer type.
@@ -119,19 +122,19 @@ def _given(settings, row, labels) -> tuple[dict[str, Any], bool]:
     if len(found) == 2 and found[0] and found[1] and found[0] != found[1]:
         raise ValueError(
             "`rope_parameters` and `rope_scaling` must agree where both are given, but "
-            f"got {found[0]} and {found[1]}."
+            f"got {quoted(found[0])} and {quoted(found[1])}."
         )
     given = next((each for each in found if each), {})
-    names = labels | {"full_attention", "sliding_attention"}
+    names = labels | {"full_attention", "sliding_attention"} if given else labels
     nested = any(key in names for key in given)
     if nested:
         dangling = {key for key in given if key not in names}
         wrong = dangling - set(row.get("dangling", ()))
         if wrong:
             raise ValueError(
-                f"`rope_parameters.{min(wrong)}` must not be there, beside settings "
-                f"for each of the layer types {', '.join(sorted(names))}, but got "
-                f"{given[min(wrong)]!r}."
+                f"`rope_parameters.{min(wrong)[:80]}` must not be there, beside "
+                f"settings for each of the layer types {listed(names)}, but got "
+                f"{quoted(given[min(wrong)])}."
             )
     return given, nested
 
@@ -176,7 +179,7 @@ def _kind(rope: Settings, row) -> str:
     if len(kinds) > 1:
         raise ValueError(
             "`rope_type` and `type` must agree where both are given, but got "
-            f"{rope.get('rope_type')!r} and {rope.get('type')!r}."
+            f"{quoted(rope.get('rope_type'))} and {quoted(rope.get('type'))}."
         )
     kind = kinds.pop() if kinds else "default"
     if kind == "dynamic" and row.get("alpha") and rope.get("alpha"):

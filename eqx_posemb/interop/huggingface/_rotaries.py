@@ -18,7 +18,7 @@ from . import _axes as axes
 from ._layers import DOES_NOT, rotates
 from ._rope import grown, Rope, rope_of
 from ._schedule import schedule
-from ._settings import Settings
+from ._settings import listed, quoted, Settings
 
 
 HEAD = ("head_dim", "hidden_size/num_attention_heads", "hidden_size/num_heads")
@@ -69,7 +69,7 @@ def _of_layers(settings, row, label):
         if not (key.isdigit() and isinstance(value, dict)):
             raise ValueError(
                 "`per_layer_config` must have an object for the index of a layer, but "
-                f"got {value!r} for {key!r}."
+                f"got {quoted(value)} for {quoted(key)}."
             )
         if int(key) < len(types) and types[int(key)] == label:
             return settings.changed(value)
@@ -89,7 +89,7 @@ def _head(settings: Settings, row) -> int:
             return value
     raise ValueError(
         f"`{tried[0]}` must be given, or what it follows from, {', '.join(tried[1:])}, "
-        f"but got keys {sorted(settings.keys)}."
+        f"but got keys {listed(settings.keys)}."
     )
 
 

@@ -5,12 +5,22 @@ import functools
 import json
 import math
 import os
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..._checks import check_choice
 
+
+# Messages quote the beginning of a long value.
+_QUOTED = reprlib.Repr()
+_QUOTED.maxstring = _QUOTED.maxother = 80
+_QUOTED.maxlevel = 3
+quoted = _QUOTED.repr
+
+# Parts within parts: models have at most three.
+DEEPEST = 32
 
 # More than any model has, and few enough to build a schedule of.
 WIDEST = 2**16
@@ -51,6 +61,14 @@ def models() -> dict[str, dict[str, Any]]:
     return json.loads(Path(__file__).with_name("models.json").read_text())
 
 
+def listed(names: Iterable[str], mark: str = "") -> str:
+    """Some names for a message, and how many more there are."""
+    names = sorted(names)
+    shown = [f"{mark}{name[:80]}{mark}" for name in names[:12]]
+    more = [f"{len(names) - 12} more"] if len(names) > 12 else []
+    return ", ".join(shown + more)
+
+
 def read(config: Any) -> dict[str, Any]:
     """The keys of a dictionary, of a file or its folder, or of an object."""
     if isinstance(config, str | os.PathLike):
@@ -62,38 +80,51 @@ def read(config: Any) -> dict[str, Any]:
                 f"or have a method `to_dict`, but got {type(config).__name__}."
             )
         config = config.to_dict()
+        if not isinstance(config, Mapping):
+            raise ValueError(
+                "`config` must have a method `to_dict` that returns a dictionary, but "
+                f"got {quoted(config)} from it."
+            )
     keys = dict(config)
     if not all(isinstance(key, str) for key in keys):
-        raise ValueError(f"`config` must have strings for keys, but got {list(keys)}.")
+        raise ValueError(
+            f"`config` must have strings for keys, but got {quoted(list(keys))}."
+        )
     return keys
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    path = path / "config.json" if path.is_dir() else path
+    shown = str(path)[:300]
     try:
+        path = path / "config.json" if path.is_dir() else path
         keys = json.loads(path.read_text())
     except OSError as reason:
         raise ValueError(
-            f"`config` must be a path to a config.json or its folder, but got {path}: "
+            f"`config` must be a path to a config.json or its folder, but got {shown}: "
             f"{reason.strerror}."
+        ) from reason
+    except RecursionError as reason:
+        raise ValueError(
+            f"`config` must be JSON that is not nested deeply, but got {shown}."
         ) from reason
     except ValueError as reason:
         raise ValueError(
-            f"`config` must be JSON, but got {path}: {reason}."
+            f"`config` must be JSON, but got {shown}: {reason}."
         ) from reason
     if not isinstance(keys, dict):
-        raise ValueError(f"`config` must be a JSON object, but got {path}.")
+        raise ValueError(f"`config` must be a JSON object, but got {shown}.")
     return keys
 
 
 def known(name: str, value: Any, choices: Iterable[str]) -> str:
     """One of some names, or an error with those that are near it."""
-    choices = sorted(choices)
+    choices = set(choices)
     if not isinstance(value, str) or value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=3) or choices
+        some = sorted(choice[:80] for choice in choices)[:1000]
+        near = difflib.get_close_matches(quoted(value).strip("'"), some, n=3)
         raise ValueError(
-            f"`{name}` must be one of those known, such as {', '.join(near)}, but got "
-            f"{value!r}."
+            f"`{name}` must be one of those known, such as "
+            f"{', '.join(near) or listed(choices)}, but got {quoted(value)}."
         )
     return value
 
@@ -114,6 +145,8 @@ class Settings:
         self.keys = {key: value for key, value in keys.items() if value is not None}
         self.defaults = dict(defaults or {})
         self.inside = inside
+        # The rope settings of all layers, read once and not once for each kind of them.
+        self.rope: tuple[dict[str, Any], bool] | None = None
 
     def has(self, key: str) -> bool:
         """Whether the configuration itself has the key."""
@@ -131,15 +164,16 @@ class Settings:
         if value is None:
             raise ValueError(
                 f"`{self._name(key)}` must be given, as the model type has no default "
-                f"for it, but got keys {sorted(self.keys)}."
+                f"for it, but got keys {listed(self.keys)}."
             )
         return value
 
     def _name(self, key: str) -> str:
+        key = key[:80]
         return f"{self.inside}.{key}" if self.inside else key
 
     def _refuse(self, key: str, rule: str, value: Any):
-        raise ValueError(f"`{self._name(key)}` must {rule}, but got {value!r}.")
+        raise ValueError(f"`{self._name(key)}` must {rule}, but got {quoted(value)}.")
 
     def integer(
         self, key: str, default: int | None = None, *, most: int = 2**62, least: int = 1
@@ -229,5 +263,5 @@ class Settings:
             if key not in allowed:
                 raise ValueError(
                     f"`{self._name(key)}` must not be there: {why} has no such key, "
-                    f"but {', '.join(sorted(allowed))}; got {self.keys[key]!r}."
+                    f"but {', '.join(sorted(allowed))}; got {quoted(self.keys[key])}."
                 )
