@@ -1,6 +1,9 @@
 # `make help` lists the commands. They use the environment in `.venv`.
 BIN ?= .venv/bin
 
+# The tests keep compiled programs there for the next run.
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
+
 .DEFAULT_GOAL := help
 .PHONY: help quick full lint docs tables
 
