@@ -4,8 +4,6 @@ JAX compiles each operation outside of a program by itself, and so tests make th
 inputs in NumPy, call `run` for each program, and compare its results in NumPy.
 """
 
-from pathlib import Path
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,8 +11,9 @@ import numpy as np
 import torch
 from transformers import LlamaConfig
 
+from tests.helpers import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+
 # Tensors are small here: more threads would wait for each other, which is work as well.
 torch.set_num_threads(1)
 
