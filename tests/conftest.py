@@ -41,7 +41,18 @@ QUICK = (
     "test_schedules.py",
 )
 # What the extra `test` installs in addition to the extra `test-quick`.
-HEAVY = {"sklearn", "torch", "transformers"}
+HEAVY = {
+    "matplotlib",
+    "mpmath",
+    "optax",
+    "sklearn",
+    "torch",
+    "tqdm",
+    "transformers",
+}
+
+# Files with tests of half a minute, most of it in other processes.
+LONGEST = {"test_bridge.py", "test_examples.py", "test_ring.py"}
 
 # The same code has the same result. `--hypothesis-profile=default` looks further.
 hp.settings.register_profile("repeatable", derandomize=True)
@@ -84,6 +95,8 @@ def pytest_ignore_collect(collection_path, config):
 
 def pytest_collection_modifyitems(config, items):
     if config.option.all:
+        # The longest tests come first, or one worker would wait for the other.
+        items.sort(key=lambda item: item.path.name not in LONGEST)
         return
     is_thorough = lambda item: item.get_closest_marker("thorough") is not None
     config.hook.pytest_deselected(items=list(filter(is_thorough, items)))
@@ -95,11 +108,27 @@ def pytest_make_collect_report(collector):
     """Skips the files that import a package which only the extra `test` installs."""
     report = yield
     error = report.call.excinfo and report.call.excinfo.value.__cause__
-    name = error.name if isinstance(error, ModuleNotFoundError) else None
-    if name in HEAVY:
-        reason = f'needs {name}: pip install -e ".[test]"'
+    if reason := lacks(error):
         report.outcome, report.longrepr = "skipped", (str(collector.path), 0, reason)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Skips the tests that import such a package when they run."""
+    try:
+        return (yield)
+    except ModuleNotFoundError as error:
+        if reason := lacks(error):
+            pytest.skip(reason)
+        raise
+
+
+def lacks(error: BaseException | None) -> str | None:
+    """Which package of the extra `test` is missing, if that is the error."""
+    if isinstance(error, ModuleNotFoundError) and error.name in HEAVY:
+        return f'needs {error.name}: pip install -e ".[test]"'
+    return None
 
 
 # A compiled program holds regions of memory until JAX forgets the program. Linux gives

@@ -115,7 +115,8 @@ def test_a_report_for_machines_has_the_numbers_of_the_formula(facts):
 
 
 def test_the_error_of_float32_is_that_of_torch(facts):
-    torch = pytest.importorskip("torch", reason='needs torch: pip install -e ".[test]"')
+    import torch
+
     (rotary,) = facts(small(max_position_embeddings=65536))["kinds"][0]["rotary"]
     exact = 10_000.0 ** (-np.arange(8) / 8)
     positions = np.arange(65536 - 256, 65536)[:, None]
