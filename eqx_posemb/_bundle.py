@@ -29,7 +29,7 @@ from ._bias import AbstractBias, AbstractRelativeBias
 from ._checks import check_at_least, check_choice, check_positive
 from ._encoding import AbstractEncoding
 from ._frequencies import context_length, Length
-from ._phase import computing_dtype
+from ._phase import as_positions, computing_dtype
 from ._rotary import AbstractExtension, AbstractRotary, each_head
 from ._score import AbstractScore
 
@@ -102,7 +102,7 @@ class PositionalEmbedding(eqx.Module):
         """
         if self.encoding is None:
             return x
-        encoding = self.encoding(positions)
+        encoding = self.encoding(as_positions(positions))
         if encoding.shape != x.shape:
             raise ValueError(
                 "`x` must have the shape [seq, dim] of its positions and of the "
@@ -354,6 +354,8 @@ class PositionalEmbedding(eqx.Module):
     def _parts(
         self, q, k, q_positions, k_positions, length, states, soft_cap=None
     ) -> tuple[Logits, Array, Array, Tokens, Tokens]:
+        q_positions = as_positions(q_positions, "q_positions")
+        k_positions = as_positions(k_positions, "k_positions")
         check_shapes(q, k, q_positions, k_positions)
         states = {name: state for name, state in states.items() if state is not None}
         check_states(states, self.reads, q=q, k=k)

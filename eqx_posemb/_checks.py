@@ -37,6 +37,14 @@ def check_sequence(name: str, positions: Shaped[Array, "..."], why: str) -> None
         )
 
 
+def check_positions(name: str, positions: Shaped[Array, "..."]) -> None:
+    if positions.ndim not in (1, 2):
+        raise ValueError(
+            f"`{name}` must have shape [seq] or [seq, axes], but got "
+            f"{positions.shape}. Use `jax.vmap` over a batch."
+        )
+
+
 def check_grid(name: str, positions: Shaped[Array, "..."], axes: int) -> None:
     if positions.ndim != 2 or positions.shape[1] != axes:
         raise ValueError(
@@ -48,5 +56,6 @@ def check_grid(name: str, positions: Shaped[Array, "..."], axes: int) -> None:
 def check_integers(name: str, positions: Shaped[Array, "..."], why: str) -> None:
     if not jnp.issubdtype(positions.dtype, jnp.integer):
         raise ValueError(
-            f"`{name}` must be integers, {why}, but got {positions.dtype}."
+            f"`{name}` must be integers, {why}, but got {positions.dtype}. Use "
+            "`jnp.int32`."
         )

@@ -97,6 +97,7 @@ def cos_sin(
     Exact frequencies ([`Turns`][]) give exact angles, and a float array of radians, as
     a learned or length-dependent schedule has it, gives plain float products.
     """
+    positions = as_positions(positions)
     if positions.ndim == 1:
         positions = positions[:, None, None]
         frequencies = jax.tree.map(lambda f: f[..., None, :], frequencies)
@@ -115,9 +116,46 @@ def as_float(x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
     return x.astype(jnp.result_type(float))
 
 
+def as_positions(
+    positions: Shaped[Array, "..."], name: str = "positions"
+) -> Shaped[Array, "..."]:
+    """Positions as all parts compute with them: no integers narrower than int32.
+
+    **Raises:** a `ValueError` if their dtype rounds integers, as bfloat16 does, or if
+    they are concrete integers of NumPy that JAX would wrap.
+    """
+    if not isinstance(positions, np.ndarray):
+        positions = jnp.asarray(positions)
+    dtype = positions.dtype
+    if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+        raise ValueError(
+            f"`{name}` must be integers or float32, as {dtype} rounds integers beyond "
+            f"{2 ** (jnp.finfo(dtype).nmant + 1)}, but got {dtype}. Use `jnp.int32`, "
+            "or `jnp.float32` for what is between integers."
+        )
+    if not jnp.issubdtype(dtype, jnp.integer):
+        return positions
+    kept = jax.dtypes.canonicalize_dtype(dtype)
+    if isinstance(positions, np.ndarray) and kept != dtype:
+        least, most = (int(f(positions, initial=0)) for f in (np.min, np.max))
+        end = jnp.iinfo(kept)
+        if least < end.min or most > end.max:
+            raise ValueError(
+                f"`{name}` must be from {end.min} to {end.max}, as {dtype} becomes "
+                f"{kept} in JAX, but got {most if most > end.max else least}. Set "
+                "`jax_enable_x64`."
+            )
+    if kept.itemsize < 4:
+        kept = np.dtype(np.int32)
+    elif not isinstance(positions, np.ndarray):
+        return positions
+    return positions.astype(kept)
+
+
 def in_common(*positions: Num[Array, "..."]) -> list[Num[Array, "..."]]:
-    """Positions in one dtype, wide enough to be subtracted: unsigned ones would wrap,
-    and small integers overflow."""
+    """Positions in one dtype, wide enough to be subtracted: unsigned ones would
+    wrap."""
+    positions = tuple(map(as_positions, positions))
     if not all(jnp.issubdtype(p.dtype, jnp.integer) for p in positions):
         return [as_float(p) for p in positions]
     wide = any(p.dtype.itemsize == 8 for p in positions)
@@ -135,7 +173,8 @@ def _float_cos_sin(positions, turns):
     nearest = jnp.round(positions)
     rest = positions - nearest
     # Beyond int32 the conversion would saturate in silence: NaN says so instead.
-    rest = jnp.where(jnp.abs(nearest) < 2.0**31, rest, jnp.nan)
+    fits = (-(2.0**31) <= nearest) & (nearest < 2.0**31)
+    rest = jnp.where(fits, rest, jnp.nan)
     rest = jnp.sum(rest * turns.radians()[None], axis=1)
     cos, sin = _integer_cos_sin(nearest.astype(jnp.int32), turns)
     cos_rest, sin_rest = jnp.cos(rest), jnp.sin(rest)

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Num
 
 from .._checks import check_at_least
 from .._low_rank import Factors, factors, side_by_side
-from .._phase import as_float
+from .._phase import as_float, as_positions
 from ._abstract import AbstractBias
 
 
@@ -123,5 +123,6 @@ class ResetBias(AbstractBias):
         )
 
     def _is_special(self, positions: Num[Array, " seq"]) -> Bool[Array, " seq"]:
+        positions = as_positions(positions)
         special = jnp.array(self.special, positions.dtype)
         return jnp.any(positions[:, None] == special[None], axis=1)

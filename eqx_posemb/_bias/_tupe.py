@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_at_least, check_integers, check_positive
 from .._low_rank import Factors
-from .._phase import as_float
+from .._phase import as_float, as_positions
 from ._abstract import AbstractBias
 from ._reset import ResetBias
 from ._sum import SumBias
@@ -164,6 +164,7 @@ class TUPE(AbstractBias):
 
     def _projected(self, name, positions, weight, bias):
         check_integers(name, positions, "to look rows up with")
+        positions = as_positions(positions, name)
         positions = eqx.error_if(
             positions,
             (positions < 0) | (positions >= self.length),

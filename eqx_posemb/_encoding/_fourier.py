@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_at_least, check_choice, check_grid, check_positive
-from .._phase import as_float, cos_sin, HOST_PRECISION, Turns, TWO_PI
+from .._phase import as_float, as_positions, cos_sin, HOST_PRECISION, Turns, TWO_PI
 from ._abstract import AbstractEncoding
 
 
@@ -103,7 +103,7 @@ class Fourier(AbstractEncoding):
         ]
         parts = [sin for _, sin in waves] + [cos for cos, _ in waves]
         if self.include_positions:
-            parts.insert(0, as_float(positions))
+            parts.insert(0, as_float(as_positions(positions)))
         return jnp.concatenate(parts, axis=-1)
 
     def _turns(self, size):
@@ -254,7 +254,7 @@ class GaussianFourier(AbstractEncoding):
         **Raises:** a `ValueError` if positions have another number of axes.
         """
         check_grid("positions", positions, self.axes)
-        points = as_float(positions)
+        points = as_float(as_positions(positions))
         waves = jnp.asarray(self.matrix, points.dtype)
         turns = jnp.matmul(points, waves, precision="highest")
         # Whole turns go before the angle is rounded.

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_positive
+from .._checks import check_integers, check_positive
+from .._phase import as_positions
 from ._abstract import AbstractEncoding
 
 
@@ -122,11 +123,8 @@ class Learned(AbstractEncoding):
         **Raises:** a `ValueError` if positions are not integers; an error at run time
         if one of them has no row.
         """
-        if not jnp.issubdtype(positions.dtype, jnp.integer):
-            raise ValueError(
-                "`positions` must be integers, to look rows up with, but got "
-                f"{positions.dtype}."
-            )
+        check_integers("positions", positions, "to look rows up with")
+        positions = as_positions(positions)
         positions = eqx.error_if(
             positions,
             (positions < -self.offset) | (positions >= self.length),

@@ -7,7 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_at_least, check_grid, check_positive
-from .._phase import as_float
+from .._phase import as_float, as_positions
 from ._abstract import AbstractEncoding
 
 
@@ -137,7 +137,7 @@ class LearnedFourier(AbstractEncoding):
                 self.bias,
             ),
         )
-        points = as_float(positions).reshape(-1, self.waves.shape[1])
+        points = as_float(as_positions(positions)).reshape(-1, self.waves.shape[1])
         angles = jnp.matmul(points, waves.T, precision="highest")
         features = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
         features = features * features.shape[1] ** -0.5

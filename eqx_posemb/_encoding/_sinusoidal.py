@@ -121,7 +121,7 @@ class Sinusoidal(AbstractEncoding):
         What to add to the tokens, in JAX's default float dtype, exact to 1e-7 at every
         int32 position.
         """
-        (positions,) = in_common(jnp.asarray(positions))
+        (positions,) = in_common(positions)
         if self.offset:
             positions = positions + self.offset
         cos, sin = cos_sin(positions, self.frequencies.turns())

@@ -49,12 +49,17 @@ def detr_positions(
     default float dtype.
 
     **Raises:** a `ValueError` if `centered` is set for positions that are not
-    normalised.
+    normalised, or if `mask` has not two axes.
     """
     if centered and not normalized:
         raise ValueError(
             "`centered` must be False where `normalized` is, as no model has half "
             "pixels, but got True. Subtract a half from the positions."
+        )
+    if mask.ndim != 2:
+        raise ValueError(
+            "`mask` must have shape [height, width], to count along both, but got "
+            f"{mask.shape}. Use `jax.vmap` over a batch."
         )
     counts = [jnp.cumsum(mask, axis=axis, dtype=jnp.int32) for axis in (0, 1)]
     if normalized:

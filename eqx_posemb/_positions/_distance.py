@@ -30,6 +30,15 @@ def distance(
 
     **Returns:** the distances, in the unit of the positions: integers for integers,
     floating point if either is.
+
+    **Raises:** a `ValueError` if queries and keys have not the same axes, or have more
+    than two, or if their dtype rounds integers, as bfloat16 does.
     """
+    if q_positions.shape[1:] != k_positions.shape[1:] or q_positions.ndim not in (1, 2):
+        raise ValueError(
+            "`q_positions` and `k_positions` must have shapes [q] and [k], or [q, axes]"
+            f" and [k, axes], but got {q_positions.shape} and {k_positions.shape}. Use "
+            "`jax.vmap` over a batch."
+        )
     q, k = in_common(q_positions, k_positions)
     return k[None] - q[:, None]

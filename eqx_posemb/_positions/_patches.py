@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from .._checks import check_at_least, check_choice
+from .._phase import as_positions
 from ._grid import grid_positions
 
 
@@ -146,11 +147,19 @@ def zero_prefixed(
         the prefix, add one to them, as Llama 4 does.
     - `count`: the number of tokens before them.
 
-    **Returns:** positions of all tokens, in the same dtype.
+    **Returns:** positions of all tokens, in the same dtype, or int32 if that is
+    narrower.
 
-    **Raises:** a `ValueError` if `count` is negative.
+    **Raises:** a `ValueError` if `count` is negative, or if positions have not two
+    axes.
     """
     check_at_least("count", count, 0)
+    if positions.ndim != 2:
+        raise ValueError(
+            "`positions` must have shape [seq, axes], to be on a grid, but got shape "
+            f"{positions.shape}. Use `jax.vmap` over a batch."
+        )
+    positions = as_positions(positions)
     prefix = jnp.zeros((count, positions.shape[1]), positions.dtype)
     return jnp.concatenate([prefix, positions])
 

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
+from .._phase import in_common
+
 
 def prefixed(
     positions: Num[Array, "seq axes"], count: int = 1
@@ -28,15 +30,16 @@ def prefixed(
     - `positions`: the coordinates of the tokens on the grid, of at least two axes.
     - `count`: how many tokens to put before them.
 
-    **Returns:** positions, in the dtype of `positions`.
+    **Returns:** positions, int32 or wider integers, or floats if they are floats.
 
     **Raises:** a `ValueError` if positions have fewer than two axes.
     """
     if positions.ndim != 2 or positions.shape[1] < 2:
         raise ValueError(
             "`positions` must have shape [seq, axes] with at least 2 axes, but got "
-            f"shape {positions.shape}."
+            f"shape {positions.shape}. Use `jax.vmap` over a batch."
         )
+    (positions,) = in_common(positions)
     outside = jnp.full((count, positions.shape[1] - 1), -1, positions.dtype)
     which = jnp.arange(count, dtype=positions.dtype)[:, None]
     apart = jnp.concatenate([outside, which], axis=1)

@@ -14,8 +14,14 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_integers, check_positive
-from .._phase import as_float, in_common
+from .._checks import (
+    check_at_least,
+    check_integers,
+    check_positions,
+    check_positive,
+    check_sequence,
+)
+from .._phase import as_float, as_positions, in_common
 
 
 def randomized_positions(
@@ -51,8 +57,9 @@ def randomized_positions(
 
     **Returns:** positions, in the dtype of `positions`, or int32 if that is narrower.
 
-    **Raises:** a `ValueError` if positions are not integers, or if `longest` is less
-    than their number; an error at run time if one of them is out of range.
+    **Raises:** a `ValueError` if positions are not integers in one axis, or if
+    `longest` is less than their number; an error at run time if one of them is out of
+    range.
 
     ??? cite "Reference"
 
@@ -71,6 +78,7 @@ def randomized_positions(
         }
         ```
     """
+    check_sequence("positions", positions, "to be counted")
     check_integers("positions", positions, "to be counted")
     count = positions.shape[0]
     if longest < count:
@@ -121,7 +129,8 @@ def shifted_positions(
 
     **Returns:** positions, in the dtype of `positions`, or int32 if that is narrower.
 
-    **Raises:** a `ValueError` if `furthest` is less than one.
+    **Raises:** a `ValueError` if `furthest` is less than one, or if positions have
+    neither one axis nor two.
 
     ??? cite "Reference"
 
@@ -139,6 +148,7 @@ def shifted_positions(
         ```
     """
     check_at_least("furthest", furthest, 1)
+    check_positions("positions", positions)
     (positions,) = in_common(positions)
     steps = jr.randint(key, positions.shape[1:], 0, furthest)
     return positions + steps[None].astype(positions.dtype)
@@ -197,7 +207,8 @@ def cape_positions(
     **Returns:** positions, in JAX's default float dtype.
 
     **Raises:** a `ValueError` if `shift` or `jitter` is negative, `scale` is less than
-    one, `spacing` not positive, or not one number or one for each axis.
+    one, `spacing` not positive, or not one number or one for each axis, or if
+    positions have neither one axis nor two.
 
     ??? cite "Reference"
 
@@ -215,6 +226,7 @@ def cape_positions(
         }
         ```
     """
+    check_positions("positions", positions)
     check_at_least("shift", shift, 0)
     check_at_least("jitter", jitter, 0)
     check_at_least("scale", scale, 1)
@@ -227,7 +239,7 @@ def cape_positions(
             "`spacing` must be one number, or one for each axis of positions of shape "
             f"{positions.shape}, but got {apart}."
         )
-    positions = as_float(positions)
+    positions = as_float(as_positions(positions))
     shift_key, jitter_key, scale_key = jr.split(key, 3)
     uniform = lambda key, shape: jr.uniform(
         key, shape, positions.dtype, minval=-1.0, maxval=1.0
@@ -279,7 +291,7 @@ def abacus_positions(
 
     **Returns:** positions, int32.
 
-    **Raises:** a `ValueError` if `furthest` is negative.
+    **Raises:** a `ValueError` if `furthest` is negative, or `digits` has not one axis.
 
     ??? cite "Reference"
 
@@ -299,6 +311,7 @@ def abacus_positions(
         ```
     """
     check_at_least("furthest", furthest, 0)
+    check_sequence("digits", digits, "to count those of each number")
     index = jnp.arange(1, digits.shape[0] + 1, dtype=jnp.int32)
     last_other = jax.lax.cummax(jnp.where(digits, 0, index))
     start = 0 if key is None else jr.randint(key, (), 0, furthest + 1, jnp.int32)

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from .._checks import check_sequence
+
 
 def segment_positions(segment_ids: Int[Array, " seq"]) -> Int[Array, " seq"]:
     """Counts from zero within each run of equal ids: positions of a packed sequence.
@@ -26,7 +28,10 @@ def segment_positions(segment_ids: Int[Array, " seq"]) -> Int[Array, " seq"]:
     - `segment_ids`: which document each token belongs to; only changes matter.
 
     **Returns:** positions, int32.
+
+    **Raises:** a `ValueError` if `segment_ids` has not one axis.
     """
+    check_sequence("segment_ids", segment_ids, "with an id for each token")
     index = jnp.arange(segment_ids.shape[0], dtype=jnp.int32)
     starts = jnp.concatenate([jnp.ones(1, bool), segment_ids[1:] != segment_ids[:-1]])[
         : segment_ids.shape[0]
@@ -55,5 +60,8 @@ def left_padded_positions(mask: Bool[Array, " seq"]) -> Int[Array, " seq"]:
     - `mask`: True for tokens, False for padding.
 
     **Returns:** positions, int32.
+
+    **Raises:** a `ValueError` if `mask` has not one axis.
     """
+    check_sequence("mask", mask, "to count its tokens")
     return jnp.maximum(jnp.cumsum(mask, dtype=jnp.int32) - 1, 0)

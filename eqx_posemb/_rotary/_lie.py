@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_at_least, check_positive
 from .._frequencies import Length
-from .._phase import as_float, computing_dtype
+from .._phase import as_float, as_positions, computing_dtype
 from ._abstract import AbstractRotary, AbstractRotation
 
 
@@ -115,7 +115,7 @@ class LieRE(AbstractRotary):
             )
         generators = as_float(self.generators)
         skew = generators - jnp.swapaxes(generators, -1, -2)
-        sums = jnp.einsum("sk,kbij->sbij", as_float(positions), skew)
+        sums = jnp.einsum("sk,kbij->sbij", as_float(as_positions(positions)), skew)
         return MatrixRotation(jax.scipy.linalg.expm(sums))
 
 

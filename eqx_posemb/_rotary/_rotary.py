@@ -10,7 +10,7 @@ from jaxtyping import Array, Num
 
 from .._checks import check_choice, check_positive
 from .._frequencies import AbstractFrequencies, context_length, Length
-from .._phase import cos_sin, Turns
+from .._phase import as_positions, cos_sin, Turns
 from ._abstract import AbstractRotary
 from ._axes import AbstractAxes, spread
 from ._decay import XPosDecay
@@ -163,7 +163,7 @@ class Rotary(AbstractRotary):
 
         **Raises:** a `ValueError` if `positions` has another shape.
         """
-        positions = jnp.asarray(positions)
+        positions = jnp.asarray(as_positions(positions))
         self._check(positions)
         if length is None:
             length = context_length(positions)

@@ -14,7 +14,7 @@ from .._checks import (
     check_sequence,
 )
 from .._frequencies import Length
-from .._phase import as_float, computing_dtype
+from .._phase import as_float, as_positions, computing_dtype
 from ._abstract import AbstractRotary, AbstractRotation
 
 
@@ -98,7 +98,7 @@ class Temperature(AbstractRotary):
         """
         del length
         check_sequence("positions", positions, "to count what a query sees")
-        ratio = (as_float(positions) + self.offset) / self.length
+        ratio = (as_float(as_positions(positions)) + self.offset) / self.length
         if self.kind == "stepped":
             return Scaling(1 + self.beta * jnp.log1p(jnp.floor(ratio)))
         if self.kind == "log":
@@ -189,7 +189,7 @@ class ScalableSoftmax(AbstractRotary):
         """
         del length
         check_sequence("positions", positions, "to count what a query sees")
-        seen = jnp.log1p(as_float(positions))
+        seen = jnp.log1p(as_float(as_positions(positions)))
         weight, bias = as_float(self.weight), as_float(self.bias)
         return Scaling(weight[:, None] * seen[None] + bias[:, None])
 

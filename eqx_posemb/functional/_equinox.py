@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from .._checks import check_integers
+from .._phase import as_positions
 from .._rotary import rope
 
 
@@ -37,7 +38,7 @@ def embedding(
     **Raises:** a `ValueError` if `x` are not integers; an error at run time if one of
     them has no row.
     """
-    x = jnp.asarray(x)
+    x = as_positions(x, "x")
     check_integers("x", x, "to look rows up with")
     rows = weight.shape[0]
     x = eqx.error_if(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._frequencies import Geometric, Linear
-from .._phase import as_float, computing_dtype, cos_sin
+from .._phase import as_float, as_positions, computing_dtype, cos_sin
 from .._rotary import Rotation, xpos as xpos_rotary, XPosDecay
 
 
@@ -86,7 +86,7 @@ def fixed_pos_embedding(
     """
     if positions is None:
         positions = jnp.arange(x.shape[0])
-    cos, sin = cos_sin(jnp.asarray(positions), Geometric(2 * x.shape[1]).turns())
+    cos, sin = cos_sin(as_positions(positions), Geometric(2 * x.shape[1]).turns())
     return sin.astype(x.dtype), cos.astype(x.dtype)
 
 
@@ -227,7 +227,7 @@ def rotary_embedding(
     **Raises:** a `ValueError` as [`eqx_posemb.Geometric`][] and
     [`eqx_posemb.XPosDecay`][], or if `interpolation_factor` is less than one.
     """
-    positions = jnp.asarray(positions)
+    positions = as_positions(positions)
     schedule = Linear(
         Geometric(dim, rescaled(base, base_rescale_factor, dim)), interpolation_factor
     )

@@ -1,0 +1,222 @@
+"""Mistakes that once went unseen: each is an error now, or right."""
+
+# ruff: noqa: E501
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import eqx_posemb as pe
+from eqx_posemb import functional
+from eqx_posemb._registry import Sizes
+
+from .helpers import ROWS
+
+
+KEY = np.zeros(2, np.uint32)
+P = np.arange(4, dtype=np.int32)
+
+
+def case(text, call):
+    return pytest.param(text, call, id=text[:60])
+
+
+# Positions that cannot tell tokens apart.
+Q = np.ones((2, 4, 8), np.float32)
+X = np.ones((4, 8), np.float32)
+BASE = pe.Geometric(8)
+EMPTY = pe.PositionalEmbedding()
+BY_BLOCKS = dict(implementation="blockwise", block_size=4)
+GRID = pe.LearnedGrid((2, 2), 8, key=jr.key(0))
+FOURIER = pe.LearnedFourier(8, axes=1, key=jr.key(0))
+
+
+def cells(p):
+    return (np if isinstance(p, np.ndarray) else jnp).stack([p, p], axis=1)
+
+
+ENTRANCES = {
+    "rotary": lambda p: pe.rope(8)(p),
+    "rotary, in float32": lambda p: pe.Rotary(BASE, arithmetic="float32")(p),
+    "rotary, on a grid": lambda p: pe.axial_rope(8)(cells(p)),
+    "rotary, temperature": lambda p: pe.Temperature(0.1, 8192)(p),
+    "rotary, learned temperature": lambda p: pe.ScalableSoftmax(2)(p),
+    "rotary, lie": lambda p: pe.LieRE(8, count=1, key=KEY)(p[:, None]),
+    "rotary, pope": lambda p: pe.PoPE(8, heads=2)(p),
+    "rotary, extended": lambda p: pe.ReRoPE(pe.rope(8), 4).products(Q, Q, p, P),
+    "encoding": lambda p: pe.Sinusoidal(8)(p),
+    "encoding, a table": lambda p: pe.Learned(8, 8, key=KEY)(p),
+    "encoding, a table of cells": lambda p: GRID(cells(p)),
+    "encoding, waves": lambda p: pe.GaussianFourier(8, axes=1)(p[:, None]),
+    "encoding, learned waves": lambda p: FOURIER(p[:, None]),
+    "bias": lambda p: pe.ALiBi(2)(p, P),
+    "bias of keys": lambda p: pe.ALiBi(2)(P, p),
+    "bias, mlp": lambda p: pe.FIRE(2, key=KEY)(p, P),
+    "bias, buckets": lambda p: pe.T5Bias(2, key=KEY)(p, P),
+    "bias, absolute": lambda p: pe.TUPE(8, 8, 2, 4, key=KEY)(p, P),
+    "bias, gates": lambda p: pe.Forgetting(1)(p[:, None], p[:, None]),
+    "bias, reset": lambda p: pe.ResetBias(pe.ALiBi(2), 2)(p, p),
+    "bias, factors": lambda p: pe.Sandwich(2, dim=8).low_rank(p, P),
+    "score": lambda p: pe.Shaw(8, key=KEY)(Q, Q, p, P),
+    "score, waves": lambda p: pe.TransformerXL(2, 8, 16, key=KEY)(Q, Q, p, P),
+    "attend": lambda p: EMPTY.attend(Q, Q, Q, p, P),
+    "attend, keys": lambda p: EMPTY.attend(Q, Q, Q, P, p),
+    "attend by blocks": lambda p: EMPTY.attend(Q, Q, Q, p, p, **BY_BLOCKS),
+    "logits": lambda p: EMPTY.logits(Q, Q, P, p),
+    "for_kernel": lambda p: EMPTY.for_kernel(Q, Q, Q, p, P),
+    "embed": lambda p: pe.PositionalEmbedding(encoding=pe.Sinusoidal(8)).embed(X, p),
+    "distance": lambda p: pe.distance(p, P),
+    "prefixed": lambda p: pe.prefixed(cells(p)),
+    "zero_prefixed": lambda p: pe.zero_prefixed(p[:, None], 1),
+    "shifted": lambda p: pe.shifted_positions(p, furthest=9, key=KEY),
+    "cape": lambda p: pe.cape_positions(p, key=KEY),
+    "functional.sinusoidal": lambda p: functional.sinusoidal(p, 8),
+    "functional.xpos": lambda p: functional.xpos(X, p),
+    "functional.rotary_embedding": lambda p: functional.rotary_embedding(p, 8),
+    "functional.fixed_pos_embedding": lambda p: functional.fixed_pos_embedding(X, p),
+}
+
+
+@pytest.mark.parametrize("place", ENTRANCES)
+@pytest.mark.usefixtures("as_users_have_it")
+def test_positions_that_round_integers_are_an_error(place):
+    for dtype in jnp.bfloat16, jnp.float16:
+        text = rf"positions` must be integers.*but got {np.dtype(dtype)}.*`jnp.int32`"
+        with pytest.raises(ValueError, match=text):
+            jax.eval_shape(ENTRANCES[place], jnp.zeros(4, dtype))
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "nope"])
+@pytest.mark.usefixtures("as_users_have_it")
+def test_no_part_takes_positions_that_round_integers(name):
+    def call():
+        made = pe.make(name, **SIZES)
+        axes = (
+            () if ROWS[name].axes is None else (ROWS[name].axes(Sizes(2, 8, 16, 512)),)
+        )
+        p = jnp.zeros((4, *axes), jnp.bfloat16)
+        if made.rotary is not None:
+            if isinstance(made.rotary, pe.AbstractExtension):
+                return made.rotary.products(Q, Q, p, p)
+            return made.rotary(p)
+        if made.encoding is not None:
+            return made.encoding(p)
+        if made.bias is not None:
+            return made.bias(p, p)
+        given = {name: jnp.ones((4, 16)) for name in made.reads}
+        return made.score(Q, Q, p, p, **given)
+
+    with pytest.raises(ValueError, match=r"positions` must be integers.*`jnp.int32`"):
+        jax.eval_shape(call)
+
+
+# Positions that are narrow, or too wide.
+SHUFFLED = np.array([7, 3, 100, 2, 0, 1, 90, 4, 60, 5, 6, 8], np.int32)
+# Two blocks of four have the same steps modulo 256.
+ALIKE = np.array([4, 0, 1, 2, 0, 252, 253, 254, 5, 6, 7, 8], np.int32)
+NARROW = np.uint8, np.int8, np.uint16
+SIZES = dict(heads=2, head_dim=8, dim=16, length=512, key=jr.key(0))
+
+
+@pytest.mark.parametrize(
+    "name", ["learned", "tupe_absolute", "t5", "alibi_symmetric", "kerple"]
+)
+def test_narrow_integers_are_the_positions_that_they_are(name):
+    made = pe.make(name, **SIZES)
+    q = jr.normal(jr.key(1), (2, 12, 8))
+    x = jnp.zeros((12, 16))
+
+    @eqx.filter_jit
+    def outputs(*each):
+        attend = lambda p, how: made.attend(
+            q, q, q, p, p, implementation=how, block_size=4
+        )
+        hows = "dense", "blockwise"
+        return [attend(p, how) for how in hows for p in each], [
+            made.embed(x, p) for p in each
+        ]
+
+    for positions, dtypes in (SHUFFLED, NARROW), (ALIKE, NARROW[::2]):
+        narrow = (positions.astype(dtype) for dtype in dtypes)
+        attended, embedded = outputs(*map(jnp.asarray, (positions, *narrow)))
+        for out in attended[1:]:
+            np.testing.assert_allclose(out, attended[0], atol=1e-5, rtol=0)
+        for out in embedded[1:]:
+            np.testing.assert_array_equal(out, embedded[0])
+
+
+@pytest.mark.usefixtures("as_users_have_it")
+def test_narrow_integers_have_rows_and_prefixes():
+    table = jnp.arange(600.0).reshape(300, 2)
+    for dtype in NARROW:
+        p = jnp.asarray(SHUFFLED, dtype)
+        found = functional.embedding(table, p), functional.learned(table, p)
+        for rows in found:
+            np.testing.assert_array_equal(rows, table[SHUFFLED])
+        cells = jnp.stack([p, p], axis=1)
+        moved = pe.zero_prefixed(cells, 1) - 1, pe.prefixed(cells, 1)
+        assert moved[0].tolist()[:2] == [[-1, -1], [6, 6]]
+        assert moved[1].tolist()[:2] == [[-1, 0], [7, 7]]
+        special = pe.ResetBias(pe.ALiBi(2), 2, (-1, 255))
+        assert special(p, p).shape == (2, 12, 12)
+
+
+@pytest.mark.parametrize("place", ENTRANCES)
+@pytest.mark.usefixtures("as_users_have_it")
+def test_numpy_positions_that_would_wrap_are_an_error(place):
+    for far in 3_000_000_000, -(2**40):
+        positions = np.full(4, far, np.int64)
+        text = rf"positions` must be .*2147483647.*but got {far}.*jax_enable_x64"
+        with pytest.raises(ValueError, match=text):
+            jax.eval_shape(partial(ENTRANCES[place], positions))
+
+
+@pytest.mark.usefixtures("as_users_have_it")
+def test_numpy_positions_may_be_wide_where_they_fit():
+    near = np.arange(4, dtype=np.int64)
+    np.testing.assert_array_equal(pe.rope(8)(near).cos, pe.rope(8)(jnp.arange(4)).cos)
+    with jax.enable_x64(True):
+        assert pe.distance(near, near + 2**40)[0, 0] == 2**40
+
+
+# The number of axes.
+# fmt: off
+TOO_MANY_AXES = [
+    case("`mask` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.left_padded_positions(np.ones((2, 3), bool))),
+    case("`segment_ids` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.segment_positions(np.ones((2, 3), np.int32))),
+    case("`segment_ids` must have shape .seq.*but got ..*Use `jax.vmap`", lambda: pe.segment_positions(np.int32(3))),
+    case("`digits` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.abacus_positions(np.ones((2, 3), bool))),
+    case("`positions` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.randomized_positions(np.ones((2, 3), np.int32), longest=9, key=KEY)),
+    case("`mask` must have shape .height, width.*but got .2, 3, 4.. Use `jax.vmap`", lambda: pe.detr_positions(np.ones((2, 3, 4), bool))),
+    case("`positions` must have shape .seq, axes.*but got shape .5, 2, 2.. Use `jax.vmap`", lambda: pe.prefixed(np.ones((5, 2, 2), np.int32))),
+    case("`positions` must have shape .seq, axes.*but got shape .5, 2, 2.. Use `jax.vmap`", lambda: pe.zero_prefixed(np.ones((5, 2, 2), np.int32), 1)),
+    case("`positions` must have shape .seq, axes.*but got shape .5,..", lambda: pe.zero_prefixed(np.ones(5, np.int32), 1)),
+    case("`positions` must have shape .seq. or .seq, axes.*but got .2, 3, 2.. Use `jax.vmap`", lambda: pe.shifted_positions(np.ones((2, 3, 2), np.int32), furthest=2, key=KEY)),
+    case("`positions` must have shape .seq. or .seq, axes.*but got .2, 3, 2.. Use `jax.vmap`", lambda: pe.cape_positions(np.ones((2, 3, 2), np.int32), key=KEY)),
+    case("`q_positions` and `k_positions` must have shapes .q. and .k., or .q, axes. and .k, axes.*got .3,. and .3, 2.. Use `jax.vmap`", lambda: pe.distance(np.ones(3, np.int32), np.ones((3, 2), np.int32))),
+    case("`q_positions` and `k_positions` must have shapes.*got .2, 3. and .2, 4.. Use `jax.vmap`", lambda: pe.distance(np.ones((2, 3), np.int32), np.ones((2, 4), np.int32))),
+    case("`q_positions` and `k_positions` must have shapes.*got .. and .3,.", lambda: pe.distance(np.int32(1), np.ones(3, np.int32))),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("text, call", TOO_MANY_AXES)
+@pytest.mark.usefixtures("as_users_have_it")
+def test_a_batch_is_no_sequence(text, call):
+    with pytest.raises(ValueError, match=text):
+        jax.eval_shape(call)
+
+
+# The first of the positions.
+def test_the_least_float_position_has_the_angle_of_the_least_integer():
+    least = -(2**31)
+    far = jax.jit(pe.rope(64))(jnp.array([least, 0, 2.0**31], jnp.float32))
+    exact = jax.jit(pe.rope(64))(jnp.array([least, 0], jnp.int32))
+    np.testing.assert_allclose(far.cos[0], exact.cos[0], atol=1e-6, rtol=0)
+    np.testing.assert_allclose(far.sin[0], exact.sin[0], atol=1e-6, rtol=0)
+    assert np.isnan(far.cos[2]).all()
