@@ -30,13 +30,11 @@ FOLDER = Path(__file__).parent
 QUICK = (
     "messages",
     "test_huggingface.py",
-    "test_huggingface_dump.py",
     "test_huggingface_hostile.py",
     "test_inspect.py",
     "test_laws.py",
     "test_layers.py",
     "test_messages.py",
-    "test_positions.py",
     "test_registry.py",
     "test_schedules.py",
 )

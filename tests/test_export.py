@@ -13,9 +13,14 @@ PLATFORMS = "cpu", "cuda", "rocm", "tpu"
 
 # As users do it, with the environment variable EQX_ON_ERROR=nan: what is wrong at run
 # time is NaN in an exported program, as none can call back into Python to raise.
-@pytest.fixture(autouse=True)
-def errors_are_nan(monkeypatch):
-    monkeypatch.setattr("equinox._errors.EQX_ON_ERROR", "nan")
+@pytest.fixture(scope="module", autouse=True)
+def errors_are_nan():
+    # JAX remembers what it has traced, with the errors of other tests.
+    jax.clear_caches()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("equinox._errors.EQX_ON_ERROR", "nan")
+        yield
+    jax.clear_caches()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -212,6 +212,43 @@ def test_a_batch_is_no_sequence(text, call):
         jax.eval_shape(call)
 
 
+# A bias that hides all keys.
+class Hiding(pe.AbstractBias):
+    """Negative infinity for the first query, and for one key of the others."""
+
+    slope: jax.Array
+
+    def __call__(self, q_positions, k_positions):
+        far = self.slope * pe.distance(q_positions, k_positions)[None].astype(float)
+        hidden = (q_positions[:, None] == 0) | (k_positions[None] == 1)
+        return jnp.where(hidden, -jnp.inf, far).repeat(2, axis=0)
+
+
+@pytest.mark.parametrize("implementation", ["dense", "blockwise"])
+def test_a_query_whose_keys_a_bias_hides_gets_zeros(implementation):
+    made = pe.PositionalEmbedding(bias=Hiding(jnp.array(0.5)))
+    q, k, v = jr.normal(jr.key(0), (3, 2, 4, 8))
+
+    @eqx.filter_jit
+    @eqx.filter_value_and_grad(has_aux=True)
+    def loss(args):
+        made, q, k, v = args
+        p = jnp.asarray(P)
+        out = made.attend(q, k, v, p, p, implementation=implementation, block_size=2)
+        return jnp.sum(out**2), out
+
+    with jax.debug_nans(True):
+        (_, out), (by_bias, by_q, by_k, by_v) = loss((made, q, k, v))
+    np.testing.assert_array_equal(out[:, 0], 0)
+    logits = np.einsum("hqd,hkd->hqk", q, k) / np.sqrt(8) + 0.5 * (P - P[:, None])
+    weights = np.exp(logits) * (P != 1)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(out[:, 1:], (weights @ np.asarray(v))[:, 1:], atol=1e-5)
+    np.testing.assert_array_equal(by_q[:, 0], 0)
+    for gradient in by_bias.bias.slope, by_q, by_k, by_v:
+        assert np.isfinite(gradient).all() and np.any(gradient)
+
+
 # The first of the positions.
 def test_the_least_float_position_has_the_angle_of_the_least_integer():
     least = -(2**31)

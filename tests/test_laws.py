@@ -37,16 +37,13 @@ from tests.helpers import (
 # One variant, or more, of each kind of code: the quick subset tries the laws on these.
 REPRESENTATIVES = {
     "learned",
-    "nope",
     "yarn",
     "xpos",
     "mrope",
-    "pope",
     "alibi",
     "t5",
     "beit",
     "transformer_xl",
-    "deberta",
 }
 # For the laws to which precision matters most.
 both_modes = pytest.mark.usefixtures("x64")
@@ -119,8 +116,10 @@ def test_new_positions_do_not_retrace(name):
         attended = embedding.attend(q, q, q, p, p, length=length, **rules)
         return embedding.embed(x, p), attended
 
+    # As a call would, but without compiling what is traced.
     for start, length in (0, 8), (3, 16), (7, 32):
-        call(x, q, at(name, start + np.arange(5)), jnp.asarray(length))
+        positions = at(name, start + np.arange(5))
+        jax.eval_shape(call, x, q, positions, jnp.asarray(length))
     assert len(traces) == 1
 
 
@@ -285,8 +284,8 @@ ANYWHERE = np.array([5, 0, 31, 7, 7, 2, 11, 30, 1, 4, 3, 19])
 @every_variant
 @few
 @hp.given(
-    rows=st.lists(st.integers(0, 11), min_size=5, max_size=5),
-    columns=st.lists(st.integers(0, 11), min_size=7, max_size=7),
+    rows=st.lists(st.integers(0, 11), min_size=12, max_size=12),
+    columns=st.lists(st.integers(0, 11), min_size=12, max_size=12),
 )
 def test_a_tile_of_positions_gives_that_tile_of_logits(name, rows, columns):
     embedding, (q, k), p = build(name), keys_and_queries(), at(name, ANYWHERE)

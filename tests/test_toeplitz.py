@@ -72,10 +72,15 @@ def test_every_bias_is_its_values_along_the_distances(name):
 
 
 @some_biases
-@pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("q, k", [*RUNS, *OTHERS, *NOTHING])
-def test_a_bias_is_its_values_whatever_the_positions(name, jit, q, k):
-    assert_along(build(name).bias, jit, q, k)
+def test_a_bias_is_its_values_whatever_the_positions(name, q, k):
+    assert_along(build(name).bias, True, q, k)
+
+
+@some_biases
+@pytest.mark.parametrize("q, k", [RUNS[1], OTHERS[0], NOTHING[0]])
+def test_a_bias_is_its_values_without_jit(name, q, k):
+    assert_along(build(name).bias, False, q, k)
 
 
 def gradients(bias, q, k, weights):
@@ -88,8 +93,12 @@ def gradients(bias, q, k, weights):
 
 
 @some_biases
-@pytest.mark.parametrize("known", [False, True])
-@pytest.mark.parametrize("q, k", [*RUNS, *OTHERS, *NOTHING[:1]])
+@pytest.mark.parametrize(
+    "known, q, k",
+    [(False, *each) for each in (*RUNS, *OTHERS, *NOTHING[:1])]
+    # Positions that are constants of the program.
+    + [(True, *each) for each in (RUNS[1], OTHERS[0], NOTHING[0])],
+)
 def test_gradients_are_those_of_the_definition(name, known, q, k):
     bias = build(name).bias
     weights = normal((HEADS, q.size, k.size))
