@@ -44,6 +44,9 @@ def dense(
     finished = dense_logits(logits, q, k, q_tokens, k_tokens)
     seen = rules.seen(q_tokens.positions, k_tokens.positions)
     seen = jnp.broadcast_to(seen, finished.shape)
+    if not logits.bare:
+        # A bias of -inf hides a key, and may hide all keys of a query.
+        seen &= finished != -jnp.inf
     # A finite lowest number, and not -inf: a row that sees nothing would be NaN on its
     # way, which `jax_debug_nans` stops at.
     lowest = jnp.finfo(finished.dtype).min
