@@ -1,6 +1,7 @@
 """One object for all that position does to attention."""
 
 import inspect
+from dataclasses import KW_ONLY
 from typing import Literal
 
 import equinox as eqx
@@ -32,6 +33,7 @@ from ._frequencies import context_length, Length
 from ._phase import as_positions, computing_dtype
 from ._rotary import AbstractExtension, AbstractRotary, each_head
 from ._score import AbstractScore
+from ._slots import check_slots
 
 
 class PositionalEmbedding(eqx.Module):
@@ -65,6 +67,7 @@ class PositionalEmbedding(eqx.Module):
         ```
     """
 
+    _: KW_ONLY
     encoding: AbstractEncoding | None = None
     rotary: AbstractRotary | AbstractExtension | None = None
     bias: AbstractBias | None = None
@@ -72,8 +75,7 @@ class PositionalEmbedding(eqx.Module):
     scale: float | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
-        if self.scale is not None:
-            check_positive("scale", self.scale)
+        check_slots(self)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -392,5 +394,6 @@ PositionalEmbedding.__init__.__doc__ = """**Arguments:**
 - `scale`: What to multiply products of queries and keys by; `None` is
     `1 / sqrt(head_dim)`.
 
-**Raises:** a `ValueError` if `scale` is not positive.
+**Raises:** a `TypeError` if a part does not belong in its slot, and a `ValueError` if
+`scale` is not positive.
 """

@@ -26,6 +26,59 @@ def case(text, call):
     return pytest.param(text, call, id=text[:60])
 
 
+def embedding(**slots):
+    return lambda: pe.PositionalEmbedding(**slots)
+
+
+# A part in the wrong slot.
+# fmt: off
+WRONG_SLOTS = [
+    case("`encoding` must be an AbstractEncoding or None, but got a Rotary.*Give it as `rotary=...`", embedding(encoding=pe.rope(8))),
+    case("`encoding` must be .*but got an ALiBi.*Give it as `bias=...`", embedding(encoding=pe.ALiBi(2))),
+    case("`bias` must be an AbstractBias or None, but got a Rotary.*`rotary=...`", embedding(bias=pe.rope(8))),
+    case("`score` must be an AbstractScore or None, but got a Sinusoidal.*`encoding=...`", embedding(score=pe.Sinusoidal(8))),
+    case("`rotary` must be an AbstractRotary, an AbstractExtension or None, but got the function `rope`. Call it: `rope\\(...\\)`", embedding(rotary=pe.rope)),
+    case("`bias` must be .*but got the class `ALiBi`. Call it: `ALiBi\\(...\\)`", embedding(bias=pe.ALiBi)),
+    case("`rotary` must be .*but got 'rope'. `eqx_posemb.make` builds", embedding(rotary="rope")),
+    case("`rotary` must be .*but got a PositionalEmbedding.*Give one of its slots", lambda: pe.PositionalEmbedding(rotary=pe.PositionalEmbedding())),
+    case("`bias` must be .*but got an array of shape \\(300,\\)", embedding(bias=np.ones(300))),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("text, call", WRONG_SLOTS)
+@pytest.mark.usefixtures("as_users_have_it")
+def test_a_part_in_the_wrong_slot_is_an_error_with_a_cure(text, call):
+    with pytest.raises(TypeError, match=text) as raised:
+        call()
+    assert len(str(raised.value)) < 250
+
+
+@pytest.mark.usefixtures("as_users_have_it")
+def test_a_slot_is_given_by_its_name():
+    with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
+        pe.PositionalEmbedding(pe.rope(8))  # pyright: ignore
+
+
+def test_slots_may_hold_anything_where_a_tree_is_edited():
+    full = pe.PositionalEmbedding(rotary=pe.rope(8), bias=pe.KERPLE(2, key=jr.key(0)))
+    for other in None, object(), "a placeholder":
+        edited = eqx.tree_at(lambda e: e.bias, full, other)
+        assert edited.bias is other and edited.rotary == full.rotary
+    assert jax.tree.leaves(jax.tree.map(lambda _: "x", full)) == ["x"] * 2
+    assert eqx.filter(full, lambda _: False).rotary is not None
+
+
+def test_slots_are_filled_in_transformed_functions():
+    def build(key):
+        return pe.PositionalEmbedding(bias=pe.KERPLE(2, key=key))
+
+    keys = jr.split(jr.key(0), 3)
+    assert all(x.shape == (3, 2) for x in jax.tree.leaves(eqx.filter_vmap(build)(keys)))
+    for made in eqx.filter_jit(build)(keys[0]), eqx.filter_eval_shape(build, keys[0]):
+        assert isinstance(made.bias, pe.KERPLE)
+
+
 # Positions that cannot tell tokens apart.
 Q = np.ones((2, 4, 8), np.float32)
 X = np.ones((4, 8), np.float32)
