@@ -10,6 +10,7 @@ backward, and no kernel holds a bias `[heads, q, k]`.
 
 from typing import Literal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -21,6 +22,7 @@ import eqx_posemb as pe
 HEADS, N, DIM = 4, 128, 16
 
 
+@eqx.filter_jit
 def by_jax_nn(
     embedding, q, k, v, p, implementation: Literal["xla", "cudnn"] | None = None
 ):
@@ -44,14 +46,16 @@ def by_torch(embedding, q, k, v, p):
     that is there in full."""
     import torch
 
-    *inputs, scale = embedding.for_kernel(q, k, v, p, p)
+    for_kernel = eqx.filter_jit(pe.PositionalEmbedding.for_kernel)
+    *inputs, scale = for_kernel(embedding, q, k, v, p, p)
     wide_q, wide_k, wide_v = (torch.from_numpy(np.array(x))[None] for x in inputs)
     out = torch.nn.functional.scaled_dot_product_attention(
-        wide_q, wide_k, wide_v, scale=scale, is_causal=True, enable_gqa=True
+        wide_q, wide_k, wide_v, scale=float(scale), is_causal=True, enable_gqa=True
     )
     return jnp.asarray(out[0, ..., : v.shape[-1]].numpy())
 
 
+@eqx.filter_jit
 def by_splash(embedding, q, k, v, p):
     """Splash attention, the fused kernel for TPUs: it takes masks, and no bias at all.
     Elsewhere it is interpreted."""
@@ -68,6 +72,11 @@ def by_splash(embedding, q, k, v, p):
     return jnp.asarray(out)[..., : v.shape[-1]]
 
 
+@eqx.filter_jit
+def attend(embedding, q, k, v, p):
+    return embedding.attend(q, k, v, p, p, causal=True)
+
+
 def main() -> None:
     q_key, k_key, v_key = jr.split(jr.key(0), 3)
     q = jr.normal(q_key, (HEADS, N, DIM))
@@ -80,7 +89,7 @@ def main() -> None:
         "sandwich": pe.PositionalEmbedding(bias=pe.Sandwich(HEADS, dim=16)),
     }
     for name, embedding in embeddings.items():
-        expected = embedding.attend(q, k, v, p, p, causal=True)
+        expected = attend(embedding, q, k, v, p)
         for kernel in by_jax_nn, by_torch, by_splash:
             error = jnp.abs(kernel(embedding, q, k, v, p) - expected).max()
             print(f"{name}, {kernel.__name__}: largest difference {error:.1e}")

@@ -20,6 +20,7 @@ import eqx_posemb as pe
 SEQ, WIDTH, HEADS = 12, 32, 4
 
 
+@eqx.filter_jit
 def with_hook(
     attention: eqx.nn.MultiheadAttention,
     rotary: pe.Rotary,
@@ -35,6 +36,7 @@ def with_hook(
     return attention(x, x, x, mask=mask, process_heads=process_heads)
 
 
+@eqx.filter_jit
 def with_attend(
     attention: eqx.nn.MultiheadAttention,
     embedding: pe.PositionalEmbedding,
