@@ -1,7 +1,6 @@
 """Whether each slot of an embedding has a part of its own kind."""
 
 import inspect
-import reprlib
 from typing import Any
 
 from ._bias import AbstractBias
@@ -11,12 +10,12 @@ from ._rotary import AbstractExtension, AbstractRotary
 from ._score import AbstractScore
 
 
-KINDS: dict[str, tuple[type, ...]] = {
-    "encoding": (AbstractEncoding,),
-    "rotary": (AbstractRotary, AbstractExtension),
-    "bias": (AbstractBias,),
-    "score": (AbstractScore,),
-}
+KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
+    ("encoding", (AbstractEncoding,)),
+    ("rotary", (AbstractRotary, AbstractExtension)),
+    ("bias", (AbstractBias,)),
+    ("score", (AbstractScore,)),
+)
 
 
 def check_slots(embedding: Any) -> None:
@@ -24,7 +23,7 @@ def check_slots(embedding: Any) -> None:
 
     Only a constructor calls it: what edits a tree may put anything there.
     """
-    for slot, kinds in KINDS.items():
+    for slot, kinds in KINDS:
         part = getattr(embedding, slot)
         if part is not None and not isinstance(part, kinds):
             wanted = ", ".join(f"an {kind.__name__}" for kind in kinds)
@@ -42,17 +41,16 @@ def _said(part, whole):
     if inspect.isroutine(part) or inspect.isclass(part):
         kind = "class" if inspect.isclass(part) else "function"
         return f"the {kind} `{part.__name__}`", f"Call it: `{part.__name__}(...)`."
-    for slot, kinds in KINDS.items():
+    for slot, kinds in KINDS:
         if isinstance(part, kinds):
             return _kind(part), f"Give it as `{slot}=...`."
     if isinstance(part, whole):
         return _kind(part), "Give one of its slots."
     if isinstance(part, str):
-        return reprlib.repr(part), "`eqx_posemb.make` builds an embedding by its name."
-    if hasattr(part, "shape"):
-        words = f"an array of shape {part.shape}"
-    else:
-        words = f"{_kind(part)}, {reprlib.repr(part)}"
+        shown = repr(part if len(part) <= 40 else part[:40] + "...")
+        return shown, "`eqx_posemb.make` builds an embedding by its name."
+    is_array = hasattr(part, "shape")
+    words = f"an array of shape {part.shape}" if is_array else _kind(part)
     return words, "Build a part, such as `eqx_posemb.rope(64)`."
 
 

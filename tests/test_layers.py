@@ -39,8 +39,10 @@ ROOMS = {
     "_score": BASE
     | {"_buckets", "_low_rank", "_positions", "_encoding", "_runs", "_state"},
     "_attention": {"_low_rank", "_phase", "_positions", "_runs"},
+    "_slots": {"_bias", "_checks", "_encoding", "_rotary", "_score"},
     "_bundle": BASE
-    | {"_attention", "_bias", "_encoding", "_frequencies", "_rotary", "_score"},
+    | {"_attention", "_bias", "_encoding", "_frequencies", "_rotary", "_score"}
+    | {"_slots"},
     "functional": BASE
     | {"_bias", "_buckets", "_encoding", "_frequencies", "_rotary", "_score"},
     "_registry": {"_bias", "_bundle", "_checks", "_encoding", "_rotary", "_score"},
