@@ -206,6 +206,11 @@ def test_a_window_belongs_to_the_layers_that_slide(facts):
     config = small(model_type="gemma3_text", layer_types=layers, sliding_window=128)
     windows = {kind["layer_type"]: kind["window"] for kind in facts(config)["kinds"]}
     assert windows == {"sliding_attention": 128, "full_attention": None}
+    # Layers of another kind beside them see all keys.
+    dense = dict(model_type="cohere2_moe", first_k_dense_replace=1, layer_types=layers)
+    kinds = facts(small(**dense, sliding_window=128))["kinds"]
+    windows = {kind["layer_type"]: kind["window"] for kind in kinds}
+    assert windows == {"rope": None, "full_attention": None}
 
 
 def test_a_window_that_is_not_used_is_not_warned_of(facts):
