@@ -125,7 +125,7 @@ def _given(settings, row, labels) -> tuple[dict[str, Any], bool]:
             f"got {quoted(found[0])} and {quoted(found[1])}."
         )
     given = next((each for each in found if each), {})
-    names = labels | {"full_attention", "sliding_attention"} if given else labels
+    names = labels | {"full_attention", "sliding_attention"}
     nested = any(key in names for key in given)
     if nested:
         dangling = {key for key in given if key not in names}
@@ -272,19 +272,18 @@ def _length(rope, settings) -> int:
 
 
 def _original_length(kind, rope, settings, quirks) -> int:
-    key = ORIGINAL
-    if key not in KEYS[kind]:
+    if ORIGINAL not in KEYS[kind]:
         return 0
     # Phi-3 has it beside the other rope settings and not among them; there it wins.
-    outside = settings.integer(key) if settings.get(key) is not None else None
-    inside = rope.integer(key) if rope.has(key) else None
-    clash = settings.has(key) and inside is not None and outside != inside
+    outside = settings.integer(ORIGINAL) if settings.get(ORIGINAL) is not None else None
+    inside = rope.integer(ORIGINAL) if rope.has(ORIGINAL) else None
+    clash = settings.has(ORIGINAL) and inside is not None and outside != inside
     if clash and not quirks:
         raise ValueError(
-            f"`{key}` must agree where it is given twice, but got {outside} beside the "
-            f"rope settings and {inside} among them."
+            f"`{ORIGINAL}` must agree where it is given twice, but got {outside} "
+            f"beside the rope settings and {inside} among them."
         )
-    if settings.has(key) or (outside is not None and inside is None):
+    if settings.has(ORIGINAL) or (outside is not None and inside is None):
         return outside or 0
     return inside or settings.integer("max_position_embeddings")
 
