@@ -132,15 +132,16 @@ def states(embedding, q, k) -> dict[str, Array]:
     return {name: every[name] for name in embedding.reads}
 
 
-def attend(layer, x, positions, mask=True, ids=0, how=run) -> np.ndarray:
-    """Causal attention of the tokens among themselves, by a program for all laws."""
-    n = len(x)
-    rules = past(positions, positions)
-    mask = jnp.asarray(
-        np.broadcast_to(mask & np.asarray(rules.get("mask", True)), (n, n))
-    )
+def attend(layer, x, positions, mask=True, ids=0, how=run, causal=True) -> np.ndarray:
+    """Attention of the tokens among themselves, by a program for all laws: a mask says
+    which keys are in the past."""
+    n, p = len(x), np.asarray(positions)
+    if causal:
+        rules = past(p, p)
+        mask = mask & np.asarray(rules.get("mask", p[None] <= p[:, None]))
+    mask = jnp.asarray(np.broadcast_to(mask, (n, n)))
     ids = jnp.asarray(np.broadcast_to(ids, n), jnp.int32)
-    rules |= dict(mask=mask, q_segments=ids, k_segments=ids)
+    rules = dict(mask=mask, q_segments=ids, k_segments=ids)
     return np.asarray(how(layer, x, x, positions, positions, **rules))
 
 

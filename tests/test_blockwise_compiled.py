@@ -12,8 +12,8 @@ from tests.test_blockwise import assert_same, everything, qkv
 
 
 @pytest.mark.parametrize("name", ["t5", "transformer_xl"])
-@pytest.mark.parametrize("differentiate", [False, True])
-def test_memory_grows_with_the_sequence_and_not_its_square(name, differentiate):
+def test_memory_grows_with_the_sequence_and_not_its_square(name):
+    """Of the backward pass, which holds all that the forward pass does."""
     embedding = pe.make(name, heads=4, head_dim=8, dim=32, length=64, key=jr.key(0))
 
     def temporaries(n):
@@ -33,9 +33,8 @@ def test_memory_grows_with_the_sequence_and_not_its_square(name, differentiate):
             loss = lambda arguments: jnp.sum(attend(*arguments, p) ** 2)
             return eqx.filter_grad(loss)((embedding, q))
 
-        call = gradient if differentiate else attend
         arrays, static = eqx.partition(embedding, eqx.is_array)
-        of_arrays = jax.jit(lambda arrays, *x: call(eqx.combine(arrays, static), *x))
+        of_arrays = jax.jit(lambda a, *x: gradient(eqx.combine(a, static), *x))
         lowered = of_arrays.lower(arrays, jnp.ones((4, n, 8)), jnp.arange(n))
         return lowered.compile().memory_analysis().temp_size_in_bytes
 

@@ -45,8 +45,6 @@ REPRESENTATIVES = {
     "beit",
     "transformer_xl",
 }
-# Values and gradients, the law to which precision matters most.
-both_modes = pytest.mark.usefixtures("x64")
 few = hp.settings(
     max_examples=8,
     deadline=None,
@@ -130,9 +128,8 @@ def test_new_positions_do_not_retrace(name):
     assert len(traces) == 1
 
 
-@both_modes
-@every_variant
-def test_gradients_are_finite_and_reach_every_parameter(name):
+@in_some_both_modes
+def test_gradients_are_finite_and_reach_every_parameter(name, x64):
     layer, x, p = twelve(name)
 
     @eqx.filter_jit
@@ -162,7 +159,7 @@ def test_dtype_out_is_dtype_in(name, x64):
             embedding.attend(q, q, q, p, p, **state),
         )
 
-    for name in ["bfloat16", "float64"] if x64 else ["float16", "bfloat16", "float32"]:
+    for name in ["float64"] if x64 else ["float16", "bfloat16", "float32"]:
         shapes = (12, DIM), (HEADS, 12, HEAD_DIM)
         inputs = [jax.ShapeDtypeStruct(shape, name) for shape in shapes]
         assert [out.dtype for out in jax.eval_shape(outputs, *inputs)] == [name] * 3
@@ -331,7 +328,7 @@ def test_absolute_positions_matter_if_it_says_so(name):
 
 
 def in_both_directions(layer, x, p):
-    return np.asarray(run(layer, x, x, p, p))
+    return attend(layer, x, p, causal=False)
 
 
 @every([n for n in NAMES if n != "nope"])
