@@ -138,8 +138,7 @@ def _link(row):
 
 
 def _prose(row):
-    doc = inspect.getdoc(row.of) or ""
-    prose = re.split(r"\n(?:!!!|\?\?\?|\*\*Arguments)", doc)[0].strip()
+    prose = re.split(r"\n(?:!!!|\?\?\?|\*\*Arguments)", row.doc())[0].strip()
     # Links within the documentation lead nowhere in a terminal.
     return re.sub(r"\[(`[^`]*`)\]\[\]", r"\1", prose)
 

@@ -131,6 +131,18 @@ def test_an_unknown_name_is_answered_by_what_is_close(command, refused):
     )
 
 
+def test_the_pages_of_all_embeddings_need_no_docstrings():
+    code = (
+        "from eqx_posemb import _catalogue, variants\n"
+        "print(_catalogue.markdown_page(), *map(_catalogue.describe, variants()))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-OO", "-c", code], capture_output=True, text=True
+    )
+    pages = map(_catalogue.describe, pe.variants())
+    assert run.stdout == " ".join([_catalogue.markdown_page(), *pages]) + "\n"
+
+
 def test_no_entry_is_printed_if_one_of_the_names_is_unknown(refused):
     assert "there is no embedding 'zzz'. `eqx" in refused("cite", "rope", "zzz")
 

@@ -1,7 +1,9 @@
 """What a row of the registry says of an embedding."""
 
+import ast
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -56,17 +58,27 @@ class Variant:
 
     def formula(self) -> str:
         """The formulas of the docstring, in LaTeX."""
-        return "\n".join(re.findall(r"\$\$(.*?)\$\$", self._doc(), re.DOTALL)).strip()
+        return "\n".join(re.findall(r"\$\$(.*?)\$\$", self.doc(), re.DOTALL)).strip()
 
     def reference(self) -> str:
         """Title, link and section of the paper, in Markdown."""
-        head = self._doc().split('??? cite "Reference"')[1].split("```bibtex")[0]
+        head = self.doc().split('??? cite "Reference"')[1].split("```bibtex")[0]
         return " ".join(head.split())
 
     def bibtex(self) -> str:
         """The BibTeX entry of the paper."""
-        (entry,) = re.findall(r"```bibtex\n(.*?)```", self._doc(), re.DOTALL)
+        (entry,) = re.findall(r"```bibtex\n(.*?)```", self.doc(), re.DOTALL)
         return inspect.cleandoc(entry)
 
-    def _doc(self) -> str:
-        return inspect.getdoc(self.of) or ""
+    def doc(self) -> str:
+        """The docstring, from the source where `python -OO` has removed it."""
+        if sys.flags.optimize < 2:
+            return inspect.getdoc(self.of) or ""
+        module = ast.parse(inspect.getsource(sys.modules[self.of.__module__]))
+        (found,) = (
+            node
+            for node in module.body
+            if isinstance(node, ast.ClassDef | ast.FunctionDef)
+            and node.name == self.of.__name__
+        )
+        return ast.get_docstring(found) or ""
