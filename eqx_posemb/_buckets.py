@@ -4,10 +4,20 @@ Where each bucket begins is computed on the host in integers, so that no roundin
 logarithm moves a distance to its neighbour, on any device.
 """
 
-from bisect import bisect_left
+import decimal
+import math
+from decimal import Decimal
+from itertools import accumulate
+from operator import mul
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int
+
+from ._phase import HOST_PRECISION
+
+
+# Decimals of 40 digits behind the point are nearer than this to what they stand for.
+_DECIDED = Decimal("1e-30")
 
 
 def check_buckets(num_buckets: int, max_distance: int, bidirectional: bool) -> None:
@@ -45,25 +55,49 @@ def thresholds(buckets: int, max_distance: int) -> list[int]:
     """The first distance of each bucket from the last exact one on.
 
     Bucket `exact + t` begins at the least `n` with
-    `(n / exact) ** wide >= (max_distance / exact) ** t`; in integers, to be exact.
+    `(n / exact) ** wide >= (max_distance / exact) ** t`.
     """
     exact = buckets // 2
-    wide = buckets - exact
-    return [
-        bisect_left(
-            range(max_distance),
-            max_distance**t * exact ** (wide - t),
-            lo=exact,
-            key=lambda n: n**wide,
-        )
-        for t in range(wide)
-    ]
+    return firsts_of(exact, max_distance, buckets - exact, buckets - exact)
+
+
+def firsts_of(
+    start: int, end: int, steps: int, count: int, beyond: bool = False
+) -> list[int]:
+    """The least integer `n` with `(n / start) ** steps >= (end / start) ** t`, for each
+    `t < count`; with `beyond`, `>` takes the place of `>=`.
+
+    Decimals place each `n`. Integers decide where a decimal is next to an integer.
+    """
+    with decimal.localcontext(HOST_PRECISION) as context:
+        context.prec += len(str(end)) + len(str(count))
+        ratio = (Decimal(end) / start) ** (Decimal(1) / steps)
+        places = accumulate([ratio] * (count - 1), mul, initial=Decimal(start))
+        found = []
+        for t, place in enumerate(places):
+            n = round(place)
+            if abs(place - n) < _DECIDED:
+                common = math.gcd(t, steps)
+                t, power = t // common, steps // common
+                reached, needed = n**power, end**t * start ** (power - t)
+                n += reached < needed or (beyond and reached == needed)
+                found.append(n)
+            else:
+                found.append(math.ceil(place))
+    return found
 
 
 def _one_way(n, buckets, max_distance):
-    firsts = thresholds(buckets, max_distance)
-    # One by one, for XLA to fuse: a search looks up, and an axis of thresholds is held,
-    # for each distance.
-    far = sum((n >= first).astype(n.dtype) for first in firsts)
+    # No distance reaches beyond its dtype.
+    most = jnp.iinfo(n.dtype).max
+    firsts = [first for first in thresholds(buckets, max_distance) if first <= most]
+    if len(firsts) <= 128:
+        # One by one, for XLA to fuse: a search looks up, and an axis of thresholds is
+        # held, for each distance.
+        far = sum((n >= first).astype(n.dtype) for first in firsts)
+    else:
+        table = jnp.array(firsts, n.dtype)
+        far = jnp.searchsorted(table, n, side="right", method="scan_unrolled")
+        far = far.astype(n.dtype)
     exact = buckets // 2
     return jnp.where(n < exact, n, exact - 1 + far)

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+import eqx_posemb as pe
 from eqx_posemb.interop.huggingface import _rope, layer_types, load
 
 
@@ -56,6 +57,15 @@ def test_a_refusal_is_short_and_comes_soon(text):
     assert len(str(error.value)) < 2000
     # Quadratic time would be minutes.
     assert time.process_time() - start < 5
+
+
+def test_as_many_factors_as_there_may_be_take_a_second():
+    start = time.process_time()
+    base, factors = pe.Geometric(2**16), [1 + i / 2**15 for i in range(2**15)]
+    short, long = (pe.Divided(base, factors) for _ in range(2))
+    assert len(pe.LongRoPEFrequencies(short, long, original_length=8)()) == 2**15
+    # A power of decimals for each frequency took 8 seconds.
+    assert time.process_time() - start < 3
 
 
 def test_a_file_that_is_nested_deeply_is_refused(tmp_path):

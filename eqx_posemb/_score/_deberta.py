@@ -1,13 +1,12 @@
 """Content meets the position of the other, both ways."""
 
-from bisect import bisect_right
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
+from .._buckets import firsts_of
 from .._checks import check_at_least, check_positive
 from .._phase import as_float
 from ._abstract import AbstractScore
@@ -221,23 +220,16 @@ def shared_from(buckets: int, reach: int) -> list[int]:
     last.
 
     Bucket `middle + t` begins at the least `n` with
-    `(n / middle) ** (middle - 1) > ((reach - 1) / middle) ** (t - 1)`; in integers, to
-    be exact.
+    `(n / middle) ** (middle - 1) > ((reach - 1) / middle) ** (t - 1)`.
     """
     middle = buckets // 2
-    return [
-        bisect_right(
-            range(reach),
-            (reach - 1) ** (t - 1) * middle ** (middle - t),
-            lo=middle,
-            key=lambda n: n ** (middle - 1),
-        )
-        for t in range(1, middle + 1)
-    ]
+    return firsts_of(middle, reach - 1, middle - 1, middle, beyond=True)
 
 
 def _bucket(behind, buckets, reach):
-    firsts = jnp.array(shared_from(buckets, reach), behind.dtype)
+    most = jnp.iinfo(behind.dtype).max
+    firsts = [first for first in shared_from(buckets, reach) if first <= most]
+    firsts = jnp.array(firsts, behind.dtype)
     far = jnp.abs(behind)
     # Not by comparing all: on a CPU that holds every threshold for each pair.
     shared = jnp.searchsorted(firsts, far, side="right", method="scan_unrolled")

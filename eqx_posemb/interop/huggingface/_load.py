@@ -171,12 +171,13 @@ def _chosen(layer_type, labels, settings, row, names, quirks) -> str:
     attending = [label for label in dict.fromkeys(labels) if label not in NO_ATTENTION]
     if not attending:
         return ROTATES
+    first, *others = attending
     of = lambda label: layer_of(settings, row, label, names, quirks)
-    first = of(attending[0])
-    if any(of(label) != first for label in attending[1:]):
+    likeness = of(first) if others else None
+    if any(of(label) != likeness for label in others):
         kinds = listed(attending, mark="'")
         raise ValueError(
             "`layer_type` must be given, as the layers of this model differ, but got "
             f"None. Give one of {kinds}; `layer_types` has the name of each layer."
         )
-    return attending[0]
+    return first
