@@ -218,6 +218,15 @@ def test_a_window_that_is_not_used_is_not_warned_of(facts):
     assert facts(config)["warnings"] == []
 
 
+def test_keys_that_nothing_reads_are_listed(facts, said):
+    report = facts(small(rope_thetta=5e5, rotary_dim=8))
+    assert report["unread"] == {"rope_thetta": 5e5, "rotary_dim": 8}
+    assert report["kinds"] == facts(SMALL)["kinds"]
+    assert "The key `rope_thetta` with the value 500000.0 is not" in said(
+        small(rope_thetta=5e5)
+    )
+
+
 VISION = {
     "model_type": "qwen2_vl",
     "text_config": small(model_type="qwen2_vl_text"),

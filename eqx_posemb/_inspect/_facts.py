@@ -12,6 +12,7 @@ from .._frequencies import DynamicNTK, LearnedFrequencies, LongRoPEFrequencies
 from .._rotary import Chain, Pairing, Rotary
 from ..interop.huggingface import layer_types, load
 from ..interop.huggingface._layers import NO_ATTENTION, ROTATES
+from ..interop.huggingface._load import made_of
 from ..interop.huggingface._parts import part_of
 from ._schedule import (
     before,
@@ -33,6 +34,8 @@ def facts_of(keys: Mapping[str, Any], model_type: str | None) -> Facts:
     """All that is reported but for the warnings, ready to be JSON."""
     settings, row, own = part_of(dict(keys), model_type)
     kinds = layer_types(keys, model_type=model_type)
+    unread = made_of(settings, row, kinds[0])[1] if kinds else {}
+    keys = {key: value for key, value in settings.keys.items() if key not in unread}
     length = settings.get(row.get("length", "max_position_embeddings"))
     context = length if isinstance(length, int) and length > 0 else None
     found = []
@@ -45,12 +48,13 @@ def facts_of(keys: Mapping[str, Any], model_type: str | None) -> Facts:
         if facts["attention"]:
             facts["window"] = _window(kind, settings)
             facts["chunk"] = _chunk(kind, settings)
-            facts |= _loaded(keys, model_type, kind, context)
+            facts |= _loaded(keys, own, kind, context)
         found.append(facts)
     return {
         "model_type": own,
         "layer_count": len(kinds),
         "context": context,
+        "unread": unread,
         "kinds": found,
     }
 

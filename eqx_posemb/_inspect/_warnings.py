@@ -1,5 +1,6 @@
 """What a careful engineer would say of a model's positions."""
 
+from ..interop.huggingface._settings import quoted
 from ._facts import Facts, NOTICED
 
 
@@ -7,9 +8,18 @@ def warnings_of(facts: Facts) -> list[str]:
     """A sentence or two for each, those that hold for several kinds of layers once."""
     kinds = [kind for kind in facts["kinds"] if kind["attention"]]
     schedules = [part for kind in kinds for part in kind["rotary"] if "dynamic" in part]
-    said = [text for kind in kinds for text in _of_kind(kind)]
+    said = [_of_key(key, value) for key, value in facts["unread"].items()]
+    said += [text for kind in kinds for text in _of_kind(kind)]
     said += [text for part in schedules for text in _of_stretch(part, facts["context"])]
     return list(dict.fromkeys([*said, *_of_precision(schedules)]))
+
+
+def _of_key(key, value):
+    return (
+        f"The key `{key[:80]}` with the value {quoted(value)} is not read for this "
+        "model type, and has no part in this report. `load` refuses it; `quirks=True` "
+        "ignores it as transformers does."
+    )
 
 
 def _of_kind(kind):

@@ -95,10 +95,10 @@ def rotating_labels(row: dict[str, Any]) -> list[str]:
 
 
 def _flagged(settings):
+    every = settings.integer("no_rope_layer_interval", 4)
     if settings.has("no_rope_layers") and settings.items("no_rope_layers"):
         flags = settings.integers("no_rope_layers")
     else:
-        every = settings.integer("no_rope_layer_interval", 4)
         count = settings.integer("num_hidden_layers", most=MOST_LAYERS)
         flags = tuple(int((i + 1) % every != 0) for i in range(count))
     return tuple(ROTATES if flag else DOES_NOT for flag in flags)

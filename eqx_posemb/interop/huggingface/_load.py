@@ -9,7 +9,8 @@ from ._additive import additive_of, stacks_of
 from ._layers import labels_of, layer_types_of, NO_ATTENTION, ROTATES, rotating_labels
 from ._parts import part_of
 from ._rotaries import layer_of, rotary_of
-from ._settings import known, listed, read
+from ._settings import known, listed, read, Settings
+from ._unread import refuse, unread
 
 
 def load(
@@ -29,8 +30,11 @@ def load(
     each layer type, `type` and `rope_type`, `rotary_dim`, `rotary_pct`,
     `rotary_emb_base`, `rope_local_base_freq` and so on.
 
-    Nothing in the rope settings is passed over: an unknown type or key is an error that
-    names it, and so is a key that says something else than another.
+    Nothing about positions is passed over. An unknown type or key in the rope settings
+    is an error that names it, and so is a key that says something else than another. A
+    key beside the rope settings that speaks of rope, rotary embeddings, ALiBi or
+    relative positions is an error if the model type does not read it. Such a key is
+    accepted if it is null or false, or says what the model does anyway.
 
     !!! Example
 
@@ -87,20 +91,22 @@ def load(
 
     - HunYuan-VL (2 model types): sections are dealt out over channels, not pairs, so
       that the two channels of a pair turn with different coordinates. Equal for text.
-    - MiniMax-M3 (2): `rotary_dim` is not read, and whole heads rotate.
+    - MiniMax-M3 (2): `rotary_dim` is not read, and whole heads rotate. MiniMax-M1 read
+      as `"minimax"` has the same.
     - nanochat (1): angles are negative. The logits are equal.
     - Qwen3-Omni's thinker (3): a default head of 73 channels, of which 74 rotate. An
       odd head is an error here.
     - PhiMoE: `long_factor` is never used, whatever the length.
     - YaRN for each layer type: `truncate` is not read, and always true.
     - OLMo 3 with an old configuration: `rope_theta` does not reach the local layers.
+    - DBRX: `rope_theta` in `attn_config`, as the released file has it, is not read.
     - A key that is given twice with different values: one of them wins.
+    - A key about positions that the model type does not read: it has no effect.
 
     V-JEPA 2 turns the two channels of a pair by different angles, which is no rotation;
     it was trained so, by its authors' code, and this does so with and without `quirks`.
     Dynamic and longrope schedules are functions of the length here, with no memory of
-    earlier calls. A default or full width is what the model type's code rotates: types
-    that have no `partial_rotary_factor` rotate whole heads, whatever it is.
+    earlier calls. A default or full width is what the model type's code rotates.
 
     **Arguments:**
 
@@ -109,7 +115,8 @@ def load(
     - `layer_type`: Which kind of layer, if they differ.
     - `model_type`: What to read the configuration as, if it does not say, or if a new
         model type rotates as a known one does: `"llama"`, say.
-    - `quirks`: Whether to follow transformers where it errs.
+    - `quirks`: Whether to follow transformers where it errs, and to ignore what it
+        ignores.
     - `key`: A `jax.random` key for tables and biases that are learned, until the
         weights of a checkpoint take their place; by default `jax.random.key(0)`.
 
@@ -118,18 +125,36 @@ def load(
     one, Gemma's `query_pre_attn_scalar`, Granite's `attention_multiplier`.
 
     **Raises:** a `ValueError` that names the key: if it is unknown, missing, of the
-    wrong type or out of range, or contradicts another; if the model type is unknown;
-    or if a part or a `layer_type` has to be chosen.
+    wrong type or out of range, contradicts another, or speaks of positions and is not
+    read; if the model type is unknown; or if a part or a `layer_type` has to be chosen.
     """
-    settings, row, _ = part_of(read(config), model_type)
+    settings, row, own = part_of(read(config), model_type)
+    made, found = made_of(settings, row, layer_type, quirks, key)
+    if not quirks:
+        refuse(found, settings, own)
+    return made
+
+
+def made_of(
+    settings: Settings,
+    row: dict[str, Any],
+    layer_type: str | None,
+    quirks: bool = False,
+    key: PRNGKeyArray | None = None,
+) -> tuple[PositionalEmbedding, dict[str, Any]]:
+    """The embedding of a part, and the keys about positions that nothing reads."""
     if "adds" in row:
-        return additive_of(settings, row, layer_type, key)
+        made = additive_of(settings, row, layer_type, key)
+        return made, unread(settings, row, lambda: ())
     labels = labels_of(settings, row)
     names = {ROTATES, *labels, *rotating_labels(row)}
-    label = _chosen(layer_type, labels, settings, row, names, quirks)
-    layer = layer_of(settings, row, label, names, quirks)
+    of = lambda label: layer_of(settings, row, label, names, quirks)
+    label = _chosen(layer_type, labels, settings, row, names, of)
+    layer = of(label)
     rotary = rotary_of(layer, settings, row, quirks, key)
-    return PositionalEmbedding(rotary=rotary, scale=layer.scale)
+    made = PositionalEmbedding(rotary=rotary, scale=layer.scale)
+    every = dict.fromkeys([label, *labels, *rotating_labels(row)])
+    return made, unread(settings, row, lambda: map(of, every))
 
 
 def layer_types(config: Any, *, model_type: str | None = None) -> tuple[str, ...]:
@@ -162,7 +187,7 @@ def layer_types(config: Any, *, model_type: str | None = None) -> tuple[str, ...
     return labels_of(settings, row)
 
 
-def _chosen(layer_type, labels, settings, row, names, quirks) -> str:
+def _chosen(layer_type, labels, settings, row, names, of) -> str:
     if layer_type is not None:
         types = layer_types_of(settings, row)
         renamed = row.get("labels", {})
@@ -172,7 +197,6 @@ def _chosen(layer_type, labels, settings, row, names, quirks) -> str:
     if not attending:
         return ROTATES
     first, *others = attending
-    of = lambda label: layer_of(settings, row, label, names, quirks)
     likeness = of(first) if others else None
     if any(of(label) != likeness for label in others):
         kinds = listed(attending, mark="'")

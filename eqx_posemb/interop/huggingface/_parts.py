@@ -67,7 +67,10 @@ def _found(keys, own):
                     f"embeddings are not made here, but got {quoted(told)}."
                 )
             _check_known(key, told, rotary, default)
-            return _found(keys, other)
+            # The rope settings of a model that is told not to rotate say nothing.
+            settings, row, own = _found(keys, other)
+            settings.read |= {key, "rope_parameters", "rope_scaling", "rope_theta"}
+            return settings, row, own
     return settings, row, own
 
 

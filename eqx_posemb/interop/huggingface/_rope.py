@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from ._settings import known, listed, quoted, Settings
+from ._width import share_of
 
 
 # What a rope type reads, beside the keys that all have.
@@ -81,7 +82,12 @@ class Rope:
 
 
 def rope_of(
-    settings: Settings, row: dict[str, Any], label: str, labels: set[str], quirks: bool
+    settings: Settings,
+    row: dict[str, Any],
+    label: str,
+    labels: set[str],
+    quirks: bool,
+    head: int,
 ) -> Rope | None:
     """The settings of the layers with that label; None if those do not rotate."""
     if settings.rope is None:
@@ -109,10 +115,16 @@ def rope_of(
             return None
         if row.get("thetas", {}).get(label) in settings.keys:
             given = {key: given[key] for key in given if key != "rope_theta"}
-        elif settings.has("rope_theta") and not nested:
+        elif "rope_theta" in settings.keys and not nested:
             given = {key: given[key] for key in given if key != "rope_theta"}
     return _normalised(
-        Settings(given, inside="rope_parameters"), settings, row, label, nested, quirks
+        Settings(given, inside="rope_parameters"),
+        settings,
+        row,
+        label,
+        nested,
+        quirks,
+        head,
     )
 
 
@@ -139,7 +151,7 @@ def _given(settings, row, labels) -> tuple[dict[str, Any], bool]:
     return given, nested
 
 
-def _normalised(rope, settings, row, label, nested, quirks) -> Rope:
+def _normalised(rope, settings, row, label, nested, quirks, head) -> Rope:
     kind = _kind(rope, row)
     allowed = {*COMMON, *KEYS[kind], *CARRIED.get(kind, ())}
     if row.get("axes") in ("chunked", "interleaved", "tail"):
@@ -154,7 +166,7 @@ def _normalised(rope, settings, row, label, nested, quirks) -> Rope:
     return Rope(
         kind=kind,
         theta=_theta(rope, settings, row, label, nested, quirks),
-        partial=_partial(rope, settings, row, quirks),
+        partial=share_of(kind, rope, settings, row, quirks, head),
         factor=factor,
         original_length=original,
         length=length,
@@ -214,12 +226,16 @@ def _theta(rope, settings, row, label, nested, quirks) -> float:
     top = row.get("thetas", {}).get(label) or legacy or "rope_theta"
     standard = row.get("rope", {}).get(label) or {}
     default = standard.get("rope_theta", row.get("theta", 10_000.0))
+    inner = row.get("theta_in")
+    if inner and not quirks and settings.has(inner):
+        told = Settings(settings.mapping(inner), inside=inner)
+        default = told.number("rope_theta", default, above=1)
     if quirks and label in row.get("theta_lost", ()) and not rope.has("rope_theta"):
         return float(default)
     if not rope.has("rope_theta"):
         return settings.number(top, default, above=1)
     theta = rope.number("rope_theta", above=1)
-    if settings.has(top) and not nested and not quirks:
+    if not nested and not quirks and settings.has(top):
         other = settings.number(top, above=1)
         if other != theta:
             raise ValueError(
@@ -227,34 +243,6 @@ def _theta(rope, settings, row, label, nested, quirks) -> float:
                 f"given, but got {theta} and {other}."
             )
     return theta
-
-
-def _partial(rope, settings, row, quirks) -> float:
-    legacy = row.get("legacy", {}).get("partial_rotary_factor")
-    key = legacy or "partial_rotary_factor"
-    default = row.get("partial_rotary_factor", 1.0)
-    most = 4.0 if default > 1 else 1.0
-    found = []
-    if rope.has("partial_rotary_factor"):
-        found.append(rope.number("partial_rotary_factor", above=0))
-    if settings.has(key):
-        found.append(settings.number(key, above=0))
-    if settings.has("rotary_dim") and row.get("rotary_dim"):
-        head = settings.width("head_dim")
-        found.append(settings.integer("rotary_dim", most=head) / head)
-    if quirks and row.get("rotary_dim") == "unread":
-        found = found[:-1]
-    if len(set(found)) > 1 and not quirks:
-        raise ValueError(
-            f"`partial_rotary_factor` must be the same wherever it is given, but got "
-            f"{' and '.join(map(str, found))}."
-        )
-    partial = found[0] if found else default
-    if partial > most:
-        raise ValueError(
-            f"`partial_rotary_factor` must be at most {most}, but got {partial}."
-        )
-    return partial
 
 
 def _length(rope, settings) -> int:

@@ -19,6 +19,7 @@ from ._layers import DOES_NOT, rotates
 from ._rope import grown, Rope, rope_of
 from ._schedule import schedule
 from ._settings import listed, quoted, Settings
+from ._width import width_of
 
 
 HEAD = ("head_dim", "hidden_size/num_attention_heads", "hidden_size/num_heads")
@@ -43,7 +44,7 @@ def layer_of(
     head = _head(settings, row)
     rope = None
     if rotates(label, settings, row):
-        rope = rope_of(settings, row, label, labels, quirks)
+        rope = rope_of(settings, row, label, labels, quirks, head)
         if rope is not None and label == "unscaled":
             rope = dataclasses.replace(rope, kind="default", attention_factor=1.0)
         if rope is not None and label.startswith("theta="):
@@ -51,7 +52,7 @@ def layer_of(
     return Layer(
         rope=rope,
         head=head,
-        width=head if rope is None else _width(rope, head, settings, row),
+        width=head if rope is None else width_of(rope, head, settings, row),
         pairing=_pairing(settings, row),
         temperature=_temperature(rope, label, settings, row),
         scale=_scale(rope, head, settings, row),
@@ -110,28 +111,6 @@ def _evaluated(rule: str, settings: Settings) -> int | None:
     for value in rest:
         first = first + value if "+" in rule else first // value
     return first
-
-
-def _width(rope: Rope, head: int, settings: Settings, row) -> int:
-    """How many channels of a head rotate."""
-    key = row.get("rotary")
-    if key is not None and settings.get(key) is not None:
-        width = settings.width(key)
-        if width > head:
-            raise ValueError(f"`{key}` must be at most {head}, but got {width}.")
-        if width % 2:
-            raise ValueError(f"`{key}` must be even, but got {width}.")
-        return width
-    whole = rope.kind == "default" and not row.get("partial")
-    width = head if whole or rope.kind == "proportional" else int(head * rope.partial)
-    if rope.kind == "proportional" and head % 2:
-        raise ValueError(f"`head_dim` must be even, but got {head}.")
-    if width < 2:
-        raise ValueError(
-            "`partial_rotary_factor` must leave at least 2 channels to rotate, but got "
-            f"{rope.partial} of a head of {head}."
-        )
-    return width
 
 
 def _pairing(settings, row) -> str:

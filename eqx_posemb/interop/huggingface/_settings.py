@@ -38,9 +38,11 @@ def models() -> dict[str, dict[str, Any]]:
       from, the first that is there; `rotary`: the key of how many channels rotate;
       `start`: `"last"` if those are the last of a head.
     - `partial`: whether the default rope type reads `partial_rotary_factor`, and
-      `rotary_dim`: whether that key says the same.
+      `rotary_dim`: whether that key says the same; `"unread"` if transformers ignores
+      the key.
     - `axes`: the rule of `_axes.py` for more than one coordinate; `sections`: its
       default numbers of pairs.
+    - `theta_in`: the key of an object that has `rope_theta` in released files.
     - `theta`, `partial_rotary_factor`, `rope`: defaults, the last of all rope settings,
       for each layer type or for all.
     - `legacy`: older names of keys; `aliases`: of rope types; `thetas`, `scaled`: which
@@ -145,19 +147,25 @@ class Settings:
         self.keys = {key: value for key, value in keys.items() if value is not None}
         self.defaults = dict(defaults or {})
         self.inside = inside
+        # The keys that were asked for, whether they are there or not.
+        self.read: set[str] = set()
         # The rope settings of all layers, read once and not once for each kind of them.
         self.rope: tuple[dict[str, Any], bool] | None = None
 
     def has(self, key: str) -> bool:
         """Whether the configuration itself has the key."""
+        self.read.add(key)
         return key in self.keys
 
     def get(self, key: str, default: Any = None) -> Any:
+        self.read.add(key)
         return self.keys.get(key, self.defaults.get(key, default))
 
     def changed(self, keys: Mapping[str, Any]) -> "Settings":
         """The same with other values for some keys."""
-        return Settings({**self.keys, **keys}, self.defaults, self.inside)
+        made = Settings({**self.keys, **keys}, self.defaults, self.inside)
+        made.read = self.read
+        return made
 
     def _needed(self, key, default):
         value = self.get(key, default)

@@ -1,0 +1,137 @@
+"""Keys about positions that a model type does not read: nothing is passed over."""
+
+import pytest
+
+import eqx_posemb as pe
+from eqx_posemb.interop.huggingface import layer_types, load
+
+
+LLAMA = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4}
+# The original file of nomic-embed-text, before transformers had the model.
+NOMIC = {
+    "model_type": "nomic_bert",
+    "n_embd": 768,
+    "n_head": 12,
+    "rotary_emb_base": 1000,
+    "rotary_emb_fraction": 1.0,
+    "rotary_emb_interleaved": False,
+    "rotary_emb_scale_base": None,
+    "rotary_scaling_factor": None,
+}
+GEMMA = {
+    "model_type": "gemma3_text",
+    "rope_parameters": {
+        "full_attention": {"rope_theta": 1e6},
+        "sliding_attention": {"rope_theta": 1e4},
+    },
+}
+UNREAD = [
+    (LLAMA, "rope_thetta", 5e5),
+    (LLAMA, "rope_parametrs", {"rope_type": "yarn"}),
+    (LLAMA, "rotary_dim", 8),
+    (LLAMA, "partial_rotary_factor", 0.5),
+    (LLAMA, "rope_pct", 0.25),
+    (LLAMA, "rope_condense_ratio", 8),
+    (LLAMA, "alibi", True),
+    (LLAMA, "qk_rope_head_dim", 8),
+    (LLAMA, "no_rope_layers", [1, 0]),
+    (LLAMA, "rope_interleave", True),
+    (LLAMA, "use_mrope", True),
+    (LLAMA, "mrope_section", [2, 3, 3]),
+    (LLAMA, "relative_attention", True),
+    (LLAMA, "relative_attention_num_buckets", 32),
+    (LLAMA, "position_embedding_type", "alibi"),
+    (LLAMA, "rotary_pct", float("nan")),
+    (LLAMA, "rotary_pct", 10**400),
+    (NOMIC, "rotary_scaling_factor", 2),
+    (NOMIC, "rotary_emb_base", 10_000),
+    (NOMIC, "rotary_emb_fraction", 0.5),
+    (NOMIC, "rotary_emb_scale_base", 512),
+    (NOMIC, "rotary_emb_interleaved", True),
+    (GEMMA, "rope_theta", 5e5),
+    (GEMMA, "rope_local_base_freq", 2e4),
+    ({"model_type": "minimax", "head_dim": 128}, "partial_rotary_factor", 0.5),
+    ({"model_type": "gpt_neox", "rotary_pct": 0.25}, "partial_rotary_factor", 0.5),
+    ({"model_type": "gpt_neox", "rotary_emb_base": 10_000}, "rope_theta", 5e5),
+    ({"model_type": "modernbert"}, "rope_theta", 5e4),
+    ({"model_type": "bert"}, "rope_theta", 1e4),
+    ({"model_type": "bert"}, "alibi", True),
+]
+SAID_ANYWAY = [
+    (LLAMA, "rope_thetta", None),
+    (LLAMA, "rotary_dim", 16),
+    (LLAMA, "partial_rotary_factor", 1.0),
+    (LLAMA, "alibi", False),
+    (LLAMA, "use_rope", True),
+    (LLAMA, "use_mrope", False),
+    (LLAMA, "max_relative_positions", -1),
+    (LLAMA, "no_rope_layers", []),
+    (LLAMA, "rope_scaling_factor", 1.0),
+    (LLAMA, "position_embedding_type", "rope"),
+    (LLAMA, "property_scale", 3),
+    (NOMIC, "rotary_emb_base", 1000),
+    (GEMMA, "rope_theta", 1e6),
+    ({"model_type": "bloom"}, "alibi", True),
+    ({"model_type": "gptj", "rotary_dim": 64}, "rotary", True),
+    ({"model_type": "cohere2"}, "position_embedding_type", "rope_gptj"),
+    ({"model_type": "bamba"}, "attn_rotary_emb", 64),
+    ({"model_type": "qwen2_vl_text"}, "use_mrope", True),
+    ({"model_type": "qwen2_vl_text"}, "rope_type", "default"),
+    ({"model_type": "falcon", "alibi": True}, "rope_theta", 5e5),
+]
+
+
+def loaded(config, **options):
+    kinds = layer_types(config)
+    return {kind: load(config, layer_type=kind, **options) for kind in kinds}
+
+
+@pytest.mark.parametrize("config, key, value", UNREAD)
+def test_a_key_about_positions_that_nothing_reads_is_an_error(config, key, value):
+    wrong = {**config, key: value}
+    message = f"`{key}` must not be there.* Remove it, or give `quirks=True`"
+    for kind in layer_types(wrong):
+        with pytest.raises(ValueError, match=message) as error:
+            load(wrong, layer_type=kind)
+        assert len(str(error.value)) < 400
+    without = {name: config[name] for name in config if name != key}
+    assert str(loaded(wrong, quirks=True)) == str(loaded(without, quirks=True))
+
+
+@pytest.mark.parametrize("config, key, value", SAID_ANYWAY)
+def test_a_key_that_says_what_is_done_anyway_changes_nothing(config, key, value):
+    without = {name: config[name] for name in config if name != key}
+    assert str(loaded({**config, key: value})) == str(loaded(without))
+
+
+def test_all_keys_are_named_and_what_may_be_meant():
+    wrong = LLAMA | {"rope_thetta": 5e5, "rotary_dim": 8}
+    message = r"`rope_thetta` \(and `rotary_dim`\) must .*Did you mean `rope_theta`\?"
+    with pytest.raises(ValueError, match=message):
+        load(wrong)
+
+
+def test_a_share_among_the_rope_settings_that_has_no_effect_is_an_error():
+    half = {"rope_type": "default", "partial_rotary_factor": 0.5}
+    config = LLAMA | {"rope_parameters": half}
+    with pytest.raises(ValueError, match="as 16 of 16 channels rotate in this model"):
+        load(config)
+    assert load(config, quirks=True) == load(LLAMA)
+    stretched = half | {"rope_type": "linear", "factor": 2.0}
+    rotary = load(LLAMA | {"rope_parameters": stretched}).rotary
+    assert len(rotary.frequencies()) == 4
+
+
+def test_the_rotated_width_of_minimax_is_read():
+    config = {"model_type": "minimax", "head_dim": 128, "rotary_dim": 64}
+    kind = "full_attention"
+    read = load(config | {"layer_types": [kind]}, layer_type=kind)
+    assert read.rotary == pe.rope(128, rotary_dim=64, theta=1e6)
+    ignored = load(config | {"layer_types": [kind]}, layer_type=kind, quirks=True)
+    assert ignored.rotary == pe.rope(128, theta=1e6)
+
+
+def test_theta_of_dbrx_is_where_its_file_has_it():
+    config = {"model_type": "dbrx", "attn_config": {"rope_theta": 500_000}}
+    assert load(config).rotary == pe.rope(128, theta=500_000.0)
+    assert load(config, quirks=True).rotary == pe.rope(128)
