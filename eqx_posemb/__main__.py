@@ -148,6 +148,11 @@ def _add_choice(command):
     command.add_argument(
         "--model-type", metavar="TYPE", help="what to read the configuration as"
     )
+    command.add_argument(
+        "--engine-keys",
+        choices=("apply", "ignore"),
+        help="what to do with keys that engines read and transformers ignores",
+    )
 
 
 def _list(options):

@@ -1,5 +1,7 @@
 """Keys about positions that a model type does not read: nothing is passed over."""
 
+import math
+
 import pytest
 
 import eqx_posemb as pe
@@ -135,3 +137,70 @@ def test_theta_of_dbrx_is_where_its_file_has_it():
     config = {"model_type": "dbrx", "attn_config": {"rope_theta": 500_000}}
     assert load(config).rotary == pe.rope(128, theta=500_000.0)
     assert load(config, quirks=True).rotary == pe.rope(128)
+
+
+# The file of DeepSeek-R1-0528-Qwen3-8B.
+QWEN = {
+    "model_type": "qwen3",
+    "rope_scaling": {
+        "rope_type": "yarn",
+        "factor": 4.0,
+        "original_max_position_embeddings": 32768,
+        "attn_factor": 0.8782488562869419,
+    },
+}
+BESIDE = "original_max_position_embeddings"
+
+
+def laguna(beside, **own):
+    full = {"rope_type": "yarn", "rope_theta": 5e5, "factor": 32.0, **own}
+    rope = {"full_attention": full, "sliding_attention": {"rope_type": "default"}}
+    types = {"layer_types": ["full_attention", "sliding_attention"]}
+    rope |= {BESIDE: beside} if beside else {}
+    return {"model_type": "laguna", **types, "rope_parameters": rope}
+
+
+def test_a_factor_that_engines_multiply_by_is_applied_or_ignored():
+    with pytest.raises(
+        ValueError, match=r"`engine_keys` must .*`rope_parameters.attn_"
+    ):
+        load(QWEN)
+    grown = 0.1 * math.log(4) + 1
+    assert load(QWEN, engine_keys="apply").rotary.scale == pytest.approx(1, abs=1e-9)
+    ignored = load(QWEN, engine_keys="ignore")
+    assert ignored.rotary.scale == pytest.approx(grown)
+    assert load(QWEN, quirks=True) == ignored
+    yarn = QWEN["rope_scaling"]
+    # One says nothing.
+    assert load({**QWEN, "rope_scaling": {**yarn, "attn_factor": 1.0}}) == ignored
+    told = {**yarn, "attention_factor": 0.5, "attn_factor": 3}
+    assert load({**QWEN, "rope_scaling": told}, engine_keys="apply").rotary.scale == 1.5
+    with pytest.raises(
+        ValueError, match=r"`rope_parameters.attn_factor` must be above"
+    ):
+        load({**QWEN, "rope_scaling": {**yarn, "attn_factor": 0}}, engine_keys="apply")
+
+
+@pytest.mark.usefixtures("as_users_have_it")
+def test_an_unknown_choice_is_an_error():
+    with pytest.raises(ValueError, match="`engine_keys` must be one of 'apply', 'ign"):
+        load(QWEN, engine_keys="both")  # pyright: ignore
+
+
+def test_an_original_length_beside_layer_types_is_applied_or_ignored():
+    kind = {"layer_type": "full_attention"}
+    with pytest.raises(ValueError, match=f"`engine_keys` must .*{BESIDE}` 4096"):
+        load(laguna(4096), **kind)
+    inside = load(laguna(None, **{BESIDE: 4096}), **kind)
+    assert load(laguna(4096), **kind, engine_keys="apply") == inside
+    ignored = load(laguna(None), **kind)
+    assert load(laguna(4096), **kind, engine_keys="ignore") == ignored
+    assert load(laguna(4096), **kind, quirks=True) == ignored
+    # The same length twice says nothing, and neither does one for plain layers.
+    assert load(laguna(4096, **{BESIDE: 4096}), **kind) == inside
+    plain = {"layer_type": "sliding_attention"}
+    assert load(laguna(4096), **plain) == load(laguna(None), **plain)
+    twice = laguna(8192, **{BESIDE: 4096})
+    assert load(twice, **kind, engine_keys="ignore") == inside
+    with pytest.raises(ValueError, match="must agree where it is given twice, but got"):
+        load(twice, **kind, engine_keys="apply")

@@ -227,6 +227,18 @@ def test_keys_that_nothing_reads_are_listed(facts, said):
     )
 
 
+def test_keys_that_engines_read_are_applied_or_ignored(facts, said):
+    config = scaled(rope_type="yarn", factor=4.0, attn_factor=2.0)
+    assert "--engine-keys must be given for `rope_parameters.attn" in said(
+        config, code=2
+    )
+    for choice, multiple in ("apply", 2), ("ignore", 1):
+        (kind,) = facts(config, "--engine-keys", choice)["kinds"]
+        factor = multiple * (0.1 * math.log(4) + 1)
+        assert kind["rotary"][0]["attention_factor"] == pytest.approx(factor)
+        assert kind["as_transformers"] == (choice == "ignore")
+
+
 VISION = {
     "model_type": "qwen2_vl",
     "text_config": small(model_type="qwen2_vl_text"),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -30,10 +30,15 @@ NOTICED = 1e-3
 what rounding a cosine to bfloat16, of eight bits, may take from it."""
 
 
-def facts_of(keys: Mapping[str, Any], model_type: str | None) -> Facts:
+def facts_of(
+    keys: Mapping[str, Any],
+    model_type: str | None,
+    engine_keys: Literal["apply", "ignore"] | None = None,
+) -> Facts:
     """All that is reported but for the warnings, ready to be JSON."""
     settings, row, own = part_of(dict(keys), model_type)
     kinds = layer_types(keys, model_type=model_type)
+    settings.engine_keys = engine_keys
     unread = made_of(settings, row, kinds[0])[1] if kinds else {}
     keys = {key: value for key, value in settings.keys.items() if key not in unread}
     length = settings.get(row.get("length", "max_position_embeddings"))
@@ -48,7 +53,7 @@ def facts_of(keys: Mapping[str, Any], model_type: str | None) -> Facts:
         if facts["attention"]:
             facts["window"] = _window(kind, settings)
             facts["chunk"] = _chunk(kind, settings)
-            facts |= _loaded(keys, own, kind, context)
+            facts |= _loaded(keys, own, kind, context, engine_keys)
         found.append(facts)
     return {
         "model_type": own,
@@ -59,11 +64,10 @@ def facts_of(keys: Mapping[str, Any], model_type: str | None) -> Facts:
     }
 
 
-def _loaded(keys, model_type, kind, context) -> Facts:
-    made, theirs = (
-        load(keys, model_type=model_type, layer_type=kind, quirks=quirks)
-        for quirks in (False, True)
-    )
+def _loaded(keys, model_type, kind, context, engine_keys) -> Facts:
+    told = dict(model_type=model_type, layer_type=kind)
+    made = load(keys, **told, engine_keys=engine_keys)
+    theirs = load(keys, **told, quirks=True)
     slots = dict(encoding=made.encoding, bias=made.bias, score=made.score)
     rotary = made.rotary
     parts = rotary.parts if isinstance(rotary, Chain) else (rotary,)

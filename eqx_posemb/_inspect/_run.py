@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from typing import Any
+from typing import Any, Literal
 
 from .._catalogue import Refused
 from ..interop.huggingface._parts import parts_of
@@ -17,7 +17,12 @@ def run(options: argparse.Namespace) -> int:
 
     **Returns:** the exit code, 0.
     """
-    facts = inspect(options.config, part=options.part, model_type=options.model_type)
+    facts = inspect(
+        options.config,
+        part=options.part,
+        model_type=options.model_type,
+        engine_keys=options.engine_keys,
+    )
     warnings = warnings_of(facts)
     if options.json:
         print(json.dumps({**facts, "warnings": warnings}, indent=2))
@@ -26,11 +31,17 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def inspect(config: str, *, part: str | None, model_type: str | None) -> Facts:
+def inspect(
+    config: str,
+    *,
+    part: str | None,
+    model_type: str | None,
+    engine_keys: Literal["apply", "ignore"] | None,
+) -> Facts:
     """The facts of a configuration in a file, or of a part of it."""
     keys, own = chosen(config, part=part, model_type=model_type)
     try:
-        facts = facts_of(keys, own)
+        facts = facts_of(keys, own, engine_keys)
     except ValueError as error:
         raise refused(error) from error
     others = [] if part else parts_of(keys, model_type)
@@ -57,6 +68,7 @@ def chosen(
 def refused(error: ValueError) -> Refused:
     """What `load` refuses, with a cure in this command's options."""
     text = str(error).replace("Give one of them.", "Choose one by --part.")
+    text = text.replace("`engine_keys`", "--engine-keys")
     if text.startswith("`model_type` must be"):
         text += " --model-type says what to read it as."
     return Refused(text)

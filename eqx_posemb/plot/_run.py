@@ -127,7 +127,7 @@ def _of_file(options) -> Iterator[_Subject]:
     """One for each kind of layers that has positions."""
     keys, own = chosen(options.what, part=options.part, model_type=options.model_type)
     try:
-        facts = facts_of(keys, own)
+        facts = facts_of(keys, own, engine := options.engine_keys)
         kinds = [kind for kind in facts["kinds"] if kind["attention"]]
         wanted = options.layer_type
         if wanted is not None:
@@ -140,7 +140,7 @@ def _of_file(options) -> Iterator[_Subject]:
                 )
         for kind in kinds:
             label = kind["layer_type"]
-            made = load(keys, layer_type=label, model_type=own)
+            made = load(keys, layer_type=label, model_type=own, engine_keys=engine)
             name = Path(options.what).stem
             (rotary,) = _rotaries(made)[:1] or (None,)
             axes = 1

@@ -1,10 +1,11 @@
 """From a configuration to a positional embedding."""
 
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import PRNGKeyArray
 
 from ..._bundle import PositionalEmbedding
+from ..._checks import check_choice
 from ._additive import additive_of, stacks_of
 from ._layers import labels_of, layer_types_of, NO_ATTENTION, ROTATES, rotating_labels
 from ._parts import part_of
@@ -19,6 +20,7 @@ def load(
     layer_type: str | None = None,
     model_type: str | None = None,
     quirks: bool = False,
+    engine_keys: Literal["apply", "ignore"] | None = None,
     key: PRNGKeyArray | None = None,
 ) -> PositionalEmbedding:
     r"""Builds the positional embedding of a model of transformers.
@@ -117,6 +119,11 @@ def load(
         model type rotates as a known one does: `"llama"`, say.
     - `quirks`: Whether to follow transformers where it errs, and to ignore what it
         ignores.
+    - `engine_keys`: What to do with keys that inference engines read and transformers
+        ignores: `"apply"` or `"ignore"`. These keys are `attn_factor` of YaRN, by which
+        engines multiply the attention factor, and
+        `original_max_position_embeddings` beside the settings of layer types. `None`
+        raises an error where such a key has an effect. `quirks=True` ignores it.
     - `key`: A `jax.random` key for tables and biases that are learned, until the
         weights of a checkpoint take their place; by default `jax.random.key(0)`.
 
@@ -128,7 +135,10 @@ def load(
     wrong type or out of range, contradicts another, or speaks of positions and is not
     read; if the model type is unknown; or if a part or a `layer_type` has to be chosen.
     """
+    if engine_keys is not None:
+        check_choice("engine_keys", engine_keys, ("apply", "ignore"))
     settings, row, own = part_of(read(config), model_type)
+    settings.engine_keys = engine_keys or ("ignore" if quirks else None)
     made, found = made_of(settings, row, layer_type, quirks, key)
     if not quirks:
         refuse(found, settings, own)

@@ -27,6 +27,7 @@ KEYS: dict[str, tuple[str, ...]] = {
         "factor",
         "original_max_position_embeddings",
         "attention_factor",
+        "attn_factor",
         "beta_fast",
         "beta_slow",
         "mscale",
@@ -105,6 +106,9 @@ def rope_of(
                     f"`rope_parameters.{label[:80]}` must be an object, but got "
                     f"{quoted(given)}."
                 )
+            beside = settings.rope[0]
+            if beside.get(ORIGINAL) is not None:
+                given = _with_original(given, beside[ORIGINAL], settings, row)
     elif label not in row.get("scaled", (label,)):
         # Scaling from before there was a place for it in each layer type.
         given = {}
@@ -140,7 +144,7 @@ def _given(settings, row, labels) -> tuple[dict[str, Any], bool]:
     names = labels | {"full_attention", "sliding_attention"}
     nested = any(key in names for key in given)
     if nested:
-        dangling = {key for key in given if key not in names}
+        dangling = {key for key in given if key not in names} - {ORIGINAL}
         wrong = dangling - set(row.get("dangling", ()))
         if wrong:
             raise ValueError(
@@ -149,6 +153,35 @@ def _given(settings, row, labels) -> tuple[dict[str, Any], bool]:
                 f"{quoted(given[min(wrong)])}."
             )
     return given, nested
+
+
+def _with_original(given, beside, settings, row):
+    """The settings of a layer type, with the original length beside all of them."""
+    rope = Settings(given, inside="rope_parameters")
+    if ORIGINAL not in KEYS[_kind(rope, row)]:
+        return given
+    beside = Settings({ORIGINAL: beside}, inside="rope_parameters").integer(ORIGINAL)
+    if rope.has(ORIGINAL) and rope.integer(ORIGINAL) == beside:
+        return given
+    why = "transformers ignores it beside the settings of layer types"
+    if not _applies(ORIGINAL, beside, why, settings):
+        return given
+    if rope.has(ORIGINAL):
+        raise ValueError(
+            f"`rope_parameters.{ORIGINAL}` must agree where it is given twice, but got "
+            f"{beside} beside the layer types and {rope.integer(ORIGINAL)} for one."
+        )
+    return {**given, ORIGINAL: beside}
+
+
+def _applies(key: str, value: Any, why: str, settings: Settings) -> bool:
+    """Whether the caller wants a key that inference engines read."""
+    if settings.engine_keys is None:
+        raise ValueError(
+            f"`engine_keys` must be given for `rope_parameters.{key}` {quoted(value)}, "
+            f"as {why}, but got None. Give 'apply' or 'ignore'."
+        )
+    return settings.engine_keys == "apply"
 
 
 def _normalised(rope, settings, row, label, nested, quirks, head) -> Rope:
@@ -163,6 +196,11 @@ def _normalised(rope, settings, row, label, nested, quirks, head) -> Rope:
     original = _original_length(kind, rope, settings, quirks)
     told = rope.has(ORIGINAL) or settings.get(ORIGINAL) is not None
     factor = _factor(kind, rope, length / original if told and original else None)
+    attention = _attention_factor(kind, rope, factor, original, quirks)
+    if kind == "yarn" and rope.number("attn_factor", 1.0, above=0) != 1:
+        why = "transformers ignores it and inference engines multiply by it"
+        if _applies("attn_factor", rope.get("attn_factor"), why, settings):
+            attention *= rope.number("attn_factor", above=0)
     return Rope(
         kind=kind,
         theta=_theta(rope, settings, row, label, nested, quirks),
@@ -170,7 +208,7 @@ def _normalised(rope, settings, row, label, nested, quirks, head) -> Rope:
         factor=factor,
         original_length=original,
         length=length,
-        attention_factor=_attention_factor(kind, rope, factor, original, quirks),
+        attention_factor=attention,
         **_shape(kind, rope),
         truncate=rope.flag("truncate", True) or (quirks and nested),
         mscale_all_dim=rope.number("mscale_all_dim", 0.0) if kind == "yarn" else 0.0,

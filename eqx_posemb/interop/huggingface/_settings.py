@@ -149,6 +149,8 @@ class Settings:
         self.inside = inside
         # The keys that were asked for, whether they are there or not.
         self.read: set[str] = set()
+        # What becomes of keys that inference engines read: "apply", "ignore" or None.
+        self.engine_keys: str | None = None
         # The rope settings of all layers, read once and not once for each kind of them.
         self.rope: tuple[dict[str, Any], bool] | None = None
 
@@ -164,7 +166,7 @@ class Settings:
     def changed(self, keys: Mapping[str, Any]) -> "Settings":
         """The same with other values for some keys."""
         made = Settings({**self.keys, **keys}, self.defaults, self.inside)
-        made.read = self.read
+        made.read, made.engine_keys = self.read, self.engine_keys
         return made
 
     def _needed(self, key, default):
