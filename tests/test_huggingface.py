@@ -95,8 +95,45 @@ def test_parts_that_rotate_are_named_and_a_single_one_is_taken():
     with pytest.raises(ValueError, match=r"`text_config`, `vision_config`"):
         load(both)
     assert load(both["text_config"]) == load(LLAMA)
+    assert load(both, part="text_config") == load(both, part="text") == load(LLAMA)
+    assert layer_types(both, part="text") == layer_types(LLAMA)
+    assert load(both, part="vision") == load(vision)
     clip = {"model_type": "clip_vision_model", "hidden_size": 64}
     assert load({**both, "vision_config": clip}) == load(LLAMA)
+
+
+# Before there were parts, the settings of the text were at the top.
+FLAT = {
+    **LLAMA,
+    "model_type": "qwen2_5_vl",
+    "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
+    "vision_config": {"hidden_size": 64, "num_heads": 4},
+}
+
+
+def test_the_error_of_several_parts_has_the_call_that_works():
+    with pytest.raises(ValueError, match=r"`text`, `vision_config`, but got") as error:
+        load(FLAT)
+    call = re.search(r"Call `(.*)`", str(error.value))
+    assert call is not None and call[1] == 'load(config, part="text")'
+    text = eval(call[1], {"load": load, "config": FLAT})
+    alone = {k: v for k, v in FLAT.items() if k != "vision_config"}
+    assert text == load(alone | {"model_type": "qwen2_5_vl_text"})
+    assert text.rotary.axes == pe.Sections([2, 3, 3])
+    vision = load(FLAT, part="vision")
+    assert vision.rotary.axes == pe.Axial(2)
+    nested = {"model_type": "omni", "thinker_config": FLAT}
+    message = r"Call `load\(config, part=\"thinker_config\"\)`"
+    with pytest.raises(ValueError, match=message):
+        load(nested)
+    assert load(nested, part="thinker_config") == text
+
+
+def test_an_unknown_part_is_answered_by_those_there_are():
+    with pytest.raises(ValueError, match=r"got 'audio'. It has `text`, `vision_con"):
+        load(FLAT, part="audio")
+    with pytest.raises(ValueError, match=r"be None for a model of one part, but got"):
+        load(LLAMA, part="text")
 
 
 def test_layers_that_differ_are_loaded_by_their_type():

@@ -248,23 +248,25 @@ VISION = {
 
 def test_a_model_of_several_parts_names_them_and_the_option(said):
     assert said(VISION, code=2) == (
-        "eqx-posemb inspect: `config` must be one part of a model, but got one of the "
-        "type 'qwen2_vl', in which several rotate: `text_config`, `vision_config`. "
-        "Choose one by --part."
+        "eqx-posemb inspect: --part must be given, as several parts of 'qwen2_vl' have "
+        "positions: `text_config`, `vision_config`, but got None. Choose it by --part "
+        "text_config."
     )
 
 
 def test_a_part_is_read_as_its_own_type(said):
     assert said(VISION, "--part", "vision_config").startswith("qwen2_vl_vision: 1 lay")
-    assert "of 2 coordinates" in said(VISION, "--part", "vision_config")
+    assert "of 2 coordinates" in said(VISION, "--part", "vision")
 
 
 def test_a_part_that_is_not_there_is_answered_by_those_that_are(said):
     text = said(VISION, "--part", "audio_config", code=2)
     assert text.endswith(
-        "has no part 'audio_config': it has text_config, vision_config."
+        "--part must be a part of the model, but got 'audio_config'. It has "
+        "`text_config`, `vision_config`."
     )
-    assert said(SMALL, "--part", "a", code=2).endswith("'a': it is of one part.")
+    text = said(SMALL, "--part", "a", code=2)
+    assert text.endswith("--part must be None for a model of one part, but got 'a'.")
 
 
 def test_an_unknown_model_type_names_those_near_and_the_option(said):

@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import re
 from typing import Any, Literal
 
 from .._catalogue import Refused
-from ..interop.huggingface._parts import parts_of
+from ..interop.huggingface._parts import named_part, parts_of
 from ..interop.huggingface._settings import read
 from ._facts import Facts, facts_of
 from ._warnings import warnings_of
@@ -55,19 +56,17 @@ def chosen(
     try:
         keys = read(config)
         parts = parts_of(keys, model_type)
+        return (keys, model_type) if part is None else named_part(part, parts)
     except ValueError as error:
         raise refused(error) from error
-    if part is None:
-        return keys, model_type
-    if part not in parts:
-        known = f"it has {', '.join(parts)}" if parts else "it is of one part"
-        raise Refused(f"{config!r} has no part {part!r}: {known}.")
-    return parts[part]
 
 
 def refused(error: ValueError) -> Refused:
     """What `load` refuses, with a cure in this command's options."""
-    text = str(error).replace("Give one of them.", "Choose one by --part.")
+    text = re.sub(
+        r'Call `load\(.*part="(.*)"\)`', r"Choose it by --part \1", str(error)
+    )
+    text = text.replace("`part`", "--part")
     text = text.replace("`engine_keys`", "--engine-keys")
     if text.startswith("`model_type` must be"):
         text += " --model-type says what to read it as."

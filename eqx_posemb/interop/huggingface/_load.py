@@ -17,6 +17,7 @@ from ._unread import refuse, unread
 def load(
     config: Any,
     *,
+    part: str | None = None,
     layer_type: str | None = None,
     model_type: str | None = None,
     quirks: bool = False,
@@ -68,7 +69,8 @@ def load(
     of Llama 4 with and without rotation, each kind is loaded by its `layer_type`;
     [`eqx_posemb.interop.huggingface.layer_types`][] has that of each layer. A model of
     several parts that rotate, text and vision say, is loaded part by part: give
-    `config["text_config"]`.
+    `part="text"`. An older file may have the settings of the text at its top, as that
+    of Qwen2.5-VL has. `part="text"` reads both.
 
     **Heads.** Channels that do not rotate are part of the embedding: it takes the whole
     head. That of multi-head latent attention is the `qk_nope_head_dim` channels without
@@ -114,6 +116,8 @@ def load(
 
     - `config`: A dictionary, the path of a config.json or of its folder, or an object
         with a method `to_dict`, as transformers' own.
+    - `part`: Which part of the model, if several have positions: `"text_config"` or
+        `"text"`, say; `"a_config.b_config"` for a part of a part.
     - `layer_type`: Which kind of layer, if they differ.
     - `model_type`: What to read the configuration as, if it does not say, or if a new
         model type rotates as a known one does: `"llama"`, say.
@@ -137,7 +141,7 @@ def load(
     """
     if engine_keys is not None:
         check_choice("engine_keys", engine_keys, ("apply", "ignore"))
-    settings, row, own = part_of(read(config), model_type)
+    settings, row, own = part_of(read(config), model_type, part)
     settings.engine_keys = engine_keys or ("ignore" if quirks else None)
     made, found = made_of(settings, row, layer_type, quirks, key)
     if not quirks:
@@ -167,7 +171,9 @@ def made_of(
     return made, unread(settings, row, lambda: map(of, every))
 
 
-def layer_types(config: Any, *, model_type: str | None = None) -> tuple[str, ...]:
+def layer_types(
+    config: Any, *, part: str | None = None, model_type: str | None = None
+) -> tuple[str, ...]:
     """Says, for each layer of a model, what to give to `load` as its `layer_type`.
 
     !!! Example
@@ -183,7 +189,7 @@ def layer_types(config: Any, *, model_type: str | None = None) -> tuple[str, ...
 
     **Arguments:**
 
-    - `config`, `model_type`: as in [`eqx_posemb.interop.huggingface.load`][].
+    - `config`, `part`, `model_type`: as in [`eqx_posemb.interop.huggingface.load`][].
 
     **Returns:** a name for each layer: that of the configuration's `layer_types` where
     it has them, `"nope"` for layers without position where it marks those otherwise,
@@ -191,7 +197,7 @@ def layer_types(config: Any, *, model_type: str | None = None) -> tuple[str, ...
 
     **Raises:** as `load`.
     """
-    settings, row, _ = part_of(read(config), model_type)
+    settings, row, _ = part_of(read(config), model_type, part)
     if "adds" in row:
         return stacks_of(settings, row)
     return labels_of(settings, row)

@@ -6,13 +6,16 @@ from ._settings import DEEPEST, known, listed, models, quoted, Settings
 
 
 def part_of(
-    keys: dict[str, Any], model_type: str | None
+    keys: dict[str, Any], model_type: str | None, part: str | None = None
 ) -> tuple[Settings, dict[str, Any], str]:
-    """The settings, the row and the type of a model, or of its one part that rotates.
+    """The settings, the row and the type of a model, or of its part of that name; by
+    default of its one part that rotates.
 
     **Raises:** a `ValueError` that names the parts if there are several.
     """
     name = _name(keys, model_type)
+    if part is not None:
+        return _found(*named_part(part, parts_of(keys, model_type)))
     own = _own(keys, name)
     if own is not None:
         return _found(keys, own)
@@ -24,10 +27,11 @@ def part_of(
         ((part, own),) = parts.values()
         return _found(part, own)
     if parts:
-        wanted = listed(parts, mark="`")
+        text = min(parts, key=lambda path: ("text" not in path, path))
         raise ValueError(
-            f"`config` must be one part of a model, but got one of the type "
-            f"{quoted(name)}, in which several rotate: {wanted}. Give one of them."
+            f"`part` must be given, as several parts of {quoted(name)} have positions: "
+            f"{listed(parts, mark='`')}, but got None. Call `load(config, "
+            f'part="{text[:80]}")`.'
         )
     if not name:
         raise ValueError(
@@ -45,6 +49,18 @@ def parts_of(
     a model that has no parts."""
     name = _name(keys, model_type)
     return {} if _own(keys, name) is not None else dict(_parts(keys, name))
+
+
+def named_part(
+    part: str, parts: dict[str, tuple[dict[str, Any], str]]
+) -> tuple[dict[str, Any], str]:
+    """The part of that name, with or without `_config` at its end."""
+    for path in (part, f"{part}_config"):
+        if path in parts:
+            return parts[path]
+    rule = "be a part of the model" if parts else "be None for a model of one part"
+    has = f" It has {listed(parts, mark='`')}." if parts else ""
+    raise ValueError(f"`part` must {rule}, but got {quoted(part)}.{has}")
 
 
 def _name(keys, model_type):
