@@ -154,6 +154,78 @@ def test_layers_that_differ_are_told_apart(said):
     assert "\nLayers 3, 7, nope:\n    rotary  eqx_posemb.NoPE()" in text
 
 
+COUNTED = {
+    "bloom": ["n_layer"],
+    "gpt2": ["n_layer"],
+    "gptj": ["n_layer"],
+    "codegen": ["n_layer"],
+    "mpt": ["n_layers"],
+    "dbrx": ["n_layers"],
+    "distilbert": ["n_layers"],
+    "gpt_neo": ["num_layers"],
+    "bart": ["encoder_layers", "decoder_layers"],
+    "moonshine": ["encoder_num_hidden_layers", "decoder_num_hidden_layers"],
+    "qwen2_vl_vision": ["depth"],
+    # Spellings of other model types.
+    "llama": ["n_layer"],
+    "nomic_bert": ["n_layer"],
+    "bert": ["num_hidden_layers"],
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_layers_are_counted_in_every_spelling(name, facts):
+    keys = COUNTED[name]
+    assert facts({"model_type": name} | dict.fromkeys(keys, 3))["layer_count"] == (
+        3 * len(keys)
+    )
+    # The default is that of transformers.
+    assert facts({"model_type": name})["layer_count"] > 1
+
+
+def test_layers_that_do_not_rotate_are_not_headed_rope(said):
+    assert "\nLayers 0-1:\n    bias" in said({"model_type": "bloom", "n_layer": 2})
+    assert "\nLayers 0-1:\n    encoding" in said({"model_type": "gpt2", "n_layer": 2})
+    still = {"model_type": "zamba2", "num_hidden_layers": 2}
+    assert "\nLayers 0-1:\n" in said(still) and "* The layers do not" in said(still)
+    assert "\nLayers 0-1, rope:\n" in said(SMALL)
+
+
+def test_sections_of_coordinates_are_shown(facts, said):
+    rope = {"type": "mrope", "mrope_section": [2, 3, 3]}
+    config = small(model_type="qwen2_vl_text", rope_scaling=rope)
+    text = "of 3 coordinates, which turn 2, 3, 3 pairs, chunked"
+    assert f"    positions         {text}\n" in said(config)
+    (rotary,) = facts(config)["kinds"][0]["rotary"]
+    assert (rotary["sections"], rotary["order"]) == ([2, 3, 3], "chunked")
+
+
+WINDOWS = {
+    "mistral": ({}, [0, 1, 2, 3], None),
+    "qwen2": (
+        {"use_sliding_window": True, "max_window_layers": 2},
+        [2, 3],
+        "layers 2-3",
+    ),
+    "gemma2": ({}, [0, 2], "layers 0, 2"),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_the_layers_that_have_a_window_are_shown(name, facts, said):
+    keys, layers, where = WINDOWS[name]
+    config = small(model_type=name, num_hidden_layers=4, sliding_window=64, **keys)
+    (kind,) = facts(config)["kinds"]
+    assert (kind["window"], kind["window_layers"]) == (64, layers)
+    text = said(config)
+    assert "window            64 keys" + (f" in {where}\n" if where else "\n") in text
+    seers = where.capitalize() if where else "Layers of the type 'rope'"
+    assert f"* {seers} see 64 keys" in text
+    none = {"use_sliding_window": True, "max_window_layers": 4}
+    whole = small(model_type="qwen2", num_hidden_layers=4, sliding_window=64, **none)
+    assert facts(whole)["kinds"][0]["window"] is None
+
+
 WARNINGS = {
     "depend on the length in use, from 512 positions on: keys": scaled(
         type="dynamic", factor=2.0
@@ -255,7 +327,7 @@ def test_a_model_of_several_parts_names_them_and_the_option(said):
 
 
 def test_a_part_is_read_as_its_own_type(said):
-    assert said(VISION, "--part", "vision_config").startswith("qwen2_vl_vision: 1 lay")
+    assert said(VISION, "--part", "vision_config").startswith("qwen2_vl_vision: 32 lay")
     assert "of 2 coordinates" in said(VISION, "--part", "vision")
 
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from .._frequencies import DynamicNTK, LearnedFrequencies, LongRoPEFrequencies
-from .._rotary import Chain, Pairing, Rotary
+from .._rotary import Chain, Pairing, Rotary, Sections
 from ..interop.huggingface import layer_types, load
 from ..interop.huggingface._layers import NO_ATTENTION, ROTATES
 from ..interop.huggingface._load import made_of
@@ -52,6 +52,9 @@ def facts_of(
         }
         if facts["attention"]:
             facts["window"] = _window(kind, settings)
+            seen = _windowed(facts["layers"], settings, row) if facts["window"] else []
+            facts["window_layers"] = seen
+            facts["window"] = facts["window"] if seen else None
             facts["chunk"] = _chunk(kind, settings)
             facts |= _loaded(keys, own, kind, context, engine_keys)
         found.append(facts)
@@ -110,6 +113,9 @@ def _rotary(rotary, context: int | None) -> Facts:
         "coordinates": 1 if rotary.axes is None else rotary.axes.coordinates,
         "dynamic": isinstance(schedule, DynamicNTK | LongRoPEFrequencies),
     }
+    if isinstance(rotary.axes, Sections):
+        facts["sections"] = list(rotary.axes.sizes)
+        facts["order"] = rotary.axes.order
     if isinstance(schedule, LearnedFrequencies):
         return facts
     base = before(schedule)
@@ -158,6 +164,17 @@ def _window(kind: str, settings) -> int | None:
     if kind != "sliding_attention" and settings.has("layer_types"):
         return None
     return _count(settings.get("sliding_window"))
+
+
+def _windowed(layers: list[int], settings, row) -> list[int]:
+    """Which of the layers have the window."""
+    first = _count(settings.get("max_window_layers"))
+    if settings.has("layer_types") or "pattern" in row:
+        return layers
+    if first is not None:
+        return [i for i in layers if i >= first]
+    pattern = row.get("windows", ["sliding_attention"])
+    return [i for i in layers if pattern[i % len(pattern)] == "sliding_attention"]
 
 
 def _chunk(kind: str, settings) -> int | None:

@@ -2,6 +2,7 @@
 
 from ..interop.huggingface._settings import quoted
 from ._facts import Facts, NOTICED
+from ._words import label_of, layers_of
 
 
 def warnings_of(facts: Facts) -> list[str]:
@@ -23,10 +24,13 @@ def _of_key(key, value):
 
 
 def _of_kind(kind):
-    name = f"Layers of the type {kind['layer_type']!r}"
+    named = label_of(kind)
+    name = f"Layers of the type {kind['layer_type']!r}" if named else "The layers"
     if kind["window"]:
+        some = kind["window_layers"] != kind["layers"]
+        seers = layers_of(kind["window_layers"]) if some else name
         yield (
-            f"{name} see {kind['window']:,} keys at most, which is no part of the "
+            f"{seers} see {kind['window']:,} keys at most, which is no part of the "
             f"embedding: give `window={kind['window']}` to `attend`."
         )
     if kind["chunk"]:

@@ -3,6 +3,7 @@
 import textwrap
 
 from .._catalogue import in_columns
+from ..interop.huggingface._layers import ROTATES
 from ._facts import Facts
 
 
@@ -10,7 +11,7 @@ def words_of(facts: Facts, warnings: list[str]) -> str:
     """The report for a terminal."""
     blocks = [_head(facts)]
     for kind in facts["kinds"]:
-        lines = [f"{_layers(kind['layers'])}, {kind['layer_type']}:"]
+        lines = [f"{layers_of(kind['layers'])}{label_of(kind)}:"]
         rows = _rows(kind)
         lines.append(in_columns([(f"    {name}", value) for name, value in rows]))
         blocks.append("\n".join(lines))
@@ -33,7 +34,14 @@ def _head(facts):
     return head
 
 
-def _layers(indices) -> str:
+def label_of(kind) -> str:
+    """The type of the layers, unless it says that they rotate and they do not."""
+    rotates = any(part["class"] == "Rotary" for part in kind.get("rotary", []))
+    named = kind["layer_type"] != ROTATES or rotates
+    return f", {kind['layer_type']}" if named else ""
+
+
+def layers_of(indices: list[int]) -> str:
     """Indices of layers, with runs of them as ranges."""
     runs: list[list[int]] = []
     for index in indices:
@@ -63,7 +71,10 @@ def _rows(kind):
     if kind["logit_scale"] is not None:
         rows.append(("logits times", f"{kind['logit_scale']:.6g}"))
     if kind["window"]:
-        rows.append(("window", _many(kind["window"], "key")))
+        where = ""
+        if kind["window_layers"] != kind["layers"]:
+            where = f" in {layers_of(kind['window_layers']).lower()}"
+        rows.append(("window", _many(kind["window"], "key") + where))
     if kind["chunk"]:
         rows.append(("within pieces of", _many(kind["chunk"], "position")))
     return rows
@@ -79,7 +90,11 @@ def _rotary_rows(part):
     yield "channels", f"{part['rotated']} of {part['head_dim']} rotate"
     yield "pairs", part["pairing"]
     if part["coordinates"] > 1:
-        yield "positions", f"of {part['coordinates']} coordinates"
+        said = f"of {part['coordinates']} coordinates"
+        if "sections" in part:
+            sizes = ", ".join(map(str, part["sections"]))
+            said += f", which turn {sizes} pairs, {part['order']}"
+        yield "positions", said
     if "frequencies" not in part:
         yield "frequencies", "learned"
         return

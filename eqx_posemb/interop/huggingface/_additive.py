@@ -9,7 +9,7 @@ from ..._bias import ALiBi, T5Bias
 from ..._bundle import PositionalEmbedding
 from ..._encoding import Learned, Sinusoidal
 from ..._rotary import NoPE
-from ._layers import ROTATES as ALIKE
+from ._layers import count_of, ROTATES as ALIKE
 from ._settings import known, MOST_LAYERS, quoted, Settings, WIDEST
 
 
@@ -19,8 +19,7 @@ STACKS = ("encoder", "decoder")
 def stacks_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
     """For each layer, the stack that it is in, or that it is as all others."""
     if "stacks" not in row:
-        count = settings.integer("num_hidden_layers", 1, most=MOST_LAYERS)
-        return (ALIKE,) * count
+        return (ALIKE,) * count_of(settings, row)
     names = []
     for stack, key in zip(STACKS, row["stacks"], strict=True):
         # T5 has as many layers in its decoder as in its encoder if it says no more.

@@ -10,6 +10,20 @@ NO_ATTENTION = frozenset({"linear_attention", "conv", "mamba", "recurrent"})
 ROTATES, DOES_NOT = "rope", "nope"
 
 
+# How files spell the number of layers, beside the keys of a row.
+COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth")
+
+
+def count_of(settings: Settings, row: dict[str, Any], default: int = 1) -> int:
+    """The number of layers, in whichever keys a configuration has it."""
+    keys = row.get("layers", COUNTS[:1])
+    if not any(settings.has(key) for key in keys):
+        keys = [key for key in COUNTS if settings.has(key)][:1] or keys
+    if len(keys) == 1:
+        return settings.integer(keys[0], default, most=MOST_LAYERS)
+    return sum(settings.integer(key, most=MOST_LAYERS) for key in keys)
+
+
 def labels_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
     """For each layer, what tells it apart from layers that rotate otherwise."""
     rule = row.get("nope")
@@ -40,7 +54,7 @@ def layer_types_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
         return tuple(types)
     pattern = row.get("pattern") or rotating_labels(row) or [ROTATES]
     pattern = _told(settings, pattern) or pattern
-    count = settings.integer("num_hidden_layers", len(pattern), most=MOST_LAYERS)
+    count = count_of(settings, row, len(pattern))
     return tuple(pattern[i % len(pattern)] for i in range(count))
 
 

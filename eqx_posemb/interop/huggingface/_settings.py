@@ -50,6 +50,8 @@ def models() -> dict[str, dict[str, Any]]:
       those of the layer types.
     - `nope`: which layers do not rotate: a layer type, or the key with the list;
       `nope_if`: the key without which all do. `pattern`: the layer types, repeated.
+    - `layers`: the keys whose sum is the number of layers, if it has another name.
+    - `windows`: which layers have the window where no layer types are given, repeated.
     - `labels`: the layer types by the names that the rope settings have for them.
     - `scale`, `temperature`: what else belongs to attention.
     - `instead`: a key, its value for which the model rotates, its default, and the row
