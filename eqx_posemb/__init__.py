@@ -33,6 +33,7 @@ from ._bias import (
     tupe_from_state_dict as tupe_from_state_dict,
 )
 from ._bundle import PositionalEmbedding as PositionalEmbedding
+from ._deberta_state import deberta_from_state_dict as deberta_from_state_dict
 from ._encoding import (
     AbstractEncoding as AbstractEncoding,
     AxialLearned as AxialLearned,
@@ -129,7 +130,6 @@ from ._rotary import (
 from ._score import (
     AbstractScore as AbstractScore,
     DeBERTa as DeBERTa,
-    deberta_from_state_dict as deberta_from_state_dict,
     Decomposed as Decomposed,
     Enformer as Enformer,
     enformer_from_state_dict as enformer_from_state_dict,

@@ -5,7 +5,6 @@ from ._deberta import DeBERTa as DeBERTa
 from ._decomposed import Decomposed as Decomposed
 from ._enformer import Enformer as Enformer, EnformerBasis as EnformerBasis
 from ._from_state import (
-    deberta_from_state_dict as deberta_from_state_dict,
     enformer_from_state_dict as enformer_from_state_dict,
     sam_from_state_dict as sam_from_state_dict,
     shaw_from_state_dict as shaw_from_state_dict,

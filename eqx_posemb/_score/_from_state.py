@@ -7,10 +7,9 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jaxtyping import Array
 
-from .._checks import check_at_least
 from .._state import array, filled, listed
-from ._deberta import DeBERTa
 from ._decomposed import Decomposed
 from ._enformer import Enformer
 from ._shaw import Shaw
@@ -83,7 +82,7 @@ def transformer_xl_from_state_dict(
         clamp=clamp,
         key=jr.key(0),
     )
-    return filled(made, u=u, v=v, weight=_by_head(weight, heads))
+    return filled(made, u=u, v=v, weight=by_head(weight, heads))
 
 
 def enformer_from_state_dict(
@@ -140,7 +139,7 @@ def enformer_from_state_dict(
     made = Enformer(
         heads, head_dim, weight.shape[1], length, symmetric=symmetric, key=jr.key(0)
     )
-    return filled(made, u=u, v=v, weight=_by_head(weight, heads))
+    return filled(made, u=u, v=v, weight=by_head(weight, heads))
 
 
 def shaw_from_state_dict(
@@ -178,92 +177,6 @@ def shaw_from_state_dict(
         weight.shape[1], back=back, ahead=weight.shape[0] - back - 1, key=jr.key(0)
     )
     return filled(made, weight=weight)
-
-
-def deberta_from_state_dict(
-    state: Mapping[str, Any],
-    heads: int,
-    layer: int,
-    *,
-    prefix: str = "encoder.",
-    reach: int | None = None,
-) -> DeBERTa:
-    """Builds a [`eqx_posemb.DeBERTa`][] with the weights of a checkpoint.
-
-    These names must be there, after `prefix`, as in transformers:
-
-    - `rel_embeddings.weight`, [rows, dim], for all layers; and, if the table is
-        normalised (`norm_rel_ebd`), `LayerNorm.weight` and `LayerNorm.bias`, [dim].
-    - After `layer.{layer}.attention.self.` in the first version `pos_proj.weight`,
-        [heads * head_dim, dim], and `pos_q_proj.weight` and `.bias`. In the second
-        `pos_key_proj` and `pos_query_proj`, or, where they are those of the content
-        (`share_att_key`), `key_proj` and `query_proj`, each with `.weight` and `.bias`.
-
-    !!! Example
-
-        ```python
-        import numpy as np
-        import eqx_posemb as pe
-
-        layer = "encoder.layer.0.attention.self."
-        state = {
-            "encoder.rel_embeddings.weight": np.ones((1024, 32)),
-            layer + "pos_proj.weight": np.ones((32, 32)),
-            layer + "pos_q_proj.weight": np.ones((32, 32)),
-            layer + "pos_q_proj.bias": np.ones(32),
-        }
-        assert pe.deberta_from_state_dict(state, heads=4, layer=0).reach == 512
-        ```
-
-    **Arguments:**
-
-    - `state`: arrays by name, of NumPy or anything that it understands.
-    - `heads`: the number of heads.
-    - `layer`: the layer, from 0 on.
-    - `prefix`: what comes before the names.
-    - `reach`: as in [`eqx_posemb.DeBERTa`][], for a table of buckets; `None` for one
-        with a row for each distance.
-
-    **Returns:** the score, in JAX's default float dtype. Attend with
-    `scale=(3 * head_dim) ** -0.5`.
-
-    **Raises:** a `ValueError` if a name is missing or an array does not fit.
-    """
-    check_at_least("heads", heads, 1)
-    inner = f"{prefix}layer.{layer}.attention.self."
-    pairs = (
-        ("pos_proj", "pos_q_proj"),
-        ("pos_key_proj", "pos_query_proj"),
-        ("key_proj", "query_proj"),
-    )
-    found = [pair for pair in pairs if f"{inner}{pair[0]}.weight" in state]
-    key, query = found[0] if found else pairs[0]
-    table = array(state, f"{prefix}rel_embeddings.weight")
-    arrays = dict(
-        table=table,
-        key_weight=_by_head(array(state, f"{inner}{key}.weight"), heads),
-        query_weight=_by_head(array(state, f"{inner}{query}.weight"), heads),
-        query_bias=_by_head(array(state, f"{inner}{query}.bias"), heads),
-    )
-    key_bias = key != "pos_proj"
-    if key_bias:
-        arrays["key_bias"] = _by_head(array(state, f"{inner}{key}.bias"), heads)
-    norm = f"{prefix}LayerNorm.weight" in state
-    if norm:
-        arrays["norm_weight"] = array(state, f"{prefix}LayerNorm.weight")
-        arrays["norm_bias"] = array(state, f"{prefix}LayerNorm.bias")
-    half = table.shape[0] // 2
-    made = DeBERTa(
-        heads,
-        arrays["key_weight"].shape[1],
-        table.shape[1],
-        reach=half if reach is None else reach,
-        buckets=None if reach is None else half,
-        norm=norm,
-        key_bias=key_bias,
-        key=jr.key(0),
-    )
-    return filled(made, **arrays)
 
 
 def sam_from_state_dict(
@@ -313,7 +226,8 @@ def sam_from_state_dict(
     return eqx.tree_at(lambda score: score.tables, made, tuple(stretched))
 
 
-def _by_head(weight, heads):
+def by_head(weight: Array, heads: int) -> Array:
+    """The rows of a projection by the heads that they belong to."""
     if weight.shape[0] % heads:
         raise ValueError(
             f"`heads` must divide the {weight.shape[0]} rows of a projection, but got "

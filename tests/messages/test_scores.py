@@ -15,6 +15,21 @@ P = np.arange(4, dtype=np.int32)
 Q = np.ones((2, 4, 16), np.float32)
 
 
+DEBERTA = {
+    "model_type": "deberta-v2",
+    "num_attention_heads": 2,
+    "relative_attention": True,
+    "pos_att_type": "p2c|c2p",
+    "share_att_key": True,
+}
+SELF = "encoder.layer.0.attention.self."
+DEBERTA_STATE = {
+    "encoder.rel_embeddings.weight": np.ones((512, 4)),
+    **{f"{SELF}{name}_proj.weight": np.ones((4, 4)) for name in ("key", "query")},
+    **{f"{SELF}{name}_proj.bias": np.ones(4) for name in ("key", "query")},
+}
+
+
 def case(text, call):
     return pytest.param(text, call, id=text[:60])
 
@@ -74,8 +89,12 @@ SETTINGS = [
     case("`state` must have r_k_layer/w, but got nothing", lambda: pe.enformer_from_state_dict({}, 8)),
     case("`state` must have distance_embedding.weight, but got nothing", lambda: pe.shaw_from_state_dict({}, 8)),
     case("`ahead` must be at least 0 and finite, but got -6", lambda: pe.shaw_from_state_dict({"distance_embedding.weight": jnp.ones((3, 4))}, 8)),
-    case("`heads` must be at least 1 and finite, but got 0", lambda: pe.deberta_from_state_dict({}, 0, 0)),
-    case("`state` must have encoder.rel_embeddings.weight, but got nothing", lambda: pe.deberta_from_state_dict({}, 2, 0)),
+    case("`num_attention_heads` must be between 1 and 65536, but got 0", lambda: pe.deberta_from_state_dict({}, DEBERTA | {"num_attention_heads": 0}, 0)),
+    case("`relative_attention` must be true, for a model to have positions in its scores, but got false", lambda: pe.deberta_from_state_dict({}, {"model_type": "deberta"}, 0)),
+    case("`pos_att_type` must have both c2p and p2c, as .*, but got c2p", lambda: pe.deberta_from_state_dict({}, DEBERTA | {"pos_att_type": "c2p"}, 0)),
+    case("`model_type` must be one of those known, such as deberta, deberta-v2, but got 'debert'", lambda: pe.deberta_from_state_dict({}, DEBERTA | {"model_type": "debert"}, 0)),
+    case("`state` must have encoder.rel_embeddings.weight, but got nothing", lambda: pe.deberta_from_state_dict({}, DEBERTA, 0)),
+    case("`state` must have an array of shape \\(1024, 4\\) for `table` of DeBERTa, but got \\(512, 4\\)", lambda: pe.deberta_from_state_dict(DEBERTA_STATE, DEBERTA | {"position_biased_input": False}, 0)),
     case("`state` must have rel_pos_h, but got nothing", lambda: pe.sam_from_state_dict({})),
 ]
 

@@ -53,8 +53,7 @@ def _state(module, prefix):
     return {f"{prefix}{n}": as_numpy(x) for n, x in module.state_dict().items()}
 
 
-def _logits(score, q, k, shuffled):
-    embedding = pe.PositionalEmbedding(score=score, scale=(3 * q.shape[-1]) ** -0.5)
+def _logits(embedding, q, k, shuffled):
     order = RNG.permutation(q.shape[1]) if shuffled else np.arange(q.shape[1])
     back = np.argsort(order)
     with jax.default_matmul_precision("highest"):
@@ -82,9 +81,10 @@ def test_the_first_version_is_that_of_transformers(reach, shuffled):
         )
     state = _state(attention, "encoder.layer.3.attention.self.")
     state["encoder.rel_embeddings.weight"] = table
-    score = pe.deberta_from_state_dict(state, heads=4, layer=3)
-    assert score.reach == reach and score.buckets is None
-    ours = _logits(score, as_numpy(q)[0], as_numpy(k)[0], shuffled)
+    biased = {**config.to_dict(), "position_biased_input": False}
+    embedding = pe.deberta_from_state_dict(state, biased, layer=3)
+    assert embedding.score.reach == reach and embedding.score.buckets is None
+    ours = _logits(embedding, as_numpy(q)[0], as_numpy(k)[0], shuffled)
     # Sums of products of projections, of up to 100.
     assert_close(ours, as_numpy(theirs)[0], atol=2e-5)
 
@@ -100,6 +100,7 @@ def test_the_second_version_is_that_of_transformers(shared, shuffled):
         position_buckets=buckets,
         norm_rel_ebd="layer_norm",
         share_att_key=shared,
+        position_biased_input=False,
     )
     encoder = second.DebertaV2Encoder(config).eval()
     attention = encoder.layer[0].attention.self
@@ -117,9 +118,45 @@ def test_the_second_version_is_that_of_transformers(shared, shuffled):
     # A bias of the keys' projection is the same for all keys, and gone after the
     # softmax; but it is in their logits.
     state = _state(encoder, "deberta.encoder.")
-    score = pe.deberta_from_state_dict(
-        state, heads=4, layer=0, prefix="deberta.encoder.", reach=reach
+    embedding = pe.deberta_from_state_dict(
+        state, config, layer=0, prefix="deberta.encoder."
     )
-    assert score.buckets == buckets and score.norm_weight is not None
-    ours = _logits(score, as_numpy(q), as_numpy(k), shuffled)
+    assert embedding.score.buckets == buckets and embedding.score.reach == reach
+    assert embedding.score.norm_weight is not None
+    ours = _logits(embedding, as_numpy(q), as_numpy(k), shuffled)
     assert_close(ours, as_numpy(theirs), atol=2e-5)
+
+
+# The file of microsoft/deberta-v3-base, as far as positions go.
+V3 = {
+    "model_type": "deberta-v2",
+    "num_attention_heads": 12,
+    "max_position_embeddings": 512,
+    "max_relative_positions": -1,
+    "position_buckets": 256,
+    "relative_attention": True,
+    "pos_att_type": "p2c|c2p",
+    "position_biased_input": False,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "layer_norm_eps": 1e-6,
+}
+
+
+def test_the_configuration_of_a_checkpoint_is_read():
+    inner = "encoder.layer.0.attention.self."
+    state = {"encoder.rel_embeddings.weight": np.ones((512, 24))}
+    state |= {f"encoder.LayerNorm.{name}": np.ones(24) for name in ("weight", "bias")}
+    for name in ("key_proj", "query_proj"):
+        state |= {f"{inner}{name}.weight": np.ones((24, 24))}
+        state |= {f"{inner}{name}.bias": np.ones(24)}
+    embedding = pe.deberta_from_state_dict(state, V3, layer=0)
+    score = embedding.score
+    assert (score.reach, score.buckets, score.eps) == (512, 256, 1e-6)
+    assert embedding.encoding is None and embedding.scale == (3 * 2) ** -0.5
+    # Tokens know their position in models that say no more.
+    table = _normal(512, 24)
+    state["embeddings.position_embeddings.weight"] = table
+    biased = {key: V3[key] for key in V3 if key != "position_biased_input"}
+    encoding = pe.deberta_from_state_dict(state, biased, layer=0).encoding
+    np.testing.assert_array_equal(encoding.weight, table)
