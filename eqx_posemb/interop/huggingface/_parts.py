@@ -21,15 +21,16 @@ def part_of(
         return _found(keys, own)
     parts = parts_of(keys, model_type)
     # What rotates has to be chosen from; a table beside it has not.
-    rotating = {p: part for p, part in parts.items() if "adds" not in models()[part[1]]}
+    rotating = {p: of for p, of in parts.items() if "adds" not in models()[of[1]]}
     parts = rotating or parts
     if len(parts) == 1:
-        ((part, own),) = parts.values()
-        return _found(part, own)
+        (only,) = parts.values()
+        return _found(*only)
     if parts:
         text = min(parts, key=lambda path: ("text" not in path, path))
         raise ValueError(
-            f"`part` must be given, as several parts of {quoted(name)} have positions: "
+            "`part` must be given, as several parts of "
+            f"{quoted(name) if name else 'the model'} have positions: "
             f"{listed(parts, mark='`')}, but got None. Call `load(config, "
             f'part="{text[:80]}")`.'
         )
