@@ -27,10 +27,10 @@ class Given(pe.AbstractFrequencies):
 
     values: Any
 
-    def turns(self, length=None):
+    def turns(self):
         return jnp.asarray(self.values, jnp.float32)
 
-    def __call__(self, length=None):
+    def __call__(self):
         return self.turns()
 
 

@@ -50,7 +50,9 @@ from ._encoding import (
     SinusoidalGrid as SinusoidalGrid,
 )
 from ._frequencies import (
+    AbstractDynamicFrequencies as AbstractDynamicFrequencies,
     AbstractFrequencies as AbstractFrequencies,
+    AbstractScaledFrequencies as AbstractScaledFrequencies,
     AbstractStaticFrequencies as AbstractStaticFrequencies,
     Concatenated as Concatenated,
     Divided as Divided,

@@ -86,6 +86,10 @@ class PositionalEmbedding(eqx.Module):
         accepted = inspect.signature(type(self.score).__call__).parameters
         return tuple(name for name in ("q_state", "k_state") if name in accepted)
 
+    @property
+    def _dynamic(self) -> bool:
+        return self.rotary is not None and self.rotary.dynamic
+
     def embed(
         self, x: Float[Array, "seq dim"], positions: Num[Array, "seq *axes"]
     ) -> Float[Array, "seq dim"]:
@@ -239,7 +243,7 @@ class PositionalEmbedding(eqx.Module):
             q_segments=q_segments,
             k_segments=k_segments,
         )
-        if axis_name is not None and length is None:
+        if axis_name is not None and length is None and self._dynamic:
             here = context_length(q_positions, k_positions)
             length = jax.lax.pmax(jax.lax.stop_gradient(here), axis_name)
         states = dict(q_state=q_state, k_state=k_state)
@@ -363,16 +367,18 @@ class PositionalEmbedding(eqx.Module):
         check_states(states, self.reads, q=q, k=k)
         turned_q, turned_k, score = q, k, self.score
         scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
-        if self.rotary is not None and length is None:
-            length = context_length(q_positions, k_positions)
-        if isinstance(self.rotary, AbstractExtension):
+        rotary = self.rotary
+        if rotary is not None and self._dynamic:
+            if length is None:
+                length = context_length(q_positions, k_positions)
+            rotary = rotary.for_length(length)
+        if isinstance(rotary, AbstractExtension):
             # Which of its products a pair has goes by positions, as a score does. What
             # is left to multiply is nothing.
-            score = Extended(self.rotary, scale, length, score)
+            score = Extended(rotary, scale, score)
             turned_q, turned_k = (jnp.zeros_like(x[..., :1]) for x in (q, k))
-        elif self.rotary is not None:
-            turn_q = self.rotary(q_positions, length=length)
-            turn_k = self.rotary(k_positions, length=length)
+        elif rotary is not None:
+            turn_q, turn_k = rotary(q_positions), rotary(k_positions)
             turned_q = each_head(turn_q.queries, q, turn_q.heads)
             turned_k = each_head(turn_k.keys, k, turn_k.heads)
         q_content, k_content = (None, None) if score is None else (q, k)

@@ -83,10 +83,13 @@ def test_angles_are_right_at_every_size_of_position(schedule, dim):
 def test_frequencies_have_the_digits_of_float64(schedule):
     """What a schedule says, apart from what it rotates by."""
     rotary = schedule.make(128, 5e5)
-    frequencies = rotary.frequencies(schedule.length)
+    frequencies = rotary.frequencies
+    if schedule.length is not None:
+        frequencies = frequencies.for_length(schedule.length)
+    frequencies = frequencies()
     truth = np.array([float(w) for w in schedule.truth(128, 5e5)])
-    # Exact decimals rounded once; LongRoPE selects in JAX, in float32. Dynamic NTK
-    # gives the stretch 4 eps from cancelling `factor - 1`, at most.
+    # Exact decimals rounded once. Dynamic NTK gives the stretch 4 eps from cancelling
+    # `factor - 1`, at most.
     eps = np.finfo(np.asarray(frequencies).dtype).eps
     np.testing.assert_allclose(np.asarray(frequencies), truth, rtol=4 * eps, atol=0)
 

@@ -232,10 +232,10 @@ def test_learned_frequencies_have_gradients():
     class Free(pe.AbstractFrequencies):
         values: Float[Array, " half"]
 
-        def turns(self, length=None):
+        def turns(self):
             return self.values
 
-        def __call__(self, length=None):
+        def __call__(self):
             return self.values
 
     x, p = vectors(), jnp.array([0, 2, 5, 9])

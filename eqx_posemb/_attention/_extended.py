@@ -3,7 +3,6 @@
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Int
 
 from ._logits import Score
 
@@ -13,13 +12,10 @@ class Extended(eqx.Module):
 
     rotary: Any
     scale: float = eqx.field(static=True)
-    length: int | Int[Array, ""] | None
     score: Score | None
 
     def __call__(self, q, k, q_positions, k_positions, **states):
-        logits = self.scale * self.rotary.products(
-            q, k, q_positions, k_positions, length=self.length
-        )
+        logits = self.scale * self.rotary.products(q, k, q_positions, k_positions)
         if self.score is None:
             return logits
         return logits + self.score(q, k, q_positions, k_positions, **states)

@@ -1,7 +1,9 @@
 """Schedules: how fast each pair of channels turns."""
 
 from ._base import (
+    AbstractDynamicFrequencies as AbstractDynamicFrequencies,
     AbstractFrequencies as AbstractFrequencies,
+    AbstractScaledFrequencies as AbstractScaledFrequencies,
     AbstractStaticFrequencies as AbstractStaticFrequencies,
     context_length as context_length,
     Geometric as Geometric,

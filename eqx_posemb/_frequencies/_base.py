@@ -1,12 +1,15 @@
 """What a schedule of frequencies is, and the one that all others start from."""
 
 import abc
+import dataclasses
 import decimal
+import functools
 import itertools
 from decimal import Decimal
 from operator import mul
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num, Shaped
@@ -30,28 +33,74 @@ def context_length(*positions: Num[Array, "..."]) -> Num[Array, ""]:
     return jnp.where((last < 0) | (last == end), end, last + 1)
 
 
+def evaluated_once(method):
+    """Makes a method of a static schedule one evaluation for each value of it, in exact
+    decimals."""
+
+    def evaluate(schedule):
+        with decimal.localcontext(HOST_PRECISION):
+            found = method(schedule)
+        for array in jax.tree.leaves(found):
+            array.setflags(write=False)
+        return found
+
+    @functools.lru_cache(maxsize=1024)
+    def of_value(structure):
+        return evaluate(jax.tree.unflatten(structure, ()))
+
+    @functools.wraps(method)
+    def evaluated(schedule):
+        # Settings are part of the structure, and a static schedule has no arrays.
+        arrays, structure = jax.tree.flatten(schedule)
+        return evaluate(schedule) if arrays else of_value(structure)
+
+    return evaluated
+
+
 class AbstractFrequencies(eqx.Module):
-    """A schedule: how fast each pair of channels turns, given the context length."""
+    """A schedule: how fast each pair of channels turns.
+
+    Subclasses write `turns` and `__call__`, of which the second is for people to read.
+    A subclass states `pairs` where it knows the number without an evaluation.
+    """
+
+    @property
+    def pairs(self) -> int:
+        """The number of frequencies, one for each pair of channels."""
+        return np.shape(self())[-1]
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the frequencies depend on the context length."""
+        return False
+
+    @property
+    def unscaled(self) -> "AbstractFrequencies":
+        """The schedule before any scaling: the one that the model was first trained
+        with."""
+        return self
+
+    @property
+    def scaling_factor(self) -> float:
+        """What the fully scaled frequencies of `unscaled` are divided by; one where
+        there is no scaling."""
+        return 1.0
+
+    def for_length(self, length: int | Num[Array, ""]) -> "AbstractFrequencies":
+        """The schedule in a context of `length` positions: itself, unless it is
+        `dynamic`."""
+        del length
+        return self
 
     @abc.abstractmethod
-    def turns(self, length: Length = None) -> Frequencies:
+    def turns(self) -> Frequencies:
         """What [`eqx_posemb.Rotary`][] reads: exact [`eqx_posemb.Turns`][] where the
         schedule is static, and radians in floating point where it is learned or
         traced."""
 
     @abc.abstractmethod
-    def __call__(
-        self, length: Length = None
-    ) -> Float[Array, " half"] | Float[np.ndarray, " half"]:
-        """**Arguments:**
-
-        - `length`: one more than the largest position in use. Static schedules ignore
-            it.
-
-        **Returns:**
-
-        The frequencies, in radians per unit of position.
-        """
+    def __call__(self) -> Float[Array, "*heads half"] | Float[np.ndarray, " half"]:
+        """The frequencies, in radians per unit of position."""
 
 
 class AbstractStaticFrequencies(AbstractFrequencies):
@@ -59,31 +108,168 @@ class AbstractStaticFrequencies(AbstractFrequencies):
 
     Subclasses write their formula in `exact`, over NumPy arrays of `decimal.Decimal`:
     the frequencies then stay good for every position up to 2³¹, which those of float64
-    are not. Such schedules wrap each other without losing digits.
+    are not. Such schedules wrap each other without losing digits. Equal schedules are
+    evaluated once.
+
+    A schedule that slows another one down for longer contexts is an
+    [`eqx_posemb.AbstractScaledFrequencies`][].
+
+    !!! Example
+
+        ```python
+        import decimal
+        import numpy as np
+        import eqx_posemb as pe
+
+        class Harmonic(pe.AbstractStaticFrequencies):
+            count: int
+
+            def exact(self):
+                return np.array([1 / decimal.Decimal(i + 1) for i in range(self.count)])
+
+        rope = pe.Rotary(Harmonic(32))
+        assert rope.dim == 64
+        ```
     """
+
+    @property
+    def unscaled(self) -> "AbstractStaticFrequencies":
+        """The schedule before any scaling: the one that the model was first trained
+        with."""
+        return self
 
     @abc.abstractmethod
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
 
-    def turns(self, length: Length = None) -> Turns:
+    @evaluated_once
+    def turns(self) -> Turns:
         """The frequencies in turns per unit of position, as 64-bit fixed point."""
-        del length
-        with decimal.localcontext(HOST_PRECISION):
-            return Turns.from_radians(self.exact())
+        return Turns.from_radians(self.exact())
 
-    def __call__(self, length: Length = None) -> Float[np.ndarray, " half"]:
+    def __call__(self) -> Float[np.ndarray, " half"]:
+        """The frequencies, in radians per unit of position, in float64."""
+        return self._radians().copy()
+
+    @evaluated_once
+    def _radians(self):
+        return self.exact().astype(np.float64)
+
+
+class AbstractDerivedFrequencies(AbstractStaticFrequencies):
+    """A static schedule made of another one, `base`, frequency by frequency."""
+
+    base: eqx.AbstractVar[AbstractStaticFrequencies]
+
+    @property
+    def pairs(self) -> int:
+        """The number of frequencies: as many as `base` has."""
+        return self.base.pairs
+
+    @property
+    def unscaled(self) -> AbstractStaticFrequencies:
+        """The same of `base` before any scaling."""
+        return dataclasses.replace(self, base=self.base.unscaled)
+
+    @property
+    def scaling_factor(self) -> float:
+        """The scaling factor of `base`."""
+        return self.base.scaling_factor
+
+
+class AbstractScaledFrequencies(AbstractDerivedFrequencies):
+    """A static schedule that slows another one, `base`, down by up to `factor`.
+
+    The way to a longer context: subclasses have the two as fields, and write their
+    formula in `exact`, as [`eqx_posemb.AbstractStaticFrequencies`][] says.
+    [`eqx_posemb.interop.huggingface.explain`][] and [`eqx_posemb.plot.schedule`][] then
+    tell which frequencies are kept, and which are divided in full or in part.
+
+    !!! Example
+
+        ```python
+        import decimal
+        import eqx_posemb as pe
+
+        class Halved(pe.AbstractScaledFrequencies):
+            base: pe.AbstractStaticFrequencies
+            factor: float = 2.0
+
+            def exact(self):
+                return self.base.exact() / decimal.Decimal(self.factor)
+
+        schedule = Halved(pe.Geometric(dim=4))
+        assert list(schedule()) == [0.5, 0.005]
+        assert schedule.unscaled == pe.Geometric(dim=4)
+        ```
+    """
+
+    factor: eqx.AbstractVar[float | Decimal]
+
+    @property
+    def unscaled(self) -> AbstractStaticFrequencies:
+        """What `base` is before any scaling."""
+        return self.base.unscaled
+
+    @property
+    def scaling_factor(self) -> float:
+        """`factor`, times the scaling factor of `base`."""
+        return float(self.factor) * self.base.scaling_factor
+
+
+class AbstractDynamicFrequencies(AbstractFrequencies):
+    """A schedule that depends on the context length.
+
+    Subclasses write `for_length`: the schedule in a context of a given length, exact
+    for a Python number, and with arrays for a traced length.
+    """
+
+    original_length: eqx.AbstractVar[int]
+
+    @property
+    def dynamic(self) -> bool:
+        """True: the frequencies depend on the context length."""
+        return True
+
+    @property
+    def pairs(self) -> int:
+        """The number of frequencies, the same for every length."""
+        return self._for(None).pairs
+
+    @property
+    def unscaled(self) -> AbstractFrequencies:
+        """The schedule before any scaling, the same for every length."""
+        return self._for(None).unscaled
+
+    @property
+    def scaling_factor(self) -> float:
+        """The scaling factor in a context of `original_length`."""
+        return self._for(None).scaling_factor
+
+    @abc.abstractmethod
+    def for_length(self, length: int | Num[Array, ""]) -> AbstractFrequencies:
+        """The schedule in a context of `length` positions."""
+
+    def turns(self, length: Length = None) -> Frequencies:
+        """Exact for a `length` known ahead."""
+        return self._for(length).turns()
+
+    def __call__(
+        self, length: Length = None
+    ) -> Float[Array, " half"] | Float[np.ndarray, " half"]:
         """**Arguments:**
 
-        - `length`: ignored.
+        - `length`: one more than the largest position in use. None stands for
+            `original_length`.
 
         **Returns:**
 
-        The frequencies, in radians per unit of position, in float64.
+        The frequencies, in radians per unit of position.
         """
-        del length
-        with decimal.localcontext(HOST_PRECISION):
-            return self.exact().astype(np.float64)
+        return self._for(length)()
+
+    def _for(self, length):
+        return self.for_length(self.original_length if length is None else length)
 
 
 class Geometric(AbstractStaticFrequencies):
@@ -139,9 +325,15 @@ class Geometric(AbstractStaticFrequencies):
                 f"last frequency, but got {self.dim}."
             )
 
+    @property
+    def pairs(self) -> int:
+        """The number of frequencies: half of `dim`."""
+        return self.dim // 2
+
+    @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
-        half = self.dim // 2
+        half = self.pairs
         steps = half - 1 if self.endpoint else half
         return powers(self.theta, half, steps)
 

@@ -9,10 +9,15 @@ from jaxtyping import Shaped
 
 from .._checks import check_at_least, check_positive
 from .._phase import decimals, TWO_PI
-from ._base import AbstractStaticFrequencies, Geometric
+from ._base import (
+    AbstractScaledFrequencies,
+    AbstractStaticFrequencies,
+    evaluated_once,
+    Geometric,
+)
 
 
-class NTKByParts(AbstractStaticFrequencies):
+class NTKByParts(AbstractScaledFrequencies):
     r"""Divides slow frequencies by `factor`, keeps fast ones, and blends in between.
 
     A frequency that turns many times within the context seen in training has met every
@@ -75,6 +80,7 @@ class NTKByParts(AbstractStaticFrequencies):
                 f"got slow={self.slow} and fast={self.fast}."
             )
 
+    @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
         frequencies = self.base.exact()
@@ -102,7 +108,7 @@ positive, or unless `0 <= slow <= fast`.
 """
 
 
-class YaRNFrequencies(AbstractStaticFrequencies):
+class YaRNFrequencies(AbstractScaledFrequencies):
     r"""[`eqx_posemb.NTKByParts`][] with the ramp over the index of the frequency.
 
     This is what the authors' code does, and with it every model trained by it. A
@@ -179,6 +185,7 @@ class YaRNFrequencies(AbstractStaticFrequencies):
                 f"the index, but got {self.base.theta}."
             )
 
+    @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
         return blend(self.base.exact(), self.factor, self._kept())
@@ -192,7 +199,7 @@ class YaRNFrequencies(AbstractStaticFrequencies):
             first, last = Decimal(math.floor(first)), Decimal(math.ceil(last))
         first, last = max(first, Decimal(0)), min(last, Decimal(self.base.dim - 1))
         width = Decimal("0.001") if first == last else last - first
-        index = decimals(range(self.base.dim // 2))
+        index = decimals(range(self.pairs))
         fallen = _between_0_and_1((index - first) / width)
         return (1 - fallen) * Decimal(self.extrapolation_factor)
 

@@ -4,10 +4,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from .._phase import Frequencies, Turns
-from ._base import AbstractFrequencies, Length
+from ._base import AbstractFrequencies
 
 
 class Concatenated(AbstractFrequencies):
@@ -37,9 +37,33 @@ class Concatenated(AbstractFrequencies):
         if not self.parts:
             raise ValueError("`parts` must have at least one schedule, but got none.")
 
-    def turns(self, length: Length = None) -> Frequencies:
+    @property
+    def pairs(self) -> int:
+        """The number of frequencies of all parts together."""
+        return sum(part.pairs for part in self.parts)
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether a part depends on the context length."""
+        return any(part.dynamic for part in self.parts)
+
+    @property
+    def unscaled(self) -> "Concatenated":
+        """The parts before any scaling."""
+        return Concatenated([part.unscaled for part in self.parts])
+
+    @property
+    def scaling_factor(self) -> float:
+        """The largest scaling factor of the parts."""
+        return max(part.scaling_factor for part in self.parts)
+
+    def for_length(self, length: int | Num[Array, ""]) -> "Concatenated":
+        """The parts in a context of `length` positions."""
+        return Concatenated([part.for_length(length) for part in self.parts])
+
+    def turns(self) -> Frequencies:
         """Exact if every part is."""
-        parts = [part.turns(length) for part in self.parts]
+        parts = [part.turns() for part in self.parts]
         if all(isinstance(part, Turns) for part in parts):
             traced = any(isinstance(x, jax.Array) for x in jax.tree.leaves(parts))
             join = jnp.concatenate if traced else np.concatenate
@@ -48,18 +72,9 @@ class Concatenated(AbstractFrequencies):
             [part.radians() if isinstance(part, Turns) else part for part in parts]
         )
 
-    def __call__(
-        self, length: Length = None
-    ) -> Float[Array, " half"] | Float[np.ndarray, " half"]:
-        """**Arguments:**
-
-        - `length`: what parts that depend on the context length read.
-
-        **Returns:**
-
-        The frequencies, in radians per unit of position.
-        """
-        parts = [part(length) for part in self.parts]
+    def __call__(self) -> Float[Array, " half"] | Float[np.ndarray, " half"]:
+        """The frequencies, in radians per unit of position."""
+        parts = [part() for part in self.parts]
         if all(isinstance(part, np.ndarray) for part in parts):
             return np.concatenate(parts)
         return jnp.concatenate([jnp.asarray(p, jnp.result_type(float)) for p in parts])

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._phase import as_float
-from ._base import AbstractFrequencies, Length
+from ._base import AbstractFrequencies
 
 
 class LearnedFrequencies(AbstractFrequencies):
@@ -48,19 +48,15 @@ class LearnedFrequencies(AbstractFrequencies):
             )
         self.weight = jnp.asarray(weight, jnp.result_type(float))
 
-    def turns(self, length: Length = None) -> Float[Array, "*heads half"]:
+    @property
+    def pairs(self) -> int:
+        """The number of frequencies of a head."""
+        return self.weight.shape[-1]
+
+    def turns(self) -> Float[Array, "*heads half"]:
         """The frequencies, in radians per unit of position, in at least float32."""
-        del length
         return as_float(self.weight)
 
-    def __call__(self, length: Length = None) -> Float[Array, "*heads half"]:
-        """**Arguments:**
-
-        - `length`: ignored.
-
-        **Returns:**
-
-        The frequencies, in radians per unit of position.
-        """
-        del length
+    def __call__(self) -> Float[Array, "*heads half"]:
+        """The frequencies, in radians per unit of position."""
         return self.weight

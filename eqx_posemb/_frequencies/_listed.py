@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from .._phase import decimals
-from ._base import AbstractStaticFrequencies
+from ._base import AbstractStaticFrequencies, evaluated_once
 
 
 class Listed(AbstractStaticFrequencies):
@@ -42,6 +42,12 @@ class Listed(AbstractStaticFrequencies):
                 "the pairing."
             )
 
+    @property
+    def pairs(self) -> int:
+        """The number of frequencies."""
+        return len(self.frequencies)
+
+    @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
         return decimals(self.frequencies)

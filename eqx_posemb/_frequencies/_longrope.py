@@ -6,14 +6,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Bool, Float, Num, Shaped
 
 from .._checks import check_positive
 from .._phase import as_float, decimals, Turns
-from ._base import AbstractFrequencies, AbstractStaticFrequencies, Length
+from ._base import (
+    AbstractDynamicFrequencies,
+    AbstractFrequencies,
+    AbstractScaledFrequencies,
+    AbstractStaticFrequencies,
+    evaluated_once,
+)
 
 
-class Divided(AbstractStaticFrequencies):
+class Divided(AbstractScaledFrequencies):
     r"""Divides each frequency by its own divisor.
 
     $$\omega_i \mapsto \omega_i / \lambda_i$$
@@ -37,10 +43,9 @@ class Divided(AbstractStaticFrequencies):
     )
 
     def __check_init__(self):
-        half = len(self.base())
-        if len(self.divisors) != half:
+        if len(self.divisors) != self.pairs:
             raise ValueError(
-                f"`divisors` must have one number per frequency, {half}, but got "
+                f"`divisors` must have one number per frequency, {self.pairs}, but got "
                 f"{len(self.divisors)}."
             )
         if not all(0 < value < math.inf for value in self.divisors):
@@ -48,6 +53,12 @@ class Divided(AbstractStaticFrequencies):
                 f"`divisors` must be positive and finite, but got {self.divisors}."
             )
 
+    @property
+    def factor(self) -> float:
+        """The largest of the divisors."""
+        return max(self.divisors)
+
+    @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
         return self.base.exact() / decimals(self.divisors)
@@ -63,7 +74,7 @@ is not positive.
 """
 
 
-class LongRoPEFrequencies(AbstractFrequencies):
+class LongRoPEFrequencies(AbstractDynamicFrequencies):
     r"""Has one schedule up to the original length, and another one beyond it.
 
     $$\omega_i(L) = \begin{cases} \omega_i^\text{short} & L \le L_0 \\
@@ -110,38 +121,57 @@ class LongRoPEFrequencies(AbstractFrequencies):
 
     def __check_init__(self):
         check_positive("original_length", self.original_length)
-        counts = len(self.short()), len(self.long())
+        counts = self.short.pairs, self.long.pairs
         if counts[0] != counts[1]:
             raise ValueError(
                 "`short` and `long` must have as many frequencies, but got "
                 f"{counts[0]} and {counts[1]}."
             )
 
-    def turns(self, length: Length = None) -> Turns:
-        """The frequencies in turns per unit of position, as 64-bit fixed point."""
-        return self._switch(self.short.turns(), self.long.turns(), length)
+    def for_length(self, length: int | Num[Array, ""]) -> AbstractFrequencies:
+        """Exact for every `length`: a traced one selects the numbers."""
+        if not isinstance(length, int):
+            return _Selected(self.short, self.long, length > self.original_length)
+        chosen = self.long if length > self.original_length else self.short
+        return _Chosen(chosen, max(length / self.original_length, 1.0))
 
-    def __call__(self, length: Length = None) -> Float[Array, " half"]:
-        """**Arguments:**
 
-        - `length`: one more than the largest position in use. None stands for
-            `original_length`.
+class _Chosen(AbstractScaledFrequencies):
+    """The schedule for a length known ahead, which says the factor of the context."""
 
-        **Returns:**
+    base: AbstractStaticFrequencies
+    factor: float = eqx.field(static=True)
 
-        The frequencies, in radians per unit of position.
-        """
-        return self._switch(
-            as_float(jnp.asarray(self.short())),
-            as_float(jnp.asarray(self.long())),
-            length,
+    @property
+    def scaling_factor(self) -> float:
+        return self.factor
+
+    def exact(self) -> Shaped[np.ndarray, " half"]:
+        return self.base.exact()
+
+
+class _Selected(AbstractFrequencies):
+    """One of two schedules, selected at run time."""
+
+    short: AbstractStaticFrequencies
+    long: AbstractStaticFrequencies
+    is_long: Bool[Array, ""]
+
+    @property
+    def pairs(self) -> int:
+        return self.short.pairs
+
+    def turns(self) -> Turns:
+        return self._select(self.short.turns(), self.long.turns())
+
+    def __call__(self) -> Float[Array, " half"]:
+        return self._select(
+            as_float(jnp.asarray(self.short())), as_float(jnp.asarray(self.long()))
         )
 
-    def _switch(self, short, long, length):
-        if length is None:
-            return short
-        use_long = length > self.original_length
-        return jax.tree.map(lambda s, l: jnp.where(use_long, l, s), short, long)
+    def _select(self, short, long):
+        choose = lambda short, long: jnp.where(self.is_long, long, short)
+        return jax.tree.map(choose, short, long)
 
 
 LongRoPEFrequencies.__init__.__doc__ = """**Arguments:**

@@ -6,10 +6,14 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Shaped
 
-from ._base import AbstractStaticFrequencies
+from ._base import (
+    AbstractDerivedFrequencies,
+    AbstractStaticFrequencies,
+    evaluated_once,
+)
 
 
-class Truncated(AbstractStaticFrequencies):
+class Truncated(AbstractDerivedFrequencies):
     r"""Keeps the fastest `keep` frequencies and sets the others to zero.
 
     $$\omega_i \mapsto \begin{cases} \omega_i & i < m \\ 0 & i \ge m \end{cases}$$
@@ -50,18 +54,17 @@ class Truncated(AbstractStaticFrequencies):
     keep: int = eqx.field(static=True)
 
     def __check_init__(self):
-        half = len(self.base())
-        if not 0 <= self.keep <= half:
+        if not 0 <= self.keep <= self.pairs:
             raise ValueError(
-                f"`keep` must be between 0 and the number of frequencies, {half}, but "
-                f"got {self.keep}."
+                "`keep` must be between 0 and the number of frequencies, "
+                f"{self.pairs}, but got {self.keep}."
             )
 
+    @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
-        frequencies = self.base.exact()
-        frequencies[self.keep :] = Decimal(0)
-        return frequencies
+        moves = np.arange(self.pairs) < self.keep
+        return np.where(moves, self.base.exact(), Decimal(0))
 
 
 Truncated.__init__.__doc__ = """**Arguments:**

@@ -7,10 +7,14 @@ import numpy as np
 from jaxtyping import Shaped
 
 from .._checks import check_positive
-from ._base import AbstractStaticFrequencies
+from ._base import (
+    AbstractDerivedFrequencies,
+    AbstractStaticFrequencies,
+    evaluated_once,
+)
 
 
-class Scaled(AbstractStaticFrequencies):
+class Scaled(AbstractDerivedFrequencies):
     r"""Multiplies every frequency by a number: a change of the unit of position.
 
     $$\omega \mapsto c\, \omega$$
@@ -39,6 +43,7 @@ class Scaled(AbstractStaticFrequencies):
     def __check_init__(self):
         check_positive("factor", self.factor)
 
+    @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
         return self.base.exact() * Decimal(self.factor)

@@ -1,18 +1,26 @@
 """Slowing every frequency down by one rule, to reach positions never trained on."""
 
+import decimal
 from decimal import Decimal
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Num, Shaped
 
 from .._checks import check_at_least, check_positive
-from .._phase import as_float, Frequencies
-from ._base import AbstractFrequencies, AbstractStaticFrequencies, Length, powers
+from .._phase import as_float, HOST_PRECISION
+from ._base import (
+    AbstractDynamicFrequencies,
+    AbstractFrequencies,
+    AbstractScaledFrequencies,
+    AbstractStaticFrequencies,
+    evaluated_once,
+    powers,
+)
 
 
-class Linear(AbstractStaticFrequencies):
+class Linear(AbstractScaledFrequencies):
     r"""Divides every frequency by `factor`: position interpolation.
 
     $$\omega \mapsto \omega / s$$
@@ -53,6 +61,7 @@ class Linear(AbstractStaticFrequencies):
     def __check_init__(self):
         check_at_least("factor", self.factor, 1)
 
+    @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
         return self.base.exact() / Decimal(self.factor)
@@ -67,7 +76,7 @@ Linear.__init__.__doc__ = """**Arguments:**
 """
 
 
-class NTK(AbstractStaticFrequencies):
+class NTK(AbstractScaledFrequencies):
     r"""Keeps the fastest frequency, divides the slowest by `factor`, in between evenly.
 
     $$\omega_i \mapsto \omega_i\, s^{-i / (n - 1)}, \qquad i = 0, \dots, n - 1$$
@@ -110,6 +119,7 @@ class NTK(AbstractStaticFrequencies):
         check_at_least("factor", self.factor, 1)
         _check_two(self.base)
 
+    @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
         return slowed_evenly(self.base.exact(), Decimal(self.factor))
@@ -125,7 +135,7 @@ frequency.
 """
 
 
-class NTKMixed(AbstractStaticFrequencies):
+class NTKMixed(AbstractScaledFrequencies):
     r"""Slows every frequency down, the slower the more, the last by `factor`.
 
     $$\omega_i \mapsto \omega_i \exp\!\Big(-\ln s\,
@@ -171,6 +181,7 @@ class NTKMixed(AbstractStaticFrequencies):
         check_at_least("factor", self.factor, 1)
         check_positive("exponent", self.exponent)
 
+    @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
         frequencies = self.base.exact()
@@ -189,7 +200,7 @@ NTKMixed.__init__.__doc__ = """**Arguments:**
 """
 
 
-class DynamicNTK(AbstractFrequencies):
+class DynamicNTK(AbstractDynamicFrequencies):
     r"""[`eqx_posemb.NTK`][] whose stretch grows with the length in use.
 
     $$s(L) = s\,\frac{\max(L, L_0)}{L_0} - (s - 1)$$
@@ -241,53 +252,49 @@ class DynamicNTK(AbstractFrequencies):
         check_positive("original_length", self.original_length)
         _check_two(self.base)
 
-    def turns(self, length: Length = None) -> Frequencies:
+    def for_length(self, length: int | Num[Array, ""]) -> AbstractFrequencies:
         """Exact for a `length` known ahead, float radians for a traced one."""
-        if length is None or isinstance(length, int):
-            return self._at(length).turns()
-        return self._traced(length)
-
-    def __call__(
-        self, length: Length = None
-    ) -> Float[Array, " half"] | Float[np.ndarray, " half"]:
-        """**Arguments:**
-
-        - `length`: one more than the largest position in use. None stands for
-            `original_length`.
-
-        **Returns:**
-
-        The frequencies, in radians per unit of position.
-        """
-        if length is None or isinstance(length, int):
-            return self._at(length)()
-        return self._traced(length)
-
-    def _traced(self, length) -> Float[Array, " half"]:
-        frequencies = as_float(jnp.asarray(self.base()))
-        beyond = as_float(length) / self.original_length - 1
-        factor = 1 + self.factor * jnp.maximum(beyond, 0)
-        n = frequencies.shape[0]
-        return frequencies * factor ** -as_float(jnp.arange(n) / (n - 1))
-
-    def _at(self, length: int | None) -> "_NTKAtLength":
-        length = max(length or 0, self.original_length)
-        return _NTKAtLength(self.base, self.factor, self.original_length, length)
+        if not isinstance(length, int):
+            return _TracedNTK(self.base, self.factor, self.original_length, length)
+        with decimal.localcontext(HOST_PRECISION):
+            # Not the equal `factor * length / original_length - (factor - 1)`: this is
+            # one, and not a little less, up to the original length.
+            beyond = Decimal(max(length, self.original_length)) / self.original_length
+            return _ExactNTK(self.base, 1 + Decimal(self.factor) * (beyond - 1))
 
 
-class _NTKAtLength(AbstractStaticFrequencies):
+class _ExactNTK(AbstractScaledFrequencies):
     """Dynamic NTK at a length known ahead; `NTK` would round its factor to float64."""
+
+    base: AbstractStaticFrequencies
+    factor: Decimal = eqx.field(static=True)
+
+    @evaluated_once
+    def exact(self) -> Shaped[np.ndarray, " half"]:
+        return slowed_evenly(self.base.exact(), self.factor)
+
+
+class _TracedNTK(AbstractFrequencies):
+    """Dynamic NTK at a traced length."""
 
     base: AbstractStaticFrequencies
     factor: float = eqx.field(static=True)
     original_length: int = eqx.field(static=True)
-    length: int = eqx.field(static=True)
+    length: Num[Array, ""]
 
-    def exact(self) -> Shaped[np.ndarray, " half"]:
-        # Not the equal `factor * length / original_length - (factor - 1)`: this is one,
-        # and not a little less, up to the original length.
-        beyond = Decimal(self.length) / self.original_length - 1
-        return slowed_evenly(self.base.exact(), 1 + Decimal(self.factor) * beyond)
+    @property
+    def pairs(self) -> int:
+        return self.base.pairs
+
+    def turns(self) -> Float[Array, " half"]:
+        frequencies = as_float(jnp.asarray(self.base()))
+        beyond = as_float(self.length) / self.original_length - 1
+        factor = 1 + self.factor * jnp.maximum(beyond, 0)
+        n = self.pairs
+        return frequencies * factor ** -as_float(jnp.arange(n) / (n - 1))
+
+    def __call__(self) -> Float[Array, " half"]:
+        return self.turns()
 
 
 DynamicNTK.__init__.__doc__ = """**Arguments:**
@@ -309,8 +316,8 @@ def slowed_evenly(frequencies, factor: Decimal) -> Shaped[np.ndarray, " half"]:
 
 
 def _check_two(base: AbstractStaticFrequencies) -> None:
-    if len(base()) < 2:
+    if base.pairs < 2:
         raise ValueError(
             "`base` must have at least 2 frequencies, the fastest to keep and the "
-            f"slowest to divide, but got {len(base())}. Rotate at least 4 channels."
+            f"slowest to divide, but got {base.pairs}. Rotate at least 4 channels."
         )

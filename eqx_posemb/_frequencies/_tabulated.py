@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._phase import Turns
-from ._base import AbstractFrequencies, AbstractStaticFrequencies, Length
+from ._base import AbstractFrequencies, AbstractStaticFrequencies
 
 
 class Tabulated(AbstractFrequencies):
@@ -48,19 +48,15 @@ class Tabulated(AbstractFrequencies):
         """
         self.words = jax.tree.map(jnp.asarray, base.turns())
 
-    def turns(self, length: Length = None) -> Turns:
+    @property
+    def pairs(self) -> int:
+        """The number of frequencies."""
+        return self.words.low.shape[-1]
+
+    def turns(self) -> Turns:
         """The frequencies in turns per unit of position, as 64-bit fixed point."""
-        del length
         return self.words
 
-    def __call__(self, length: Length = None) -> Float[Array, " half"]:
-        """**Arguments:**
-
-        - `length`: ignored.
-
-        **Returns:**
-
-        The frequencies, in radians per unit of position.
-        """
-        del length
+    def __call__(self) -> Float[Array, " half"]:
+        """The frequencies, in radians per unit of position."""
         return self.words.radians()

@@ -8,20 +8,13 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from .._frequencies import DynamicNTK, LearnedFrequencies, LongRoPEFrequencies
+from .._frequencies import LearnedFrequencies
 from .._rotary import Chain, Pairing, Rotary, Sections
 from ..interop.huggingface import layer_types, load
 from ..interop.huggingface._layers import NO_ATTENTION, ROTATES
 from ..interop.huggingface._load import made_of
 from ..interop.huggingface._parts import part_of
-from ._schedule import (
-    before,
-    factor_of,
-    fates,
-    float32_error,
-    float32_limit,
-    frequencies_at,
-)
+from ._schedule import fates, float32_error, float32_limit, in_context, numbers
 
 
 Facts = dict[str, Any]
@@ -97,12 +90,12 @@ def _rotary(rotary, context: int | None) -> Facts:
     if not isinstance(rotary, Rotary):
         return _settings(rotary)
     schedule, pairing = rotary.frequencies, rotary.pairing
-    angles = np.shape(schedule())[-1]
+    angles = schedule.pairs
     if rotary.axes is not None:
         angles = rotary.axes.frequency(angles).shape[-1]
     still = 0
     if not isinstance(schedule, LearnedFrequencies):
-        still = int(np.sum(frequencies_at(schedule, context) == 0))
+        still = int(np.sum(numbers(in_context(schedule, context)) == 0))
     facts: Facts = {
         "class": "Rotary",
         "schedule": type(schedule).__name__,
@@ -111,25 +104,26 @@ def _rotary(rotary, context: int | None) -> Facts:
         "pairing": "its own" if isinstance(pairing, Pairing) else pairing,
         "attention_factor": rotary.scale,
         "coordinates": 1 if rotary.axes is None else rotary.axes.coordinates,
-        "dynamic": isinstance(schedule, DynamicNTK | LongRoPEFrequencies),
+        "dynamic": schedule.dynamic,
     }
     if isinstance(rotary.axes, Sections):
         facts["sections"] = list(rotary.axes.sizes)
         facts["order"] = rotary.axes.order
     if isinstance(schedule, LearnedFrequencies):
         return facts
-    base = before(schedule)
+    base = schedule.unscaled
     facts["theta"] = getattr(getattr(base, "base", base), "theta", None)
     facts["original_length"] = getattr(schedule, "original_length", None)
-    facts["factor"] = factor_of(schedule, context)
+    facts["factor"] = in_context(schedule, context).scaling_factor
     return facts | _numbers(schedule, context)
 
 
 def _numbers(schedule, context) -> Facts:
     """How fast the pairs turn, in a context of that length."""
-    frequencies = frequencies_at(schedule, context)
+    now = in_context(schedule, context)
+    frequencies = numbers(now)
     facts: Facts = {"frequencies": {"count": len(frequencies)}}
-    for fate, which in fates(schedule, context)._asdict().items():
+    for fate, which in fates(now)._asdict().items():
         facts["frequencies"][fate] = {
             "count": len(which),
             "indices": [int(which[0]), int(which[-1])] if len(which) else None,
@@ -141,7 +135,7 @@ def _numbers(schedule, context) -> Facts:
     facts["longest_wavelength"] = 2 * math.pi / float(moving.min(initial=math.inf))
     trained = getattr(schedule, "original_length", None) or context
     if trained is not None:
-        first = frequencies_at(before(schedule), None)
+        first = numbers(schedule.unscaled)
         facts["unfinished"] = int(np.sum((first > 0) & (first * trained < 2 * math.pi)))
     if context is not None:
         facts["turns_of_slowest"] = context / facts["longest_wavelength"]

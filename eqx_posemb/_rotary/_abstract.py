@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._frequencies import Length
-
 
 class AbstractRotation(eqx.Module):
     """What some positions do to queries and keys before their product."""
@@ -50,15 +48,22 @@ class AbstractRotary(eqx.Module):
     query and its position with a function of the key and its position has.
     """
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether it depends on the context length."""
+        return False
+
+    def for_length(self, length: int | Num[Array, ""]) -> "AbstractRotary":
+        """The same in a context of `length` positions: itself, unless it is
+        `dynamic`."""
+        del length
+        return self
+
     @abc.abstractmethod
-    def __call__(
-        self, positions: Num[Array, "seq *axes"], *, length: Length = None
-    ) -> AbstractRotation:
+    def __call__(self, positions: Num[Array, "seq *axes"]) -> AbstractRotation:
         """**Arguments:**
 
         - `positions`: the position of each token.
-        - `length`: what schedules that depend on the context length read; by default
-            one more than the largest position.
 
         **Returns:**
 

@@ -37,20 +37,33 @@ class Chain(AbstractRotary):
                 "nothing."
             )
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether a part depends on the context length."""
+        return any(part.dynamic for part in self.parts)
+
+    def for_length(self, length: int | Num[Array, ""]) -> "Chain":
+        """The parts in a context of `length` positions."""
+        return Chain([part.for_length(length) for part in self.parts])
+
     def __call__(
         self, positions: Num[Array, "seq *axes"], *, length: Length = None
     ) -> "Chained":
         """**Arguments:**
 
-        - `positions`, `length`: as every part has them.
+        - `positions`: as every part has them.
+        - `length`: as in [`eqx_posemb.Rotary`][].
 
         **Returns:**
 
         The rotations of the parts as one.
         """
-        if length is None:
-            length = context_length(positions)
-        return Chained(tuple(part(positions, length=length) for part in self.parts))
+        chain = self
+        if self.dynamic:
+            chain = self.for_length(
+                context_length(positions) if length is None else length
+            )
+        return Chained(tuple(part(positions) for part in chain.parts))
 
 
 Chain.__init__.__doc__ = """**Arguments:**

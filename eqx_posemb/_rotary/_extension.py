@@ -1,13 +1,13 @@
 """Keeping far keys within the distances that a rotary embedding was trained on."""
 
 import abc
+import dataclasses
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
 from .._checks import check_at_least, check_sequence
-from .._frequencies import Length
 from .._phase import as_float, computing_dtype, in_common
 from ._abstract import AbstractRotary, each_head
 
@@ -30,6 +30,15 @@ class AbstractExtension(eqx.Module):
 
     rotary: eqx.AbstractVar[AbstractRotary]
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether the rotary embedding depends on the context length."""
+        return self.rotary.dynamic
+
+    def for_length(self, length: int | Num[Array, ""]) -> "AbstractExtension":
+        """The same with the rotary embedding in a context of `length` positions."""
+        return dataclasses.replace(self, rotary=self.rotary.for_length(length))
+
     @abc.abstractmethod
     def pieces(
         self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
@@ -51,8 +60,6 @@ class AbstractExtension(eqx.Module):
         k: Float[Array, "kv_heads k dim"],
         q_positions: Num[Array, " q"],
         k_positions: Num[Array, " k"],
-        *,
-        length: Length = None,
     ) -> Float[Array, "heads q k"]:
         """The products of queries and keys, each pair in the piece it belongs to.
 
@@ -60,7 +67,6 @@ class AbstractExtension(eqx.Module):
 
         - `q`, `k`: queries and keys before any rotation.
         - `q_positions`, `k_positions`: their positions.
-        - `length`: what schedules that depend on the context length read.
 
         **Returns:**
 
@@ -74,8 +80,7 @@ class AbstractExtension(eqx.Module):
         chosen = jnp.zeros((q.shape[0], q.shape[1], k.shape[1]), dtype)
         pieces = self.pieces(*in_common(q_positions, k_positions))
         for q_at, k_at, here in pieces:
-            turn_q = self.rotary(q_at, length=length)
-            turn_k = self.rotary(k_at, length=length)
+            turn_q, turn_k = self.rotary(q_at), self.rotary(k_at)
             turned_q = each_head(turn_q.queries, q, turn_q.heads)
             turned_k = each_head(turn_k.keys, k, turn_k.heads)
             grouped = turned_q.reshape(turned_k.shape[0], -1, *turned_q.shape[1:])

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_at_least, check_positive, check_sequence
-from .._frequencies import Geometric, Length
+from .._frequencies import Geometric
 from .._phase import as_float, cos_sin
 from ._abstract import AbstractRotary
 from ._pairing import check_layout, Layout
@@ -110,7 +110,7 @@ class FoPE(AbstractRotary):
                 f"it, but got {length}."
             )
         start = lambda key: (
-            jnp.eye(kept)[None]
+            np.eye(kept)[None]
             + std / math.sqrt(kept) * jr.normal(key, (heads, kept, kept))
         )
         cosine_key, sine_key = jr.split(key)
@@ -118,13 +118,10 @@ class FoPE(AbstractRotary):
         self.pairing = pairing
 
     @jax.named_scope("eqx_posemb.FoPE")
-    def __call__(
-        self, positions: Num[Array, " seq"], *, length: Length = None
-    ) -> Rotation:
+    def __call__(self, positions: Num[Array, " seq"]) -> Rotation:
         """**Arguments:**
 
         - `positions`: the position of each token: integers, or floats in the same unit.
-        - `length`: ignored.
 
         **Returns:**
 
@@ -132,13 +129,12 @@ class FoPE(AbstractRotary):
 
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """
-        del length
         check_sequence("positions", positions, "for one angle to each frequency")
         kept = self.cosines.shape[-1]
         turns = jax.tree.map(lambda word: word[:kept], self.frequencies.turns())
         cos, sin = cos_sin(positions, turns)
         mix = lambda table, weight: jnp.einsum("sj,hji->hsi", table, as_float(weight))
-        rest = ((0, 0), (0, 0), (0, self.frequencies.dim // 2 - kept))
+        rest = ((0, 0), (0, 0), (0, self.frequencies.pairs - kept))
         cos = jnp.pad(mix(cos, self.cosines), rest, constant_values=1)
         sin = jnp.pad(mix(sin, self.sines), rest)
         cos, sin = once(cos, sin)

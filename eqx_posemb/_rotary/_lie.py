@@ -6,7 +6,6 @@ import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_at_least, check_positive
-from .._frequencies import Length
 from .._phase import as_float, as_positions, computing_dtype
 from ._abstract import AbstractRotary, AbstractRotation
 
@@ -92,13 +91,10 @@ class LieRE(AbstractRotary):
         self.generators = jr.uniform(key, shape, maxval=scale)
 
     @jax.named_scope("eqx_posemb.LieRE")
-    def __call__(
-        self, positions: Num[Array, "seq axes"], *, length: Length = None
-    ) -> "MatrixRotation":
+    def __call__(self, positions: Num[Array, "seq axes"]) -> "MatrixRotation":
         """**Arguments:**
 
         - `positions`: the coordinates of each token.
-        - `length`: ignored.
 
         **Returns:**
 
@@ -106,7 +102,6 @@ class LieRE(AbstractRotary):
 
         **Raises:** a `ValueError` if `positions` has another shape.
         """
-        del length
         count = self.generators.shape[0]
         if positions.shape[1:] != (count,):
             raise ValueError(
@@ -233,19 +228,15 @@ class Cayley(AbstractRotary):
         return jnp.linalg.solve(one + skew, one - skew)
 
     @jax.named_scope("eqx_posemb.Cayley")
-    def __call__(
-        self, positions: Num[Array, "seq *axes"], *, length: Length = None
-    ) -> MatrixRotation:
+    def __call__(self, positions: Num[Array, "seq *axes"]) -> MatrixRotation:
         """**Arguments:**
 
         - `positions`: ignored but for their number.
-        - `length`: ignored.
 
         **Returns:**
 
         What multiplies queries and keys by the basis.
         """
-        del length
         dim = len(self.generator)
         shape = (positions.shape[0], 1, dim, dim)
         return MatrixRotation(jnp.broadcast_to(self.basis[None, None], shape))

@@ -2,7 +2,6 @@
 
 from jaxtyping import Array, Float, Num
 
-from .._frequencies import Length
 from ._abstract import AbstractRotary, AbstractRotation
 
 
@@ -48,11 +47,9 @@ class NoPE(AbstractRotary, AbstractRotation):
         """All heads are treated alike."""
         return None
 
-    def __call__(
-        self, positions: Num[Array, "seq *axes"], *, length: Length = None
-    ) -> "NoPE":
+    def __call__(self, positions: Num[Array, "seq *axes"]) -> "NoPE":
         """Returns itself: it is the same at all positions."""
-        del positions, length
+        del positions
         return self
 
     def queries(self, q: Float[Array, "... dim"]) -> Float[Array, "... dim"]:

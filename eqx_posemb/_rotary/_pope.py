@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_at_least, check_positive, check_sequence
-from .._frequencies import AbstractFrequencies, context_length, Geometric, Length
+from .._frequencies import Geometric
 from .._phase import as_float, computing_dtype, cos_sin
 from ._abstract import AbstractRotary, AbstractRotation
 from ._rotation import once
@@ -59,7 +59,7 @@ class PoPE(AbstractRotary):
         ```
     """
 
-    frequencies: AbstractFrequencies
+    frequencies: Geometric
     phase: Float[Array, "heads dim"]
 
     def __init__(self, dim: int, *, heads: int, theta: float = 10_000.0):
@@ -81,13 +81,10 @@ class PoPE(AbstractRotary):
         self.phase = jnp.zeros((heads, dim))
 
     @jax.named_scope("eqx_posemb.PoPE")
-    def __call__(
-        self, positions: Num[Array, " seq"], *, length: Length = None
-    ) -> "PolarRotation":
+    def __call__(self, positions: Num[Array, " seq"]) -> "PolarRotation":
         """**Arguments:**
 
         - `positions`: the position of each token: integers, or floats in the same unit.
-        - `length`: what schedules that depend on the context length read.
 
         **Returns:**
 
@@ -96,9 +93,7 @@ class PoPE(AbstractRotary):
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """
         check_sequence("positions", positions, "for one angle to each frequency")
-        if length is None:
-            length = context_length(positions)
-        cos, sin = once(*cos_sin(positions, self.frequencies.turns(length)))
+        cos, sin = once(*cos_sin(positions, self.frequencies.turns()))
         return PolarRotation(cos, sin, as_float(self.phase))
 
 

@@ -1,11 +1,11 @@
 """Rotary embeddings: from positions to a rotation."""
 
+import dataclasses
 from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Num
 
 from .._checks import check_choice, check_positive
@@ -107,7 +107,7 @@ class Rotary(AbstractRotary):
         `scale` is not positive, or if `pairing` or `arithmetic` is unknown or does not
         fit.
         """
-        angles: int = np.shape(frequencies())[-1]
+        angles = frequencies.pairs
         if axes is not None:
             angles = axes.frequency(angles).shape[-1]
         rotated = 2 * angles
@@ -145,6 +145,16 @@ class Rotary(AbstractRotary):
         self.pairing = pairing
         self.arithmetic = arithmetic
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether the schedule depends on the context length."""
+        return self.frequencies.dynamic
+
+    def for_length(self, length: int | Num[Array, ""]) -> "Rotary":
+        """The same with the schedule in a context of `length` positions."""
+        schedule = self.frequencies.for_length(length)
+        return dataclasses.replace(self, frequencies=schedule)
+
     @jax.named_scope("eqx_posemb.Rotary")
     def __call__(
         self, positions: Num[Array, "seq *axes"], *, length: Length = None
@@ -153,7 +163,7 @@ class Rotary(AbstractRotary):
 
         - `positions`: the position of each token: integers, or floats in the same unit;
             with a coordinate for each axis if there are `axes`.
-        - `length`: what schedules that depend on the context length read. By default
+        - `length`: the context length, for a schedule that depends on it. By default
             one more than the largest position. With a KV-cache whose keys are rotated
             already, such schedules need it fixed.
 
@@ -165,9 +175,12 @@ class Rotary(AbstractRotary):
         """
         positions = jnp.asarray(as_positions(positions))
         self._check(positions)
-        if length is None:
-            length = context_length(positions)
-        frequencies = self.frequencies.turns(length)
+        schedule = self.frequencies
+        if schedule.dynamic:
+            schedule = schedule.for_length(
+                context_length(positions) if length is None else length
+            )
+        frequencies = schedule.turns()
         if self.arithmetic == "float32" and isinstance(frequencies, Turns):
             frequencies = frequencies.radians()
         coordinates = positions

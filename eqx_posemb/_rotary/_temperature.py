@@ -13,7 +13,6 @@ from .._checks import (
     check_positive,
     check_sequence,
 )
-from .._frequencies import Length
 from .._phase import as_float, as_positions, computing_dtype
 from ._abstract import AbstractRotary, AbstractRotation
 
@@ -82,13 +81,10 @@ class Temperature(AbstractRotary):
         check_choice("kind", self.kind, ("stepped", "log", "power"))
 
     @jax.named_scope("eqx_posemb.Temperature")
-    def __call__(
-        self, positions: Num[Array, " seq"], *, length: Length = None
-    ) -> "Scaling":
+    def __call__(self, positions: Num[Array, " seq"]) -> "Scaling":
         """**Arguments:**
 
         - `positions`: the position of each token, from 0 on.
-        - `length`: ignored.
 
         **Returns:**
 
@@ -96,7 +92,6 @@ class Temperature(AbstractRotary):
 
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """
-        del length
         check_sequence("positions", positions, "to count what a query sees")
         ratio = (as_float(as_positions(positions)) + self.offset) / self.length
         if self.kind == "stepped":
@@ -173,13 +168,10 @@ class ScalableSoftmax(AbstractRotary):
         self.bias = jnp.full(heads, float(bias))
 
     @jax.named_scope("eqx_posemb.ScalableSoftmax")
-    def __call__(
-        self, positions: Num[Array, " seq"], *, length: Length = None
-    ) -> "Scaling":
+    def __call__(self, positions: Num[Array, " seq"]) -> "Scaling":
         """**Arguments:**
 
         - `positions`: the position of each token, from 0 on.
-        - `length`: ignored.
 
         **Returns:**
 
@@ -187,7 +179,6 @@ class ScalableSoftmax(AbstractRotary):
 
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """
-        del length
         check_sequence("positions", positions, "to count what a query sees")
         seen = jnp.log1p(as_float(as_positions(positions)))
         weight, bias = as_float(self.weight), as_float(self.bias)

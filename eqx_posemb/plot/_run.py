@@ -14,7 +14,7 @@ from .._bundle import PositionalEmbedding
 from .._catalogue import find, Refused
 from .._frequencies import LearnedFrequencies
 from .._inspect import chosen, facts_of, refused
-from .._inspect._schedule import before, factor_of
+from .._inspect._schedule import in_context
 from .._registry import make, Sizes, variants
 from .._rotary import Chain, Rotary
 from ..interop.huggingface import load
@@ -89,9 +89,9 @@ def _of_subject(subject: _Subject) -> Iterator[tuple[str, Any]]:
     sizes = dict(heads=subject.heads, head_dim=subject.head_dim)
     for part in _rotaries(embedding):
         frequencies = part.frequencies
-        if not isinstance(before(frequencies), LearnedFrequencies):
+        if not isinstance(frequencies.unscaled, LearnedFrequencies):
             yield "wavelengths", wavelengths(frequencies, context=context)
-            if factor_of(frequencies, context) > 1:
+            if in_context(frequencies, context).scaling_factor > 1:
                 yield "schedule", schedule(frequencies, context=context)
     if subject.axes > 3:
         return
@@ -171,7 +171,7 @@ def _meant_for(embedding) -> int:
     for part in _rotaries(embedding):
         original = getattr(part.frequencies, "original_length", None)
         if original is not None:
-            return int(original * max(factor_of(part.frequencies, None), 4.0))
+            return int(original * max(part.frequencies.scaling_factor, 4.0))
     return _SIZES.length
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from .._checks import check_positive
 from .._frequencies import AbstractFrequencies, LearnedFrequencies
-from .._inspect._schedule import before, factor_of, fates, frequencies_at
+from .._inspect._schedule import fates, in_context, numbers
 from ._style import (
     BLACK,
     BLUE,
@@ -60,12 +60,13 @@ def wavelengths(
 
     **Raises:** a `ValueError` if `context` is not positive, or `frequencies` learned.
     """
-    after = _checked(frequencies, context)
+    now = _checked(frequencies, context)
+    after = numbers(now)
     figure = new_figure()
     axes = figure.add_subplot()
     axes.set_yscale("log")
-    stretched = factor_of(frequencies, context) > 1
-    for fate, which in fates(frequencies, context)._asdict().items():
+    stretched = now.scaling_factor > 1
+    for fate, which in fates(now)._asdict().items():
         if fate != "still" and len(which):
             axes.plot(
                 which, 2 * math.pi / after[which], linestyle="none", markersize=3.5,
@@ -74,7 +75,7 @@ def wavelengths(
     if stretched:
         # What moved, where it was.
         axes.plot(
-            *_waves(frequencies_at(before(frequencies), None)), color=GREY,
+            *_waves(numbers(now.unscaled)), color=GREY,
             linewidth=1, linestyle=(0, (4, 1.5)), label="before the stretch", zorder=0,
         )  # fmt: skip
         axes.legend(frameon=False, fontsize=SMALL, loc="lower right")
@@ -124,8 +125,8 @@ def schedule(
 
     **Raises:** a `ValueError` as `wavelengths`.
     """
-    after = _checked(frequencies, context)
-    first = frequencies_at(before(frequencies), None)
+    now = _checked(frequencies, context)
+    first, after = numbers(now.unscaled), numbers(now)
     figure = new_figure(6.5, 3.0)
     left, right = figure.subplots(1, 2)
     left.set_yscale("log")
@@ -136,7 +137,7 @@ def schedule(
     moving = np.flatnonzero(after > 0)
     slowed = first[moving] / after[moving]
     right.plot(moving, slowed, color=BLUE, marker="o", markersize=2.5, linewidth=1)
-    factor = factor_of(frequencies, context)
+    factor = now.scaling_factor
     whole = f"the whole stretch, {factor:.4g}"
     # Each at the end where the curve is at the other value.
     for value, name, x, side in (1.0, "kept", 1, "right"), (factor, whole, 0, "left"):
@@ -161,9 +162,9 @@ def _waves(frequencies):
 
 def _checked(frequencies, context):
     check_positive("context", context)
-    if isinstance(before(frequencies), LearnedFrequencies):
+    if isinstance(frequencies.unscaled, LearnedFrequencies):
         raise ValueError(
             "`frequencies` must be a schedule that is not learned, but got "
             f"{type(frequencies).__name__}."
         )
-    return frequencies_at(frequencies, context)
+    return in_context(frequencies, context)

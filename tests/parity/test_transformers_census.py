@@ -38,23 +38,23 @@ class Data(pe.AbstractFrequencies):
     words: Any
     radians: Any
 
-    def turns(self, length=None):
+    def turns(self):
         return self.words
 
-    def __call__(self, length=None):
+    def __call__(self):
         return self.radians
 
 
 @eqx.filter_jit
 def _turned(rotary, positions, x):
-    return rotary(positions, length=1).queries(x)
+    return rotary(positions).queries(x)
 
 
 def _maps(rotary, positions) -> np.ndarray:
     """As in `hf_compare`, with one program for all schedules of a layout and width."""
     kind = jnp.int32 if positions.dtype.kind == "i" else jnp.float32
-    schedule = rotary.frequencies
-    data = Data(schedule.turns(1), schedule(1))
+    schedule = rotary.frequencies.for_length(1)
+    data = Data(schedule.turns(), schedule())
     rotary = dataclasses.replace(rotary, frequencies=data)
     eye = np.broadcast_to(
         np.eye(rotary.dim, dtype=np.float32), (len(positions), rotary.dim, rotary.dim)

@@ -290,5 +290,5 @@ def _directions(schedule, heads, key):
     along = jr.uniform(key, (heads, 1), maxval=2 * math.pi)
     both = jnp.concatenate([along, along + math.pi / 2], axis=1)
     parts = jnp.stack([jnp.cos(both), jnp.sin(both)], axis=1)  # [heads, axes, 2]
-    sizes = jnp.asarray(schedule(), parts.dtype)
-    return (parts[..., None] * sizes[None, None, None]).reshape(heads, -1)
+    sizes = schedule().astype(parts.dtype)[None, None, None]
+    return (parts[..., None] * sizes).reshape(heads, -1)

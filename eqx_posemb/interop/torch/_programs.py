@@ -19,7 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..._rotary import AbstractRotary, each_head, Rotary
+from ..._rotary import AbstractExtension, AbstractRotary, each_head, Rotary
 
 
 Arrays = Sequence[jax.Array]
@@ -133,7 +133,7 @@ def _is_gap(leaf):
 
 def _turned(which):
     def method(module: AbstractRotary, x, positions, **length):
-        rotation = module(positions, **length)
+        rotation = _for_length(module, **length)(positions)
         turn = getattr(rotation, which)
         if x.ndim == 2 and rotation.heads is None:
             return [turn(x)]
@@ -143,11 +143,25 @@ def _turned(which):
 
 
 def _tables(module: Rotary, positions, **length):
-    rotation = module(positions, **length)
+    rotation = _for_length(module, **length)(positions)
     return [rotation.cos, rotation.sin]
 
 
-_METHODS = {"queries": _turned("queries"), "keys": _turned("keys"), "tables": _tables}
+def _products(module: AbstractExtension, q, k, q_positions, k_positions, **length):
+    extension = _for_length(module, **length)
+    return [extension.products(q, k, q_positions, k_positions)]
+
+
+def _for_length(module, length=None):
+    return module if length is None else module.for_length(length)
+
+
+_METHODS = {
+    "queries": _turned("queries"),
+    "keys": _turned("keys"),
+    "tables": _tables,
+    "products": _products,
+}
 
 
 def _vjp(function: Function, wanted: list[bool]) -> Function:

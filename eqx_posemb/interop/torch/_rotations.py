@@ -3,10 +3,10 @@
 from typing import Any, Literal
 
 import jax
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..._frequencies import AbstractStaticFrequencies, Concatenated
 from ..._rotary import AbstractRotary, Pairing, Rotary
 from ._angles import Angles, computing_dtype
 from ._parts import depths_of, scalar, TorchPart
@@ -32,7 +32,7 @@ class TorchRotary(TorchPart):
             self._layout = (rows.source, rows.partner, rows.pair, rows.sign)
         turns: Any = module.frequencies.turns()
         if module.axes is not None:
-            count = jax.tree.leaves(turns)[0].shape[-1]
+            count = module.frequencies.pairs
             self._coordinates = module.axes.coordinates
             self._axis = module.axes.axis(count).tolist()
             frequency = module.axes.frequency(count)
@@ -196,11 +196,9 @@ class TorchTurn:
 
 def is_static(module: Rotary) -> bool:
     """Whether its angles are exact, and the same for every length."""
-    parts = [module.frequencies]
-    if isinstance(module.frequencies, Concatenated):
-        parts = module.frequencies.parts
-    static = all(isinstance(part, AbstractStaticFrequencies) for part in parts)
-    return static and module.arithmetic == "exact"
+    words = jax.tree.leaves(module.frequencies.turns())
+    static = all(isinstance(word, np.ndarray) for word in words)
+    return static and not module.dynamic and module.arithmetic == "exact"
 
 
 def _apply(layout, x, cos, sin):
