@@ -86,10 +86,6 @@ class PositionalEmbedding(eqx.Module):
         accepted = inspect.signature(type(self.score).__call__).parameters
         return tuple(name for name in ("q_state", "k_state") if name in accepted)
 
-    @property
-    def _dynamic(self) -> bool:
-        return self.rotary is not None and self.rotary.dynamic
-
     def embed(
         self, x: Float[Array, "seq dim"], positions: Num[Array, "seq *axes"]
     ) -> Float[Array, "seq dim"]:
@@ -243,11 +239,10 @@ class PositionalEmbedding(eqx.Module):
             q_segments=q_segments,
             k_segments=k_segments,
         )
-        if axis_name is not None and length is None and self._dynamic:
-            here = context_length(q_positions, k_positions)
-            length = jax.lax.pmax(jax.lax.stop_gradient(here), axis_name)
         states = dict(q_state=q_state, k_state=k_state)
-        parts = self._parts(q, k, q_positions, k_positions, length, states, soft_cap)
+        parts = self._parts(
+            q, k, q_positions, k_positions, length, states, soft_cap, axis_name
+        )
         heads, count = q.shape[0], (q.shape[1], k.shape[1])
         size = block_size or block_size_for(heads, *count)
         # A score prepares what goes by distances, too, and nothing else is shared.
@@ -358,7 +353,7 @@ class PositionalEmbedding(eqx.Module):
 
     @jax.named_scope("eqx_posemb.PositionalEmbedding.parts")
     def _parts(
-        self, q, k, q_positions, k_positions, length, states, soft_cap=None
+        self, q, k, q_positions, k_positions, length, states, soft_cap=None, axis=None
     ) -> tuple[Logits, Array, Array, Tokens, Tokens]:
         q_positions = as_positions(q_positions, "q_positions")
         k_positions = as_positions(k_positions, "k_positions")
@@ -368,9 +363,9 @@ class PositionalEmbedding(eqx.Module):
         turned_q, turned_k, score = q, k, self.score
         scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
         rotary = self.rotary
-        if rotary is not None and self._dynamic:
+        if rotary is not None and rotary.dynamic:
             if length is None:
-                length = context_length(q_positions, k_positions)
+                length = context_length(q_positions, k_positions, axis_name=axis)
             rotary = rotary.for_length(length)
         if isinstance(rotary, AbstractExtension):
             # Which of its products a pair has goes by positions, as a score does. What

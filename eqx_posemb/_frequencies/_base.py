@@ -22,9 +22,16 @@ Length = int | Num[Array, ""] | None
 """One more than the largest position in use, for schedules that depend on it."""
 
 
-def context_length(*positions: Num[Array, "..."]) -> Num[Array, ""]:
-    """One more than the largest position of all, and one if there is none."""
+def context_length(
+    *positions: Num[Array, "..."], axis_name: str | None = None
+) -> Num[Array, ""]:
+    """One more than the largest position of all, and one if there is none.
+
+    With `axis_name`, of all devices along that axis of a mesh.
+    """
     last = jnp.stack(in_common(*[jnp.max(p, initial=0) for p in positions])).max()
+    if axis_name is not None:
+        last = jax.lax.pmax(jax.lax.stop_gradient(last), axis_name)
     if not jnp.issubdtype(last.dtype, jnp.integer):
         return last + 1
     # At the very end of the integers one more would be the least of them. Unsigned
