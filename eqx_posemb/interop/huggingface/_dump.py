@@ -132,7 +132,7 @@ def _rotary(rotary) -> dict[str, Any]:
             _refuse(f"for {rope['rope_type']} the scale", rotary.scale)
         rope["attention_factor"] = rotary.scale
     if rotary.axes is not None:
-        width = _angles(rotary.axes, rotary.frequencies)
+        width = 2 * rotary.axes.frequency(rotary.frequencies.pairs).shape[-1]
     if width != rotary.dim and rope["rope_type"] == "proportional":
         _refuse("a proportional rotary embedding of part of a head:", rotary.dim)
     config, rope = _model(rotary, rope, width)
@@ -156,55 +156,52 @@ def _tempered(config, rope, temperature):
 
 def _schedule(rotary) -> tuple[dict[str, Any], dict[str, Any], int]:
     """The rope settings, what stands beside them, and how many channels rotate."""
-    schedule, base = rotary.frequencies, rotary.frequencies
-    rope: dict[str, Any]
-    more: dict[str, Any] = {}
-    if isinstance(schedule, Geometric):
-        rope = {"rope_type": "default"}
-    elif isinstance(schedule, Linear):
-        rope, base = {"rope_type": "linear", "factor": schedule.factor}, schedule.base
-    elif isinstance(schedule, DynamicNTK):
-        rope, base = {"rope_type": "dynamic", "factor": schedule.factor}, schedule.base
-        more["max_position_embeddings"] = schedule.original_length
-    elif isinstance(schedule, NTK):
-        # Theirs wants a factor, too, and does not read it.
-        rope = {"rope_type": "dynamic", "alpha": schedule.factor, "factor": 1.0}
-        base = schedule.base
-    elif isinstance(schedule, YaRNFrequencies) and schedule.extrapolation_factor == 1:
-        base = schedule.base
-        rope = _stretched("yarn", schedule, "beta_slow", "beta_fast")
-        rope["truncate"] = schedule.truncate
-    elif isinstance(schedule, NTKByParts):
-        base = schedule.base
-        rope = _stretched("llama3", schedule, "low_freq_factor", "high_freq_factor")
-    elif isinstance(schedule, LongRoPEFrequencies):
-        rope, base = _longrope(schedule)
-    elif isinstance(schedule, Truncated) and isinstance(schedule.base, Linear):
-        base = schedule.base.base
-        pairs = len(schedule())
-        rope = {"rope_type": "proportional", "factor": schedule.base.factor}
-        rope["partial_rotary_factor"] = _share(2 * schedule.keep, 2 * pairs)
-    else:
+    schedule = rotary.frequencies
+    # By the very class: a subclass may have another formula.
+    settings = _SETTINGS.get(type(schedule))
+    if settings is None:
         _refuse("the schedule", schedule)
+    rope, base = settings(schedule)
     if not isinstance(base, Geometric) or base.endpoint:
         _refuse("the schedule", schedule)
+    more = {}
+    if isinstance(schedule, DynamicNTK):
+        more["max_position_embeddings"] = schedule.original_length
     return {**rope, "rope_theta": base.theta}, more, base.dim
 
 
-def _share(width: int, dim: int) -> float:
-    """A share of which `int(share * dim)` is the width, whatever rounding does."""
-    share = width / dim
-    return share if int(share * dim) == width else (width + 0.25) / dim
+def _yarn(schedule):
+    if schedule.extrapolation_factor != 1:
+        _refuse("the schedule", schedule)
+    rope, base = _by_parts("yarn", schedule, "beta_slow", "beta_fast")
+    return {**rope, "truncate": schedule.truncate}, base
 
 
-def _stretched(kind, schedule, slow: str, fast: str):
+def _by_parts(kind, schedule, slow: str, fast: str):
     return {
         "rope_type": kind,
         "factor": schedule.factor,
         "original_max_position_embeddings": schedule.original_length,
         slow: schedule.slow,
         fast: schedule.fast,
-    }
+    }, schedule.base
+
+
+def _proportional(schedule):
+    linear, width = schedule.base, 2 * schedule.pairs
+    if not isinstance(linear, Linear):
+        _refuse("the schedule", schedule)
+    return {
+        "rope_type": "proportional",
+        "factor": linear.factor,
+        "partial_rotary_factor": _share(2 * schedule.keep, width),
+    }, linear.base
+
+
+def _share(width: int, dim: int) -> float:
+    """A share of which `int(share * dim)` is the width, whatever rounding does."""
+    share = width / dim
+    return share if int(share * dim) == width else (width + 0.25) / dim
 
 
 def _longrope(schedule):
@@ -222,8 +219,28 @@ def _longrope(schedule):
     }, short.base
 
 
-def _angles(axes, frequencies) -> int:
-    return 2 * axes.frequency(len(frequencies())).shape[-1]
+_SETTINGS = {
+    Geometric: lambda schedule: ({"rope_type": "default"}, schedule),
+    Linear: lambda schedule: (
+        {"rope_type": "linear", "factor": schedule.factor},
+        schedule.base,
+    ),
+    DynamicNTK: lambda schedule: (
+        {"rope_type": "dynamic", "factor": schedule.factor},
+        schedule.base,
+    ),
+    # Theirs wants a factor, too, and does not read it.
+    NTK: lambda schedule: (
+        {"rope_type": "dynamic", "alpha": schedule.factor, "factor": 1.0},
+        schedule.base,
+    ),
+    YaRNFrequencies: _yarn,
+    NTKByParts: lambda schedule: _by_parts(
+        "llama3", schedule, "low_freq_factor", "high_freq_factor"
+    ),
+    LongRoPEFrequencies: _longrope,
+    Truncated: _proportional,
+}
 
 
 def _model(rotary, rope, width) -> tuple[dict[str, Any], dict[str, Any]]:
