@@ -1,10 +1,12 @@
 """The pictures show the numbers, and are fit to be printed."""
 
+import decimal
 import itertools
 import json
 import math
 import sys
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -141,6 +143,23 @@ def test_wavelengths_are_those_of_the_formula_in_three_fates(drawn):
     assert np.allclose(marked(axes, "before the stretch")[1], WAVES, rtol=1e-12)
     levels = [np.asarray(line.get_ydata()).tolist() for line in axes.lines]
     assert [4096, 4096] in levels and [512, 512] in levels
+
+
+def test_a_scaling_of_the_users_own_is_told_as_any_other():
+    class Slowest(pe.AbstractScaledFrequencies):
+        base: pe.AbstractStaticFrequencies
+        factor: float = eqx.field(static=True)
+
+        def exact(self):
+            kept, last = np.split(self.base.exact(), [-1])
+            return np.concatenate([kept, last / decimal.Decimal(self.factor)])
+
+    schedule = Slowest(pe.Geometric(8), 4.0)
+    axes = plot.wavelengths(schedule, context=4096).axes[0]
+    assert marked(axes, "kept")[0].tolist() == [0, 1, 2]
+    assert marked(axes, "interpolated")[0].tolist() == [3]
+    waves = 2 * math.pi / pe.Geometric(8)()
+    assert np.allclose(marked(axes, "before the stretch")[1], waves, rtol=1e-12)
 
 
 def test_a_schedule_has_the_ramp_from_one_to_the_factor(drawn):

@@ -2,7 +2,9 @@
 
 import decimal
 from fractions import Fraction
+from typing import ClassVar
 
+import equinox as eqx
 import hypothesis as hp
 import hypothesis.strategies as st
 import jax
@@ -132,3 +134,131 @@ def test_turns_are_what_they_were_made_of(frequency):
     # 2⁻⁶⁵ of a turn from the fixed point, 2⁻²³ of the value from float32.
     error = abs(float(turns.radians()[0]) - frequency)
     assert error <= 2**-62 + 2**-23 * frequency
+
+
+BASE = pe.Geometric(16)
+SCHEDULES = {
+    "geometric": BASE,
+    "listed": pe.Listed((1.0, 0.5, 0.25)),
+    "learned": pe.LearnedFrequencies(np.ones((2, 5))),
+    "tabulated": pe.Tabulated(BASE),
+    "linear": pe.Linear(BASE, 4.0),
+    "ntk": pe.NTK(BASE, 4.0),
+    "ntk_mixed": pe.NTKMixed(BASE, 4.0),
+    "by_parts": pe.NTKByParts(BASE, 4.0, 64),
+    "yarn": pe.YaRNFrequencies(BASE, 4.0, 64),
+    "divided": pe.Divided(BASE, (1.0,) * 7 + (4.0,)),
+    "truncated": pe.Truncated(pe.Linear(BASE, 4.0), keep=3),
+    "unit": pe.Scaled(pe.Linear(BASE, 4.0), 2.0),
+    "dynamic_ntk": pe.DynamicNTK(BASE, 4.0, 64),
+    "longrope": pe.LongRoPEFrequencies(BASE, pe.Linear(BASE, 4.0), 64),
+    "of_parts": pe.Concatenated((BASE, pe.DynamicNTK(BASE, 4.0, 64))),
+    "twice": pe.Linear(pe.NTK(BASE, 2.0), 2.0),
+}
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+
+
+@every_schedule
+def test_a_schedule_states_its_number_of_pairs(schedule):
+    assert schedule.pairs == np.shape(schedule())[-1]
+    assert schedule.for_length(1000).pairs == schedule.pairs
+    assert schedule.for_length(jnp.asarray(1000)).pairs == schedule.pairs
+
+
+@every_schedule
+def test_a_schedule_depends_on_the_length_if_it_says_so(schedule):
+    changes = not np.array_equal(schedule(), schedule.for_length(1000)())
+    assert schedule.dynamic == changes
+    assert (schedule.for_length(1000) is schedule) != schedule.dynamic
+    assert not schedule.for_length(1000).dynamic
+
+
+@pytest.mark.parametrize("name", ["dynamic_ntk", "longrope", "of_parts"])
+def test_a_traced_length_gives_the_frequencies_of_a_known_one(name):
+    schedule = SCHEDULES[name]
+    traced = jax.jit(lambda length: schedule.for_length(length)())
+    for length in (1, 64, 65, 200):
+        known = schedule.for_length(length)()
+        np.testing.assert_allclose(traced(jnp.asarray(length)), known, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "longrope"])
+def test_the_scaling_factor_is_the_most_that_a_frequency_is_divided_by(name):
+    now = SCHEDULES[name].for_length(200)
+    after, first = np.asarray(now()), np.asarray(now.unscaled())
+    moves = after > 0
+    most = np.max(first[moves] / after[moves])
+    np.testing.assert_allclose(most, now.scaling_factor, rtol=1e-6)
+    assert now.unscaled.scaling_factor == 1
+    assert now.unscaled.unscaled == now.unscaled
+
+
+def test_the_scaling_factor_of_longrope_is_that_of_the_context():
+    schedule = SCHEDULES["longrope"]
+    assert schedule.unscaled == BASE
+    assert schedule.scaling_factor == schedule.for_length(64).scaling_factor == 1
+    assert schedule.for_length(200).scaling_factor == 200 / 64
+
+
+@pytest.fixture
+def counted():
+    """A schedule that counts its evaluations, of a class that no cache has seen."""
+
+    class Counted(pe.AbstractStaticFrequencies):
+        evaluations: ClassVar[list[int]] = []
+        count: int = eqx.field(static=True)
+
+        @property
+        def pairs(self):
+            return self.count
+
+        def exact(self):
+            self.evaluations.append(self.count)
+            return np.array([1 / decimal.Decimal(i + 1) for i in range(self.count)])
+
+    return Counted
+
+
+def test_a_schedule_is_evaluated_once_and_not_before_it_is_asked(counted):
+    q, p = jnp.ones((3, 16)), jnp.arange(3)
+    rotary = pe.Rotary(counted(8))
+    scaled = pe.LongRoPEFrequencies(
+        pe.Divided(counted(8), (1.0,) * 8), pe.Linear(counted(8), 2.0), 64
+    )
+    switched = pe.Rotary(scaled)
+    assert counted.evaluations == []
+    for _ in range(2):
+        rotary(p).queries(q)
+        pe.Rotary(counted(8))(p)
+        jax.jit(lambda q: rotary(p).queries(q))(q)
+    assert counted.evaluations == [8]
+    counted(8)()
+    assert counted.evaluations == [8]
+    for _ in range(2):
+        switched(p), switched(p, length=100), scaled(), scaled(100)
+    # And once for each of the two schedules that are made of it.
+    assert counted.evaluations == [8, 8, 8]
+
+
+def test_what_a_schedule_gives_cannot_spoil_the_next():
+    pe.Geometric(8)()[:] = 0
+    assert pe.Geometric(8)()[0] == 1
+    with pytest.raises(ValueError, match="read-only"):
+        pe.Geometric(8).exact()[:] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        pe.Geometric(8).turns().low[:] = 0
+
+
+@pytest.mark.parametrize("name", ["linear", "longrope"])
+def test_only_a_schedule_that_reads_the_length_has_its_positions_reduced(name):
+    q, p = jnp.ones((2, 3, 16)), jnp.arange(3)
+    rotary = pe.Rotary(SCHEDULES[name])
+    chain = pe.Chain((rotary, pe.NoPE()))
+    embedding = pe.PositionalEmbedding(rotary=rotary)
+    for call in (
+        lambda p: rotary(p).cos,
+        lambda p: chain(p).queries(q[0]),
+        lambda p: embedding.logits(q, q, p, p),
+    ):
+        reduced = "reduce_max" in str(jax.make_jaxpr(call)(p))
+        assert reduced == rotary.dynamic

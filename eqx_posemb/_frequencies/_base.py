@@ -124,15 +124,21 @@ class AbstractStaticFrequencies(AbstractFrequencies):
     !!! Example
 
         ```python
-        import decimal
+        from decimal import Decimal
+
+        import equinox as eqx
         import numpy as np
         import eqx_posemb as pe
 
         class Harmonic(pe.AbstractStaticFrequencies):
-            count: int
+            count: int = eqx.field(static=True)
+
+            @property
+            def pairs(self):
+                return self.count
 
             def exact(self):
-                return np.array([1 / decimal.Decimal(i + 1) for i in range(self.count)])
+                return np.array([1 / Decimal(i + 1) for i in range(self.count)])
 
         rope = pe.Rotary(Harmonic(32))
         assert rope.dim == 64
@@ -152,15 +158,16 @@ class AbstractStaticFrequencies(AbstractFrequencies):
     @evaluated_once
     def turns(self) -> Turns:
         """The frequencies in turns per unit of position, as 64-bit fixed point."""
-        return Turns.from_radians(self.exact())
+        return Turns.from_radians(self._evaluated())
 
     def __call__(self) -> Float[np.ndarray, " half"]:
         """The frequencies, in radians per unit of position, in float64."""
-        return self._radians().copy()
+        return self._evaluated().astype(np.float64)
 
     @evaluated_once
-    def _radians(self):
-        return self.exact().astype(np.float64)
+    def _evaluated(self):
+        # `exact` of a subclass need not know of `evaluated_once`.
+        return self.exact()
 
 
 class AbstractDerivedFrequencies(AbstractStaticFrequencies):
@@ -187,26 +194,30 @@ class AbstractDerivedFrequencies(AbstractStaticFrequencies):
 class AbstractScaledFrequencies(AbstractDerivedFrequencies):
     """A static schedule that slows another one, `base`, down by up to `factor`.
 
-    The way to a longer context: subclasses have the two as fields, and write their
-    formula in `exact`, as [`eqx_posemb.AbstractStaticFrequencies`][] says.
-    [`eqx_posemb.interop.huggingface.explain`][] and [`eqx_posemb.plot.schedule`][] then
-    tell which frequencies are kept, and which are divided in full or in part.
+    This is the way to a longer context. Subclasses have the two as fields, and write
+    their formula in `exact`, as [`eqx_posemb.AbstractStaticFrequencies`][] says.
+    [`eqx_posemb.plot.schedule`][] and [`eqx_posemb.plot.wavelengths`][] then tell which
+    frequencies are kept, and which are divided in full or in part.
 
     !!! Example
 
         ```python
-        import decimal
+        from decimal import Decimal
+
+        import equinox as eqx
+        import numpy as np
         import eqx_posemb as pe
 
-        class Halved(pe.AbstractScaledFrequencies):
+        class Slowest(pe.AbstractScaledFrequencies):
             base: pe.AbstractStaticFrequencies
-            factor: float = 2.0
+            factor: float = eqx.field(static=True)
 
             def exact(self):
-                return self.base.exact() / decimal.Decimal(self.factor)
+                kept, last = np.split(self.base.exact(), [-1])
+                return np.concatenate([kept, last / Decimal(self.factor)])
 
-        schedule = Halved(pe.Geometric(dim=4))
-        assert list(schedule()) == [0.5, 0.005]
+        schedule = Slowest(pe.Geometric(dim=4), factor=2.0)
+        assert list(schedule()) == [1.0, 0.005]
         assert schedule.unscaled == pe.Geometric(dim=4)
         ```
     """
