@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -166,7 +167,7 @@ class Golden:
         return next(filter(None, (self._said(r, row["table"]) for r in rotaries)), None)
 
     def _said(self, rotary, index) -> str | None:
-        key = str(rotary), index
+        key = jax.tree.structure(rotary), index
         if key not in self._known:
             self._known[key] = difference(rotary, self.table(index))
         return self._known[key]

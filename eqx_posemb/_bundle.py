@@ -30,13 +30,14 @@ from ._bias import AbstractBias, AbstractRelativeBias
 from ._checks import check_at_least, check_choice, check_positive
 from ._encoding import AbstractEncoding
 from ._frequencies import context_length, Length
+from ._module import Module
 from ._phase import as_positions, computing_dtype
 from ._rotary import AbstractExtension, AbstractRotary, each_head
 from ._score import AbstractScore
 from ._slots import check_slots
 
 
-class PositionalEmbedding(eqx.Module):
+class PositionalEmbedding(Module):
     r"""Everything that position does to attention, in the four places where it can.
 
     $$x_i + e(p_i), \qquad
@@ -360,9 +361,8 @@ class PositionalEmbedding(eqx.Module):
         check_shapes(q, k, q_positions, k_positions)
         states = {name: state for name, state in states.items() if state is not None}
         check_states(states, self.reads, q=q, k=k)
-        turned_q, turned_k, score = q, k, self.score
+        turned_q, turned_k, rotary, score = q, k, self.rotary, self.score
         scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
-        rotary = self.rotary
         if rotary is not None and rotary.dynamic:
             if length is None:
                 length = context_length(q_positions, k_positions, axis_name=axis)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "eqx_posemb"
 FILES = sorted(PACKAGE.rglob("*.py"))
-CORE = {"jax", "equinox", "jaxtyping", "numpy"}
+CORE = {"jax", "equinox", "jaxtyping", "numpy", "wadler_lindig"}
 STANDARD = {
     "abc",
     "bisect",
@@ -22,9 +22,10 @@ STANDARD = {
 }
 
 # Each room, and the rooms it may look into.
-BASE = {"_checks", "_phase"}
+BASE = {"_checks", "_module", "_phase"}
 ROOMS = {
     "_checks": set(),
+    "_module": set(),
     "_phase": set(),
     "_positions": BASE,
     "_runs": set(),

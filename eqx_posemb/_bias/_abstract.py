@@ -2,14 +2,14 @@
 
 import abc
 
-import equinox as eqx
 import jax
 from jaxtyping import Array, Float, Num
 
+from .._module import Module
 from ._toeplitz import spread
 
 
-class AbstractBias(eqx.Module):
+class AbstractBias(Module):
     """Numbers to add to the logits that depend on positions alone."""
 
     @abc.abstractmethod

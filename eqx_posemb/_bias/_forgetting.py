@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_at_least
 from .._low_rank import centred, Factors
+from .._module import Module
 from .._phase import as_float
 from .._positions import distance
 from ._abstract import AbstractBias
@@ -146,7 +147,7 @@ Forgetting.__init__.__doc__ = """**Arguments:**
 """
 
 
-class ForgetGate(eqx.Module):
+class ForgetGate(Module):
     r"""Makes positions from hidden states: how much was forgotten until each token.
 
     $$p_{ih} = p_{0h} - \sum_{l \le i} \ln \sigma(w_h \cdot x_l + \beta_h)$$

@@ -2,11 +2,12 @@
 
 import abc
 
-import equinox as eqx
 from jaxtyping import Array, Float, Num
 
+from .._module import Module
 
-class AbstractEncoding(eqx.Module):
+
+class AbstractEncoding(Module):
     """A vector for each position, to be added to the token there.
 
     What reads the tokens themselves is no encoding but a layer of the model, though its

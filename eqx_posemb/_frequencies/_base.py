@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num, Shaped
 
 from .._checks import check_even, check_positive
+from .._module import Module
 from .._phase import Frequencies, HOST_PRECISION, in_common, Turns
 
 
@@ -64,7 +65,7 @@ def evaluated_once(method):
     return evaluated
 
 
-class AbstractFrequencies(eqx.Module):
+class AbstractFrequencies(Module):
     """A schedule: how fast each pair of channels turns.
 
     Subclasses write `turns` and `__call__`, of which the second is for people to read.

@@ -3,13 +3,14 @@
 import abc
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
+from .._module import Module
 
-class AbstractRotation(eqx.Module):
+
+class AbstractRotation(Module):
     """What some positions do to queries and keys before their product."""
 
     @property
@@ -41,7 +42,7 @@ class AbstractRotation(eqx.Module):
         """
 
 
-class AbstractRotary(eqx.Module):
+class AbstractRotary(Module):
     """Multiplies positions into queries and keys.
 
     Logits may then depend on positions in any way that a product of a function of the

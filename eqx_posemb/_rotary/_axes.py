@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from .._checks import check_at_least, check_choice
+from .._module import Module
 from .._phase import Frequencies, Turns
 
 
-class AbstractAxes(eqx.Module):
+class AbstractAxes(Module):
     r"""How positions of several coordinates become angles.
 
     An angle is a sum of terms, each the product of a coordinate and a frequency:

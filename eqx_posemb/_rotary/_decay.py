@@ -6,10 +6,11 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_even, check_positive
+from .._module import Module
 from .._phase import as_float, in_common
 
 
-class XPosDecay(eqx.Module):
+class XPosDecay(Module):
     r"""The growth of xPos, per pair of channels, in nepers.
 
     $$g_j(p) = \frac{p - c}{B} \ln \zeta_j, \qquad

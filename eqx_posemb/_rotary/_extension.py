@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
 from .._checks import check_at_least, check_sequence
+from .._module import Module
 from .._phase import as_float, computing_dtype, in_common
 from ._abstract import AbstractRotary, each_head
 
@@ -15,7 +16,7 @@ from ._abstract import AbstractRotary, each_head
 Piece = tuple[Num[Array, " q"], Num[Array, " k"], Bool[Array, "q k"]]
 
 
-class AbstractExtension(eqx.Module):
+class AbstractExtension(Module):
     """A rotary embedding that sees other positions where keys are far.
 
     A distance as far keys are to have it, such as the lesser of two numbers, is no

@@ -1,20 +1,22 @@
 """Which channels of a head turn together."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+import wadler_lindig as wl
 from jaxtyping import Array, Float
 
 from .._checks import check_choice, check_even
+from .._module import Module
 
 
 Layout = Literal["halves", "adjacent"]
 LAYOUTS: tuple[str, ...] = ("halves", "adjacent")
 
 
-class Pairing(eqx.Module):
+class Pairing(Module):
     r"""Says, for each channel of the output, what it is made of.
 
     $$y_o = x_{\text{source}(o)} \cos a_{\text{pair}(o)}
@@ -166,6 +168,36 @@ class Pairing(eqx.Module):
             )
         partner = tuple(place[channel] for channel in self.partner)
         return Pairing(channels, partner, self.sign, self.pair)
+
+    def __pdoc__(self, **kwargs: Any) -> wl.AbstractDoc:
+        """The constructor that makes this layout, where there is one."""
+        rotated = [channel for channel, sign in enumerate(self.sign) if sign]
+        if rotated and len(rotated) % 2 == 0:
+            for pairing, end in (self, ""), (self.inverse(), ".inverse()"):
+                rule = pairing._rule(rotated[0], len(rotated))
+                if rule is not None:
+                    return wl.TextDoc(f"Pairing.{rule}{end}")
+        return super().__pdoc__(**kwargs)
+
+    def _rule(self, start, width) -> str | None:
+        where = {} if start + width == self.dim else {"rotary_dim": width}
+        where |= {"start": start} if start else {}
+        apart = abs(self.partner[start] - start)
+        blocks = {"blocks": width // (2 * apart)} if apart else {}
+        for name, settings in (
+            ("halves", where),
+            ("adjacent", where),
+            ("adjacent_to_halves", where),
+            ("halves_per_block", blocks | where),
+        ):
+            try:
+                made = getattr(Pairing, name)(self.dim, **settings)
+            except (TypeError, ValueError):  # It has no such layout.
+                continue
+            if made == self:
+                said = "".join(f", {key}={value}" for key, value in settings.items())
+                return f"{name}({self.dim}{said})"
+        return None
 
     def apply(
         self,

@@ -2,13 +2,13 @@
 
 import abc
 
-import equinox as eqx
 from jaxtyping import Array, Float, Num, PyTree
 
+from .._module import Module
 from .._runs import ByDistance
 
 
-class AbstractScore(eqx.Module):
+class AbstractScore(Module):
     """Numbers to add to the logits that depend on positions and on content.
 
     A score may read more of a token than its query and key: one whose `__call__` has

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from .._checks import check_integers
+from .._module import Module
 from .._phase import as_float, in_common
 from .._positions import distance
 from .._runs import are_runs, banded, ByDistance, distances_of_runs, either
 from ._abstract import AbstractScore
 
 
-class AbstractBasis(eqx.Module):
+class AbstractBasis(Module):
     """Features of a distance, for a score to weight."""
 
     @abc.abstractmethod

@@ -1,0 +1,51 @@
+"""How the modules of this library print."""
+
+import dataclasses
+import inspect
+from typing import Any
+
+import equinox as eqx
+import wadler_lindig as wl
+
+
+_FEW = 8
+_FIRST = 3
+
+
+class Module(eqx.Module):
+    """A module of Equinox that prints few lines: defaults are left out, and of many
+    numbers it has the first."""
+
+    def __pdoc__(self, **kwargs: Any) -> wl.AbstractDoc:
+        """The class with its settings, as Equinox prints them."""
+        settings = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.repr and hasattr(self, field.name)
+        }
+        parameters = inspect.signature(type(self)).parameters
+        return wl.bracketed(
+            begin=wl.TextDoc(f"{type(self).__qualname__}("),
+            docs=[
+                wl.TextDoc(f"{name}=") + _value(value, **kwargs)
+                for name, value in settings.items()
+                if name not in parameters or not _is(value, parameters[name].default)
+            ],
+            sep=wl.comma,
+            end=wl.TextDoc(")"),
+            indent=kwargs["indent"],
+        )
+
+
+def _is(value, default) -> bool:
+    """Whether a setting has its default. An array has none."""
+    plain = default is None or isinstance(default, bool | int | float | str | tuple)
+    return plain and isinstance(value, type(default)) and value == default
+
+
+def _value(value, **kwargs) -> wl.AbstractDoc:
+    is_long = isinstance(value, tuple) and len(value) > _FEW
+    if not is_long or not all(isinstance(entry, int | float) for entry in value):
+        return wl.pdoc(value, **kwargs)
+    first = ", ".join(map(repr, value[:_FIRST]))
+    return wl.TextDoc(f"({first}, ... {len(value) - _FIRST} more)")
