@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..._checks import check_at_least
@@ -287,8 +288,8 @@ def string_rope(
 
 
 def _directions(schedule, heads, key):
-    along = jr.uniform(key, (heads, 1), maxval=2 * math.pi)
-    both = jnp.concatenate([along, along + math.pi / 2], axis=1)
-    parts = jnp.stack([jnp.cos(both), jnp.sin(both)], axis=1)  # [heads, axes, 2]
+    along = jr.uniform(key, (heads, 1, 1), maxval=2 * math.pi)
+    both = along + np.array([0, math.pi / 2])[None, :, None]
+    parts = jnp.stack([jnp.cos(both), jnp.sin(both)], axis=1)  # [heads, axes, 2, 1]
     sizes = schedule().astype(parts.dtype)[None, None, None]
-    return (parts[..., None] * sizes).reshape(heads, -1)
+    return (parts * sizes).reshape(heads, -1)

@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -12,18 +11,10 @@ from ..._frequencies import AbstractStaticFrequencies, Geometric, YaRNFrequencie
 from ._angles import exact_dtype, words
 
 
-@functools.lru_cache(maxsize=64)
-def _rows(make: Callable[..., AbstractStaticFrequencies], *settings: float):
-    # Half a millisecond for a frequency in exact decimals: too much for every call, and
-    # the settings are all that it depends on.
-    whole, fraction = words(make(*settings).turns()).tolist()
-    return tuple(whole), tuple(fraction)
-
-
 @torch.compiler.assume_constant_result
 def geometric(dim: int, device: torch.device) -> Int[Tensor, "two half"]:
     """In `words`, those of [`eqx_posemb.Geometric`][] with the usual base."""
-    return torch.tensor(_rows(Geometric, dim), device=device)
+    return _words(Geometric(dim), device)
 
 
 @torch.compiler.assume_constant_result
@@ -38,8 +29,8 @@ def yarn(
     device: torch.device,
 ) -> Int[Tensor, "two half"]:
     """In `words`, those of [`eqx_posemb.YaRNFrequencies`][]."""
-    settings = (dim, base, factor, original_length, slow, fast, extrapolation_factor)
-    return torch.tensor(_rows(_yarn, *settings), device=device)
+    settings = (factor, original_length, slow, fast, extrapolation_factor)
+    return _words(YaRNFrequencies(Geometric(dim, base), *settings), device)
 
 
 @torch.compiler.assume_constant_result
@@ -53,5 +44,5 @@ def _rates(dim):
     return tuple(math.log((i + 0.4 * dim) / (1.4 * dim)) for i in range(0, dim, 2))
 
 
-def _yarn(dim, base, *settings):
-    return YaRNFrequencies(Geometric(dim, base), *settings)
+def _words(schedule: AbstractStaticFrequencies, device):
+    return torch.tensor(words(schedule.turns()), device=device)
