@@ -18,6 +18,7 @@ from tests.parity.references import GOLDEN
 
 CENSUS = json.loads(gzip.decompress((GOLDEN / "hf_census.json.gz").read_bytes()))
 FEW = 25
+ONES = jnp.ones(3)
 
 
 def lines(module) -> int:
@@ -122,3 +123,14 @@ def test_a_module_of_the_users_own_prints_alike():
     assert on_one_line(made) == f"PositionalEmbedding(bias={kind}(weight=f32[3]))"
     near = Slopes(jnp.ones(3), "near")
     assert on_one_line(near) == f"{kind}(weight=f32[3], kind='near')"
+
+    class Started(pe.AbstractBias):
+        weight: jnp.ndarray
+
+        def __init__(self, weight=ONES):
+            self.weight = weight
+
+        def __call__(self, q_positions, k_positions):
+            return self.weight
+
+    assert repr(Started()) == f"{Started.__qualname__}(weight=f32[3])"

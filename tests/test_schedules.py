@@ -232,10 +232,12 @@ def test_a_schedule_is_evaluated_once_and_not_before_it_is_asked(counted):
         pe.Rotary(counted(8))(p)
         jax.jit(lambda q: rotary(p).queries(q))(q)
     assert counted.evaluations == [8]
-    counted(8)()
+    assert counted(8)()[0] == 1
     assert counted.evaluations == [8]
     for _ in range(2):
-        switched(p), switched(p, length=100), scaled(), scaled(100)
+        for length in 1, 100:
+            switched(p, length=length)
+            scaled(length)
     # And once for each of the two schedules that are made of it.
     assert counted.evaluations == [8, 8, 8]
 

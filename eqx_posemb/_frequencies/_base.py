@@ -240,10 +240,9 @@ class AbstractDynamicFrequencies(AbstractFrequencies):
     """A schedule that depends on the context length.
 
     Subclasses write `for_length`: the schedule in a context of a given length, exact
-    for a Python number, and with arrays for a traced length.
+    for a Python number, and with arrays for a traced length. Without a length it is the
+    schedule of a short text.
     """
-
-    original_length: eqx.AbstractVar[int]
 
     @property
     def dynamic(self) -> bool:
@@ -262,7 +261,7 @@ class AbstractDynamicFrequencies(AbstractFrequencies):
 
     @property
     def scaling_factor(self) -> float:
-        """The scaling factor in a context of `original_length`."""
+        """The scaling factor for a short text."""
         return self._for(None).scaling_factor
 
     @abc.abstractmethod
@@ -278,8 +277,8 @@ class AbstractDynamicFrequencies(AbstractFrequencies):
     ) -> Float[Array, " half"] | Float[np.ndarray, " half"]:
         """**Arguments:**
 
-        - `length`: one more than the largest position in use. None stands for
-            `original_length`.
+        - `length`: one more than the largest position in use. None stands for a short
+            text.
 
         **Returns:**
 
@@ -288,7 +287,7 @@ class AbstractDynamicFrequencies(AbstractFrequencies):
         return self._for(length)()
 
     def _for(self, length):
-        return self.for_length(self.original_length if length is None else length)
+        return self.for_length(1 if length is None else length)
 
 
 class Geometric(AbstractStaticFrequencies):

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Num, Shaped
 from .._checks import check_positive
 from .._phase import as_float, decimals, Turns
 from ._base import (
+    AbstractDerivedFrequencies,
     AbstractDynamicFrequencies,
     AbstractFrequencies,
     AbstractScaledFrequencies,
@@ -19,7 +20,7 @@ from ._base import (
 )
 
 
-class Divided(AbstractScaledFrequencies):
+class Divided(AbstractDerivedFrequencies):
     r"""Divides each frequency by its own divisor.
 
     $$\omega_i \mapsto \omega_i / \lambda_i$$
@@ -54,9 +55,14 @@ class Divided(AbstractScaledFrequencies):
             )
 
     @property
-    def factor(self) -> float:
-        """The largest of the divisors."""
-        return max(self.divisors)
+    def unscaled(self) -> AbstractStaticFrequencies:
+        """What `base` is before any scaling."""
+        return self.base.unscaled
+
+    @property
+    def scaling_factor(self) -> float:
+        """The largest of the divisors, times the scaling factor of `base`."""
+        return max(self.divisors) * self.base.scaling_factor
 
     @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:

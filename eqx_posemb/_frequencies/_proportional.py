@@ -63,8 +63,9 @@ class Truncated(AbstractDerivedFrequencies):
     @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
-        moves = np.arange(self.pairs) < self.keep
-        return np.where(moves, self.base.exact(), Decimal(0))
+        frequencies = self.base.exact().copy()
+        frequencies[self.keep :] = Decimal(0)
+        return frequencies
 
 
 Truncated.__init__.__doc__ = """**Arguments:**

@@ -110,8 +110,8 @@ class FoPE(AbstractRotary):
                 f"it, but got {length}."
             )
         start = lambda key: (
-            np.eye(kept)[None]
-            + std / math.sqrt(kept) * jr.normal(key, (heads, kept, kept))
+            std / math.sqrt(kept) * jr.normal(key, (heads, kept, kept))
+            + np.eye(kept)[None]
         )
         cosine_key, sine_key = jr.split(key)
         self.cosines, self.sines = start(cosine_key), start(sine_key)

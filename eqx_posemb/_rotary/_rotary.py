@@ -107,7 +107,7 @@ class Rotary(AbstractRotary):
         `scale` is not positive, or if `pairing` or `arithmetic` is unknown or does not
         fit.
         """
-        angles = frequencies.pairs
+        angles: int = frequencies.pairs
         if axes is not None:
             angles = axes.frequency(angles).shape[-1]
         rotated = 2 * angles
