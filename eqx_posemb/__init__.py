@@ -71,6 +71,7 @@ from ._frequencies import (
     YaRNFrequencies as YaRNFrequencies,
 )
 from ._phase import Turns as Turns
+from ._placed import Placed as Placed
 from ._positions import (
     abacus_positions as abacus_positions,
     cape_positions as cape_positions,

@@ -5,34 +5,16 @@ from dataclasses import KW_ONLY
 from typing import Literal
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
-from ._attention import (
-    block_size_for,
-    blocks_are_better,
-    blockwise,
-    check_shapes,
-    check_states,
-    check_values,
-    dense,
-    dense_logits,
-    Extended,
-    Logits,
-    ring,
-    rules,
-    Tokens,
-    Window,
-    with_channels,
-)
-from ._bias import AbstractBias, AbstractRelativeBias
-from ._checks import check_at_least, check_choice, check_positive
+from ._attention import Window
+from ._bias import AbstractBias
 from ._encoding import AbstractEncoding
-from ._frequencies import context_length, Length
+from ._frequencies import Length
 from ._module import Module
 from ._phase import as_positions, computing_dtype
-from ._rotary import AbstractExtension, AbstractRotary, each_head
+from ._placed import place, Placed
+from ._rotary import AbstractExtension, AbstractRotary
 from ._score import AbstractScore
 from ._slots import check_slots
 
@@ -115,6 +97,50 @@ class PositionalEmbedding(Module):
         dtype = computing_dtype(x.dtype)
         return (x.astype(dtype) + encoding.astype(dtype)).astype(x.dtype)
 
+    def at(
+        self,
+        q_positions: Num[Array, "q *axes"],
+        k_positions: Num[Array, "k *axes"] | None = None,
+        *,
+        length: Length = None,
+        axis_name: str | None = None,
+    ) -> Placed:
+        """Places the embedding: evaluates everything that depends on positions alone.
+
+        All layers of a model share the result, so that rotations are computed once.
+
+        !!! Example
+
+            ```python
+            import jax
+            import jax.numpy as jnp
+            import eqx_posemb as pe
+
+            embedding = pe.PositionalEmbedding(rotary=pe.rope(64))
+            placed = embedding.at(jnp.arange(10))
+            x = jnp.ones((8, 10, 64))  # [heads, seq, dim]
+            for layer in range(3):
+                x = x + placed.attend(x, x, x, causal=True)
+            ```
+
+        **Arguments:**
+
+        - `q_positions`: the positions of the queries.
+        - `k_positions`: the positions of the keys. By default they are `q_positions`,
+            as in self-attention.
+        - `length`: the context length, for schedules that depend on it. By default it
+            is one more than the largest position.
+        - `axis_name`: under `jax.shard_map`, the axis of the mesh that the sequence is
+            sharded over. The default of `length` is then the maximum over all devices.
+
+        **Returns:**
+
+        A [`eqx_posemb.Placed`][], whose methods take queries, keys and values.
+
+        **Raises:** a `ValueError` if positions are not numbers, or too large for int32.
+        """
+        return place(self, q_positions, k_positions, length, axis_name)
+
     def logits(
         self,
         q: Float[Array, "heads q dim"],
@@ -150,9 +176,8 @@ class PositionalEmbedding(Module):
         **Raises:** a `ValueError` if shapes do not fit, or if a state that the score
         reads is missing, or one is given that it does not read.
         """
-        states = dict(q_state=q_state, k_state=k_state)
-        parts = self._parts(q, k, q_positions, k_positions, length, states)
-        return dense_logits(*parts).astype(q.dtype)
+        placed = self.at(q_positions, k_positions, length=length)
+        return placed.logits(q, k, q_state=q_state, k_state=k_state)
 
     def attend(
         self,
@@ -224,41 +249,23 @@ class PositionalEmbedding(Module):
         **Raises:** a `ValueError` as `logits`, if `soft_cap` or `block_size` is not
         positive, or if `implementation` is unknown.
         """
-        check_values(k, v)
-        check_choice("implementation", implementation, ("auto", "dense", "blockwise"))
-        if soft_cap is not None:
-            check_positive("soft_cap", soft_cap)
-        if block_size is not None:
-            check_at_least("block_size", block_size, 1)
-        seen = rules(
-            q_positions,
-            k_positions,
-            heads=q.shape[0],
+        placed = self.at(q_positions, k_positions, length=length, axis_name=axis_name)
+        return placed.attend(
+            q,
+            k,
+            v,
             mask=mask,
             causal=causal,
             window=window,
             q_segments=q_segments,
             k_segments=k_segments,
+            q_state=q_state,
+            k_state=k_state,
+            soft_cap=soft_cap,
+            implementation=implementation,
+            block_size=block_size,
+            axis_name=axis_name,
         )
-        states = dict(q_state=q_state, k_state=k_state)
-        parts = self._parts(
-            q, k, q_positions, k_positions, length, states, soft_cap, axis_name
-        )
-        heads, count = q.shape[0], (q.shape[1], k.shape[1])
-        size = block_size or block_size_for(heads, *count)
-        # A score prepares what goes by distances, too, and nothing else is shared.
-        relative = isinstance(
-            self.bias or self.score, AbstractRelativeBias | AbstractScore
-        )
-        if axis_name is not None:
-            return ring(
-                *parts, v, seen, size=size, relative=relative, axis_name=axis_name
-            )
-        if implementation == "auto" and blocks_are_better(heads, *count):
-            implementation = "blockwise"
-        if implementation != "blockwise" or 0 in count:
-            return dense(*parts, v, seen)
-        return blockwise(*parts, v, seen, size=size, relative=relative)
 
     def for_kernel(
         self,
@@ -340,50 +347,8 @@ class PositionalEmbedding(Module):
         the rotary embedding is no rotation of each token by itself, if `pieces` is not
         positive, or if `q` is float16 and there are channels.
         """
-        check_values(k, v)
-        if pieces is not None:
-            check_at_least("pieces", pieces, 1)
-        if isinstance(self.rotary, AbstractExtension):
-            raise ValueError(
-                "`rotary` must turn each token by itself, for products to be all there "
-                f"is, but got a {type(self.rotary).__name__}. Use `attend`."
-            )
-        logits, q, k, *tokens = self._parts(q, k, q_positions, k_positions, length, {})
-        q, k, v = with_channels(q, k, v, logits.low_rank(*tokens), pieces)
-        return q, k, v, logits.scale
-
-    @jax.named_scope("eqx_posemb.PositionalEmbedding.parts")
-    def _parts(
-        self, q, k, q_positions, k_positions, length, states, soft_cap=None, axis=None
-    ) -> tuple[Logits, Array, Array, Tokens, Tokens]:
-        q_positions = as_positions(q_positions, "q_positions")
-        k_positions = as_positions(k_positions, "k_positions")
-        check_shapes(q, k, q_positions, k_positions)
-        states = {name: state for name, state in states.items() if state is not None}
-        check_states(states, self.reads, q=q, k=k)
-        turned_q, turned_k, rotary, score = q, k, self.rotary, self.score
-        scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
-        if rotary is not None and rotary.dynamic:
-            if length is None:
-                length = context_length(q_positions, k_positions, axis_name=axis)
-            rotary = rotary.for_length(length)
-        if isinstance(rotary, AbstractExtension):
-            # Which of its products a pair has goes by positions, as a score does. What
-            # is left to multiply is nothing.
-            score = Extended(rotary, scale, score)
-            turned_q, turned_k = (jnp.zeros_like(x[..., :1]) for x in (q, k))
-        elif rotary is not None:
-            turn_q, turn_k = rotary(q_positions), rotary(k_positions)
-            turned_q = each_head(turn_q.queries, q, turn_q.heads)
-            turned_k = each_head(turn_k.keys, k, turn_k.heads)
-        q_content, k_content = (None, None) if score is None else (q, k)
-        return (
-            Logits(self.bias, score, scale, soft_cap),
-            turned_q,
-            turned_k,
-            Tokens(q_content, q_positions, states.get("q_state")),
-            Tokens(k_content, k_positions, states.get("k_state")),
-        )
+        placed = self.at(q_positions, k_positions, length=length)
+        return placed.for_kernel(q, k, v, pieces=pieces)
 
 
 PositionalEmbedding.__init__.__doc__ = """**Arguments:**

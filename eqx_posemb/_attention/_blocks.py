@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from .._phase import computing_dtype
 from .._runs import ByDistance
 from ._band import Band, into_band
+from ._inputs import Inputs
 from ._logits import Logits, Prepared, Tokens
 from ._plan import plan
 from ._visible import Rules
@@ -80,7 +81,6 @@ class Blocks(eqx.Module):
     rules: Rules
     q_count: int = eqx.field(static=True)
     k_count: int = eqx.field(static=True)
-    relative: bool = eqx.field(static=True)
 
     @property
     def size(self) -> int:
@@ -134,7 +134,7 @@ class Blocks(eqx.Module):
             size=self.size,
             q_count=self.q_count,
             k_count=self.k_count,
-            relative=self.relative,
+            relative=self.whole.logits.relative or self.whole.band is not None,
         )
         padded = self.q_count % self.size or self.k_count % self.size
         masks = bool(padded) or self.rules.there
@@ -164,24 +164,15 @@ class Blocks(eqx.Module):
 
 
 def into_blocks(
-    logits: Logits,
-    q: Float[Array, "heads q dim"],
-    k: Float[Array, "kv_heads k dim"],
-    q_tokens: Tokens,
-    k_tokens: Tokens,
-    v: Float[Array, "v_heads k dim_v"],
-    rules: Rules,
-    *,
-    size: int,
-    relative: bool,
-    by_distance: ByDistance | None = None,
+    inputs: Inputs, size: int, by_distance: ByDistance | None = None
 ) -> Blocks:
     """Fills up all arrays to whole blocks, and casts to what is computed in.
 
-    `relative` says that the bias depends on distances alone, so that tiles of the same
-    distances share it, and what the score prepares. `by_distance` is a score in place
-    of that of the logits, for positions that are runs.
+    `by_distance` is a score in place of that of the logits, for positions that are
+    runs.
     """
+    logits, q, k, v, rules = inputs.logits, inputs.q, inputs.k, inputs.v, inputs.rules
+    q_tokens, k_tokens = inputs.q_tokens, inputs.k_tokens
     dtype = jnp.promote_types(computing_dtype(q.dtype), computing_dtype(v.dtype))
     counts = q.shape[1], k.shape[1]
     if by_distance is not None:
@@ -207,7 +198,6 @@ def into_blocks(
         Tile(logits, q, k, v, q_tokens, k_tokens, band, size),
         Rules(mask, q_segments, k_segments, rules.causal, rules.reach),
         *counts,
-        relative,
     )
     # Under `shard_map`, parameters are the same on all devices and tokens are not, and
     # loops want arrays of one kind. A zero that varies over the mesh as anything here

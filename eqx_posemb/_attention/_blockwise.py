@@ -16,37 +16,25 @@ from jaxtyping import Array, Bool, Float
 
 from .._runs import are_runs, either
 from ._blocks import add, block, Blocks, into_blocks, put, Tile
-from ._logits import Logits, Prepared, Tokens
+from ._inputs import Inputs
+from ._logits import Prepared
 from ._parts import by_parts, has_heads, joined
 from ._products import over_queries, times, times_transposed
-from ._visible import Rules
 
 
-def blockwise(
-    logits: Logits,
-    q: Float[Array, "heads q dim"],
-    k: Float[Array, "kv_heads k dim"],
-    q_tokens: Tokens,
-    k_tokens: Tokens,
-    v: Float[Array, "v_heads k dim_v"],
-    rules: Rules,
-    *,
-    size: int,
-    relative: bool,
-) -> Float[Array, "heads q dim_v"]:
+def blockwise(inputs: Inputs, size: int) -> Float[Array, "heads q dim_v"]:
     """What [`dense`][] computes, `size` queries and `size` keys at a time."""
-    parts = logits, q, k, q_tokens, k_tokens, v, rules
-    blocks = partial(into_blocks, *parts, size=size, relative=relative)
-    by_distance = logits.by_distance(q_tokens, k_tokens)
+    blocks = partial(into_blocks, inputs, size)
+    by_distance = inputs.logits.by_distance(inputs.q_tokens, inputs.k_tokens)
     if by_distance is None:
         out = _of_blocks(blocks())
     else:
         out = either(
             are_runs(by_distance.q_positions, by_distance.k_positions),
-            lambda: _of_blocks(blocks(by_distance=by_distance)),
+            lambda: _of_blocks(blocks(by_distance)),
             lambda: _of_blocks(blocks()),
         )
-    return out[:, : q.shape[1]].astype(v.dtype)
+    return out[:, : inputs.q.shape[1]].astype(inputs.v.dtype)
 
 
 def _of_blocks(blocks):

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._phase import computing_dtype
+from ._inputs import Inputs
 from ._logits import Logits, Tokens
 from ._products import by_kv_head
-from ._visible import Rules
 
 
 def dense_logits(
@@ -28,23 +28,16 @@ def dense_logits(
     return logits.finished(products, prepared, q_tokens, k_tokens)
 
 
-def dense(
-    logits: Logits,
-    q: Float[Array, "heads q dim"],
-    k: Float[Array, "kv_heads k dim"],
-    q_tokens: Tokens,
-    k_tokens: Tokens,
-    v: Float[Array, "v_heads k dim_v"],
-    rules: Rules,
-) -> Float[Array, "heads q dim_v"]:
+def dense(inputs: Inputs) -> Float[Array, "heads q dim_v"]:
     """The mean of the values that a query sees, weighted by the softmax of its logits.
 
     A query that sees nothing gets zeros, and zero gradients.
     """
-    finished = dense_logits(logits, q, k, q_tokens, k_tokens)
-    seen = rules.seen(q_tokens.positions, k_tokens.positions)
+    q, v, q_tokens, k_tokens = inputs.q, inputs.v, inputs.q_tokens, inputs.k_tokens
+    finished = dense_logits(inputs.logits, q, inputs.k, q_tokens, k_tokens)
+    seen = inputs.rules.seen(q_tokens.positions, k_tokens.positions)
     seen = jnp.broadcast_to(seen, finished.shape)
-    if not logits.bare:
+    if not inputs.logits.bare:
         # A bias of -inf hides a key, and may hide all keys of a query.
         seen &= finished != -jnp.inf
     # A finite lowest number, and not -inf: a row that sees nothing would be NaN on its

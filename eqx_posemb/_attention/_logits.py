@@ -7,8 +7,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PyTree
 
+from .._bias import AbstractRelativeBias
 from .._low_rank import Factors, factors, side_by_side
 from .._runs import ByDistance
+from .._score import AbstractScore
 from ._band import Band
 
 
@@ -51,6 +53,13 @@ class Logits(eqx.Module):
     def bare(self) -> bool:
         """Whether nothing is added to products."""
         return self.bias is None and self.score is None
+
+    @property
+    def relative(self) -> bool:
+        """Whether tiles of the same distances share the bias, or what the score
+        prepares if there is no bias."""
+        shared = self.bias or self.score
+        return isinstance(shared, AbstractRelativeBias | AbstractScore)
 
     def prepared(self, q: Tokens, k: Tokens) -> Prepared:
         """The bias, and what the score computes without queries and keys."""

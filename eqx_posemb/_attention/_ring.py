@@ -13,36 +13,22 @@ from jaxtyping import Array, Float
 
 from ._blocks import Blocks, into_blocks, Tile
 from ._blockwise import accumulate, finish, gradients, no_sums, Seeds
-from ._logits import Logits, Tokens
+from ._inputs import Inputs
 from ._visible import Rules
 
 
-def ring(
-    logits: Logits,
-    q: Float[Array, "heads q dim"],
-    k: Float[Array, "kv_heads k dim"],
-    q_tokens: Tokens,
-    k_tokens: Tokens,
-    v: Float[Array, "v_heads k dim_v"],
-    rules: Rules,
-    *,
-    size: int,
-    relative: bool,
-    axis_name: str,
-) -> Float[Array, "heads q dim_v"]:
+def ring(inputs: Inputs, size: int, axis_name: str) -> Float[Array, "heads q dim_v"]:
     """What [`blockwise`][] computes of the whole sequence, for the queries here."""
-    if rules.mask is not None:
+    if inputs.rules.mask is not None:
         raise ValueError(
             "`mask` must be None in a ring, where no device has all keys, but got "
-            f"shape {rules.mask.shape}. Use `q_segments` and `k_segments`."
+            f"shape {inputs.rules.mask.shape}. Use `q_segments` and `k_segments`."
         )
-    blocks = into_blocks(
-        logits, q, k, q_tokens, k_tokens, v, rules, size=size, relative=relative
-    )
+    blocks = into_blocks(inputs, size)
     floats, rest = eqx.partition(blocks, eqx.is_inexact_array)
     others, static = eqx.partition(rest, eqx.is_array)
     out, _ = _attention((axis_name, static), floats, others)
-    return out[:, : q.shape[1]].astype(v.dtype)
+    return out[:, : inputs.q.shape[1]].astype(inputs.v.dtype)
 
 
 def _primal(static, floats, others):

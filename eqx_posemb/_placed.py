@@ -1,0 +1,281 @@
+"""A positional embedding at given positions."""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Num, PyTree
+
+from ._attention import (
+    block_size_for,
+    blocks_are_better,
+    blockwise,
+    check_shapes,
+    check_states,
+    check_values,
+    dense,
+    dense_logits,
+    Extended,
+    Inputs,
+    Logits,
+    ring,
+    rules,
+    Tokens,
+    Window,
+    with_channels,
+)
+from ._bias import AbstractBias
+from ._checks import check_at_least, check_choice, check_positive
+from ._frequencies import context_length
+from ._module import Module
+from ._phase import as_positions
+from ._rotary import AbstractExtension, AbstractRotation, each_head
+from ._score import AbstractScore
+
+
+class Placed(Module):
+    """A positional embedding at the positions of some queries and keys.
+
+    [`eqx_posemb.PositionalEmbedding.at`][] makes it once, and every layer of a model
+    uses it. It is a pytree: an argument of `jax.jit`, `jax.lax.scan`, `jax.vmap` and
+    `jax.checkpoint`. It holds the tables of the rotation, of the shape [seq, dim / 2],
+    and nothing of the size of the logits.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        embedding = pe.PositionalEmbedding(rotary=pe.rope(64), bias=pe.ALiBi(heads=8))
+        placed = embedding.at(jnp.arange(10))
+
+        def layer(x, _):
+            return x + placed.attend(x, x, x, causal=True), None
+
+        x = jnp.ones((8, 10, 64))  # [heads, seq, dim]
+        out, _ = jax.lax.scan(layer, x, length=12)
+        ```
+
+    A cache may hold rotated keys. `keys` rotates them when they are written, and
+    `attend` takes them with `keys_are_rotated=True`.
+    """
+
+    q_positions: Num[Array, "q *axes"]
+    k_positions: Num[Array, "k *axes"]
+    q_rotation: AbstractRotation | None
+    k_rotation: AbstractRotation | None
+    extension: AbstractExtension | None
+    bias: AbstractBias | None
+    score: AbstractScore | None
+    scale: float | None = eqx.field(static=True)
+    reads: tuple[str, ...] = eqx.field(static=True)
+
+    def queries(self, q: Float[Array, "heads q dim"]) -> Float[Array, "heads q to"]:
+        """Rotates queries, as `attend` does.
+
+        **Arguments:**
+
+        - `q`: queries before any rotation.
+
+        **Returns:**
+
+        The rotated queries, in the dtype of `q`.
+
+        **Raises:** a `ValueError` if the rotary embedding is an extension, which
+        rotates a pair of query and key by the distance between them.
+        """
+        self._check_rotates("queries")
+        if self.q_rotation is None:
+            return q
+        return each_head(self.q_rotation.queries, q, self.q_rotation.heads)
+
+    def keys(self, k: Float[Array, "kv_heads k dim"]) -> Float[Array, "heads k to"]:
+        """Rotates keys, as `attend` does: a cache may hold the result.
+
+        **Arguments:**
+
+        - `k`: keys before any rotation.
+
+        **Returns:**
+
+        The rotated keys, in the dtype of `k`. They have as many heads as queries if the
+        rotation differs from head to head.
+
+        **Raises:** as `queries`.
+        """
+        self._check_rotates("keys")
+        if self.k_rotation is None:
+            return k
+        return each_head(self.k_rotation.keys, k, self.k_rotation.heads)
+
+    def logits(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "kv_heads k dim"],
+        *,
+        q_state: PyTree[Array] | None = None,
+        k_state: PyTree[Array] | None = None,
+    ) -> Float[Array, "heads q k"]:
+        """The finished logits: see [`eqx_posemb.PositionalEmbedding.logits`][]."""
+        states = dict(q_state=q_state, k_state=k_state)
+        logits, *tokens = self._terms(q, k, states, None, False)
+        return dense_logits(logits, *tokens).astype(q.dtype)
+
+    def attend(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "kv_heads k dim"],
+        v: Float[Array, "kv_heads k dim_v"],
+        *,
+        mask: Bool[Array, "q k"] | Bool[Array, "heads q k"] | None = None,
+        causal: bool = False,
+        window: Window | None = None,
+        q_segments: Int[Array, " q"] | None = None,
+        k_segments: Int[Array, " k"] | None = None,
+        q_state: PyTree[Array] | None = None,
+        k_state: PyTree[Array] | None = None,
+        soft_cap: float | None = None,
+        implementation: Literal["auto", "dense", "blockwise"] = "auto",
+        block_size: int | None = None,
+        axis_name: str | None = None,
+        keys_are_rotated: bool = False,
+    ) -> Float[Array, "heads q dim_v"]:
+        """Softmax attention over the finished logits.
+
+        **Arguments:**
+
+        - `keys_are_rotated`: whether `k` has come from `keys`, for example out of a
+            cache. A score, and an extension of a rotary embedding, need the keys before
+            any rotation.
+        - All others: as in [`eqx_posemb.PositionalEmbedding.attend`][].
+
+        **Returns:**
+
+        The attended values, in the dtype of `v`; zeros for a query that sees no key.
+
+        **Raises:** a `ValueError` as [`eqx_posemb.PositionalEmbedding.attend`][], and
+        if `keys_are_rotated` but the score or the extension reads the keys.
+        """
+        check_values(k, v)
+        check_choice("implementation", implementation, ("auto", "dense", "blockwise"))
+        if soft_cap is not None:
+            check_positive("soft_cap", soft_cap)
+        if block_size is not None:
+            check_at_least("block_size", block_size, 1)
+        masked = rules(
+            self.q_positions,
+            self.k_positions,
+            heads=q.shape[0],
+            mask=mask,
+            causal=causal,
+            window=window,
+            q_segments=q_segments,
+            k_segments=k_segments,
+        )
+        states = dict(q_state=q_state, k_state=k_state)
+        logits, turned_q, turned_k, *tokens = self._terms(
+            q, k, states, soft_cap, keys_are_rotated
+        )
+        inputs = Inputs(logits, turned_q, turned_k, v, *tokens, masked)
+        heads, count = q.shape[0], (q.shape[1], k.shape[1])
+        size = block_size or block_size_for(heads, *count)
+        if axis_name is not None:
+            return ring(inputs, size, axis_name)
+        if implementation == "auto" and blocks_are_better(heads, *count):
+            implementation = "blockwise"
+        if implementation != "blockwise" or 0 in count:
+            return dense(inputs)
+        return blockwise(inputs, size)
+
+    def for_kernel(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "kv_heads k dim"],
+        v: Float[Array, "kv_heads k dim_v"],
+        *,
+        pieces: int | None = None,
+    ) -> tuple[
+        Float[Array, "heads q wide"],
+        Float[Array, "to_heads k wide"],
+        Float[Array, "to_heads k wide"],
+        float,
+    ]:
+        """The inputs of a fused kernel: see
+        [`eqx_posemb.PositionalEmbedding.for_kernel`][]."""
+        check_values(k, v)
+        if pieces is not None:
+            check_at_least("pieces", pieces, 1)
+        self._check_rotates("for_kernel")
+        logits, q, k, *tokens = self._terms(q, k, {}, None, False)
+        q, k, v = with_channels(q, k, v, logits.low_rank(*tokens), pieces)
+        return q, k, v, logits.scale
+
+    def _check_rotates(self, method):
+        if self.extension is not None:
+            raise ValueError(
+                "`rotary` must turn each token by itself, for products to be all there "
+                f"is, but got a {type(self.extension).__name__}. Use `attend` and not "
+                f"`{method}`."
+            )
+
+    def _terms(self, q, k, states, soft_cap, keys_are_rotated):
+        """The terms of the logits, rotated queries and keys, and their tokens."""
+        check_shapes(q, k, self.q_positions, self.k_positions)
+        states = {name: state for name, state in states.items() if state is not None}
+        check_states(states, self.reads, q=q, k=k)
+        scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
+        score = self.score
+        if keys_are_rotated and not (score is self.extension is None):
+            raise ValueError(
+                "`keys_are_rotated` must be False where a score or an extension reads "
+                f"keys before rotation, but got {type(score or self.extension)}. "
+                "Cache the keys as they are."
+            )
+        if self.extension is None:
+            turned_q = self.queries(q)
+            turned_k = k if keys_are_rotated else self.keys(k)
+        else:
+            # Which of its products a pair has goes by positions, as a score does. What
+            # is left to multiply is nothing.
+            score = Extended(self.extension, scale, score)
+            turned_q, turned_k = (jnp.zeros_like(x[..., :1]) for x in (q, k))
+        q_content, k_content = (None, None) if score is None else (q, k)
+        return (
+            Logits(self.bias, score, scale, soft_cap),
+            turned_q,
+            turned_k,
+            Tokens(q_content, self.q_positions, states.get("q_state")),
+            Tokens(k_content, self.k_positions, states.get("k_state")),
+        )
+
+
+@jax.named_scope("eqx_posemb.PositionalEmbedding.at")
+def place(embedding, q_positions, k_positions, length, axis_name) -> Placed:
+    """An embedding at positions, with its rotations evaluated."""
+    same = k_positions is None or k_positions is q_positions
+    q_positions = as_positions(q_positions, "q_positions")
+    k_positions = q_positions if same else as_positions(k_positions, "k_positions")
+    rotary, extension, turn_q, turn_k = embedding.rotary, None, None, None
+    if rotary is not None and rotary.dynamic:
+        if length is None:
+            length = context_length(q_positions, k_positions, axis_name=axis_name)
+        rotary = rotary.for_length(length)
+    if isinstance(rotary, AbstractExtension):
+        extension = rotary
+    elif rotary is not None:
+        turn_q = rotary(q_positions)
+        turn_k = turn_q if same else rotary(k_positions)
+    return Placed(
+        q_positions=q_positions,
+        k_positions=k_positions,
+        q_rotation=turn_q,
+        k_rotation=turn_k,
+        extension=extension,
+        bias=embedding.bias,
+        score=embedding.score,
+        scale=embedding.scale,
+        reads=embedding.reads,
+    )
