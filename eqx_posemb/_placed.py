@@ -120,9 +120,7 @@ class Placed(Module):
         k_state: PyTree[Array] | None = None,
     ) -> Float[Array, "heads q k"]:
         """The finished logits: see [`eqx_posemb.PositionalEmbedding.logits`][]."""
-        states = dict(q_state=q_state, k_state=k_state)
-        logits, *tokens = self._terms(q, k, states, None, False)
-        return dense_logits(logits, *tokens).astype(q.dtype)
+        return _logits(self, q, k, dict(q_state=q_state, k_state=k_state))
 
     def attend(
         self,
@@ -176,19 +174,16 @@ class Placed(Module):
             k_segments=k_segments,
         )
         states = dict(q_state=q_state, k_state=k_state)
-        logits, turned_q, turned_k, *tokens = self._terms(
-            q, k, states, soft_cap, keys_are_rotated
-        )
-        inputs = Inputs(logits, turned_q, turned_k, v, *tokens, masked)
         heads, count = q.shape[0], (q.shape[1], k.shape[1])
         size = block_size or block_size_for(heads, *count)
-        if axis_name is not None:
-            return ring(inputs, size, axis_name)
         if implementation == "auto" and blocks_are_better(heads, *count):
             implementation = "blockwise"
-        if implementation != "blockwise" or 0 in count:
-            return dense(inputs)
-        return blockwise(inputs, size)
+        if axis_name is not None:
+            implementation = "ring"
+        elif implementation != "blockwise" or 0 in count:
+            implementation = "dense"
+        static = implementation, size, axis_name, soft_cap, keys_are_rotated
+        return _attend(self, static, q, k, v, masked, states)
 
     def for_kernel(
         self,
@@ -252,6 +247,32 @@ class Placed(Module):
         )
 
 
+# One program for each shape: the layers of a model share its trace, and a call outside
+# of `jit` compiles once, and not each of its operations.
+@eqx.filter_jit
+@jax.named_scope("eqx_posemb.Placed.attend")
+def _attend(placed, static, q, k, v, masked, states):
+    implementation, size, axis_name, soft_cap, keys_are_rotated = static
+    logits, turned_q, turned_k, *tokens = placed._terms(
+        q, k, states, soft_cap, keys_are_rotated
+    )
+    inputs = Inputs(logits, turned_q, turned_k, v, *tokens, masked)
+    if implementation == "ring":
+        return ring(inputs, size, axis_name)
+    return blockwise(inputs, size) if implementation == "blockwise" else dense(inputs)
+
+
+@eqx.filter_jit
+def _logits(placed, q, k, states):
+    logits, *tokens = placed._terms(q, k, states, None, False)
+    return dense_logits(logits, *tokens).astype(q.dtype)
+
+
+@eqx.filter_jit
+def _rotation(rotary, positions):
+    return rotary(positions)
+
+
 @jax.named_scope("eqx_posemb.PositionalEmbedding.at")
 def place(embedding, q_positions, k_positions, length, axis_name) -> Placed:
     """An embedding at positions, with its rotations evaluated."""
@@ -266,8 +287,8 @@ def place(embedding, q_positions, k_positions, length, axis_name) -> Placed:
     if isinstance(rotary, AbstractExtension):
         extension = rotary
     elif rotary is not None:
-        turn_q = rotary(q_positions)
-        turn_k = turn_q if same else rotary(k_positions)
+        turn_q = _rotation(rotary, q_positions)
+        turn_k = turn_q if same else _rotation(rotary, k_positions)
     return Placed(
         q_positions=q_positions,
         k_positions=k_positions,
