@@ -1,12 +1,13 @@
 """Rotary embeddings of images, video, and text among them."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..._checks import check_at_least
@@ -224,7 +225,7 @@ def mixed_rope(
             "`dim` must be a multiple of 4, for pairs along a direction and across it, "
             f"but got {dim}."
         )
-    start = _directions(Geometric(dim // 2, theta), heads, key)
+    start = _directions(Geometric(dim // 2, theta)(), heads, key)
     return Rotary(LearnedFrequencies(start), axes=Mixed(2), pairing=pairing)
 
 
@@ -287,9 +288,9 @@ def string_rope(
     return Chain((Cayley(dim, std=std, key=key), rope))
 
 
-def _directions(schedule, heads, key):
-    along = jr.uniform(key, (heads, 1, 1), maxval=2 * math.pi)
-    both = along + np.array([0, math.pi / 2])[None, :, None]
-    parts = jnp.stack([jnp.cos(both), jnp.sin(both)], axis=1)  # [heads, axes, 2, 1]
-    sizes = schedule().astype(parts.dtype)[None, None, None]
-    return (parts * sizes).reshape(heads, -1)
+@functools.partial(jax.jit, static_argnames="heads")
+def _directions(sizes, heads, key):
+    along = jr.uniform(key, (heads, 1), maxval=2 * math.pi)
+    both = jnp.concatenate([along, along + math.pi / 2], axis=1)
+    parts = jnp.stack([jnp.cos(both), jnp.sin(both)], axis=1)  # [heads, axes, 2]
+    return (parts[..., None] * sizes[None, None, None]).reshape(heads, -1)
