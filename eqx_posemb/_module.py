@@ -1,4 +1,7 @@
-"""How the modules of this library print."""
+"""How the modules of this library print.
+
+Equinox and jaxtyping print by `wadler_lindig`, and install it.
+"""
 
 import dataclasses
 import inspect

@@ -125,7 +125,7 @@ class Placed(Module):
     def attend(
         self,
         q: Float[Array, "heads q dim"],
-        k: Float[Array, "kv_heads k dim"],
+        k: Float[Array, "kv_heads k k_dim"],
         v: Float[Array, "kv_heads k dim_v"],
         *,
         mask: Bool[Array, "q k"] | Bool[Array, "heads q k"] | None = None,
@@ -218,20 +218,23 @@ class Placed(Module):
 
     def _terms(self, q, k, states, soft_cap, keys_are_rotated):
         """The terms of the logits, rotated queries and keys, and their tokens."""
-        check_shapes(q, k, self.q_positions, self.k_positions)
+        positions, score = (self.q_positions, self.k_positions), self.score
+        if not keys_are_rotated:
+            check_shapes(q, k, *positions)
+        elif score is not None or self.extension is not None:
+            reader = type(score or self.extension).__name__
+            raise ValueError(
+                "`keys_are_rotated` must be False where a score or an extension reads "
+                f"keys before rotation, but a {reader} does. Cache the keys as they "
+                "are."
+            )
         states = {name: state for name, state in states.items() if state is not None}
         check_states(states, self.reads, q=q, k=k)
         scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
-        score = self.score
-        if keys_are_rotated and not (score is self.extension is None):
-            raise ValueError(
-                "`keys_are_rotated` must be False where a score or an extension reads "
-                f"keys before rotation, but got {type(score or self.extension)}. "
-                "Cache the keys as they are."
-            )
         if self.extension is None:
             turned_q = self.queries(q)
             turned_k = k if keys_are_rotated else self.keys(k)
+            check_shapes(turned_q, turned_k, *positions)
         else:
             # Which of its products a pair has goes by positions, as a score does. What
             # is left to multiply is nothing.
