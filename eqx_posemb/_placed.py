@@ -178,11 +178,8 @@ class Placed(Module):
         size = block_size or block_size_for(heads, *count)
         if implementation == "auto" and blocks_are_better(heads, *count):
             implementation = "blockwise"
-        if axis_name is not None:
-            implementation = "ring"
-        elif implementation != "blockwise" or 0 in count:
-            implementation = "dense"
-        static = implementation, size, axis_name, soft_cap, keys_are_rotated
+        by_blocks = implementation == "blockwise" and 0 not in count
+        static = by_blocks, size, axis_name, soft_cap, keys_are_rotated
         return _attend(self, static, q, k, v, masked, states)
 
     def for_kernel(
@@ -255,14 +252,14 @@ class Placed(Module):
 @eqx.filter_jit
 @jax.named_scope("eqx_posemb.Placed.attend")
 def _attend(placed, static, q, k, v, masked, states):
-    implementation, size, axis_name, soft_cap, keys_are_rotated = static
-    logits, turned_q, turned_k, *tokens = placed._terms(
+    by_blocks, size, axis_name, soft_cap, keys_are_rotated = static
+    logits, q, k, q_tokens, k_tokens = placed._terms(
         q, k, states, soft_cap, keys_are_rotated
     )
-    inputs = Inputs(logits, turned_q, turned_k, v, *tokens, masked)
-    if implementation == "ring":
+    inputs = Inputs(logits, q, k, v, q_tokens, k_tokens, masked)
+    if axis_name is not None:
         return ring(inputs, size, axis_name)
-    return blockwise(inputs, size) if implementation == "blockwise" else dense(inputs)
+    return blockwise(inputs, size) if by_blocks else dense(inputs)
 
 
 @eqx.filter_jit
@@ -279,7 +276,9 @@ def _rotation(rotary, positions):
 @jax.named_scope("eqx_posemb.PositionalEmbedding.at")
 def place(embedding, q_positions, k_positions, length, axis_name) -> Placed:
     """An embedding at positions, with its rotations evaluated."""
-    same = k_positions is None or k_positions is q_positions
+    if k_positions is None:
+        k_positions = q_positions
+    same = k_positions is q_positions
     q_positions = as_positions(q_positions, "q_positions")
     k_positions = q_positions if same else as_positions(k_positions, "k_positions")
     rotary, extension, turn_q, turn_k = embedding.rotary, None, None, None
