@@ -1,5 +1,6 @@
 """Angles against mpmath: every static schedule, at every size of position."""
 
+import itertools
 import time
 
 import equinox as eqx
@@ -54,22 +55,21 @@ def integers(numbers, dtype=jnp.int32):
     return jnp.asarray(np.array(numbers, dtype))
 
 
-@pytest.mark.parametrize("dim", DIMS)
 @pytest.mark.parametrize("schedule", BY_NAME)
-def test_angles_are_right_at_every_size_of_position(schedule, dim):
-    """All thetas in one jit: nothing may be shared between them either."""
-    rotaries = [schedule.make(dim, theta) for theta in THETAS]
+def test_angles_are_right_at_every_size_of_position(schedule):
+    """All thetas and widths in one jit: nothing may be shared between them either."""
+    cases = list(itertools.product(DIMS, THETAS))
 
     def tables(positions, length):
         length = length if schedule.traced else schedule.length
-        rows = [rotary(positions, length=length) for rotary in rotaries]
+        rows = [schedule.make(*case)(positions, length=length) for case in cases]
         # Arrays only, as a Rotation has static fields that may differ.
         return [(row.cos, row.sin) for row in rows]
 
     there = jnp.concatenate([integers(POSITIONS), -integers(POSITIONS)])
     found = jax.jit(tables)(there, jnp.int32(schedule.length or 0))
     assert found[0][0].dtype == jnp.float32
-    for theta, (cos, sin) in zip(THETAS, found, strict=True):
+    for (dim, theta), (cos, sin) in zip(cases, found, strict=True):
         truth = true_tables(schedule.truth(dim, theta), POSITIONS, schedule.scale)
         atol = FLOAT32 * float(schedule.scale)
         half = len(POSITIONS)
