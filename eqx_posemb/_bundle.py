@@ -192,6 +192,8 @@ class PositionalEmbedding(Module):
         window: Window | None = None,
         q_segments: Int[Array, " q"] | None = None,
         k_segments: Int[Array, " k"] | None = None,
+        q_order: Int[Array, " q"] | None = None,
+        k_order: Int[Array, " k"] | None = None,
         length: Length = None,
         q_state: PyTree[Array] | None = None,
         k_state: PyTree[Array] | None = None,
@@ -219,6 +221,9 @@ class PositionalEmbedding(Module):
             `jax.nn.dot_product_attention`.
         - `q_segments`, `k_segments`: to see only keys with the same id, for packed
             sequences and for padding. Both or neither.
+        - `q_order`, `k_order`: the order that `causal` and `window` compare, such as
+            the indices of the tokens. By default they compare positions. Positions with
+            several coordinates, as M-RoPE has them, need an order. Both or neither.
         - `soft_cap`: to bound logits by, as Gemma 2 does: `soft_cap * tanh(logits /
             soft_cap)`, before masking.
         - `implementation`: `"dense"` holds all logits `[heads, q, k]` at once and is
@@ -259,6 +264,8 @@ class PositionalEmbedding(Module):
             window=window,
             q_segments=q_segments,
             k_segments=k_segments,
+            q_order=q_order,
+            k_order=k_order,
             q_state=q_state,
             k_state=k_state,
             soft_cap=soft_cap,

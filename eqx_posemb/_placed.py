@@ -133,6 +133,8 @@ class Placed(Module):
         window: Window | None = None,
         q_segments: Int[Array, " q"] | None = None,
         k_segments: Int[Array, " k"] | None = None,
+        q_order: Int[Array, " q"] | None = None,
+        k_order: Int[Array, " k"] | None = None,
         q_state: PyTree[Array] | None = None,
         k_state: PyTree[Array] | None = None,
         soft_cap: float | None = None,
@@ -172,6 +174,8 @@ class Placed(Module):
             window=window,
             q_segments=q_segments,
             k_segments=k_segments,
+            q_order=q_order,
+            k_order=k_order,
         )
         states = dict(q_state=q_state, k_state=k_state)
         heads, count = q.shape[0], (q.shape[1], k.shape[1])
@@ -180,7 +184,8 @@ class Placed(Module):
             implementation = "blockwise"
         by_blocks = implementation == "blockwise" and 0 not in count
         static = by_blocks, size, axis_name, soft_cap, keys_are_rotated
-        return _attend(self, static, q, k, v, masked, states)
+        order = q_order, k_order
+        return _attend(self, static, q, k, v, masked, states, order)
 
     def for_kernel(
         self,
@@ -201,7 +206,7 @@ class Placed(Module):
         if pieces is not None:
             check_at_least("pieces", pieces, 1)
         self._check_rotates("for_kernel")
-        logits, q, k, *tokens = self._terms(q, k, {}, None, False)
+        logits, q, k, *tokens = self._terms(q, k, {})
         q, k, v = with_channels(q, k, v, logits.low_rank(*tokens), pieces)
         return q, k, v, logits.scale
 
@@ -213,7 +218,9 @@ class Placed(Module):
                 f"`{method}`."
             )
 
-    def _terms(self, q, k, states, soft_cap, keys_are_rotated):
+    def _terms(
+        self, q, k, states, soft_cap=None, keys_are_rotated=False, order=(None, None)
+    ):
         """The terms of the logits, rotated queries and keys, and their tokens."""
         positions, score = (self.q_positions, self.k_positions), self.score
         if not keys_are_rotated:
@@ -242,8 +249,8 @@ class Placed(Module):
             Logits(self.bias, score, scale, soft_cap),
             turned_q,
             turned_k,
-            Tokens(q_content, self.q_positions, states.get("q_state")),
-            Tokens(k_content, self.k_positions, states.get("k_state")),
+            Tokens(q_content, self.q_positions, states.get("q_state"), order[0]),
+            Tokens(k_content, self.k_positions, states.get("k_state"), order[1]),
         )
 
 
@@ -251,10 +258,10 @@ class Placed(Module):
 # of `jit` compiles once, and not each of its operations.
 @eqx.filter_jit
 @jax.named_scope("eqx_posemb.Placed.attend")
-def _attend(placed, static, q, k, v, masked, states):
+def _attend(placed, static, q, k, v, masked, states, order):
     by_blocks, size, axis_name, soft_cap, keys_are_rotated = static
     logits, q, k, q_tokens, k_tokens = placed._terms(
-        q, k, states, soft_cap, keys_are_rotated
+        q, k, states, soft_cap, keys_are_rotated, order
     )
     inputs = Inputs(logits, q, k, v, q_tokens, k_tokens, masked)
     if axis_name is not None:
@@ -264,7 +271,7 @@ def _attend(placed, static, q, k, v, masked, states):
 
 @eqx.filter_jit
 def _logits(placed, q, k, states):
-    logits, *tokens = placed._terms(q, k, states, None, False)
+    logits, *tokens = placed._terms(q, k, states)
     return dense_logits(logits, *tokens).astype(q.dtype)
 
 

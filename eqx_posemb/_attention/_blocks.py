@@ -100,7 +100,7 @@ class Blocks(eqx.Module):
             rules.reach,
         )
         here = self.whole.at(i, j)
-        seen = tile.seen(here.q_tokens.positions, here.k_tokens.positions)
+        seen = tile.seen(here.q_tokens.compared, here.k_tokens.compared)
         seen = seen if seen.ndim == 3 else seen[None]
         within = jnp.arange(self.size, dtype=jnp.int32)
         if self.q_count % self.size:
@@ -128,8 +128,8 @@ class Blocks(eqx.Module):
         **Returns:** the last one.
         """
         tiles = plan(
-            self.whole.q_tokens.positions,
-            self.whole.k_tokens.positions,
+            self.whole.q_tokens,
+            self.whole.k_tokens,
             self.rules,
             size=self.size,
             q_count=self.q_count,
@@ -178,7 +178,8 @@ def into_blocks(
     if by_distance is not None:
         # What the score has read; loops would carry it and its gradient.
         q_tokens, k_tokens = (
-            Tokens(None, tokens.positions, None) for tokens in (q_tokens, k_tokens)
+            Tokens(None, tokens.positions, None, tokens.order)
+            for tokens in (q_tokens, k_tokens)
         )
     q, k, v, q_tokens, k_tokens = (
         each_array(partial(_filled, size), x)
@@ -192,7 +193,9 @@ def into_blocks(
     band = None
     if by_distance is not None:
         logits = eqx.tree_at(lambda logits: logits.score, logits, None)
-        band = into_band(by_distance, rules, q.shape[1], k.shape[1], size)
+        # Distances are masked by a rule that compares positions, and no other order.
+        shown = rules if q_tokens.order is None else rules.unordered
+        band = into_band(by_distance, shown, q.shape[1], k.shape[1], size)
         band = jax.tree.map(lambda x: x.astype(dtype), band)
     blocks = Blocks(
         Tile(logits, q, k, v, q_tokens, k_tokens, band, size),
@@ -213,8 +216,8 @@ def each_array(function: Callable[..., Array], tree: Any, *others: Any) -> Any:
     its place, where `axis` is that of tokens: the second where heads are the first."""
     axes = jax.tree.map(lambda _: 1, tree)
     if isinstance(tree, Tokens):
-        first = jax.tree.map(lambda _: 0, (tree.positions, tree.state))
-        where = lambda tokens: (tokens.positions, tokens.state)
+        where = lambda tokens: (tokens.positions, tokens.state, tokens.order)
+        first = jax.tree.map(lambda _: 0, where(tree))
         axes = eqx.tree_at(where, axes, first, is_leaf=lambda x: x is None)
     return jax.tree.map(function, axes, tree, *others)
 

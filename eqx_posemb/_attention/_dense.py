@@ -35,7 +35,7 @@ def dense(inputs: Inputs) -> Float[Array, "heads q dim_v"]:
     """
     q, v, q_tokens, k_tokens = inputs.q, inputs.v, inputs.q_tokens, inputs.k_tokens
     finished = dense_logits(inputs.logits, q, inputs.k, q_tokens, k_tokens)
-    seen = inputs.rules.seen(q_tokens.positions, k_tokens.positions)
+    seen = inputs.rules.seen(q_tokens.compared, k_tokens.compared)
     seen = jnp.broadcast_to(seen, finished.shape)
     if not inputs.logits.bare:
         # A bias of -inf hides a key, and may hide all keys of a query.

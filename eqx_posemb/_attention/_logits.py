@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num, PyTree
+from jaxtyping import Array, Float, Int, Num, PyTree
 
 from .._bias import AbstractRelativeBias
 from .._low_rank import Factors, factors, side_by_side
@@ -21,6 +21,13 @@ class Tokens(eqx.Module):
     """Queries or keys before any rotation, if there is a score to read them."""
     positions: Num[Array, "seq *axes"]
     state: PyTree[Array] | None
+    order: Int[Array, " seq"] | None
+    """The order that rules compare, where it is not the positions."""
+
+    @property
+    def compared(self) -> Num[Array, "seq *axes"]:
+        """The numbers that `causal` and `window` compare."""
+        return self.positions if self.order is None else self.order
 
 
 @runtime_checkable

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, Num
+from jaxtyping import Array, Bool, Int
 
 from .._positions import distance
+from ._logits import Tokens
 from ._visible import Rules
 
 
@@ -24,8 +25,8 @@ class Plan(NamedTuple):
 
 
 def plan(
-    q_positions: Num[Array, "q *axes"],
-    k_positions: Num[Array, "k *axes"],
+    q: Tokens,
+    k: Tokens,
     rules: Rules,
     *,
     size: int,
@@ -37,15 +38,14 @@ def plan(
 
     **Arguments:**
 
-    - `q_positions`, `k_positions`, `rules`: of all tokens, and of some more that fill
-        up the last block.
+    - `q`, `k`, `rules`: of all tokens, and of some more that fill up the last block.
     - `size`: how many tokens there are in a block.
     - `q_count`, `k_count`: how many tokens there are; what follows them is padding.
     - `relative`: whether the bias depends on distances alone, for tiles to share it.
     """
-    q_positions, k_positions = _cut(q_positions, size), _cut(k_positions, size)
+    q_positions, k_positions = _cut(q.positions, size), _cut(k.positions, size)
     rows, columns = q_positions.shape[0], k_positions.shape[0]
-    some, every = _extent(q_positions, k_positions, rules)
+    some, every = _extent(_cut(q.compared, size), _cut(k.compared, size), rules)
     whole_rows = jnp.arange(1, rows + 1) * size <= q_count
     whole_columns = jnp.arange(1, columns + 1) * size <= k_count
     every &= whole_rows[:, None] & whole_columns[None]
@@ -59,13 +59,13 @@ def plan(
     return _arrange(some, every, (*shapes, offsets.reshape(rows, columns, -1)))
 
 
-def _extent(q_positions, k_positions, rules):
+def _extent(q_order, k_order, rules):
     """For each tile, whether something of it may be seen, and whether all of it is."""
-    shape, size = (q_positions.shape[0], k_positions.shape[0]), q_positions.shape[1]
+    shape, size = (q_order.shape[0], k_order.shape[0]), q_order.shape[1]
     some, every = jnp.ones(shape, bool), jnp.ones(shape, bool)
     if rules.ordered:
-        nearest = distance(q_positions.max(1), k_positions.min(1))
-        furthest = distance(q_positions.min(1), k_positions.max(1))
+        nearest = distance(q_order.max(1), k_order.min(1))
+        furthest = distance(q_order.min(1), k_order.max(1))
         if rules.causal:
             some &= nearest <= 0
             every &= furthest <= 0

@@ -30,6 +30,11 @@ class Rules(eqx.Module):
         """Whether any goes by position."""
         return self.causal or self.reach is not None
 
+    @property
+    def unordered(self) -> "Rules":
+        """The rules that go by no order."""
+        return Rules(self.mask, self.q_segments, self.k_segments, False, None)
+
     def shown(self, delta: Num[Array, "*shape"]) -> Bool[Array, "*shape"]:
         """Whether keys at a distance are seen, for all that goes by position."""
         shown = jnp.ones(delta.shape, bool)
@@ -64,25 +69,19 @@ def rules(
     window: Window | None,
     q_segments: Int[Array, " q"] | None,
     k_segments: Int[Array, " k"] | None,
+    q_order: Int[Array, " q"] | None,
+    k_order: Int[Array, " k"] | None,
 ) -> Rules:
     """The rules that a user gave, if they fit what they are for."""
     q, k = q_positions.shape[0], k_positions.shape[0]
-    if (causal or window is not None) and q_positions.ndim != 1:
+    _check_each_token("segments", "an id", (q, q_segments), (k, k_segments))
+    _check_each_token("order", "an integer", (q, q_order), (k, k_order))
+    if (causal or window is not None) and q_positions.ndim != 1 and q_order is None:
         raise ValueError(
             "`causal` and `window` compare positions of shape [seq], but got "
-            f"{q_positions.shape}: on a grid there is no order. Use `mask`."
+            f"{q_positions.shape}: on a grid there is no order. Give `q_order` and "
+            "`k_order`, such as the indices of the tokens, or use `mask`."
         )
-    if (q_segments is None) != (k_segments is None):
-        raise ValueError(
-            "`q_segments` and `k_segments` go together, but got only one of them. In "
-            "self-attention they are the same array."
-        )
-    for name, segments, count in ("q", q_segments, q), ("k", k_segments, k):
-        if segments is not None and segments.shape != (count,):
-            raise ValueError(
-                f"`{name}_segments` must have an id for each of the {count} tokens of "
-                f"`{name}`, but got shape {segments.shape}."
-            )
     if mask is not None and mask.dtype != bool:
         raise ValueError(
             f"`mask` must be boolean, True where a query sees a key, but got "
@@ -106,3 +105,25 @@ def _reach(window: Window | None) -> tuple[int, int] | None:
             f"of numbers that are not negative, but got {window}."
         )
     return back, ahead
+
+
+def _check_each_token(kind, entry, *given):
+    (_, of_q), (_, of_k) = given
+    if (of_q is None) != (of_k is None):
+        raise ValueError(
+            f"`q_{kind}` and `k_{kind}` go together, but got only one of them. In "
+            "self-attention they are the same array."
+        )
+    for name, (count, array) in zip("qk", given, strict=True):
+        if array is None:
+            continue
+        if array.shape != (count,):
+            raise ValueError(
+                f"`{name}_{kind}` must have {entry} for each of the {count} tokens of "
+                f"`{name}`, but got shape {array.shape}."
+            )
+        if not jnp.issubdtype(array.dtype, jnp.integer):
+            raise ValueError(
+                f"`{name}_{kind}` must be integers, but got {array.dtype}. Cast them "
+                "to jnp.int32."
+            )

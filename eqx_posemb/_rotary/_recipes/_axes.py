@@ -92,7 +92,7 @@ def mrope(
     *,
     sizes: Sequence[int],
     order: Literal["chunked", "interleaved", "tail"] = "chunked",
-    theta: float = 1_000_000.0,
+    theta: float = 10_000.0,
     pairing: Layout | Pairing = "halves",
     rotary_dim: int | None = None,
 ) -> Rotary:
@@ -118,9 +118,9 @@ def mrope(
         import jax.numpy as jnp
         import eqx_posemb as pe
 
-        rope = pe.mrope(128, sizes=(16, 24, 24))
+        rope = pe.mrope(128, sizes=(16, 24, 24), theta=1e6)  # Qwen2-VL
         text = jnp.tile(jnp.arange(10)[:, None], 3)
-        plain = pe.rope(128, theta=1_000_000.0)
+        plain = pe.rope(128, theta=1e6)
         assert (rope(text).cos == plain(jnp.arange(10)).cos).all()
         ```
 
@@ -129,7 +129,8 @@ def mrope(
     - `sizes`: The number of pairs of each coordinate, time first: `mrope_section` in
         transformers.
     - `order`: How pairs are dealt out: `"chunked"`, `"interleaved"` or `"tail"`.
-    - `theta`: The base.
+    - `theta`: The base, by default that of [`eqx_posemb.rope`][]. Qwen2-VL has
+        1,000,000.
     - `dim`, `pairing`, `rotary_dim`: as in [`eqx_posemb.rope`][].
 
     **Returns:** a [`eqx_posemb.Rotary`][] over positions [seq, len(sizes)].
