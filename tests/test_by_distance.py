@@ -13,7 +13,7 @@ import eqx_posemb as pe
 from eqx_posemb._attention import _choose
 from eqx_posemb._runs import are_runs, ByDistance, either, skew, unskew
 from tests.helpers import normal
-from tests.test_blockwise import assert_same, both
+from tests.test_blockwise import assert_same, both, values
 
 
 # No whole numbers of blocks of 4, whose products are cut into fewer pieces than those
@@ -69,6 +69,19 @@ def test_runs_go_by_blocks(name, x64, rules):
     arrays = jax.tree.map(lambda x: jnp.asarray(np.asarray(x), dtype), arrays)
     arguments = (eqx.combine(arrays, static), *qkv(dtype))
     assert_same(*both(attend, arguments), bound=1e-10 if x64 else 1e-5)
+
+
+def test_vectors_of_all_distances_are_made_where_rules_compare_another_order():
+    q_order, k_order = (jnp.arange(n) * 7 % n for n in (Q, K))
+    mask = (k_order[None] <= q_order[:, None]) & (q_order[:, None] - k_order[None] < 3)
+
+    def attend(implementation, embedding, q, k, v):
+        rules = dict(causal=True, window=3, q_order=q_order, k_order=k_order)
+        rules = dict(mask=mask) if implementation == "dense" else rules
+        options = dict(implementation=implementation, block_size=SIZE)
+        return embedding.attend(q, k, v, QP, KP, **rules, **options)
+
+    assert_same(*values(attend, (embedding(), *qkv())))
 
 
 def test_it_is_found_out_at_run_time_what_is_a_run():
