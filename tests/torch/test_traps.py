@@ -18,6 +18,7 @@ from eqx_posemb.interop.torch._memory import (
     to_array,
     to_tensor,
 )
+from tests.helpers import at, build, HEAD_DIM, HEADS, NAMES
 from tests.parity.references import made, run
 
 
@@ -254,3 +255,107 @@ def test_a_state_dict_is_saved_and_loaded_strictly(bias):
     other.load_state_dict(torch.load(memory, weights_only=True), strict=True)
     out = other(POSITIONS, POSITIONS)
     torch.testing.assert_close(out, made(POSITIONS, POSITIONS), rtol=0, atol=0)
+
+
+@pytest.fixture
+def pope():
+    """With phases that are not zero, and queries to turn."""
+    embedding = as_torch(build("pope"))
+    torch.nn.init.normal_(embedding.rotary.phase)
+    return embedding, torch.randn(HEADS, 5, HEAD_DIM)
+
+
+def logits(embedding, q):
+    return embedding.logits(q, q, POSITIONS, POSITIONS)
+
+
+class Logits(torch.nn.Module):
+    """An embedding within a model, called by another method than `forward`."""
+
+    def __init__(self, embedding):
+        super().__init__()
+        self.inner = embedding
+
+    def forward(self, q):
+        return logits(self.inner, q)
+
+
+def test_a_functional_call_has_the_tensors_that_it_is_given(pope):
+    embedding, q = pope
+    model = Logits(embedding)
+    before, name = model(q), "inner.rotary.phase"
+    changed = embedding.rotary.phase.detach() + 1
+    out = torch.func.functional_call(model, {name: changed}, (q,))
+    assert not torch.allclose(out, before)
+    torch.testing.assert_close(model(q), before, atol=0, rtol=0)
+    grad = torch.autograd.functional.jvp(
+        lambda phase: torch.func.functional_call(model, {name: phase}, (q,)).sum(),
+        changed,
+        torch.ones_like(changed),
+    )[1]
+    with torch.no_grad():
+        embedding.rotary.phase.copy_(changed)
+    torch.testing.assert_close(model(q), out, atol=0, rtol=0)
+    model(q).sum().backward()
+    # A sum of as many products as there are phases.
+    torch.testing.assert_close(
+        grad, embedding.rotary.phase.grad.sum(), atol=1e-3, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=[] if name in ("t5", "mixed_rope") else pytest.mark.thorough
+        )
+        for name in NAMES
+    ],
+)
+def test_every_trained_part_takes_what_stands_in_for_parameters(name):
+    module = build(name)
+    embedding = as_torch(module).to("meta")
+    given = {key: each.detach() for key, each in embedding.named_parameters()}
+    if not given:
+        return
+    p = torch.from_numpy(np.array(at(name, np.arange(3)))).to("meta")
+    q = torch.zeros(HEADS, 3, HEAD_DIM, device="meta")
+    states = {key: q.transpose(0, 1).flatten(1) for key in module.reads}
+    out = torch.func.functional_call(embedding, given, (q, q, q, p, p), states)
+    assert out.shape == q.shape
+
+
+def test_a_batch_of_parameters_is_an_ensemble():
+    models = [as_torch(pe.T5Bias(2, key=jr.key(i))) for i in range(3)]
+    parameters, _ = torch.func.stack_module_state(models)
+    inputs = POSITIONS, POSITIONS
+    out = torch.vmap(lambda p: torch.func.functional_call(models[0], p, inputs))(
+        parameters
+    )
+    for i, model in enumerate(models):
+        torch.testing.assert_close(out[i], model(*inputs), atol=0, rtol=0)
+
+
+def test_weights_may_be_normalized(pope):
+    embedding, q = pope
+    before = logits(embedding, q)
+    torch.nn.utils.parametrizations.weight_norm(embedding.rotary, "phase")
+    torch.testing.assert_close(logits(embedding, q), before, atol=1e-5, rtol=1e-5)
+    for _ in range(2):
+        logits(embedding, q).square().sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in embedding.parameters())
+    with torch.no_grad():
+        embedding.rotary.parametrizations.phase.original0.mul_(2)
+    assert not torch.allclose(logits(embedding, q), before)
+
+
+def test_a_replica_has_tensors_for_parameters(pope):
+    """As `DataParallel` makes them, which needs several devices."""
+    embedding, q = pope
+    rotary = embedding.rotary
+    replica = rotary._replicate_for_data_parallel()
+    replica.phase = rotary.phase * 1
+    out = replica(POSITIONS).keys(q)
+    torch.testing.assert_close(out, rotary(POSITIONS).keys(q), atol=0, rtol=0)
+    out.sum().backward()
+    assert rotary.phase.grad.abs().sum() > 0

@@ -1,5 +1,6 @@
 """The parts of an embedding as modules of PyTorch."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,7 +50,11 @@ class TorchPart(nn.Module):
         names = ",".join([f"{name}:{depths.get(name, 0)}" for name in given])
         options = "".join([f"{name}={value!r};" for name, value in settings.items()])
         program = f"{self._frame.digest}|{method}|{names}|{options}"
-        parameters = [self.get_parameter(name) for name in self._frame.names]
+        # `functional_call`, replicas and parametrizations have plain tensors here.
+        parameters = [
+            functools.reduce(getattr, name.split("."), self)
+            for name in self._frame.names
+        ]
         return call(program, [*parameters, *[inputs[name] for name in given]])
 
 
