@@ -125,9 +125,9 @@ class T5GridBias(AbstractBias):
         for name, positions in ("q", q_positions), ("k", k_positions):
             check_grid(f"{name}_positions", positions, len(self.biases))
         delta = self._steps(distance(q_positions, k_positions))
-        shape = delta.shape[:2]
+        shape = (self.biases[0].weight.shape[1], *delta.shape[:2])
         parts = [
-            bias.along(delta[..., axis].ravel()).reshape(-1, *shape)
+            bias.along(delta[..., axis].ravel()).reshape(shape)
             for axis, bias in enumerate(self.biases)
         ]
         return self.scale * sum(parts[1:], parts[0])

@@ -137,9 +137,11 @@ class LearnedFourier(AbstractEncoding):
                 self.bias,
             ),
         )
-        points = as_float(as_positions(positions)).reshape(-1, self.waves.shape[1])
+        points = as_float(as_positions(positions))
+        points = points.reshape(points.shape[0] * self.groups, self.waves.shape[1])
         angles = jnp.matmul(points, waves.T, precision="highest")
         features = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
         features = features * features.shape[1] ** -0.5
         hidden = jax.nn.gelu(features @ w_1.T + b_1[None], approximate=False)
-        return (hidden @ w_2.T + b_2[None]).reshape(positions.shape[0], -1)
+        vectors = hidden @ w_2.T + b_2[None]
+        return vectors.reshape(positions.shape[0], self.groups * b_2.shape[0])

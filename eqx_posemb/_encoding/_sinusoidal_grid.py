@@ -210,4 +210,4 @@ def _concatenate(sin, cos):
 
 
 def _interleave(sin, cos):
-    return jnp.stack([sin, cos], axis=-1).reshape(sin.shape[0], -1)
+    return jnp.stack([sin, cos], axis=-1).reshape(sin.shape[0], 2 * sin.shape[1])

@@ -84,7 +84,9 @@ class AbstractExtension(Module):
             turn_q, turn_k = self.rotary(q_at), self.rotary(k_at)
             turned_q = each_head(turn_q.queries, q, turn_q.heads)
             turned_k = each_head(turn_k.keys, k, turn_k.heads)
-            grouped = turned_q.reshape(turned_k.shape[0], -1, *turned_q.shape[1:])
+            heads = turned_k.shape[0]
+            shape = (heads, q.shape[0] // heads, *turned_q.shape[1:])
+            grouped = turned_q.reshape(shape)
             products = jnp.einsum(
                 "hgqd,hkd->hgqk", grouped, turned_k, preferred_element_type=dtype
             )

@@ -213,7 +213,7 @@ def _channel(x):
 
 
 def _pairs(x):
-    pairs = x.reshape(*x.shape[:-1], -1, 2)
+    pairs = x.reshape(*x.shape[:-1], x.shape[-1] // 2, 2)
     return pairs[..., 0], pairs[..., 1]
 
 

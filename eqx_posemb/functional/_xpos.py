@@ -1,5 +1,7 @@
 """Rotary embeddings and xPos, by the names that Zeta and torchscale have."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
@@ -255,5 +257,5 @@ def _check_even(x):
 
 
 def _over_batch(turn, x):
-    flat = x.reshape(-1, *x.shape[-2:])
+    flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     return jax.vmap(turn)(flat).reshape(x.shape)
