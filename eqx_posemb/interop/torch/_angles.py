@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Num, Shaped
 from torch import nn, Tensor
 
 from ..._phase import Turns
@@ -35,7 +35,8 @@ class Angles(nn.Module):
         """**Arguments:**
 
         - `positions`: integers, or floats in the same unit; any shape. Where there are
-            terms, [..., terms, half]: which coordinate drives which frequency.
+            terms, [..., terms, half]: which coordinate drives which frequency. Floats
+            beyond int32 give NaN.
         - `dtype`: of the result; computed in at least float32.
 
         **Returns:**
@@ -59,15 +60,18 @@ def cos_sin(
     """As `Angles`, of frequencies in `words`."""
     fraction = fixed[1]
     wide = computing_dtype(dtype)
+    positions = as_positions(positions)
     each = positions if fixed.ndim == 3 else positions.unsqueeze(-1)
     rest = None
     if each.is_floating_point():
         nearest = each.detach().round()
+        # Beyond int32 floats are no integers that a position may be: NaN says so.
+        fits = (nearest >= -(2.0**31)) & (nearest < 2.0**31)
         # A small angle, which carries the derivative.
-        rest = (each - nearest).to(wide) * radians(fixed).to(wide)
-        each = nearest
-    # A decoded token takes as long as the calls do: none that has nothing to do.
-    phase = (each if each.dtype == torch.int64 else each.to(torch.int64)) * fraction
+        rest = torch.where(fits, each - nearest, torch.nan).to(wide)
+        rest = rest * radians(fixed).to(wide)
+        each = nearest.to(torch.int64)
+    phase = each * fraction
     if fixed.ndim == 3:
         phase = phase.sum(dim=-2)
         rest = None if rest is None else rest.sum(dim=-2)
@@ -76,6 +80,31 @@ def cos_sin(
         angle = angle + rest
     cos, sin = angle.cos(), angle.sin()
     return (cos, sin) if dtype == wide else (cos.to(dtype), sin.to(dtype))
+
+
+def as_positions(
+    positions: Shaped[Tensor, "*shape"],
+    name: str = "positions",
+    integers: bool = False,
+) -> Num[Tensor, "*shape"]:
+    """Positions as all parts compute with them: int64, or floats of 32 bits or more.
+
+    **Raises:** a `ValueError` for another dtype, and for floats where `integers` are
+    needed.
+    """
+    dtype = positions.dtype
+    # A decoded token takes as long as the calls do: none that has nothing to do.
+    if dtype == torch.int64:
+        return positions
+    if dtype in _INTEGERS:
+        return positions.to(torch.int64)
+    if dtype in (torch.float32, torch.float64) and not integers:
+        return positions
+    kinds, cure = "integers", "`torch.int32`"
+    if not integers:
+        kinds = "integers or floats of at least 32 bits"
+        cure += ", or `torch.float32` for what is between integers"
+    raise ValueError(f"`{name}` must be {kinds}, but got {dtype}. Use {cure}.")
 
 
 def radians(fixed: Int[Tensor, "two *terms half"]) -> Float[Tensor, "*terms half"]:
@@ -106,3 +135,14 @@ def _of_turn(phase, dtype):
 
 def _uint64(words):
     return np.asarray(words).astype(np.uint64)
+
+
+_INTEGERS = (
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+)

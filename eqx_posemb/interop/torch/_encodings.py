@@ -1,13 +1,13 @@
 """What is added to tokens, as positional-embeddings-pytorch documents it."""
 
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Integer, Num
 from torch import nn, Tensor
 
 from ..._checks import check_at_least
 from ..._frequencies import Geometric
-from ._angles import Angles, computing_dtype
-from ._positional import Positional
+from ._angles import Angles, as_positions, computing_dtype
+from ._positional import check_between, Positional
 from ._state import ignore
 
 
@@ -89,8 +89,7 @@ class LearnedPositionalEmbedding(Positional):
     """Adds a learned vector for each position to tokens.
 
     The original cannot be made. With a `padding_idx` it lacks the last rows, as
-    positions then start after it; here there are `max_length` rows from there on. A
-    position without a row is an error.
+    positions then start after it; here there are `max_length` rows from there on.
 
     !!! Example
 
@@ -126,7 +125,7 @@ class LearnedPositionalEmbedding(Positional):
             nn.init.zeros_(self.emb.weight[padding_idx])
 
     def forward(
-        self, positions: Int[Tensor, "*batch seq"]
+        self, positions: Integer[Tensor, "*batch seq"]
     ) -> Float[Tensor, "*batch seq {self.embed_dim}"]:
         """**Arguments:**
 
@@ -135,17 +134,22 @@ class LearnedPositionalEmbedding(Positional):
         **Returns:**
 
         What to add to the tokens, in the dtype of the weights.
+
+        **Raises:** a `ValueError` if positions are not integers, or one has no row.
         """
+        positions = as_positions(positions, integers=True)
+        check_between("`positions`", positions, 0, self.emb.num_embeddings - 1)
         return _without_padding(self.emb(positions), positions, self.emb.padding_idx)
 
     def forward_input(
         self,
         input_: Float[Tensor, "batch seq dim"],
-        positions: Int[Tensor, "*batch seq"] | None = None,
+        positions: Integer[Tensor, "*batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq dim"]:
         """As in every class: adds to tokens.
 
-        **Raises:** a `ValueError` if tokens do not have `embed_dim` channels.
+        **Raises:** as a call, and a `ValueError` if tokens do not have `embed_dim`
+        channels.
         """
         dtype = computing_dtype(input_.dtype)
         encoding = self(_checked(input_, positions, self.embed_dim))

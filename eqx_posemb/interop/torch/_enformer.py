@@ -5,13 +5,13 @@ import functools
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import nn, Tensor
 
 from ..._checks import check_at_least
 from ..._score import EnformerBasis
 from ._fixed import Fixed
-from ._positional import check_shapes, distances, Positional, products
+from ._positional import check_between, check_shapes, distances, Positional, products
 
 
 class EnformerPositionalEmbedding(Positional):
@@ -82,17 +82,19 @@ class EnformerPositionalEmbedding(Positional):
         self,
         q: Float[Tensor, "batch heads q dim"],
         k: Float[Tensor, "batch heads k dim"],
-        positions_q: Int[Tensor, "*batch q"] | None = None,
-        positions_k: Int[Tensor, "*batch k"] | None = None,
+        positions_q: Integer[Tensor, "*batch q"] | None = None,
+        positions_k: Integer[Tensor, "*batch k"] | None = None,
     ) -> Float[Tensor, "batch heads q k"]:
         """As in every class; multiply by `scale`, `head_dim**-0.5`.
 
-        A distance of `max_length` or more is an error.
+        **Raises:** as there, and a `ValueError` if positions are `max_length` or more
+        apart.
         """
-        check_shapes(q, k, positions_q, positions_k, self.heads, self.dim)
+        check_shapes(q, k, positions_q, positions_k, self.heads, self.dim, True)
         logits = products(q, k)
         if self.table is None:
-            table = torch.tensor(_table(self.features, k.shape[2]), device=q.device)
+            length = max(k.shape[2], 1)
+            table = torch.tensor(_table(self.features, length), device=q.device)
         else:
             table = self.table()
         weight, u, v = (
@@ -107,8 +109,9 @@ class EnformerPositionalEmbedding(Positional):
         vectors = self.dropout(table.to(logits.dtype)) @ weight.T
         vectors = vectors.unflatten(-1, (self.heads, self.dim)).permute(1, 2, 0)
         of_distances = (q.to(logits.dtype) + v) @ vectors
-        row = distances(positions_q, positions_k, q, k) + table.shape[0] // 2
-        row = row[:, None].expand(*logits.shape)
+        delta, end = distances(positions_q, positions_k, q, k), table.shape[0] // 2
+        check_between("`positions_k` minus `positions_q`", delta, -end, end)
+        row = (delta + end)[:, None].expand(*logits.shape)
         far = of_distances.gather(-1, row)
         return (logits + products(u, k) + far).to(q.dtype)
 

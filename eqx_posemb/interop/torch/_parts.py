@@ -12,6 +12,7 @@ from torch import nn, Tensor
 
 from ..._bias import AbstractBias
 from ..._encoding import AbstractEncoding
+from ._angles import as_positions
 from ._memory import copy_of
 from ._operator import call
 from ._programs import Frame, frame_of, name_of
@@ -55,7 +56,13 @@ class TorchPart(nn.Module):
             functools.reduce(getattr, name.split("."), self)
             for name in self._frame.names
         ]
-        return call(program, [*parameters, *[inputs[name] for name in given]])
+        tensors = [
+            as_positions(inputs[name], name)
+            if name.endswith("positions")
+            else inputs[name]
+            for name in given
+        ]
+        return call(program, [*parameters, *tensors])
 
 
 class TorchEncoding(TorchPart):

@@ -1,10 +1,12 @@
 """What the modules with `forward_input` and `forward_attn` have in common."""
 
+from typing import Any
+
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Num, Shaped
 from torch import nn, Tensor
 
-from ._angles import computing_dtype
+from ._angles import as_positions, computing_dtype
 
 
 class Positional(nn.Module):
@@ -68,7 +70,8 @@ def products(q, k):
     return q.to(dtype) @ k.to(dtype).transpose(-1, -2)
 
 
-def check_shapes(q, k, positions_q, positions_k, heads=None, dim=None):
+def check_shapes(q, k, positions_q, positions_k, heads=None, dim=None, integers=False):
+    """Whether all fit, positions are integers where they must be, and none missing."""
     fits = q.ndim == k.ndim == 4 and q.shape[:2] == k.shape[:2]
     fits = fits and q.shape[3] == k.shape[3] == (dim or q.shape[3])
     if not fits or q.shape[1] != (heads or q.shape[1]):
@@ -87,6 +90,7 @@ def check_shapes(q, k, positions_q, positions_k, heads=None, dim=None):
                 f"of `{name}`, [batch, seq] or [seq], but got {shape}. Without "
                 "positions there must be as many queries as keys."
             )
+        as_positions(positions, f"positions_{name}", integers)
 
 
 def each(
@@ -95,6 +99,7 @@ def each(
     """Positions with a batch axis; from 0 on by default."""
     if positions is None:
         positions = torch.arange(x.shape[2], device=x.device)
+    positions = as_positions(positions)
     return positions if positions.ndim == 2 else positions[None]
 
 
@@ -108,16 +113,40 @@ def shift_of_consecutive(
     positions_q: Num[Tensor, "some q"], positions_k: Num[Tensor, "some k"]
 ) -> int | None:
     """The first key minus the first query, if both are integers that go up by one and
-    it is the same for all examples; None if not, and where a program is compiled or
-    traced for all values."""
-    traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-    for_all = torch.compiler.is_compiling() or traced
-    if for_all or any(p.is_floating_point() for p in (positions_q, positions_k)):
-        return None
-    q, k = positions_q.long(), positions_k.long()
+    it is the same for all examples; None if not, and where there are no values."""
+    q, k = positions_q, positions_k
     shifts = k[:, :1] - q[:, :1]
+    if shifts.is_floating_point() or not shifts.numel():
+        return None
     follow = (q.diff() == 1).all() & (k.diff() == 1).all()
+    follow = follow & (shifts == shifts[0]).all()
+    return known(shifts[0, 0]) if known(follow) else None
+
+
+def check_between(what: str, values: Int[Tensor, "..."], first: int, last: int) -> None:
+    """Raises an error for what has no row in a table, where there are values.
+
+    On an accelerator a look at them would wait for all that is not computed yet: there
+    the look-up has an error of its own.
+    """
+    if not values.is_cpu:
+        return
+    outside = (values < first) | (values > last)
+    if known(outside.any()):
+        raise ValueError(
+            f"{what} must be between {first} and {last}, to have a row in the table, "
+            f"but got {values[outside][0]}. Build the module with a larger "
+            "`max_length`."
+        )
+
+
+def known(value: Shaped[Tensor, ""]) -> Any:
+    """The number of a tensor, or None where a program is compiled or traced for all
+    values, and where there are none: on the meta device, under `vmap`."""
+    traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    if torch.compiler.is_compiling() or traced:
+        return None
     try:
-        return int(shifts[0]) if follow & (shifts == shifts[0]).all() else None
-    except RuntimeError:  # They have no values: on the meta device, under `vmap`.
+        return value.item()
+    except RuntimeError:
         return None

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Integer, Num
 from torch import nn, Tensor
 
 from ..._buckets import check_buckets, thresholds
@@ -185,11 +185,11 @@ class T5PositionalEmbedding(Positional):
         self,
         q: Float[Tensor, "batch heads q dim"],
         k: Float[Tensor, "batch heads k dim"],
-        positions_q: Int[Tensor, "*batch q"] | None = None,
-        positions_k: Int[Tensor, "*batch k"] | None = None,
+        positions_q: Integer[Tensor, "*batch q"] | None = None,
+        positions_k: Integer[Tensor, "*batch k"] | None = None,
     ) -> Float[Tensor, "batch heads q k"]:
         """As in every class; `scale` is one."""
-        check_shapes(q, k, positions_q, positions_k, self.heads)
+        check_shapes(q, k, positions_q, positions_k, self.heads, integers=True)
         logits, (q_count, k_count) = products(q, k), (q.shape[2], k.shape[2])
         shift = shift_of_consecutive(each(positions_q, q), each(positions_k, k))
         if shift is None:

@@ -96,11 +96,11 @@ def _halves_in_few_passes(x, wide_cos, sin, out=None):
 def _adjacent_in_few_passes(x, turns, out=None):
     into = None if out is None else _as_complex(out)
     turned = torch.mul(_as_complex(x), turns, out=into)
-    return torch.view_as_real(turned).reshape(*turned.shape[:-1], -1)
+    return torch.view_as_real(turned).flatten(-2)
 
 
 def _as_complex(x):
-    pairs = x.view(*x.shape[:-1], -1, 2)
+    pairs = x.view(*x.shape[:-1], x.shape[-1] // 2, 2)
     steps = (*pairs.stride()[:-1], pairs.storage_offset())
     if pairs.stride(-1) != 1 or any(step % 2 for step in steps):
         pairs = pairs.clone(memory_format=torch.contiguous_format)

@@ -99,10 +99,10 @@ class TorchRotary(TorchPart):
         else:
             wanted = f"[*batch, seq, {self._coordinates}]"
             fits = positions.ndim >= 2 and positions.shape[-1] == self._coordinates
-        if not fits or positions.dtype == torch.bool:
+        if not fits:
             raise ValueError(
-                f"`positions` must be integers or floats of shape {wanted}, but got "
-                f"{positions.dtype} of shape {tuple(positions.shape)}."
+                f"`positions` must be of shape {wanted}, but got "
+                f"{tuple(positions.shape)}."
             )
 
 

@@ -1,11 +1,18 @@
 """Untied positions, as positional-embeddings-pytorch documents them."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import nn, Tensor
 
 from ..._checks import check_at_least, check_positive
-from ._positional import check_shapes, distances, each, Positional, products
+from ._positional import (
+    check_between,
+    check_shapes,
+    distances,
+    each,
+    Positional,
+    products,
+)
 from ._relative import Buckets
 
 
@@ -99,14 +106,14 @@ class UnifiedPositionalEmbedding(Positional):
         self,
         q: Float[Tensor, "batch heads q dim"],
         k: Float[Tensor, "batch heads k dim"],
-        positions_q: Int[Tensor, "*batch q"] | None = None,
-        positions_k: Int[Tensor, "*batch k"] | None = None,
+        positions_q: Integer[Tensor, "*batch q"] | None = None,
+        positions_k: Integer[Tensor, "*batch k"] | None = None,
     ) -> Float[Tensor, "batch heads q k"]:
         """As in every class; multiply by `scale`.
 
-        A position without a row is an error.
+        **Raises:** as there, and a `ValueError` for a position without a row.
         """
-        check_shapes(q, k, positions_q, positions_k, self.heads, self.dim)
+        check_shapes(q, k, positions_q, positions_k, self.heads, self.dim, True)
         logits = products(q, k)
         rows = nn.functional.layer_norm(
             self.abs_pos_embed.to(logits.dtype),
@@ -122,8 +129,11 @@ class UnifiedPositionalEmbedding(Positional):
         )
         at_q, at_k = each(positions_q, q), each(positions_k, k)
         of_q, of_k = projected.unflatten(-1, (2, self.heads, self.dim)).unbind(dim=-3)
+        for name, at in ("positions_q", at_q), ("positions_k", at_k):
+            last = of_q.shape[0] - self.has_cls_token - 1
+            check_between(f"`{name}`", at, 0, last)
         look_up = lambda of, at: nn.functional.embedding(
-            at + self.has_cls_token, of.flatten(1)
+            at, of[self.has_cls_token :].flatten(1)
         ).unflatten(-1, (self.heads, self.dim))
         bias = torch.einsum("bqhd,bkhd->bhqk", look_up(of_q, at_q), look_up(of_k, at_k))
         bias = bias + self._relative(distances(positions_q, positions_k, q, k), bias)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from ._angles import as_positions
+
 
 def visible(
     q_positions: Tensor,
@@ -27,7 +29,9 @@ def visible(
                 f"got {tuple(q_positions.shape)}: on a grid there is no order. Use "
                 "`mask`."
             )
-        delta = _signed(k_positions)[..., None, :] - _signed(q_positions)[..., None]
+        q_positions = as_positions(q_positions, "q_positions")
+        k_positions = as_positions(k_positions, "k_positions")
+        delta = k_positions[..., None, :] - q_positions[..., None]
         if causal:
             seen.append(delta <= 0)
         if window is not None:
@@ -64,8 +68,3 @@ def _reach(window: int | tuple[int, int]) -> tuple[int, int]:
             f"of numbers that are not negative, but got {window}."
         )
     return back, ahead
-
-
-def _signed(positions: Tensor) -> Tensor:
-    # Unsigned ones would wrap, and small integers overflow.
-    return positions if positions.is_floating_point() else positions.to(torch.int64)
