@@ -137,8 +137,7 @@ class LearnedFourier(AbstractEncoding):
                 self.bias,
             ),
         )
-        points = as_float(as_positions(positions))
-        points = points.reshape(points.shape[0] * self.groups, self.waves.shape[1])
+        points = as_float(as_positions(positions)).reshape(-1, self.waves.shape[1])
         angles = jnp.matmul(points, waves.T, precision="highest")
         features = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
         features = features * features.shape[1] ** -0.5

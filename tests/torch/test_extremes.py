@@ -97,8 +97,9 @@ def test_every_variant_has_shapes_of_no_tokens(name):
 
 def test_a_query_of_no_keys_attends_to_zeros():
     q, nothing = torch.ones(HEADS, 3, HEAD_DIM), torch.ones(HEADS, 0, HEAD_DIM)
-    for name in "rope", "rerope", "t5":
-        out = as_torch(build(name))(q, nothing, nothing, P[:3], P[:0])
+    for name in "rope", "mixed_rope", "rerope", "t5":
+        p = torch.from_numpy(np.array(at(name, np.arange(3))))
+        out = as_torch(build(name))(q, nothing, nothing, p, p[:0])
         assert out.shape == q.shape and not out.any()
 
 

@@ -84,7 +84,7 @@ def check_shapes(q, k, positions_q, positions_k, heads=None, dim=None, integers=
     for name, x, positions in ("q", q, positions_q), ("k", k, positions_k):
         batch, _, seq, _ = x.shape
         shape = None if positions is None else tuple(positions.shape)
-        if shape not in ((batch, seq), (1, seq), (seq,)):
+        if positions is None or shape not in ((batch, seq), (1, seq), (seq,)):
             raise ValueError(
                 f"`positions_{name}` must have a position for each of the {seq} tokens "
                 f"of `{name}`, [batch, seq] or [seq], but got {shape}. Without "
