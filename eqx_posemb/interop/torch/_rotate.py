@@ -96,7 +96,7 @@ def _halves_in_few_passes(x, wide_cos, sin, out=None):
 def _adjacent_in_few_passes(x, turns, out=None):
     into = None if out is None else _as_complex(out)
     turned = torch.mul(_as_complex(x), turns, out=into)
-    return torch.view_as_real(turned).flatten(-2)
+    return torch.view_as_real(turned).reshape(*turned.shape[:-1], 2 * turned.shape[-1])
 
 
 def _as_complex(x):
