@@ -77,7 +77,7 @@ def deberta_from_state_dict(
     # `import eqx_posemb` does not import the reader of configurations.
     from .interop.huggingface._settings import known, read, Settings
 
-    settings = Settings(read(config), _DEFAULTS)
+    settings = Settings(read(config), {"max_position_embeddings": 512})
     version = known("model_type", settings.text("model_type"), _VERSIONS)
     if not settings.flag("relative_attention", False):
         raise ValueError(
@@ -94,7 +94,7 @@ def deberta_from_state_dict(
         buckets = told if told > 0 else None
     heads = settings.width("num_attention_heads")
     inner = f"{prefix}layer.{layer}.attention.self."
-    key, query = _VERSIONS[version][settings.flag("share_att_key", False)]
+    key, query = _projections(version, settings.flag("share_att_key", False))
     arrays = dict(
         table=array(state, f"{prefix}rel_embeddings.weight"),
         key_weight=by_head(array(state, f"{inner}{key}.weight"), heads),
@@ -130,11 +130,14 @@ def deberta_from_state_dict(
 
 
 # The projections of keys and queries, and those where content and positions share them.
-_VERSIONS = {
-    "deberta": (("pos_proj", "pos_q_proj"),) * 2,
-    "deberta-v2": (("pos_key_proj", "pos_query_proj"), ("key_proj", "query_proj")),
-}
-_DEFAULTS = {"max_position_embeddings": 512}
+_VERSIONS = "deberta", "deberta-v2"
+
+
+def _projections(version: str, shared: bool) -> tuple[str, str]:
+    """The names of the projections of keys and of queries by position."""
+    if version == "deberta":
+        return "pos_proj", "pos_q_proj"
+    return ("key_proj", "query_proj") if shared else ("pos_key_proj", "pos_query_proj")
 
 
 def _check_terms(told: Any) -> None:

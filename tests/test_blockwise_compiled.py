@@ -87,13 +87,14 @@ class Counted(pe.AbstractRelativeBias):
         (jnp.arange(16) * jnp.arange(16), 10),  # Nothing in common.
     ],
 )
+@pytest.mark.parametrize("of", [lambda bias: bias, pe.SumBias], ids=["bias", "sum"])
 def test_a_relative_bias_is_evaluated_once_for_tiles_of_the_same_distances(
-    order, times
+    order, times, of
 ):
     q, k, v = qkv(q=16, k=16)
     counts = []
     bias = Counted(counts.append)
-    embedding = pe.PositionalEmbedding(bias=bias)
+    embedding = pe.PositionalEmbedding(bias=of(bias))
 
     @jax.jit
     def attend(p):

@@ -16,7 +16,9 @@ STANDARD = {
     "difflib",
     "functools",
     "inspect",
+    "itertools",
     "math",
+    "operator",
     "re",
     "typing",
 }
@@ -29,7 +31,7 @@ ROOMS = {
     "_phase": set(),
     "_positions": BASE,
     "_runs": set(),
-    "_buckets": set(),
+    "_buckets": {"_phase"},
     "_low_rank": BASE,
     "_state": set(),
     "_frequencies": BASE,
@@ -41,9 +43,10 @@ ROOMS = {
     | {"_buckets", "_low_rank", "_positions", "_encoding", "_runs", "_state"},
     "_attention": {"_low_rank", "_phase", "_positions", "_runs"},
     "_slots": {"_bias", "_checks", "_encoding", "_rotary", "_score"},
+    "_placed": BASE | {"_attention", "_bias", "_frequencies", "_rotary", "_score"},
     "_bundle": BASE
     | {"_attention", "_bias", "_encoding", "_frequencies", "_rotary", "_score"}
-    | {"_slots"},
+    | {"_placed", "_slots"},
     "functional": BASE
     | {"_bias", "_buckets", "_encoding", "_frequencies", "_rotary", "_score"},
     "_registry": {"_bias", "_bundle", "_checks", "_encoding", "_rotary", "_score"},
@@ -54,6 +57,7 @@ OUTSIDE = {
     "__main__",
     "_catalogue",
     "_compare",
+    "_deberta_state",
     "_inspect",
     "interop",
     "plot",

@@ -1,6 +1,6 @@
 """A rotary embedding that sees other positions where keys are far, as a score."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 
@@ -13,6 +13,8 @@ class Extended(eqx.Module):
     rotary: Any
     scale: float = eqx.field(static=True)
     score: Score | None
+
+    relative: ClassVar[bool] = False
 
     def __call__(self, q, k, q_positions, k_positions, **states):
         logits = self.scale * self.rotary.products(q, k, q_positions, k_positions)

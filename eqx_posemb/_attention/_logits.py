@@ -1,16 +1,13 @@
 """The finished logits, of a whole sequence or of a tile of it."""
 
-from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num, PyTree
 
-from .._bias import AbstractRelativeBias
 from .._low_rank import Factors, factors, side_by_side
 from .._runs import ByDistance
-from .._score import AbstractScore
 from ._band import Band
 
 
@@ -31,8 +28,21 @@ class Tokens(eqx.Module):
 
 
 @runtime_checkable
+class Bias(Protocol):
+    """What attention asks of a bias."""
+
+    @property
+    def relative(self) -> bool: ...
+
+    def __call__(self, q_positions, k_positions) -> Float[Array, "heads q k"]: ...
+
+
+@runtime_checkable
 class Score(Protocol):
     """What attention asks of a score."""
+
+    @property
+    def relative(self) -> bool: ...
 
     def __call__(self, q, k, q_positions, k_positions) -> Float[Array, "heads q k"]: ...
 
@@ -51,7 +61,7 @@ class Prepared(NamedTuple):
 class Logits(eqx.Module):
     """What queries and keys are compared by."""
 
-    bias: Callable[..., Float[Array, "heads q k"]] | None
+    bias: Bias | None
     score: Score | None
     scale: float = eqx.field(static=True)
     soft_cap: float | None = eqx.field(static=True)
@@ -66,7 +76,7 @@ class Logits(eqx.Module):
         """Whether tiles of the same distances share the bias, or what the score
         prepares if there is no bias."""
         shared = self.bias or self.score
-        return isinstance(shared, AbstractRelativeBias | AbstractScore)
+        return shared is not None and shared.relative
 
     def prepared(self, q: Tokens, k: Tokens) -> Prepared:
         """The bias, and what the score computes without queries and keys."""

@@ -12,6 +12,12 @@ from ._toeplitz import spread
 class AbstractBias(Module):
     """Numbers to add to the logits that depend on positions alone."""
 
+    @property
+    def relative(self) -> bool:
+        """Whether the bias depends on distances alone. Attention in blocks evaluates
+        such a bias once for all tiles with the same distances."""
+        return False
+
     @abc.abstractmethod
     def __call__(
         self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
@@ -41,6 +47,11 @@ class AbstractRelativeBias(AbstractBias):
     By integer positions, gradients are there to any order, but not in forward mode
     (`jax.jvp`).
     """
+
+    @property
+    def relative(self) -> bool:
+        """True: the bias depends on distances alone."""
+        return True
 
     @abc.abstractmethod
     def along(self, delta: Num[Array, " distances"]) -> Float[Array, "heads distances"]:

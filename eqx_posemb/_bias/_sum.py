@@ -43,6 +43,11 @@ class SumBias(AbstractBias):
             raise ValueError("`biases` must have at least one to add, but got none.")
         self.biases = biases
 
+    @property
+    def relative(self) -> bool:
+        """Whether all biases depend on distances alone."""
+        return all(bias.relative for bias in self.biases)
+
     def __call__(
         self, q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
     ) -> Float[Array, "heads q k"]:

@@ -107,6 +107,11 @@ class T5GridBias(AbstractBias):
         self.resolution = float(resolution)
         self.scale = float(scale)
 
+    @property
+    def relative(self) -> bool:
+        """True: the bias depends on distances alone."""
+        return True
+
     @jax.named_scope("eqx_posemb.T5GridBias")
     def __call__(
         self, q_positions: Num[Array, "q axes"], k_positions: Num[Array, "k axes"]

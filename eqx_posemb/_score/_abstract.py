@@ -27,6 +27,11 @@ class AbstractScore(Module):
     attention, and not embeddings that one can swap.
     """
 
+    @property
+    def relative(self) -> bool:
+        """True: what `prepared` gives depends on distances alone."""
+        return True
+
     @abc.abstractmethod
     def __call__(
         self,

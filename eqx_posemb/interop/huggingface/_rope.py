@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+from ._sections import sections_of
 from ._settings import known, listed, quoted, Settings
 from ._width import share_of
 
@@ -212,7 +213,7 @@ def _normalised(rope, settings, row, label, nested, quirks, head) -> Rope:
         **_shape(kind, rope),
         truncate=rope.flag("truncate", True) or (quirks and nested),
         mscale_all_dim=rope.number("mscale_all_dim", 0.0) if kind == "yarn" else 0.0,
-        sections=_sections(rope, row, quirks),
+        sections=sections_of(rope, row, quirks),
         beta=rope.number("llama_4_scaling_beta", 0.0),
     )
 
@@ -387,25 +388,3 @@ def _shape(kind, rope) -> dict[str, Any]:
             f"`{names[0]}` must be at most `{names[1]}`, but got {slow} and {fast}."
         )
     return {"slow": slow, "fast": fast}
-
-
-def _sections(rope, row, quirks) -> tuple[int, ...]:
-    found = [
-        rope.integers(key)
-        for key in ("mrope_section", "xdrope_section")
-        if rope.has(key)
-    ]
-    if len(set(found)) > 1:
-        raise ValueError(
-            "`mrope_section` and `xdrope_section` must agree where both are given, but "
-            f"got {found[0]} and {found[1]}."
-        )
-    interleaved = row.get("axes") == "interleaved"
-    if rope.has("mrope_interleaved") and not quirks:
-        told = rope.flag("mrope_interleaved", interleaved)
-        if told != interleaved:
-            raise ValueError(
-                f"`mrope_interleaved` must be {str(interleaved).lower()} for this "
-                f"model type, but got {str(told).lower()}."
-            )
-    return found[0] if found else ()
