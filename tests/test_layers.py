@@ -9,6 +9,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 CORE = {"jax", "equinox", "jaxtyping", "numpy", "wadler_lindig"}
 STANDARD = {
     "abc",
+    "ast",
     "bisect",
     "collections",
     "dataclasses",
@@ -20,6 +21,7 @@ STANDARD = {
     "math",
     "operator",
     "re",
+    "sys",
     "typing",
 }
 

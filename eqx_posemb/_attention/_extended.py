@@ -1,6 +1,6 @@
 """A rotary embedding that sees other positions where keys are far, as a score."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 
@@ -14,7 +14,10 @@ class Extended(eqx.Module):
     scale: float = eqx.field(static=True)
     score: Score | None
 
-    relative: ClassVar[bool] = False
+    @property
+    def relative(self) -> bool:
+        """False: nothing that depends on positions alone is prepared."""
+        return False
 
     def __call__(self, q, k, q_positions, k_positions, **states):
         logits = self.scale * self.rotary.products(q, k, q_positions, k_positions)
