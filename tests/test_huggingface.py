@@ -401,6 +401,7 @@ def test_whatever_a_configuration_says_it_loads_or_says_why_not(config, quirks):
         assert KEY.search(str(reason)), reason
 
 
+@pytest.mark.thorough
 def test_dense_layers_of_cohere_rotate_whatever_they_see():
     import transformers
 

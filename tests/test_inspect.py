@@ -173,6 +173,7 @@ COUNTED = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", COUNTED)
 def test_layers_are_counted_in_every_spelling(name, facts):
     keys = COUNTED[name]

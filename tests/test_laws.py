@@ -388,7 +388,8 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("name, one, other", [rarely(*row) for row in SETTINGS])
+@pytest.mark.thorough
+@pytest.mark.parametrize("name, one, other", SETTINGS)
 def test_two_settings_in_one_process_and_in_one_jit_do_not_share(name, one, other):
     x, p = tokens(30), at(name, np.arange(30))
     layers = Layer(build(name, **one)), Layer(build(name, **other))
