@@ -76,6 +76,12 @@ def rules(
     q, k = q_positions.shape[0], k_positions.shape[0]
     _check_each_token("segments", "an id", (q, q_segments), (k, k_segments))
     _check_each_token("order", "an integer", (q, q_order), (k, k_order))
+    for name, order in ("q", q_order), ("k", k_order):
+        if order is not None and not jnp.issubdtype(order.dtype, jnp.integer):
+            raise ValueError(
+                f"`{name}_order` must be integers, but got {order.dtype}. Cast them to "
+                "jnp.int32."
+            )
     if (causal or window is not None) and q_positions.ndim != 1 and q_order is None:
         raise ValueError(
             "`causal` and `window` compare positions of shape [seq], but got "
@@ -121,9 +127,4 @@ def _check_each_token(kind, entry, *given):
             raise ValueError(
                 f"`{name}_{kind}` must have {entry} for each of the {count} tokens of "
                 f"`{name}`, but got shape {array.shape}."
-            )
-        if not jnp.issubdtype(array.dtype, jnp.integer):
-            raise ValueError(
-                f"`{name}_{kind}` must be integers, but got {array.dtype}. Cast them "
-                "to jnp.int32."
             )
