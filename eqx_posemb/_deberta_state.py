@@ -129,12 +129,12 @@ def deberta_from_state_dict(
     )
 
 
-# The projections of keys and queries, and those where content and positions share them.
 _VERSIONS = "deberta", "deberta-v2"
 
 
 def _projections(version: str, shared: bool) -> tuple[str, str]:
-    """The names of the projections of keys and of queries by position."""
+    """The names of the projections of keys and of queries by position, which content
+    and positions may share."""
     if version == "deberta":
         return "pos_proj", "pos_q_proj"
     return ("key_proj", "query_proj") if shared else ("pos_key_proj", "pos_query_proj")

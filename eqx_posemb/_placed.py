@@ -27,7 +27,7 @@ from ._attention import (
 )
 from ._bias import AbstractBias
 from ._checks import check_at_least, check_choice, check_positive
-from ._frequencies import context_length
+from ._frequencies import in_context
 from ._module import Module
 from ._phase import as_positions
 from ._rotary import AbstractExtension, AbstractRotation, each_head
@@ -238,7 +238,8 @@ class Placed(Module):
         if self.extension is None:
             turned_q = self.queries(q)
             turned_k = k if keys_are_rotated else self.keys(k)
-            check_shapes(turned_q, turned_k, *positions)
+            if keys_are_rotated:
+                check_shapes(turned_q, turned_k, *positions)
         else:
             # Which of its products a pair has goes by positions, as a score does. What
             # is left to multiply is nothing.
@@ -289,10 +290,10 @@ def place(embedding, q_positions, k_positions, length, axis_name) -> Placed:
     q_positions = as_positions(q_positions, "q_positions")
     k_positions = q_positions if same else as_positions(k_positions, "k_positions")
     rotary, extension, turn_q, turn_k = embedding.rotary, None, None, None
-    if rotary is not None and rotary.dynamic:
-        if length is None:
-            length = context_length(q_positions, k_positions, axis_name=axis_name)
-        rotary = rotary.for_length(length)
+    if rotary is not None:
+        rotary = in_context(
+            rotary, q_positions, k_positions, length=length, axis_name=axis_name
+        )
     if isinstance(rotary, AbstractExtension):
         extension = rotary
     elif rotary is not None:

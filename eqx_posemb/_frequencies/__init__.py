@@ -5,8 +5,8 @@ from ._base import (
     AbstractFrequencies as AbstractFrequencies,
     AbstractScaledFrequencies as AbstractScaledFrequencies,
     AbstractStaticFrequencies as AbstractStaticFrequencies,
-    context_length as context_length,
     Geometric as Geometric,
+    in_context as in_context,
     Length as Length,
 )
 from ._by_parts import (

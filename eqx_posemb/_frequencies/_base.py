@@ -7,6 +7,7 @@ import functools
 import itertools
 from decimal import Decimal
 from operator import mul
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -39,6 +40,21 @@ def context_length(
     # positions beyond it have wrapped already, and come out as the end, too.
     end = jnp.iinfo(last.dtype).max
     return jnp.where((last < 0) | (last == end), end, last + 1)
+
+
+def in_context(
+    part: Any,
+    *positions: Num[Array, "..."],
+    length: Length,
+    axis_name: str | None = None,
+) -> Any:
+    """A schedule or rotary embedding in a context of `length` positions. By default the
+    positions give the length. A part that is not `dynamic` stays as it is."""
+    if not part.dynamic:
+        return part
+    if length is None:
+        length = context_length(*positions, axis_name=axis_name)
+    return part.for_length(length)
 
 
 def evaluated_once(method):

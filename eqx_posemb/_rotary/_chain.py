@@ -3,7 +3,7 @@
 import equinox as eqx
 from jaxtyping import Array, Float, Num
 
-from .._frequencies import context_length, Length
+from .._frequencies import in_context, Length
 from ._abstract import AbstractRotary, AbstractRotation, each_head
 
 
@@ -58,11 +58,7 @@ class Chain(AbstractRotary):
 
         The rotations of the parts as one.
         """
-        chain = self
-        if self.dynamic:
-            chain = self.for_length(
-                context_length(positions) if length is None else length
-            )
+        chain = in_context(self, positions, length=length)
         return Chained(tuple(part(positions) for part in chain.parts))
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Num
 
 from .._checks import check_choice, check_positive
-from .._frequencies import AbstractFrequencies, context_length, Length
+from .._frequencies import AbstractFrequencies, in_context, Length
 from .._phase import as_positions, cos_sin, Turns
 from ._abstract import AbstractRotary
 from ._axes import AbstractAxes, spread
@@ -175,11 +175,7 @@ class Rotary(AbstractRotary):
         """
         positions = jnp.asarray(as_positions(positions))
         self._check(positions)
-        schedule = self.frequencies
-        if schedule.dynamic:
-            schedule = schedule.for_length(
-                context_length(positions) if length is None else length
-            )
+        schedule = in_context(self.frequencies, positions, length=length)
         frequencies = schedule.turns()
         if self.arithmetic == "float32" and isinstance(frequencies, Turns):
             frequencies = frequencies.radians()
