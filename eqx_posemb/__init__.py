@@ -70,12 +70,14 @@ from ._frequencies import (
     Truncated as Truncated,
     YaRNFrequencies as YaRNFrequencies,
 )
+from ._given import Consecutive as Consecutive
 from ._phase import Turns as Turns
 from ._placed import Placed as Placed
 from ._positions import (
     abacus_positions as abacus_positions,
     cape_positions as cape_positions,
     centred_positions as centred_positions,
+    consecutive as consecutive,
     detr_positions as detr_positions,
     distance as distance,
     grid_positions as grid_positions,

@@ -11,8 +11,9 @@ from ._attention import Window
 from ._bias import AbstractBias
 from ._encoding import AbstractEncoding
 from ._frequencies import Length
+from ._given import as_positions, Positions
 from ._module import Module
-from ._phase import as_positions, computing_dtype
+from ._phase import computing_dtype
 from ._placed import place, Placed
 from ._rotary import AbstractExtension, AbstractRotary
 from ._score import AbstractScore
@@ -70,7 +71,7 @@ class PositionalEmbedding(Module):
         return tuple(name for name in ("q_state", "k_state") if name in accepted)
 
     def embed(
-        self, x: Float[Array, "seq dim"], positions: Num[Array, "seq *axes"]
+        self, x: Float[Array, "seq dim"], positions: Num[Positions, "seq *axes"]
     ) -> Float[Array, "seq dim"]:
         """Adds the encoding to tokens; without one they stay as they are.
 
@@ -99,8 +100,8 @@ class PositionalEmbedding(Module):
 
     def at(
         self,
-        q_positions: Num[Array, "q *axes"],
-        k_positions: Num[Array, "k *axes"] | None = None,
+        q_positions: Num[Positions, "q *axes"],
+        k_positions: Num[Positions, "k *axes"] | None = None,
         *,
         length: Length = None,
         axis_name: str | None = None,
@@ -145,8 +146,8 @@ class PositionalEmbedding(Module):
         self,
         q: Float[Array, "heads q dim"],
         k: Float[Array, "kv_heads k dim"],
-        q_positions: Num[Array, "q *axes"],
-        k_positions: Num[Array, "k *axes"],
+        q_positions: Num[Positions, "q *axes"],
+        k_positions: Num[Positions, "k *axes"],
         *,
         length: Length = None,
         q_state: PyTree[Array] | None = None,
@@ -184,8 +185,8 @@ class PositionalEmbedding(Module):
         q: Float[Array, "heads q dim"],
         k: Float[Array, "kv_heads k dim"],
         v: Float[Array, "kv_heads k dim_v"],
-        q_positions: Num[Array, "q *axes"],
-        k_positions: Num[Array, "k *axes"],
+        q_positions: Num[Positions, "q *axes"],
+        k_positions: Num[Positions, "k *axes"],
         *,
         mask: Bool[Array, "q k"] | Bool[Array, "heads q k"] | None = None,
         causal: bool = False,
@@ -279,8 +280,8 @@ class PositionalEmbedding(Module):
         q: Float[Array, "heads q dim"],
         k: Float[Array, "kv_heads k dim"],
         v: Float[Array, "kv_heads k dim_v"],
-        q_positions: Num[Array, "q *axes"],
-        k_positions: Num[Array, "k *axes"],
+        q_positions: Num[Positions, "q *axes"],
+        k_positions: Num[Positions, "k *axes"],
         *,
         length: Length = None,
         pieces: int | None = None,

@@ -2,9 +2,6 @@
 
 import math
 
-import jax.numpy as jnp
-from jaxtyping import Array, Shaped
-
 
 def check_positive(name: str, value: float) -> None:
     if not (value > 0 and math.isfinite(value)):
@@ -27,35 +24,3 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         known = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"`{name}` must be one of {known}, but got {value!r}.")
-
-
-def check_sequence(name: str, positions: Shaped[Array, "..."], why: str) -> None:
-    if positions.ndim != 1:
-        raise ValueError(
-            f"`{name}` must have shape [seq], {why}, but got {positions.shape}. Use "
-            "`jax.vmap` over a batch."
-        )
-
-
-def check_positions(name: str, positions: Shaped[Array, "..."]) -> None:
-    if positions.ndim not in (1, 2):
-        raise ValueError(
-            f"`{name}` must have shape [seq] or [seq, axes], but got "
-            f"{positions.shape}. Use `jax.vmap` over a batch."
-        )
-
-
-def check_grid(name: str, positions: Shaped[Array, "..."], axes: int) -> None:
-    if positions.ndim != 2 or positions.shape[1] != axes:
-        raise ValueError(
-            f"`{name}` must have shape [seq, axes] with {axes} axes, but got shape "
-            f"{positions.shape}. `eqx_posemb.grid_positions` lists those of a grid."
-        )
-
-
-def check_integers(name: str, positions: Shaped[Array, "..."], why: str) -> None:
-    if not jnp.issubdtype(positions.dtype, jnp.integer):
-        raise ValueError(
-            f"`{name}` must be integers, {why}, but got {positions.dtype}. Use "
-            "`jnp.int32`."
-        )

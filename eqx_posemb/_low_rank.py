@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from ._phase import in_common
+from ._given import in_common, Positions
 
 
 Factors = tuple[
@@ -54,7 +54,7 @@ def side_by_side(*terms: tuple[Array, Array]) -> Factors:
 
 
 def centred(
-    q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
+    q_positions: Num[Positions, "q *axes"], k_positions: Num[Positions, "k *axes"]
 ) -> list[Num[Array, "seq *axes"]]:
     """Both as far from the middle of the queries, which changes no distance.
 

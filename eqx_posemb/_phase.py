@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num, Shaped, UInt32
 
+from ._given import as_positions, Positions
+
 
 # float64 is too coarse for frequencies: half an ulp of 0.9 rad is 2.4e-7 rad by
 # position 2³¹. The context is our own, as a user's may have fewer digits.
@@ -86,7 +88,7 @@ Frequencies = Turns | Float[Array, "*heads half"]
 
 
 def cos_sin(
-    positions: Num[Array, " seq"] | Num[Array, "seq terms half"],
+    positions: Num[Positions, " seq"] | Num[Array, "seq terms half"],
     frequencies: Turns | Float[Array, "*heads_and_terms half"],
 ) -> tuple[Float[Array, "*heads seq half"], Float[Array, "*heads seq half"]]:
     """The cosine and sine of `position * frequency`, in JAX's default float dtype.
@@ -114,52 +116,6 @@ def cos_sin(
 def as_float(x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
     """In JAX's default float dtype: angles and biases are computed in no less."""
     return x.astype(jnp.result_type(float))
-
-
-def as_positions(
-    positions: Shaped[Array, "..."], name: str = "positions"
-) -> Shaped[Array, "..."]:
-    """Positions as all parts compute with them: no integers narrower than int32.
-
-    **Raises:** a `ValueError` if their dtype rounds integers, as bfloat16 does, or if
-    they are concrete integers of NumPy that JAX would wrap.
-    """
-    if not isinstance(positions, np.ndarray):
-        positions = jnp.asarray(positions)
-    dtype = positions.dtype
-    if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
-        raise ValueError(
-            f"`{name}` must be integers or float32, as {dtype} rounds integers beyond "
-            f"{2 ** (jnp.finfo(dtype).nmant + 1)}, but got {dtype}. Use `jnp.int32`, "
-            "or `jnp.float32` for what is between integers."
-        )
-    if not jnp.issubdtype(dtype, jnp.integer):
-        return positions
-    kept = jax.dtypes.canonicalize_dtype(dtype)
-    if isinstance(positions, np.ndarray) and kept != dtype:
-        least, most = (int(f(positions, initial=0)) for f in (np.min, np.max))
-        end = jnp.iinfo(kept)
-        if least < end.min or most > end.max:
-            raise ValueError(
-                f"`{name}` must be from {end.min} to {end.max}, as {dtype} becomes "
-                f"{kept} in JAX, but got {most if most > end.max else least}. Set "
-                "`jax_enable_x64`."
-            )
-    if kept.itemsize < 4:
-        kept = np.dtype(np.int32)
-    elif not isinstance(positions, np.ndarray):
-        return positions
-    return positions.astype(kept)
-
-
-def in_common(*positions: Num[Array, "..."]) -> list[Num[Array, "..."]]:
-    """Positions in one dtype, wide enough to be subtracted: unsigned ones would
-    wrap."""
-    positions = tuple(map(as_positions, positions))
-    if not all(jnp.issubdtype(p.dtype, jnp.integer) for p in positions):
-        return [as_float(p) for p in positions]
-    wide = any(p.dtype.itemsize == 8 for p in positions)
-    return [p.astype(jnp.int64 if wide else jnp.int32) for p in positions]
 
 
 def computing_dtype(dtype) -> np.dtype:

@@ -28,8 +28,8 @@ from ._attention import (
 from ._bias import AbstractBias
 from ._checks import check_at_least, check_choice, check_positive
 from ._frequencies import in_context
+from ._given import as_given, Positions
 from ._module import Module
-from ._phase import as_positions
 from ._rotary import AbstractExtension, AbstractRotation, each_head
 from ._score import AbstractScore
 
@@ -63,8 +63,8 @@ class Placed(Module):
     `attend` takes them with `keys_are_rotated=True`.
     """
 
-    q_positions: Num[Array, "q *axes"]
-    k_positions: Num[Array, "k *axes"]
+    q_positions: Num[Positions, "q *axes"]
+    k_positions: Num[Positions, "k *axes"]
     q_rotation: AbstractRotation | None
     k_rotation: AbstractRotation | None
     extension: AbstractExtension | None
@@ -287,8 +287,8 @@ def place(embedding, q_positions, k_positions, length, axis_name) -> Placed:
     if k_positions is None:
         k_positions = q_positions
     same = k_positions is q_positions
-    q_positions = as_positions(q_positions, "q_positions")
-    k_positions = q_positions if same else as_positions(k_positions, "k_positions")
+    q_positions = as_given(q_positions, "q_positions")
+    k_positions = q_positions if same else as_given(k_positions, "k_positions")
     rotary, extension, turn_q, turn_k = embedding.rotary, None, None, None
     if rotary is not None:
         rotary = in_context(

@@ -11,7 +11,7 @@ import pytest
 
 import eqx_posemb as pe
 from eqx_posemb._attention import _choose
-from eqx_posemb._runs import are_runs, ByDistance, either, skew, unskew
+from eqx_posemb._spread import are_consecutive, ByDistance, either, skew, unskew
 from tests.helpers import normal
 from tests.test_blockwise import assert_same, both, values
 
@@ -135,7 +135,7 @@ def test_transformations_of_runs_compose():
 
 def test_a_batch_has_one_answer():
     runs = jnp.array([[3, 4, 5], [0, 1, 2]])
-    of = lambda p: either(are_runs(p, p), lambda: p, lambda: -p)
+    of = lambda p: either(are_consecutive(p, p), lambda: p, lambda: -p)
     assert jnp.array_equal(jax.vmap(of)(runs), runs)
     mixed = runs.at[1, 2].set(7)
     assert jnp.array_equal(jax.vmap(of)(mixed), -mixed)
@@ -169,7 +169,9 @@ class Counted(pe.AbstractScore):
             jax.debug.callback(lambda: self.count(delta.size))
             return jnp.ones((delta.size, q.shape[-1]))
 
-        return ByDistance(q, k[..., 0], vectors, q_positions, k_positions)
+        first = k_positions[0] - q_positions[0]
+        consecutive = are_consecutive(q_positions, k_positions)
+        return ByDistance(q, k[..., 0], vectors, first, consecutive)
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,14 @@ STANDARD = {
 }
 
 # Each room, and the rooms it may look into.
-BASE = {"_checks", "_module", "_phase"}
+BASE = {"_checks", "_given", "_module", "_phase"}
 ROOMS = {
     "_checks": set(),
     "_module": set(),
-    "_phase": set(),
+    "_given": {"_module"},
+    "_phase": {"_given"},
     "_positions": BASE,
-    "_runs": set(),
+    "_spread": BASE | {"_positions"},
     "_buckets": {"_phase"},
     "_low_rank": BASE,
     "_state": set(),
@@ -40,10 +41,10 @@ ROOMS = {
     "_rotary": BASE | {"_frequencies"},
     "_encoding": BASE | {"_frequencies", "_state"},
     "_bias": BASE
-    | {"_buckets", "_low_rank", "_positions", "_encoding", "_runs", "_state"},
+    | {"_buckets", "_low_rank", "_positions", "_encoding", "_spread", "_state"},
     "_score": BASE
-    | {"_buckets", "_low_rank", "_positions", "_encoding", "_runs", "_state"},
-    "_attention": {"_low_rank", "_phase", "_positions", "_runs"},
+    | {"_buckets", "_low_rank", "_positions", "_encoding", "_spread", "_state"},
+    "_attention": {"_given", "_low_rank", "_phase", "_positions", "_spread"},
     "_slots": {"_bias", "_checks", "_encoding", "_rotary", "_score"},
     "_placed": BASE | {"_attention", "_bias", "_frequencies", "_rotary", "_score"},
     "_bundle": BASE

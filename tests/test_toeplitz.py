@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import eqx_posemb as pe
-from eqx_posemb._bias._toeplitz import block_by_block, row_by_row
+from eqx_posemb._spread._toeplitz import block_by_block, row_by_row
 from tests.helpers import build, HEADS, NAMES, normal, shape_of
 
 

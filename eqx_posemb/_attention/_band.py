@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .._runs import ByDistance, pieces, skew, unskew
+from .._spread import ByDistance, pieces, skew, unskew
 from ._products import over_queries, times, times_transposed
 from ._visible import Rules
 
@@ -18,8 +18,7 @@ class Band(NamedTuple):
     queries: Float[Array, "heads q dim"]
     of_keys: Float[Array, "heads k 1"]
     vectors: Float[Array, "kv_heads distances dim"]
-    """Those of all distances in order, from the last query to the first key and on from
-    there; and one more."""
+    """The vectors of all distances in ascending order, and of one more."""
 
     def added_to(self, logits: Float[Array, "heads q k"]) -> Float[Array, "heads q k"]:
         """The logits of a tile, with its score."""
@@ -87,7 +86,7 @@ def into_band(
 
     Where a rule by position shows nothing for a while, vectors are zeros.
     """
-    first = score.k_positions[0] - score.q_positions[0] - q_count + 1
+    first = score.first - q_count + 1
     delta = first + jnp.arange(q_count + k_count, dtype=first.dtype)
 
     def of_some(delta):

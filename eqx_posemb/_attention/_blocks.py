@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .._given import Consecutive
 from .._phase import computing_dtype
-from .._runs import ByDistance
+from .._spread import ByDistance
 from ._band import Band, into_band
 from ._inputs import Inputs
 from ._logits import Logits, Prepared, Tokens
@@ -168,8 +169,7 @@ def into_blocks(
 ) -> Blocks:
     """Fills up all arrays to whole blocks, and casts to what is computed in.
 
-    `by_distance` is a score in place of that of the logits, for positions that are
-    runs.
+    `by_distance` replaces the score of the logits where positions are consecutive.
     """
     logits, q, k, v, rules = inputs.logits, inputs.q, inputs.k, inputs.v, inputs.rules
     q_tokens, k_tokens = inputs.q_tokens, inputs.k_tokens
@@ -212,14 +212,18 @@ def into_blocks(
 
 
 def each_array(function: Callable[..., Array], tree: Any, *others: Any) -> Any:
-    """Calls `function(axis, x, *y)` for each array of a pytree, and those of others in
-    its place, where `axis` is that of tokens: the second where heads are the first."""
+    """Calls `function(axis, x, *y)` for each array of a pytree and the same array of
+    others. Tokens are along `axis`: the second where heads are the first.
+
+    Consecutive positions count as one array of tokens.
+    """
     axes = jax.tree.map(lambda _: 1, tree)
     if isinstance(tree, Tokens):
         where = lambda tokens: (tokens.positions, tokens.state, tokens.order)
         first = jax.tree.map(lambda _: 0, where(tree))
         axes = eqx.tree_at(where, axes, first, is_leaf=lambda x: x is None)
-    return jax.tree.map(function, axes, tree, *others)
+    is_array = lambda x: isinstance(x, Consecutive)
+    return jax.tree.map(function, axes, tree, *others, is_leaf=is_array)
 
 
 def block(size: int, i: Int[Array, ""], tree: Any) -> Any:
@@ -230,7 +234,9 @@ def block(size: int, i: Int[Array, ""], tree: Any) -> Any:
 def put(size: int, i: Int[Array, ""], tree: Any, part: Any) -> Any:
     """The pytree with block `i` of every array replaced."""
 
-    def put(axis, x, y):
+    def put(axis, x, y) -> Any:
+        if isinstance(x, Consecutive):
+            return x
         return jax.lax.dynamic_update_slice_in_dim(x, y, i * size, axis)
 
     return each_array(put, tree, part)
@@ -242,14 +248,20 @@ def add(size: int, i: Int[Array, ""], tree: Any, part: Any) -> Any:
     return put(size, i, tree, jax.tree.map(plus, block(size, i, tree), part))
 
 
-def _slice(size, i, axis, x):
+def _slice(size, i, axis, x) -> Any:
+    if isinstance(x, Consecutive):
+        return x.part(i * size, size)
     return jax.lax.dynamic_slice_in_dim(x, i * size, size, axis)
 
 
-def _filled(size, axis, x):
+def _filled(size, axis, x) -> Any:
     """With the last entry repeated to fill the last block."""
-    missing = -x.shape[axis] % size
+    count = x.length if isinstance(x, Consecutive) else x.shape[axis]
+    missing = -count % size
     if not missing:
         return x
+    if isinstance(x, Consecutive):
+        # Positions that go on may be beyond the length of a table.
+        x, axis = jnp.asarray(x), 0
     widths = [(0, missing if i == axis % x.ndim else 0) for i in range(x.ndim)]
     return jnp.pad(x, widths, mode="edge")

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._runs import are_runs, either
+from .._spread import either
 from ._blocks import add, block, Blocks, into_blocks, put, Tile
 from ._inputs import Inputs
 from ._logits import Prepared
@@ -30,7 +30,7 @@ def blockwise(inputs: Inputs, size: int) -> Float[Array, "heads q dim_v"]:
         out = _of_blocks(blocks())
     else:
         out = either(
-            are_runs(by_distance.q_positions, by_distance.k_positions),
+            by_distance.consecutive,
             lambda: _of_blocks(blocks(by_distance)),
             lambda: _of_blocks(blocks()),
         )

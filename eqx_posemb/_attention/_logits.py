@@ -6,8 +6,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num, PyTree
 
+from .._given import Positions
 from .._low_rank import Factors, factors, side_by_side
-from .._runs import ByDistance
+from .._spread import ByDistance
 from ._band import Band
 
 
@@ -16,13 +17,13 @@ class Tokens(eqx.Module):
 
     content: Float[Array, "heads seq dim"] | None
     """Queries or keys before any rotation, if there is a score to read them."""
-    positions: Num[Array, "seq *axes"]
+    positions: Num[Positions, "seq *axes"]
     state: PyTree[Array] | None
     order: Int[Array, " seq"] | None
     """The order that rules compare, where it is not the positions."""
 
     @property
-    def compared(self) -> Num[Array, "seq *axes"]:
+    def compared(self) -> Num[Positions, "seq *axes"]:
         """The numbers that `causal` and `window` compare."""
         return self.positions if self.order is None else self.order
 

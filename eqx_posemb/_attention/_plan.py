@@ -87,6 +87,7 @@ def _extent(q_order, k_order, rules):
 
 
 def _cut(x, size):
+    x = jnp.asarray(x)
     return x.reshape(-1, size, *x.shape[1:])
 
 

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Num
 
+from .._given import Positions
 from .._positions import distance
 
 
@@ -46,7 +47,9 @@ class Rules(eqx.Module):
         return shown
 
     def seen(
-        self, q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
+        self,
+        q_positions: Num[Positions, "q *axes"],
+        k_positions: Num[Positions, "k *axes"],
     ) -> Bool[Array, "*heads q k"]:
         """The conjunction of all rules, by position and not by index."""
         seen = jnp.ones((q_positions.shape[0], k_positions.shape[0]), bool)
@@ -60,8 +63,8 @@ class Rules(eqx.Module):
 
 
 def rules(
-    q_positions: Num[Array, "q *axes"],
-    k_positions: Num[Array, "k *axes"],
+    q_positions: Num[Positions, "q *axes"],
+    k_positions: Num[Positions, "k *axes"],
     *,
     heads: int,
     mask: Bool[Array, "q k"] | Bool[Array, "heads q k"] | None,

@@ -5,8 +5,9 @@ import abc
 import jax
 from jaxtyping import Array, Float, Num
 
+from .._given import Positions
 from .._module import Module
-from ._toeplitz import spread
+from ._spread import spread
 
 
 class AbstractBias(Module):
@@ -20,7 +21,7 @@ class AbstractBias(Module):
 
     @abc.abstractmethod
     def __call__(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
@@ -38,11 +39,10 @@ class AbstractRelativeBias(AbstractBias):
     """A bias that depends on the distance from query to key alone.
 
     A subclass says what the bias of each distance is, and has here that of each pair.
-    Where queries and keys are at consecutive positions, as they mostly are, that takes
-    one evaluation for each distance and not for each pair, and the gradient no memory
-    of the size of the bias; any other positions are right as well. Which of the two it
-    is is decided when it runs. Under `jax.vmap` over positions, that is when both are
-    computed and one is taken.
+    Consecutive positions take one evaluation for each distance and not for each pair,
+    and the gradient takes no memory of the size of the bias. Any other positions are
+    right as well. The program decides at run time, and [`eqx_posemb.consecutive`][]
+    decides at trace time. Under `jax.vmap` a batch of positions is decided as one.
 
     By integer positions, gradients are there to any order, but not in forward mode
     (`jax.jvp`).
@@ -66,7 +66,7 @@ class AbstractRelativeBias(AbstractBias):
         """
 
     def __call__(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 

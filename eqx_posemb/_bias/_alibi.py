@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_at_least, check_choice, check_positive
+from .._given import Positions
 from .._low_rank import centred, Factors
 from .._phase import as_float
 from ._abstract import AbstractRelativeBias
@@ -126,7 +127,7 @@ class ALiBi(AbstractRelativeBias):
         return linear(delta, jnp.array(self.slopes), self.form, self.biased_heads)
 
     def low_rank(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> Factors:
         r"""The causal form as products, $-m_h p_i \cdot 1 + m_h \cdot p_j$: two
         channels for queries and keys, whatever the length.
@@ -224,8 +225,8 @@ def _geometric_slopes(heads: int, count: int) -> tuple[float, ...]:
 
 
 def linear_factors(
-    q_positions: Num[Array, " q"],
-    k_positions: Num[Array, " k"],
+    q_positions: Num[Positions, " q"],
+    k_positions: Num[Positions, " k"],
     slopes: Float[Array, " heads"],
     form: Form,
 ) -> Factors:

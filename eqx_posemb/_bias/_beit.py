@@ -11,18 +11,17 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._checks import check_at_least
 from .._encoding import Method, resize
 from .._phase import as_float
-from .._runs import either
-from ._abstract import AbstractBias
-from ._swin import check_window
-from ._window import (
+from .._spread import (
     are_the_window,
-    cells,
+    either,
     is_window_long,
     of_differences,
     of_window,
     Window,
-    within,
 )
+from ._abstract import AbstractBias
+from ._swin import check_window
+from ._window import cells, within
 
 
 class BEiTBias(AbstractBias):

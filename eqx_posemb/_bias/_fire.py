@@ -7,6 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_at_least, check_positive
+from .._given import as_positions, Positions
 from .._phase import as_float
 from .._positions import distance
 from ._abstract import AbstractBias
@@ -105,7 +106,7 @@ class FIRE(AbstractBias):
 
     @jax.named_scope("eqx_posemb.FIRE")
     def __call__(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
@@ -130,7 +131,7 @@ class FIRE(AbstractBias):
         squeeze = lambda x: jnp.log1p(jnp.abs(c) * x)
         far = jnp.abs(as_float(distance(q_positions, k_positions)))
         threshold = jnp.abs(multiplier) * self.threshold
-        most = jnp.maximum(as_float(q_positions), threshold)
+        most = jnp.maximum(as_float(as_positions(q_positions)), threshold)
         fraction = squeeze(far) / (squeeze(most) + 1e-6)[:, None]
         hidden = jax.nn.relu(linear_layer(hidden_weight, hidden_bias, fraction[None]))
         return linear_layer(out_weight, out_bias, hidden)

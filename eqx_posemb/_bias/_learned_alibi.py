@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_at_least
+from .._given import Positions
 from .._low_rank import Factors
 from ._abstract import AbstractRelativeBias
 from ._alibi import alibi_slopes, check_form, Form, linear, linear_factors
@@ -90,7 +91,7 @@ class LearnedALiBi(AbstractRelativeBias):
         return linear(delta, self.slopes, self.form)
 
     def low_rank(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> Factors:
         """As [`eqx_posemb.ALiBi.low_rank`][].
 

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_at_least
 from .._phase import as_float
+from .._spread import Window
 from ._swin import check_window
-from ._window import AbstractWindowBias, Window
+from ._window import AbstractWindowBias
 
 
 class LogCPB(AbstractWindowBias):

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
 from .._checks import check_at_least
+from .._given import as_positions, Positions
 from .._low_rank import Factors, factors, side_by_side
-from .._phase import as_float, as_positions
+from .._phase import as_float
 from ._abstract import AbstractBias
 
 
@@ -63,7 +64,7 @@ class ResetBias(AbstractBias):
 
     @jax.named_scope("eqx_posemb.ResetBias")
     def __call__(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
@@ -90,7 +91,7 @@ class ResetBias(AbstractBias):
         return jnp.where(row, of_row, jnp.where(column, of_column, bias))
 
     def low_rank(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> Factors:
         """The channels of the wrapped bias, zero for special tokens, and two more, for
         those in place of it.
@@ -122,7 +123,7 @@ class ResetBias(AbstractBias):
             (jnp.where(row, 0, of_column), column),
         )
 
-    def _is_special(self, positions: Num[Array, " seq"]) -> Bool[Array, " seq"]:
+    def _is_special(self, positions: Num[Positions, " seq"]) -> Bool[Array, " seq"]:
         positions = as_positions(positions)
         special = jnp.array(self.special, positions.dtype)
         return jnp.any(positions[:, None] == special[None], axis=1)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_at_least, check_even, check_positive
+from .._given import Positions
 from .._low_rank import Factors
 from .._phase import cos_sin, HOST_PRECISION, Turns
 from ._abstract import AbstractRelativeBias
@@ -80,7 +81,7 @@ class Sandwich(AbstractRelativeBias):
         return self._slopes()[:, None] * lost[None]
 
     def low_rank(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> Factors:
         r"""The bias as the products that it is made of: $\cos(\delta \omega) =
         \cos(p_i \omega) \cos(p_j \omega) + \sin(p_i \omega) \sin(p_j \omega)$.

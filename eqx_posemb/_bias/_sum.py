@@ -2,6 +2,7 @@
 
 from jaxtyping import Array, Float, Num
 
+from .._given import Positions
 from .._low_rank import Factors, factors, side_by_side
 from .._phase import as_float
 from ._abstract import AbstractBias
@@ -49,7 +50,9 @@ class SumBias(AbstractBias):
         return all(bias.relative for bias in self.biases)
 
     def __call__(
-        self, q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
+        self,
+        q_positions: Num[Positions, "q *axes"],
+        k_positions: Num[Positions, "k *axes"],
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
@@ -71,7 +74,9 @@ class SumBias(AbstractBias):
         return sum(terms[1:], start=terms[0])
 
     def low_rank(
-        self, q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
+        self,
+        q_positions: Num[Positions, "q *axes"],
+        k_positions: Num[Positions, "k *axes"],
     ) -> Factors:
         """The channels of all of them, side by side.
 

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._checks import check_at_least
 from .._encoding import Method, resize
 from .._phase import as_float
-from ._window import AbstractWindowBias, Window
+from .._spread import Window
+from ._window import AbstractWindowBias
 
 
 class SwinBias(AbstractWindowBias):

@@ -5,7 +5,8 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._buckets import bucket, check_buckets
-from .._checks import check_at_least, check_integers, check_positive
+from .._checks import check_at_least, check_positive
+from .._given import check_integers
 from ._abstract import AbstractRelativeBias
 
 

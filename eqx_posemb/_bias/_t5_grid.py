@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_grid, check_positive
+from .._checks import check_at_least, check_positive
+from .._given import check_grid
 from .._phase import as_float
 from .._positions import distance
 from ._abstract import AbstractBias

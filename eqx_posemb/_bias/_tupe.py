@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_at_least, check_integers, check_positive
+from .._checks import check_at_least, check_positive
+from .._given import as_positions, check_integers, Positions
 from .._low_rank import Factors
-from .._phase import as_float, as_positions
+from .._phase import as_float
 from ._abstract import AbstractBias
 from ._reset import ResetBias
 from ._sum import SumBias
@@ -109,7 +110,7 @@ class TUPE(AbstractBias):
 
     @jax.named_scope("eqx_posemb.TUPE")
     def __call__(
-        self, q_positions: Int[Array, " q"], k_positions: Int[Array, " k"]
+        self, q_positions: Int[Positions, " q"], k_positions: Int[Positions, " k"]
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
@@ -128,7 +129,7 @@ class TUPE(AbstractBias):
         return jnp.einsum("hqd,hkd->hqk", q, k, precision=jax.lax.Precision.HIGHEST)
 
     def low_rank(
-        self, q_positions: Int[Array, " q"], k_positions: Int[Array, " k"]
+        self, q_positions: Int[Positions, " q"], k_positions: Int[Positions, " k"]
     ) -> Factors:
         """The projections themselves, whose products the bias is: `head_dim` channels
         for queries and keys.

@@ -1,29 +1,22 @@
-"""Spreading a table of differences between cells over all pairs of a window.
-
-A window of h by w cells has h²w² pairs, and (2h − 1)(2w − 1) differences. Where queries
-and keys are the cells of the window in order, the bias of a query is a slice of the
-bias of those, and the gradient adds the slices up again: nothing is looked up, and
-nothing scattered, for each pair.
-"""
+"""A bias of the difference between two cells of a window."""
 
 import abc
-from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
-from .._checks import check_grid, check_integers
-from .._phase import in_common
-from .._positions import distance
-from .._runs import either
+from .._given import check_grid, check_integers, in_common
+from .._spread import (
+    are_the_window,
+    either,
+    is_window_long,
+    of_differences,
+    of_window,
+    Window,
+)
 from ._abstract import AbstractBias
-
-
-Window = tuple[int, int]
 
 
 class AbstractWindowBias(AbstractBias):
@@ -113,90 +106,3 @@ def within(
         f"{window[0]} rows and {window[1]} columns apart, to have a place in the table "
         f"of this `{name}`. Resize it, or attend within windows.",
     )
-
-
-def is_window_long(window: Window, q: Int[Array, "q 2"]) -> bool:
-    return q.shape[0] == window[0] * window[1] > 1
-
-
-def are_the_window(
-    window: Window, q: Int[Array, "q 2"], k: Int[Array, "k 2"]
-) -> bool | Bool[Array, ""]:
-    """Whether both are all cells of one window in order; now, if known now."""
-    grid = jnp.stack(jnp.unravel_index(jnp.arange(q.shape[0]), window), axis=-1)
-    same = jnp.all(q == k) & jnp.all(q - q[:1] == grid.astype(q.dtype))
-    return same if isinstance(same, Tracer) else bool(same)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def of_window(
-    differences: Float[Array, "heads rows columns"], window: Window
-) -> Float[Array, "heads q k"]:
-    """The bias of all pairs of cells of the window, in order, out of slices."""
-    (height, width), heads = window, differences.shape[0]
-    row, column = np.indices(window).reshape(2, -1)
-    starts = np.stack([height - 1 - row, width - 1 - column], axis=-1)
-    starts = np.concatenate(
-        [
-            np.repeat(np.arange(heads), len(starts))[:, None],
-            np.tile(starts, (heads, 1)),
-        ],
-        axis=-1,
-    )
-    # A query sees the rows and columns of its window: one slice for each. XLA would
-    # otherwise evaluate what they are slices of for each pair after all.
-    slices = jax.lax.gather(
-        jax.lax.optimization_barrier(differences),
-        jnp.asarray(starts, jnp.int32),
-        jax.lax.GatherDimensionNumbers(
-            offset_dims=(1, 2), collapsed_slice_dims=(0,), start_index_map=(0, 1, 2)
-        ),
-        (1, height, width),
-        unique_indices=True,
-        mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
-    )
-    return slices.reshape(heads, row.size, row.size)
-
-
-def _forward(differences, window):
-    return of_window(differences, window), None
-
-
-def _backward(window, residuals, gradient):
-    del residuals
-    height, width = window
-    heads = gradient.shape[0]
-    pairs = gradient.reshape(heads, height, width, height, width)
-    # Over the rows of queries first, [heads, columns of queries, rows, columns of
-    # keys], and then over their columns: each a pass over what is left.
-    rows = _add_slices(pairs, (heads, width, 2 * height - 1, width), axis=2)
-    return (_add_slices(rows, (heads, 2 * height - 1, 2 * width - 1), axis=2),)
-
-
-of_window.defvjp(_forward, _backward)
-
-
-def _add_slices(parts, shape, axis):
-    """The sum of `parts[:, i]`, put into zeros of `shape`, each one further back."""
-    count = parts.shape[1]
-
-    def add(i, total):
-        start = [0] * len(shape)
-        start[axis] = count - 1 - i
-        part = jax.lax.dynamic_index_in_dim(parts, i, axis=1, keepdims=False)
-        before = jax.lax.dynamic_slice(total, start, part.shape)
-        return jax.lax.dynamic_update_slice(total, before + part, start)
-
-    return jax.lax.fori_loop(0, count, add, jnp.zeros(shape, parts.dtype))
-
-
-def of_differences(
-    differences: Float[Array, "heads rows columns"],
-    window: Window,
-    q: Int[Array, "q 2"],
-    k: Int[Array, "k 2"],
-) -> Float[Array, "heads q k"]:
-    """The bias of any pairs, each looked up."""
-    delta = distance(q, k)
-    row, column = (delta[..., axis] + window[axis] - 1 for axis in (0, 1))
-    return differences.at[:, row, column].get(mode="clip")

@@ -4,6 +4,7 @@ import abc
 
 from jaxtyping import Array, Float, Num
 
+from .._given import Positions
 from .._module import Module
 
 
@@ -18,7 +19,9 @@ class AbstractEncoding(Module):
     """
 
     @abc.abstractmethod
-    def __call__(self, positions: Num[Array, "seq *axes"]) -> Float[Array, "seq dim"]:
+    def __call__(
+        self, positions: Num[Positions, "seq *axes"]
+    ) -> Float[Array, "seq dim"]:
         """**Arguments:**
 
         - `positions`: the positions of the tokens; with a second axis for grids.

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_at_least, check_choice, check_grid, check_positive
-from .._phase import as_float, as_positions, cos_sin, HOST_PRECISION, Turns, TWO_PI
+from .._checks import check_at_least, check_choice, check_positive
+from .._given import as_positions, check_grid
+from .._phase import as_float, cos_sin, HOST_PRECISION, Turns, TWO_PI
 from ._abstract import AbstractEncoding
 
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_integers, check_positive
-from .._phase import as_positions
+from .._checks import check_positive
+from .._given import as_positions, check_integers, Positions
 from ._abstract import AbstractEncoding
 
 
@@ -110,7 +110,7 @@ class Learned(AbstractEncoding):
         return self.weight.shape[0] - self.offset
 
     @jax.named_scope("eqx_posemb.Learned")
-    def __call__(self, positions: Int[Array, " seq"]) -> Float[Array, "seq dim"]:
+    def __call__(self, positions: Int[Positions, " seq"]) -> Float[Array, "seq dim"]:
         """**Arguments:**
 
         - `positions`: the positions of the tokens: integers from `-offset` up to, and

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_grid, check_positive
-from .._phase import as_float, as_positions
+from .._checks import check_at_least, check_positive
+from .._given import as_positions, check_grid
+from .._phase import as_float
 from ._abstract import AbstractEncoding
 
 

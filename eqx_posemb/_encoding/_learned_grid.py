@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_grid, check_integers, check_positive
-from .._phase import in_common
+from .._checks import check_positive
+from .._given import check_grid, check_integers, in_common
 from ._abstract import AbstractEncoding
 from ._resize import Method, resize
 

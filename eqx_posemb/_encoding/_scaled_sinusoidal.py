@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_positive
+from .._given import Positions
 from .._phase import as_float
 from ._abstract import AbstractEncoding
 from ._sinusoidal import Sinusoidal
@@ -78,7 +79,7 @@ class ScaledSinusoidal(AbstractEncoding):
 
     @jax.named_scope("eqx_posemb.ScaledSinusoidal")
     def __call__(
-        self, positions: Num[Array, " seq"]
+        self, positions: Num[Positions, " seq"]
     ) -> Float[Array, "seq {self.waves.dim}"]:
         """**Arguments:**
 

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Num
 
 from .._checks import check_choice, check_positive
 from .._frequencies import Geometric
-from .._phase import cos_sin, in_common
+from .._given import in_common, Positions
+from .._phase import cos_sin
 from ._abstract import AbstractEncoding
 
 
@@ -111,7 +112,9 @@ class Sinusoidal(AbstractEncoding):
         )
 
     @jax.named_scope("eqx_posemb.Sinusoidal")
-    def __call__(self, positions: Num[Array, " seq"]) -> Float[Array, "seq {self.dim}"]:
+    def __call__(
+        self, positions: Num[Positions, " seq"]
+    ) -> Float[Array, "seq {self.dim}"]:
         """**Arguments:**
 
         - `positions`: the positions of the tokens, integers or floats.

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_choice, check_grid, check_positive
+from .._checks import check_choice, check_positive
 from .._frequencies import Geometric
+from .._given import check_grid
 from .._phase import cos_sin
 from ._abstract import AbstractEncoding
 

@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Array, Float, Num, Shaped
 
 from .._checks import check_even, check_positive
+from .._given import in_common, Positions
 from .._module import Module
-from .._phase import Frequencies, HOST_PRECISION, in_common, Turns
+from .._phase import Frequencies, HOST_PRECISION, Turns
 
 
 Length = int | Num[Array, ""] | None
@@ -25,7 +26,7 @@ Length = int | Num[Array, ""] | None
 
 
 def context_length(
-    *positions: Num[Array, "..."], axis_name: str | None = None
+    *positions: Num[Positions, "..."], axis_name: str | None = None
 ) -> Num[Array, ""]:
     """One more than the largest position of all, and one if there is none.
 
@@ -44,7 +45,7 @@ def context_length(
 
 def in_context(
     part: Any,
-    *positions: Num[Array, "..."],
+    *positions: Num[Positions, "..."],
     length: Length,
     axis_name: str | None = None,
 ) -> Any:

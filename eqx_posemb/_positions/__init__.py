@@ -5,6 +5,7 @@ positions the tokens have, and not of the embedding. Here are the usual ways to 
 them.
 """
 
+from ._consecutive import consecutive as consecutive
 from ._detr import detr_positions as detr_positions
 from ._distance import distance as distance
 from ._grid import grid_positions as grid_positions

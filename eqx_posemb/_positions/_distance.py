@@ -2,11 +2,11 @@
 
 from jaxtyping import Array, Num
 
-from .._phase import in_common
+from .._given import in_common, Positions
 
 
 def distance(
-    q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
+    q_positions: Num[Positions, "q *axes"], k_positions: Num[Positions, "k *axes"]
 ) -> Num[Array, "q k *axes"]:
     r"""How far each key is ahead of each query: negative looks back.
 

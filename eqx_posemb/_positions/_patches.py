@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from .._checks import check_at_least, check_choice
-from .._phase import as_positions
+from .._given import as_positions
 from ._grid import grid_positions
 
 

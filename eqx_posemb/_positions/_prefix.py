@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
-from .._phase import in_common
+from .._given import in_common
 
 
 def prefixed(

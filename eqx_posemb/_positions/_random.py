@@ -14,18 +14,20 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
-from .._checks import (
-    check_at_least,
+from .._checks import check_at_least, check_positive
+from .._given import (
+    as_positions,
     check_integers,
     check_positions,
-    check_positive,
     check_sequence,
+    in_common,
+    Positions,
 )
-from .._phase import as_float, as_positions, in_common
+from .._phase import as_float
 
 
 def randomized_positions(
-    positions: Int[Array, " seq"], *, longest: int, key: PRNGKeyArray
+    positions: Int[Positions, " seq"], *, longest: int, key: PRNGKeyArray
 ) -> Int[Array, " seq"]:
     r"""Trains a short sequence at positions of a long one: some of them, in order.
 
@@ -98,7 +100,7 @@ def randomized_positions(
 
 
 def shifted_positions(
-    positions: Num[Array, "seq *axes"], *, furthest: int, key: PRNGKeyArray
+    positions: Num[Positions, "seq *axes"], *, furthest: int, key: PRNGKeyArray
 ) -> Num[Array, "seq *axes"]:
     r"""Moves the whole sequence by a random step: only distances can be learned.
 
@@ -155,7 +157,7 @@ def shifted_positions(
 
 
 def cape_positions(
-    positions: Num[Array, "seq *axes"],
+    positions: Num[Positions, "seq *axes"],
     *,
     shift: float = 0.0,
     jitter: float = 0.0,

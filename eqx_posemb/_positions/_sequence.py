@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from .._checks import check_sequence
+from .._given import check_sequence
 
 
 def segment_positions(segment_ids: Int[Array, " seq"]) -> Int[Array, " seq"]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
+from .._given import Positions
 from .._module import Module
 
 
@@ -61,7 +62,7 @@ class AbstractRotary(Module):
         return self
 
     @abc.abstractmethod
-    def __call__(self, positions: Num[Array, "seq *axes"]) -> AbstractRotation:
+    def __call__(self, positions: Num[Positions, "seq *axes"]) -> AbstractRotation:
         """**Arguments:**
 
         - `positions`: the position of each token.

@@ -4,6 +4,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, Num
 
 from .._frequencies import in_context, Length
+from .._given import Positions
 from ._abstract import AbstractRotary, AbstractRotation, each_head
 
 
@@ -47,7 +48,7 @@ class Chain(AbstractRotary):
         return Chain([part.for_length(length) for part in self.parts])
 
     def __call__(
-        self, positions: Num[Array, "seq *axes"], *, length: Length = None
+        self, positions: Num[Positions, "seq *axes"], *, length: Length = None
     ) -> "Chained":
         """**Arguments:**
 

@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_even, check_positive
+from .._given import in_common, Positions
 from .._module import Module
-from .._phase import as_float, in_common
+from .._phase import as_float
 
 
 class XPosDecay(Module):
@@ -44,7 +45,7 @@ class XPosDecay(Module):
         check_even("dim", self.dim, "to be rotated in pairs")
         check_positive("scale_base", self.scale_base)
 
-    def __call__(self, positions: Num[Array, " seq"]) -> Float[Array, "seq pairs"]:
+    def __call__(self, positions: Num[Positions, " seq"]) -> Float[Array, "seq pairs"]:
         """**Arguments:**
 
         - `positions`: the positions of the tokens.

@@ -7,9 +7,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from .._checks import check_at_least, check_sequence
+from .._checks import check_at_least
+from .._given import check_sequence, in_common, Positions
 from .._module import Module
-from .._phase import as_float, computing_dtype, in_common
+from .._phase import as_float, computing_dtype
 from ._abstract import AbstractRotary, each_head
 
 
@@ -42,7 +43,7 @@ class AbstractExtension(Module):
 
     @abc.abstractmethod
     def pieces(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> tuple[Piece, ...]:
         """**Arguments:**
 
@@ -59,8 +60,8 @@ class AbstractExtension(Module):
         self,
         q: Float[Array, "heads q dim"],
         k: Float[Array, "kv_heads k dim"],
-        q_positions: Num[Array, " q"],
-        k_positions: Num[Array, " k"],
+        q_positions: Num[Positions, " q"],
+        k_positions: Num[Positions, " k"],
     ) -> Float[Array, "heads q k"]:
         """The products of queries and keys, each pair in the piece it belongs to.
 
@@ -143,7 +144,7 @@ class ReRoPE(AbstractExtension):
             raise ValueError(f"`factor` must be at least 1, but got {self.factor}.")
 
     def pieces(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> tuple[Piece, ...]:
         """Pairs within the window, and those beyond."""
         near = _ago(q_positions, k_positions) < self.window
@@ -218,7 +219,7 @@ class SelfExtend(AbstractExtension):
         check_at_least("window", self.window, 1)
 
     def pieces(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> tuple[Piece, ...]:
         """Pairs within the window, and those beyond."""
         near = _ago(q_positions, k_positions) < self.window
@@ -293,7 +294,7 @@ class DualChunk(AbstractExtension):
             )
 
     def pieces(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> tuple[Piece, ...]:
         """Pairs within a chunk, in neighbouring ones, and farther apart."""
         size = self.chunk - self.window

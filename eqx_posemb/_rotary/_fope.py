@@ -9,8 +9,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_positive, check_sequence
+from .._checks import check_at_least, check_positive
 from .._frequencies import Geometric
+from .._given import check_sequence, Positions
 from .._phase import as_float, cos_sin
 from ._abstract import AbstractRotary
 from ._pairing import check_layout, Layout
@@ -118,7 +119,7 @@ class FoPE(AbstractRotary):
         self.pairing = pairing
 
     @jax.named_scope("eqx_posemb.FoPE")
-    def __call__(self, positions: Num[Array, " seq"]) -> Rotation:
+    def __call__(self, positions: Num[Positions, " seq"]) -> Rotation:
         """**Arguments:**
 
         - `positions`: the position of each token: integers, or floats in the same unit.

@@ -6,7 +6,8 @@ import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_at_least, check_positive
-from .._phase import as_float, as_positions, computing_dtype
+from .._given import as_positions, Positions
+from .._phase import as_float, computing_dtype
 from ._abstract import AbstractRotary, AbstractRotation
 
 
@@ -228,7 +229,7 @@ class Cayley(AbstractRotary):
         return jnp.linalg.solve(one + skew, one - skew)
 
     @jax.named_scope("eqx_posemb.Cayley")
-    def __call__(self, positions: Num[Array, "seq *axes"]) -> MatrixRotation:
+    def __call__(self, positions: Num[Positions, "seq *axes"]) -> MatrixRotation:
         """**Arguments:**
 
         - `positions`: ignored but for their number.

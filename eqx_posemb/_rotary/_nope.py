@@ -2,6 +2,7 @@
 
 from jaxtyping import Array, Float, Num
 
+from .._given import Positions
 from ._abstract import AbstractRotary, AbstractRotation
 
 
@@ -47,7 +48,7 @@ class NoPE(AbstractRotary, AbstractRotation):
         """All heads are treated alike."""
         return None
 
-    def __call__(self, positions: Num[Array, "seq *axes"]) -> "NoPE":
+    def __call__(self, positions: Num[Positions, "seq *axes"]) -> "NoPE":
         """Returns itself: it is the same at all positions."""
         del positions
         return self

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_at_least, check_positive, check_sequence
+from .._checks import check_at_least, check_positive
 from .._frequencies import Geometric
+from .._given import check_sequence, Positions
 from .._phase import as_float, computing_dtype, cos_sin
 from ._abstract import AbstractRotary, AbstractRotation
 from ._rotation import once
@@ -81,7 +82,7 @@ class PoPE(AbstractRotary):
         self.phase = jnp.zeros((heads, dim))
 
     @jax.named_scope("eqx_posemb.PoPE")
-    def __call__(self, positions: Num[Array, " seq"]) -> "PolarRotation":
+    def __call__(self, positions: Num[Positions, " seq"]) -> "PolarRotation":
         """**Arguments:**
 
         - `positions`: the position of each token: integers, or floats in the same unit.

@@ -10,7 +10,8 @@ from jaxtyping import Array, Num
 
 from .._checks import check_choice, check_positive
 from .._frequencies import AbstractFrequencies, in_context, Length
-from .._phase import as_positions, cos_sin, Turns
+from .._given import as_positions, Positions
+from .._phase import cos_sin, Turns
 from ._abstract import AbstractRotary
 from ._axes import AbstractAxes, spread
 from ._decay import XPosDecay
@@ -157,7 +158,7 @@ class Rotary(AbstractRotary):
 
     @jax.named_scope("eqx_posemb.Rotary")
     def __call__(
-        self, positions: Num[Array, "seq *axes"], *, length: Length = None
+        self, positions: Num[Positions, "seq *axes"], *, length: Length = None
     ) -> Rotation:
         """**Arguments:**
 

@@ -7,13 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import (
-    check_at_least,
-    check_choice,
-    check_positive,
-    check_sequence,
-)
-from .._phase import as_float, as_positions, computing_dtype
+from .._checks import check_at_least, check_choice, check_positive
+from .._given import as_positions, check_sequence, Positions
+from .._phase import as_float, computing_dtype
 from ._abstract import AbstractRotary, AbstractRotation
 
 
@@ -81,7 +77,7 @@ class Temperature(AbstractRotary):
         check_choice("kind", self.kind, ("stepped", "log", "power"))
 
     @jax.named_scope("eqx_posemb.Temperature")
-    def __call__(self, positions: Num[Array, " seq"]) -> "Scaling":
+    def __call__(self, positions: Num[Positions, " seq"]) -> "Scaling":
         """**Arguments:**
 
         - `positions`: the position of each token, from 0 on.
@@ -168,7 +164,7 @@ class ScalableSoftmax(AbstractRotary):
         self.bias = jnp.full(heads, float(bias))
 
     @jax.named_scope("eqx_posemb.ScalableSoftmax")
-    def __call__(self, positions: Num[Array, " seq"]) -> "Scaling":
+    def __call__(self, positions: Num[Positions, " seq"]) -> "Scaling":
         """**Arguments:**
 
         - `positions`: the position of each token, from 0 on.

@@ -4,8 +4,9 @@ import abc
 
 from jaxtyping import Array, Float, Num, PyTree
 
+from .._given import Positions
 from .._module import Module
-from .._runs import ByDistance
+from .._spread import ByDistance
 
 
 class AbstractScore(Module):
@@ -37,8 +38,8 @@ class AbstractScore(Module):
         self,
         q: Float[Array, "heads q dim"],
         k: Float[Array, "heads k dim"],
-        q_positions: Num[Array, " q"],
-        k_positions: Num[Array, " k"],
+        q_positions: Num[Positions, " q"],
+        k_positions: Num[Positions, " k"],
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
@@ -54,7 +55,9 @@ class AbstractScore(Module):
         """
 
     def prepared(
-        self, q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
+        self,
+        q_positions: Num[Positions, "q *axes"],
+        k_positions: Num[Positions, "k *axes"],
     ) -> PyTree[Array] | None:
         """What `__call__` computes without queries and keys, for attention by blocks to
         have it once where `__call__` is wanted often.
@@ -76,8 +79,8 @@ class AbstractScore(Module):
         self,
         q: Float[Array, "heads q dim"],
         k: Float[Array, "heads k dim"],
-        q_positions: Num[Array, "q *axes"],
-        k_positions: Num[Array, "k *axes"],
+        q_positions: Num[Positions, "q *axes"],
+        k_positions: Num[Positions, "k *axes"],
     ) -> ByDistance | None:
         """What `__call__` gives where positions are runs of consecutive integers, in
         parts: for attention by blocks to have the vectors of all distances once.

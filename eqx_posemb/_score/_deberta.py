@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from .._buckets import firsts_of
 from .._checks import check_at_least, check_positive
+from .._given import Positions
 from .._phase import as_float
 from ._abstract import AbstractScore
 from ._relative import check_whole, with_rows
@@ -164,8 +165,8 @@ class DeBERTa(AbstractScore):
         self,
         q: Float[Array, "heads q dim"],
         k: Float[Array, "heads k dim"],
-        q_positions: Int[Array, " q"],
-        k_positions: Int[Array, " k"],
+        q_positions: Int[Positions, " q"],
+        k_positions: Int[Positions, " k"],
         *,
         prepared: tuple[Array, Array] | None = None,
     ) -> Float[Array, "heads q k"]:
@@ -192,7 +193,7 @@ class DeBERTa(AbstractScore):
         return total * (3 * q.shape[-1]) ** -0.5
 
     def prepared(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> tuple[Array, Array]:
         """The table as keys and as queries, each projected for each head."""
         del q_positions, k_positions

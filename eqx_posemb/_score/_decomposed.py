@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_at_least, check_grid
+from .._checks import check_at_least
+from .._given import check_grid
 from .._low_rank import Factors
 from .._phase import as_float
 from .._positions import distance

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_at_least
+from .._given import Positions
 from .._phase import as_float
 from .._positions import distance
-from .._runs import ByDistance
+from .._spread import ByDistance
 from ._relative import AbstractBasis, AbstractRelative, look_up, within
 
 
@@ -130,8 +131,8 @@ class Enformer(AbstractRelative):
         self,
         q: Float[Array, "heads q dim"],
         k: Float[Array, "heads k dim"],
-        q_positions: Int[Array, " q"],
-        k_positions: Int[Array, " k"],
+        q_positions: Int[Positions, " q"],
+        k_positions: Int[Positions, " k"],
         *,
         prepared: Float[Array, "heads distances head_dim"] | None = None,
     ) -> Float[Array, "heads q k"]:
@@ -157,8 +158,8 @@ class Enformer(AbstractRelative):
         self,
         q: Float[Array, "heads q dim"],
         k: Float[Array, "heads k dim"],
-        q_positions: Int[Array, " q"],
-        k_positions: Int[Array, " k"],
+        q_positions: Int[Positions, " q"],
+        k_positions: Int[Positions, " k"],
     ) -> ByDistance | None:
         q_positions, k_positions = self._within(q_positions, k_positions)
         return self._by_distance(_scaled(q), k, q_positions, k_positions, 1)
@@ -217,8 +218,8 @@ class EnformerBasis(AbstractBasis):
     def of_pairs(
         self,
         weights: Float[Array, "heads q features"],
-        q_positions: Int[Array, " q"],
-        k_positions: Int[Array, " k"],
+        q_positions: Int[Positions, " q"],
+        k_positions: Int[Positions, " k"],
     ) -> Float[Array, "heads q k"]:
         of_distances = jnp.einsum("hqf,nf->hqn", weights, self._table())
         row = distance(q_positions, k_positions) + self.length - 1

@@ -7,6 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_at_least, check_positive
+from .._given import as_positions, Positions
 from .._phase import as_float
 from ._abstract import AbstractScore, needed
 from ._relative import check_whole, with_rows
@@ -124,8 +125,8 @@ class Inkling(AbstractScore):
         self,
         q: Float[Array, "heads q dim"],
         k: Float[Array, "heads k dim"],
-        q_positions: Int[Array, " q"],
-        k_positions: Int[Array, " k"],
+        q_positions: Int[Positions, " q"],
+        k_positions: Int[Positions, " k"],
         *,
         q_state: Float[Array, "q model_dim"] | None = None,
     ) -> Float[Array, "heads q k"]:
@@ -153,7 +154,9 @@ class Inkling(AbstractScore):
             length = jnp.linalg.norm(mix, axis=-1, keepdims=True)
             mix = mix * jnp.minimum(self.clip / (length + 1e-6), 1)
         if self.floor is not None:
-            grown = jnp.log(jnp.maximum((as_float(q_positions) + 1) / self.floor, 1))
+            grown = jnp.log(
+                jnp.maximum((as_float(as_positions(q_positions)) + 1) / self.floor, 1)
+            )
             mix = mix * (1 + self.alpha * grown)[None, :, None]
         return with_rows(
             mix,

@@ -5,6 +5,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_at_least, check_positive
+from .._given import Positions
 from ._abstract import AbstractScore
 from ._relative import with_rows, within
 
@@ -93,8 +94,8 @@ class MusicTransformer(AbstractScore):
         self,
         q: Float[Array, "heads q dim"],
         k: Float[Array, "heads k dim"],
-        q_positions: Int[Array, " q"],
-        k_positions: Int[Array, " k"],
+        q_positions: Int[Positions, " q"],
+        k_positions: Int[Positions, " k"],
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from .._checks import check_integers
+from .._given import check_integers, in_common, Positions
 from .._module import Module
-from .._phase import as_float, in_common
+from .._phase import as_float
 from .._positions import distance
-from .._runs import are_runs, banded, ByDistance, distances_of_runs, either
+from .._spread import all_distances, are_consecutive, banded, ByDistance, either
 from ._abstract import AbstractScore
 
 
@@ -27,8 +27,8 @@ class AbstractBasis(Module):
     def of_pairs(
         self,
         weights: Float[Array, "heads q features"],
-        q_positions: Num[Array, " q"],
-        k_positions: Num[Array, " k"],
+        q_positions: Num[Positions, " q"],
+        k_positions: Num[Positions, " k"],
     ) -> Float[Array, "heads q k"]:
         """The features of the distance of every pair, weighted by those of its query,
         without holding them."""
@@ -44,16 +44,19 @@ class AbstractRelative(AbstractScore):
     basis: eqx.AbstractVar[AbstractBasis]
 
     def prepared(
-        self, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
+        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> Float[Array, "heads distances head_dim"] | None:
-        """The projected features of each distance, in order; if there are few of them,
-        and zeros if that turns out not to be so when it runs."""
-        q, k = in_common(q_positions, k_positions)
-        if self._few(q) or not _may_be_runs(q, k) or (runs := are_runs(q, k)) is False:
+        """The projected features of each distance in ascending order, for consecutive
+        positions; zeros if positions turn out not to be consecutive at run time."""
+        if self._few(q_positions) or not _may_be_banded(q_positions, k_positions):
             return None
-        vectors = lambda: self._along(distances_of_runs(q, k))
+        consecutive = are_consecutive(q_positions, k_positions)
+        if consecutive is False:
+            return None
+        q, k = in_common(q_positions, k_positions)
+        vectors = lambda: self._along(all_distances(q, k))
         like = jax.eval_shape(vectors)
-        return either(runs, vectors, lambda: jnp.zeros_like(like))
+        return either(consecutive, vectors, lambda: jnp.zeros_like(like))
 
     def _sums(self, q, k, q_positions, k_positions, prepared):
         x, of_keys = self._terms(q, k)
@@ -71,11 +74,17 @@ class AbstractRelative(AbstractScore):
 
     def _by_distance(self, q, k, q_positions, k_positions, scale):
         """The sums times `scale`; None where it is less work by pairs."""
-        if self._few(q_positions) or not _may_be_runs(q_positions, k_positions):
+        if self._few(q_positions) or not _may_be_banded(q_positions, k_positions):
             return None
         x, of_keys = self._terms(q, k)
-        positions = in_common(q_positions, k_positions)
-        return ByDistance(scale * x, scale * of_keys, self._along, *positions)
+        of_q, of_k = in_common(q_positions, k_positions)
+        return ByDistance(
+            scale * x,
+            scale * of_keys,
+            self._along,
+            first=of_k[0] - of_q[0],
+            consecutive=are_consecutive(q_positions, k_positions),
+        )
 
     def _terms(self, q, k):
         """What meets the projected features, and what each key has by itself."""
@@ -91,7 +100,7 @@ class AbstractRelative(AbstractScore):
         return jnp.einsum("hdf,nf->hnd", as_float(self.weight), self.basis.along(delta))
 
 
-def _may_be_runs(q, k):
+def _may_be_banded(q, k):
     # A single query has as many distances as pairs.
     return jnp.issubdtype(q.dtype, jnp.integer) and q.size >= 2 and k.size > 0
 
@@ -99,8 +108,8 @@ def _may_be_runs(q, k):
 def with_vectors(
     x: Float[Array, "heads q dim"],
     vectors: Callable[[Int[Array, " n"]], Float[Array, "*heads n dim"]],
-    q_positions: Num[Array, " q"],
-    k_positions: Num[Array, " k"],
+    q_positions: Num[Positions, " q"],
+    k_positions: Num[Positions, " k"],
     of_pairs: Callable[..., Float[Array, "heads q k"]],
 ) -> Float[Array, "heads q k"]:
     """The product of each query with the vector of its distance to each key.
@@ -108,17 +117,17 @@ def with_vectors(
     **Arguments:**
 
     - `x`: the queries.
-    - `vectors`: gives those of some distances, key minus query, for all heads or for
-        each. Called where positions are runs of consecutive integers.
+    - `vectors`: gives the vectors of some distances, key minus query, for all heads or
+        for each. Called where positions are consecutive.
     - `q_positions`, `k_positions`: the positions.
     - `of_pairs`: gives the products of all pairs at any positions.
     """
     q, k = in_common(q_positions, k_positions)
-    if not _may_be_runs(q, k):
+    if not _may_be_banded(q, k):
         return of_pairs(q, k)
     return either(
-        are_runs(q, k),
-        lambda: banded(x, vectors(distances_of_runs(q, k))),
+        are_consecutive(q_positions, k_positions),
+        lambda: banded(x, vectors(all_distances(q, k))),
         lambda: of_pairs(q, k),
     )
 
@@ -127,8 +136,8 @@ def with_rows(
     x: Float[Array, "heads seq dim"],
     vectors: Float[Array, "*heads rows dim"],
     row: Callable[[Int[Array, "*shape"]], Int[Array, "*shape"]],
-    positions: Int[Array, " seq"],
-    others: Int[Array, " others"],
+    positions: Int[Positions, " seq"],
+    others: Int[Positions, " others"],
     *,
     inside: Callable[[Int[Array, "*shape"]], Bool[Array, "*shape"]] | None = None,
 ) -> Float[Array, "heads seq others"]:
@@ -171,21 +180,22 @@ def look_up(
 
 
 def within(
-    q_positions: Int[Array, "q *axes"],
-    k_positions: Int[Array, "k *axes"],
+    q_positions: Int[Positions, "q *axes"],
+    k_positions: Int[Positions, "k *axes"],
     lowest: int | tuple[int, ...] | None,
     highest: int | tuple[int, ...] | None,
     what: str,
-) -> tuple[Int[Array, "q *axes"], Int[Array, "k *axes"]]:
+) -> tuple[Int[Positions, "q *axes"], Int[Positions, "k *axes"]]:
     """The positions, with an error at run time if a distance is out of bounds.
 
     Not where the distances are used: what is under a `cond` that is batched computes
     both sides, and would raise for the one that is not taken.
     """
     check_whole(q_positions, k_positions)
+    given = q_positions, k_positions
     if min(q_positions.size, k_positions.size) == 0:
-        return q_positions, k_positions
-    q, k = in_common(q_positions, k_positions)
+        return given
+    q, k = in_common(*given)
     wrong = jnp.zeros((), bool)
     if lowest is not None:
         least = jnp.min(k, axis=0) - jnp.max(q, axis=0)
@@ -193,11 +203,11 @@ def within(
     if highest is not None:
         most = jnp.max(k, axis=0) - jnp.min(q, axis=0)
         wrong |= jnp.any(most > jnp.array(highest, q.dtype))
-    return eqx.error_if((q, k), wrong, what)
+    return eqx.error_if(given, wrong, what)
 
 
 def check_whole(
-    q_positions: Num[Array, "q *axes"], k_positions: Num[Array, "k *axes"]
+    q_positions: Num[Positions, "q *axes"], k_positions: Num[Positions, "k *axes"]
 ) -> None:
     """Raises an error unless positions are integers."""
     for name, positions in ("q", q_positions), ("k", k_positions):

@@ -7,6 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_at_least, check_positive
+from .._given import Positions
 from .._phase import as_float
 from .._positions import distance
 from ._abstract import AbstractScore
@@ -100,8 +101,8 @@ class Shaw(AbstractScore):
         self,
         q: Float[Array, "heads q dim"],
         k: Float[Array, "heads k dim"],
-        q_positions: Int[Array, " q"],
-        k_positions: Int[Array, " k"],
+        q_positions: Int[Positions, " q"],
+        k_positions: Int[Positions, " k"],
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
@@ -126,8 +127,8 @@ class Shaw(AbstractScore):
 def shaw_values(
     weights: Float[Array, "heads q k"],
     table: Float[Array, "rows dim_v"],
-    q_positions: Int[Array, " q"],
-    k_positions: Int[Array, " k"],
+    q_positions: Int[Positions, " q"],
+    k_positions: Int[Positions, " k"],
     *,
     back: int,
 ) -> Float[Array, "heads q dim_v"]:

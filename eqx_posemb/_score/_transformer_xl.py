@@ -10,9 +10,10 @@ from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from .._checks import check_at_least, check_positive
 from .._encoding import Sinusoidal
+from .._given import Positions
 from .._phase import cos_sin
 from .._positions import distance
-from .._runs import ByDistance
+from .._spread import ByDistance
 from ._relative import AbstractBasis, AbstractRelative
 
 
@@ -130,8 +131,8 @@ class TransformerXL(AbstractRelative):
         self,
         q: Float[Array, "heads q dim"],
         k: Float[Array, "heads k dim"],
-        q_positions: Num[Array, " q"],
-        k_positions: Num[Array, " k"],
+        q_positions: Num[Positions, " q"],
+        k_positions: Num[Positions, " k"],
         *,
         prepared: Float[Array, "heads distances head_dim"] | None = None,
     ) -> Float[Array, "heads q k"]:
@@ -154,8 +155,8 @@ class TransformerXL(AbstractRelative):
         self,
         q: Float[Array, "heads q dim"],
         k: Float[Array, "heads k dim"],
-        q_positions: Num[Array, " q"],
-        k_positions: Num[Array, " k"],
+        q_positions: Num[Positions, " q"],
+        k_positions: Num[Positions, " k"],
     ) -> ByDistance | None:
         scale = q.shape[-1] ** -0.5
         return self._by_distance(q, k, q_positions, k_positions, scale)
@@ -179,8 +180,8 @@ class SinusoidBasis(AbstractBasis):
     def of_pairs(
         self,
         weights: Float[Array, "heads q features"],
-        q_positions: Num[Array, " q"],
-        k_positions: Num[Array, " k"],
+        q_positions: Num[Positions, " q"],
+        k_positions: Num[Positions, " k"],
     ) -> Float[Array, "heads q k"]:
         turns = self.encoding.frequencies.turns()
         q_cos, q_sin = cos_sin(q_positions, turns)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._buckets import bucket, check_buckets
 from .._checks import check_at_least, check_positive
+from .._given import Positions
 from .._phase import as_float
 from ._abstract import AbstractScore, needed
 from ._relative import check_whole, with_rows
@@ -106,8 +107,8 @@ class WavLM(AbstractScore):
         self,
         q: Float[Array, "heads q dim"],
         k: Float[Array, "heads k dim"],
-        q_positions: Int[Array, " q"],
-        k_positions: Int[Array, " k"],
+        q_positions: Int[Positions, " q"],
+        k_positions: Int[Positions, " k"],
         *,
         q_state: Float[Array, "q model_dim"] | None = None,
     ) -> Float[Array, "heads q k"]:

@@ -4,8 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from .._checks import check_integers
-from .._phase import as_positions
+from .._given import as_positions, check_integers
 from .._rotary import rope
 
 

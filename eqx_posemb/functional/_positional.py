@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from .._bias import T5Bias, TUPE
 from .._encoding import Learned, Sinusoidal
+from .._given import Positions
 from .._score import Enformer, TransformerXL
 
 
@@ -16,7 +17,7 @@ Module = TypeVar("Module", bound=eqx.Module)
 
 
 def sinusoidal(
-    positions: Num[Array, " seq"],
+    positions: Num[Positions, " seq"],
     dim: int,
     *,
     theta: float = 10_000.0,
@@ -47,7 +48,7 @@ def sinusoidal(
 
 def learned(
     weight: Float[Array, "rows dim"],
-    positions: Int[Array, " seq"],
+    positions: Int[Positions, " seq"],
     *,
     padding_idx: int | None = None,
 ) -> Float[Array, "seq dim"]:
@@ -79,8 +80,8 @@ def learned(
 
 def t5(
     weight: Float[Array, "buckets heads"],
-    q_positions: Int[Array, " q"],
-    k_positions: Int[Array, " k"],
+    q_positions: Int[Positions, " q"],
+    k_positions: Int[Positions, " k"],
     *,
     max_distance: int = 128,
     bidirectional: bool = True,
@@ -124,8 +125,8 @@ def transformer_xl(
     u: Float[Array, "heads dim"],
     v: Float[Array, "heads dim"],
     weight: Float[Array, "heads dim features"],
-    q_positions: Num[Array, " q"],
-    k_positions: Num[Array, " k"],
+    q_positions: Num[Positions, " q"],
+    k_positions: Num[Positions, " k"],
     *,
     clamp: int | None = None,
 ) -> Float[Array, "heads q k"]:
@@ -167,8 +168,8 @@ def tupe(
     q_bias: Float[Array, "heads head_dim"],
     k_weight: Float[Array, "heads head_dim dim"],
     k_bias: Float[Array, "heads head_dim"],
-    q_positions: Int[Array, " q"],
-    k_positions: Int[Array, " k"],
+    q_positions: Int[Positions, " q"],
+    k_positions: Int[Positions, " k"],
 ) -> Float[Array, "heads q k"]:
     """What [`eqx_posemb.TUPE`][] adds to the logits: untied absolute positions.
 
@@ -214,8 +215,8 @@ def enformer(
     u: Float[Array, "heads dim"],
     v: Float[Array, "heads dim"],
     weight: Float[Array, "heads dim features"],
-    q_positions: Int[Array, " q"],
-    k_positions: Int[Array, " k"],
+    q_positions: Int[Positions, " q"],
+    k_positions: Int[Positions, " k"],
     *,
     length: int,
     symmetric: bool = False,

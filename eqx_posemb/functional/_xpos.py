@@ -7,13 +7,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._frequencies import Geometric, Linear
-from .._phase import as_float, as_positions, computing_dtype, cos_sin
+from .._given import as_positions, Positions
+from .._phase import as_float, computing_dtype, cos_sin
 from .._rotary import Rotation, xpos as xpos_rotary, XPosDecay
 
 
 def xpos(
     x: Float[Array, "*batch seq dim"],
-    positions: Num[Array, " seq"] | None = None,
+    positions: Num[Positions, " seq"] | None = None,
     *,
     downscale: bool = False,
     scale_base: float = 512,
@@ -57,7 +58,7 @@ def xpos(
 
 
 def fixed_pos_embedding(
-    x: Float[Array, "seq dim"], positions: Num[Array, " seq"] | None = None
+    x: Float[Array, "seq dim"], positions: Num[Positions, " seq"] | None = None
 ) -> tuple[Float[Array, "seq dim"], Float[Array, "seq dim"]]:
     r"""The sine and cosine of every position, at as many frequencies as channels.
 
@@ -182,7 +183,7 @@ def apply_rotary_pos_emb(
 
 
 def rotary_embedding(
-    positions: Num[Array, " seq"],
+    positions: Num[Positions, " seq"],
     dim: int,
     *,
     use_xpos: bool = False,

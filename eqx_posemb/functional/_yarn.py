@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Num
 
 from .._checks import check_positive
 from .._frequencies import index_of_turns
+from .._given import Positions
 from .._phase import HOST_PRECISION
 from .._rotary import magnitude, yarn as yarn_rotary
 
@@ -148,7 +149,7 @@ def get_mscale(scale: float = 1) -> float:
 
 def yarn(
     x: Float[Array, "seq dim"],
-    positions: Num[Array, " seq"] | None = None,
+    positions: Num[Positions, " seq"] | None = None,
     *,
     factor: float,
     original_length: int,

@@ -74,7 +74,7 @@ def test_the_logits_are_those_of_deepmind(shuffled, names):
 
 
 def test_their_shift_is_ours():
-    from eqx_posemb._runs import skew
+    from eqx_posemb._spread import skew
 
     for x, theirs in zip(
         ENFORMER["relshift_in"], ENFORMER["relshift_out"], strict=True

@@ -1,37 +1,38 @@
-"""Spreading a function of the distance over all pairs of queries and keys.
+"""A matrix whose entries are a function of the distance, and its transpose.
 
-Queries and keys at consecutive positions, n of each, have n² pairs but 2n - 1
-distances, and every row of their bias is a slice of the bias of those. So the function
-is evaluated once for each distance, and the gradient adds the rows up where they came
-from: nothing is looked up, and nothing but the bias itself held, for each pair.
+The function is evaluated once for each distance, and every row is a slice of its
+values. The gradient adds the rows up where they were sliced from. So no index and no
+gradient is held for each pair.
 """
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float
 
-from .._phase import computing_dtype, in_common
-from .._positions import distance
-from .._runs import are_runs, distances_of_runs, either
-
-
-def spread(
-    bias, q_positions: Num[Array, " q"], k_positions: Num[Array, " k"]
-) -> Float[Array, "heads q k"]:
-    """`bias.along(delta)` for the distance `delta` of every pair."""
-    q, k = in_common(q_positions, k_positions)
-    if not jnp.issubdtype(q.dtype, jnp.integer) or min(q.size, k.size) < 2:
-        # Floats may be differentiated by, each for itself; and with a single query or
-        # key there are as many distances as pairs.
-        return _of_pairs(bias, q, k)
-    return _spread(bias, q, k, are_runs(q, k))
+from .._phase import computing_dtype
+from ._banded import skew
 
 
 def toeplitz(
     values: Float[Array, "heads distances"], q: int
 ) -> Float[Array, "heads {q} k"]:
     """Row `i` is the slice of the values that starts at `q - 1 - i`."""
+    # XLA would fuse the function of the distance into its uses, and evaluate it for
+    # each pair. A TPU gathers slices in a loop of heads × queries trips.
+    values = jax.lax.optimization_barrier(values)
+    return jax.lax.platform_dependent(
+        values,
+        tpu=lambda values: by_skew(values, q),
+        default=lambda values: by_slices(values, q),
+    )
+
+
+def by_skew(values: Float[Array, "heads distances"], q: int):
+    heads, distances = values.shape
+    return skew(jnp.broadcast_to(values[:, None], (heads, q, distances)))
+
+
+def by_slices(values: Float[Array, "heads distances"], q: int):
     heads, distances = values.shape
     # A concatenation behind a barrier is what XLA does not fuse into the slicing: it
     # would evaluate the function of the distance for each pair after all.
@@ -117,44 +118,3 @@ def _add_at(total, start, values):
     before = jax.lax.dynamic_slice(total, (0, start), values.shape)
     after = before + values.astype(total.dtype)
     return jax.lax.dynamic_update_slice(total, after, (0, start))
-
-
-@eqx.filter_custom_vjp
-def _spread(bias, q, k, runs):
-    return either(
-        runs,
-        lambda: toeplitz(bias.along(distances_of_runs(q, k)), q.size),
-        lambda: _of_pairs(bias, q, k),
-    )
-
-
-@_spread.def_fwd
-def _forward(perturbed, bias, q, k, runs):
-    del perturbed
-    return _spread(bias, q, k, runs), None
-
-
-@_spread.def_bwd
-def _backward(residuals, gradient, perturbed, bias, q, k, runs):
-    del residuals, perturbed
-
-    def of_runs():
-        _, pull = eqx.filter_vjp(lambda bias: bias.along(distances_of_runs(q, k)), bias)
-        return pull(toeplitz_transpose(gradient))[0]
-
-    def of_pairs():
-        def add(i, total):
-            _, pull = eqx.filter_vjp(lambda bias: bias.along(k - q[i]), bias)
-            return jax.tree.map(jnp.add, total, pull(gradient[:, i])[0])
-
-        zeros = jax.tree.map(jnp.zeros_like, eqx.filter(bias, eqx.is_inexact_array))
-        # Row by row, to hold what a row needs and no more.
-        return jax.lax.fori_loop(0, q.size, add, zeros)
-
-    return either(runs, of_runs, of_pairs)
-
-
-def _of_pairs(bias, q, k):
-    delta = distance(q, k)
-    values = bias.along(delta.ravel())
-    return values.reshape(values.shape[0], *delta.shape)

@@ -1,0 +1,69 @@
+"""A relative bias of all pairs of queries and keys."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from .._given import in_common, Positions
+from .._positions import distance
+from .._spread import (
+    all_distances,
+    are_consecutive,
+    either,
+    toeplitz,
+    toeplitz_transpose,
+)
+
+
+def spread(
+    bias, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
+) -> Float[Array, "heads q k"]:
+    """`bias.along(delta)` for the distance `delta` of every pair."""
+    q, k = in_common(q_positions, k_positions)
+    if not jnp.issubdtype(q.dtype, jnp.integer) or min(q.size, k.size) < 2:
+        # Floats may be differentiated by, each for itself; and with a single query or
+        # key there are as many distances as pairs.
+        return _of_pairs(bias, q, k)
+    return _spread(bias, q, k, are_consecutive(q_positions, k_positions))
+
+
+@eqx.filter_custom_vjp
+def _spread(bias, q, k, consecutive):
+    return either(
+        consecutive,
+        lambda: toeplitz(bias.along(all_distances(q, k)), q.size),
+        lambda: _of_pairs(bias, q, k),
+    )
+
+
+@_spread.def_fwd
+def _forward(perturbed, bias, q, k, consecutive):
+    del perturbed
+    return _spread(bias, q, k, consecutive), None
+
+
+@_spread.def_bwd
+def _backward(residuals, gradient, perturbed, bias, q, k, consecutive):
+    del residuals, perturbed
+
+    def of_distances():
+        _, pull = eqx.filter_vjp(lambda bias: bias.along(all_distances(q, k)), bias)
+        return pull(toeplitz_transpose(gradient))[0]
+
+    def of_pairs():
+        def add(i, total):
+            _, pull = eqx.filter_vjp(lambda bias: bias.along(k - q[i]), bias)
+            return jax.tree.map(jnp.add, total, pull(gradient[:, i])[0])
+
+        zeros = jax.tree.map(jnp.zeros_like, eqx.filter(bias, eqx.is_inexact_array))
+        # Row by row, to hold what a row needs and no more.
+        return jax.lax.fori_loop(0, q.size, add, zeros)
+
+    return either(consecutive, of_distances, of_pairs)
+
+
+def _of_pairs(bias, q, k):
+    delta = distance(q, k)
+    values = bias.along(delta.ravel())
+    return values.reshape(values.shape[0], *delta.shape)

@@ -1,0 +1,171 @@
+"""Positions as they are given: an array, or a value that states more than one.
+
+Every part accepts both, checks them by the same functions, and computes with them in
+the same dtypes.
+"""
+
+from typing import Any, TYPE_CHECKING
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Num, Shaped
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from ._module import Module
+
+
+class Consecutive(NDArrayOperatorsMixin, Module):
+    """The positions `start, start + 1, …`, as [`eqx_posemb.consecutive`][] makes them.
+
+    It behaves as an array: operators, indices, methods and functions of `jax.numpy`
+    compute with the positions. It is a pytree with the leaf `start`.
+    """
+
+    start: Int[Array, ""] | None
+    length: int = eqx.field(static=True)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """`(length,)`."""
+        return (self.length,)
+
+    @property
+    def ndim(self) -> int:
+        """1: there is one position for each token."""
+        return 1
+
+    @property
+    def size(self) -> int:
+        """The number of positions."""
+        return self.length
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of `start`."""
+        assert self.start is not None
+        return self.start.dtype
+
+    def part(self, first: Int[Array, ""], length: int) -> "Consecutive":
+        """As many of the positions, from the index `first` on."""
+        # There is no start among cotangents: positions are integers.
+        start = jax.tree.map(lambda start: start + first, self.start)
+        return Consecutive(start, length)
+
+    def __jax_array__(self) -> Int[Array, " length"]:
+        assert self.start is not None
+        return self.start + jnp.arange(self.length, dtype=self.dtype)
+
+    def __array__(self, *arguments, **keywords) -> np.ndarray:
+        return np.asarray(self.__jax_array__()).__array__(*arguments, **keywords)
+
+    def __array_ufunc__(self, ufunc, method, *inputs):
+        if method != "__call__":
+            return NotImplemented
+        return getattr(jnp, ufunc.__name__)(*map(jnp.asarray, inputs))
+
+    def __getitem__(self, index) -> Array:
+        return self.__jax_array__()[index]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.__jax_array__(), name)
+
+    def __len__(self) -> int:
+        return self.length
+
+
+# Type checkers see an array, so that a part of a user may declare one.
+if TYPE_CHECKING:
+    Positions = Array
+else:
+    Positions = Array | Consecutive
+
+
+def as_given(
+    positions: Shaped[Positions, "..."], name: str
+) -> Shaped[Positions, "..."]:
+    """`Consecutive` as it is, and arrays as `as_positions` gives them."""
+    if isinstance(positions, Consecutive):
+        return positions
+    return as_positions(positions, name)
+
+
+def as_positions(
+    positions: Shaped[Positions, "..."], name: str = "positions"
+) -> Shaped[Array, "..."]:
+    """Positions as all parts compute with them: no integers narrower than int32.
+
+    **Raises:** a `ValueError` if their dtype rounds integers, as bfloat16 does, or if
+    they are concrete integers of NumPy that JAX would wrap.
+    """
+    if not isinstance(positions, np.ndarray):
+        positions = jnp.asarray(positions)
+    dtype = positions.dtype
+    if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+        raise ValueError(
+            f"`{name}` must be integers or float32, as {dtype} rounds integers beyond "
+            f"{2 ** (jnp.finfo(dtype).nmant + 1)}, but got {dtype}. Use `jnp.int32`, "
+            "or `jnp.float32` for what is between integers."
+        )
+    if not jnp.issubdtype(dtype, jnp.integer):
+        return positions
+    kept = jax.dtypes.canonicalize_dtype(dtype)
+    if isinstance(positions, np.ndarray) and kept != dtype:
+        least, most = (int(f(positions, initial=0)) for f in (np.min, np.max))
+        end = jnp.iinfo(kept)
+        if least < end.min or most > end.max:
+            raise ValueError(
+                f"`{name}` must be from {end.min} to {end.max}, as {dtype} becomes "
+                f"{kept} in JAX, but got {most if most > end.max else least}. Set "
+                "`jax_enable_x64`."
+            )
+    if kept.itemsize < 4:
+        kept = np.dtype(np.int32)
+    elif not isinstance(positions, np.ndarray):
+        return positions
+    return positions.astype(kept)
+
+
+def in_common(*positions: Num[Positions, "..."]) -> list[Num[Array, "..."]]:
+    """Positions in one dtype, wide enough to be subtracted: unsigned ones would
+    wrap."""
+    arrays = tuple(map(as_positions, positions))
+    if not all(jnp.issubdtype(p.dtype, jnp.integer) for p in arrays):
+        return [p.astype(jnp.result_type(float)) for p in arrays]
+    wide = any(p.dtype.itemsize == 8 for p in arrays)
+    return [p.astype(jnp.int64 if wide else jnp.int32) for p in arrays]
+
+
+def check_sequence(name: str, positions: Shaped[Positions, "..."], why: str) -> None:
+    if positions.ndim != 1:
+        raise ValueError(
+            f"`{name}` must have shape [seq], {why}, but got {positions.shape}. Use "
+            "`jax.vmap` over a batch."
+        )
+
+
+def check_positions(name: str, positions: Shaped[Positions, "..."]) -> None:
+    if positions.ndim not in (1, 2):
+        raise ValueError(
+            f"`{name}` must have shape [seq] or [seq, axes], but got "
+            f"{positions.shape}. Use `jax.vmap` over a batch."
+        )
+
+
+def check_grid(name: str, positions: Shaped[Positions, "..."], axes: int) -> None:
+    if positions.ndim != 2 or positions.shape[1] != axes:
+        raise ValueError(
+            f"`{name}` must have shape [seq, axes] with {axes} axes, but got shape "
+            f"{positions.shape}. `eqx_posemb.grid_positions` lists those of a grid."
+        )
+
+
+def check_integers(name: str, positions: Shaped[Positions, "..."], why: str) -> None:
+    if not jnp.issubdtype(positions.dtype, jnp.integer):
+        raise ValueError(
+            f"`{name}` must be integers, {why}, but got {positions.dtype}. Use "
+            "`jnp.int32`."
+        )

@@ -1,0 +1,61 @@
+"""Positions that follow one another."""
+
+from typing import cast
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from .._checks import check_at_least
+from .._given import as_positions, check_integers, Consecutive, Positions
+
+
+def consecutive(
+    length: int, start: int | Int[Array, ""] = 0
+) -> Int[Positions, " {length}"]:
+    """States positions that follow one another: `start, start + 1, …`.
+
+    Every function of positions accepts the result in place of an array. Under `jax.jit`
+    even `jnp.arange` is unknown until the program runs, and the program contains two
+    ways to compute a relative bias or score: one for consecutive positions, and one for
+    any others. This value decides at trace time, so that the program contains the
+    faster one alone and compiles in less time.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        embedding = pe.PositionalEmbedding(bias=pe.ALiBi(heads=8))
+
+        @jax.jit
+        def layer(x, start):
+            placed = embedding.at(pe.consecutive(x.shape[1], start))
+            return placed.attend(x, x, x, causal=True)
+
+        x = jnp.ones((8, 10, 64))  # [heads, seq, dim]
+        assert layer(x, 100).shape == (8, 10, 64)
+        ```
+
+    **Arguments:**
+
+    - `length`: The number of positions: a Python integer.
+    - `start`: The first position: an integer, which may be traced.
+
+    **Returns:** a [`eqx_posemb.Consecutive`][]. It behaves as an array of the shape
+    `[length]` but is no instance of `jax.Array`.
+
+    **Raises:** a `ValueError` if `length` is negative, or if `start` is not one
+    integer.
+    """
+    check_at_least("length", length, 0)
+    given = as_positions(jnp.asarray(start), "start")
+    check_integers("start", given, "as positions follow one another in steps of one")
+    if given.ndim:
+        raise ValueError(
+            f"`start` must be one integer, but got shape {given.shape}. Use `jax.vmap` "
+            "over a batch."
+        )
+    # A Python number has a weak type, which `astype` makes strong.
+    return cast(Positions, Consecutive(given.astype(given.dtype), length))

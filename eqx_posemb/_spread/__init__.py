@@ -1,0 +1,26 @@
+"""A function of the distance, spread over all pairs of consecutive queries and keys.
+
+Each row of the result is a slice of the same values, one further back than the row
+above it. A window of a grid has slices of two axes.
+"""
+
+from ._banded import (
+    banded as banded,
+    ByDistance as ByDistance,
+    pieces as pieces,
+    skew as skew,
+    unskew as unskew,
+)
+from ._consecutive import (
+    all_distances as all_distances,
+    are_consecutive as are_consecutive,
+    either as either,
+)
+from ._toeplitz import toeplitz as toeplitz, toeplitz_transpose as toeplitz_transpose
+from ._window import (
+    are_the_window as are_the_window,
+    is_window_long as is_window_long,
+    of_differences as of_differences,
+    of_window as of_window,
+    Window as Window,
+)
