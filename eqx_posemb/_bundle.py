@@ -2,7 +2,7 @@
 
 import inspect
 from dataclasses import KW_ONLY
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int, Num, PyTree
@@ -17,7 +17,7 @@ from ._phase import computing_dtype
 from ._placed import place, Placed
 from ._rotary import AbstractExtension, AbstractRotary
 from ._score import AbstractScore
-from ._slots import check_slots
+from ._slots import check_named, check_slots
 
 
 class PositionalEmbedding(Module):
@@ -57,6 +57,11 @@ class PositionalEmbedding(Module):
     bias: AbstractBias | None = None
     score: AbstractScore | None = None
     scale: float | None = eqx.field(static=True, default=None)
+
+    def __new__(cls, *unnamed: Any, **slots: Any):
+        del slots
+        check_named(cls, unnamed)
+        return super().__new__(cls)
 
     def __check_init__(self):
         check_slots(self)
@@ -368,6 +373,6 @@ PositionalEmbedding.__init__.__doc__ = """**Arguments:**
 - `scale`: What to multiply products of queries and keys by; `None` is
     `1 / sqrt(head_dim)`.
 
-**Raises:** a `TypeError` if a part does not belong in its slot, and a `ValueError` if
-`scale` is not positive.
+**Raises:** a `TypeError` if a part has no name of a slot or is not of its kind, and a
+`ValueError` if `scale` is not positive.
 """

@@ -6,6 +6,7 @@ from typing import Any
 from ._bias import AbstractBias
 from ._checks import check_positive
 from ._encoding import AbstractEncoding
+from ._frequencies import AbstractFrequencies
 from ._rotary import AbstractExtension, AbstractRotary
 from ._score import AbstractScore
 
@@ -36,6 +37,16 @@ def check_slots(embedding: Any) -> None:
         check_positive("scale", scale)
 
 
+def check_named(whole: type, unnamed: tuple[Any, ...]) -> None:
+    """Raises an error if a `PositionalEmbedding` got parts without a slot's name."""
+    if unnamed:
+        words, cure = _said(unnamed[0], whole)
+        raise TypeError(
+            "A part must have the name of its slot (encoding, rotary, bias, score), "
+            f"but got {words} without one. {cure}"
+        )
+
+
 def _said(part, whole):
     """What a part is, in a few words, and what to do with it."""
     if inspect.isroutine(part) or inspect.isclass(part):
@@ -44,6 +55,8 @@ def _said(part, whole):
     for slot, kinds in KINDS:
         if isinstance(part, kinds):
             return _kind(part), f"Give it as `{slot}=...`."
+    if isinstance(part, AbstractFrequencies):
+        return _kind(part), "Give it as `rotary=eqx_posemb.Rotary(...)`."
     if isinstance(part, whole):
         return _kind(part), "Give one of its slots."
     if isinstance(part, str):

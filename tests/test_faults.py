@@ -41,6 +41,7 @@ WRONG_SLOTS = [
     case("`bias` must be .*but got the class `ALiBi`. Call it: `ALiBi\\(...\\)`", embedding(bias=pe.ALiBi)),
     case("`rotary` must be .*but got 'rope'. `eqx_posemb.make` builds", embedding(rotary="rope")),
     case("`rotary` must be .*but got a PositionalEmbedding.*Give one of its slots", lambda: pe.PositionalEmbedding(rotary=pe.PositionalEmbedding())),
+    case("`rotary` must be .*but got a Geometric. Give it as `rotary=eqx_posemb.Rotary", embedding(rotary=pe.Geometric(8))),
     case("`bias` must be .*but got an array of shape \\(300,\\)", embedding(bias=np.ones(300))),
 ]
 # fmt: on
@@ -54,10 +55,20 @@ def test_a_part_in_the_wrong_slot_is_an_error_with_a_cure(text, call):
     assert len(str(raised.value)) < 250
 
 
+UNNAMED = [
+    (pe.rope(8), "got a Rotary without one. Give it as `rotary=...`"),
+    (pe.rope, "got the function `rope` without one. Call it"),
+    (pe.PositionalEmbedding(), "got a PositionalEmbedding without one. Give one of"),
+]
+
+
+@pytest.mark.parametrize("part, text", UNNAMED)
 @pytest.mark.usefixtures("as_users_have_it")
-def test_a_slot_is_given_by_its_name():
-    with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
-        pe.PositionalEmbedding(pe.rope(8))  # pyright: ignore
+def test_a_slot_is_given_by_its_name(part, text):
+    with pytest.raises(
+        TypeError, match=f"name of its slot.*encoding, rotary, bias.*{text}"
+    ):
+        pe.PositionalEmbedding(part, pe.ALiBi(2))  # pyright: ignore
 
 
 def test_slots_may_hold_anything_where_a_tree_is_edited():

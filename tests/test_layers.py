@@ -45,7 +45,7 @@ ROOMS = {
     "_score": BASE
     | {"_buckets", "_low_rank", "_positions", "_encoding", "_spread", "_state"},
     "_attention": {"_given", "_low_rank", "_phase", "_positions", "_spread"},
-    "_slots": {"_bias", "_checks", "_encoding", "_rotary", "_score"},
+    "_slots": {"_bias", "_checks", "_encoding", "_frequencies", "_rotary", "_score"},
     "_placed": BASE | {"_attention", "_bias", "_frequencies", "_rotary", "_score"},
     "_bundle": BASE
     | {"_attention", "_bias", "_encoding", "_frequencies", "_rotary", "_score"}
