@@ -109,7 +109,6 @@ class PositionalEmbedding(Module):
         k_positions: Num[Positions, "k *axes"] | None = None,
         *,
         length: Length = None,
-        axis_name: str | None = None,
     ) -> Placed:
         """Places the embedding: evaluates everything that depends on positions alone.
 
@@ -134,10 +133,9 @@ class PositionalEmbedding(Module):
         - `q_positions`: the positions of the queries.
         - `k_positions`: the positions of the keys. By default they are `q_positions`,
             as in self-attention.
-        - `length`: the context length, for schedules that depend on it. By default it
-            is one more than the largest position.
-        - `axis_name`: under `jax.shard_map`, the axis of the mesh that the sequence is
-            sharded over. The default of `length` is then the maximum over all devices.
+        - `length`: the context length, for schedules that read it. With it, layers
+            share the rotation, and a cache may hold rotated keys. By default each call
+            of `attend` finds the length.
 
         **Returns:**
 
@@ -145,7 +143,7 @@ class PositionalEmbedding(Module):
 
         **Raises:** a `ValueError` if positions are not numbers, or too large for int32.
         """
-        return place(self, q_positions, k_positions, length, axis_name)
+        return place(self, q_positions, k_positions, length)
 
     def logits(
         self,
@@ -167,8 +165,9 @@ class PositionalEmbedding(Module):
             a row (grouped-query attention).
         - `q_positions`: the positions of the queries.
         - `k_positions`: the positions of the keys.
-        - `length`: what schedules that depend on the context length read; by default
-            one more than the largest position of all.
+        - `length`: the context length, for schedules that read it. Without a mask
+            queries attend to all keys, and the default is one more than the largest
+            position.
         - `q_state`, `k_state`: what the tokens of queries and of keys bring along for
             a score that reads more than `q` and `k`, such as their hidden states:
             arrays `[seq, ...]`, or a pytree of them. `reads` names those to give. A
@@ -216,8 +215,11 @@ class PositionalEmbedding(Module):
 
         **Arguments:**
 
-        - `q`, `k`, `q_positions`, `k_positions`, `length`, `q_state`, `k_state`: as in
-            `logits`.
+        - `q`, `k`, `q_positions`, `k_positions`, `q_state`, `k_state`: as in `logits`.
+        - `length`: the context length, for schedules that read it. The default is one
+            more than the largest position of a key that the rules leave to any query,
+            so that empty slots and padding do not count. With segments, each document
+            has its own.
         - `v`: values, one for each key.
         - `mask`: True where a query sees a key; for all heads or for each.
         - `causal`: whether to see only keys at the query's position or before.
@@ -260,7 +262,7 @@ class PositionalEmbedding(Module):
         **Raises:** a `ValueError` as `logits`, if `soft_cap` or `block_size` is not
         positive, or if `implementation` is unknown.
         """
-        placed = self.at(q_positions, k_positions, length=length, axis_name=axis_name)
+        placed = self.at(q_positions, k_positions, length=length)
         return placed.attend(
             q,
             k,
@@ -343,7 +345,9 @@ class PositionalEmbedding(Module):
 
         **Arguments:**
 
-        - `q`, `k`, `v`, `q_positions`, `k_positions`, `length`: as in `attend`.
+        - `q`, `k`, `v`, `q_positions`, `k_positions`: as in `attend`.
+        - `length`: the context length. Schedules that read it need it here, as the
+            kernel masks.
         - `pieces`: how many numbers of the dtype of `q` a feature is the sum of. By
             default as many as it takes for float32: one, or three of bfloat16. Two of
             them have an error of 2⁻¹⁶ of each product, and half of the channels.

@@ -1,5 +1,6 @@
 """A positional embedding at given positions."""
 
+import dataclasses
 from typing import Literal
 
 import equinox as eqx
@@ -27,10 +28,17 @@ from ._attention import (
 )
 from ._bias import AbstractBias
 from ._checks import check_at_least, check_choice, check_positive
-from ._frequencies import in_context
+from ._context import context_lengths
+from ._frequencies import context_length
 from ._given import as_given, Positions
 from ._module import Module
-from ._rotary import AbstractExtension, AbstractRotation, each_head
+from ._rotary import (
+    AbstractExtension,
+    AbstractRotary,
+    AbstractRotation,
+    each_head,
+    in_lengths,
+)
 from ._score import AbstractScore
 
 
@@ -61,13 +69,19 @@ class Placed(Module):
 
     A cache may hold rotated keys. `keys` rotates them when they are written, and
     `attend` takes them with `keys_are_rotated=True`.
+
+    A schedule that reads the context length needs `length` in `at` for that. Without it
+    `attend` finds the length from the keys that are not masked, and evaluates the
+    rotation itself.
     """
 
     q_positions: Num[Positions, "q *axes"]
     k_positions: Num[Positions, "k *axes"]
     q_rotation: AbstractRotation | None
     k_rotation: AbstractRotation | None
-    extension: AbstractExtension | None
+    rotary: AbstractRotary | AbstractExtension | None
+    """What `attend` evaluates: an extension, or a rotary embedding that reads a context
+    length, where there was none."""
     bias: AbstractBias | None
     score: AbstractScore | None
     scale: float | None = eqx.field(static=True)
@@ -85,7 +99,8 @@ class Placed(Module):
         The rotated queries, in the dtype of `q`.
 
         **Raises:** a `ValueError` if the rotary embedding is an extension, which
-        rotates a pair of query and key by the distance between them.
+        rotates a pair of query and key by the distance between them, or if it reads the
+        context length and `at` got no `length`.
         """
         self._check_rotates("queries")
         if self.q_rotation is None:
@@ -157,7 +172,8 @@ class Placed(Module):
         The attended values, in the dtype of `v`; zeros for a query that sees no key.
 
         **Raises:** a `ValueError` as [`eqx_posemb.PositionalEmbedding.attend`][], and
-        if `keys_are_rotated` but the score or the extension reads the keys.
+        if `keys_are_rotated` but the score or the extension reads the keys, or the
+        rotary embedding reads the context length and `at` got no `length`.
         """
         check_values(k, v)
         check_choice("implementation", implementation, ("auto", "dense", "blockwise"))
@@ -177,6 +193,8 @@ class Placed(Module):
             q_order=q_order,
             k_order=k_order,
         )
+        if keys_are_rotated and isinstance(self.rotary, AbstractRotary):
+            self._check_rotates("attend(..., keys_are_rotated=True)")
         states = dict(q_state=q_state, k_state=k_state)
         heads, count = q.shape[0], (q.shape[1], k.shape[1])
         size = block_size or block_size_for(heads, *count)
@@ -211,12 +229,39 @@ class Placed(Module):
         return q, k, v, logits.scale
 
     def _check_rotates(self, method):
-        if self.extension is not None:
+        if isinstance(self.rotary, AbstractExtension):
             raise ValueError(
                 "`rotary` must turn each token by itself, for products to be all there "
-                f"is, but got a {type(self.extension).__name__}. Use `attend` and not "
+                f"is, but got a {type(self.rotary).__name__}. Use `attend` and not "
                 f"`{method}`."
             )
+        if self.rotary is not None:
+            raise ValueError(
+                f"`length` must be given to `at` before `{method}`, as `rotary` reads "
+                "the context length, and only `attend` knows which keys are masked, "
+                "but got None. Give the length of the whole context, as in "
+                "`at(positions, length=4096)`."
+            )
+
+    def _in_context(self, lengths):
+        """The same with rotations at the lengths that a function finds."""
+        if self.rotary is None or not self.rotary.dynamic:
+            return self
+        of_q, of_k = lengths()
+        if not isinstance(self.rotary, AbstractExtension):
+            return dataclasses.replace(
+                self,
+                q_rotation=in_lengths(self.rotary, self.q_positions, of_q),
+                k_rotation=in_lengths(self.rotary, self.k_positions, of_k),
+                rotary=None,
+            )
+        if of_q.ndim:
+            raise ValueError(
+                "`length` must be given where segments have a "
+                f"{type(self.rotary).__name__} of a rotary embedding that reads the "
+                "context length, but got None. Give one length for all documents."
+            )
+        return dataclasses.replace(self, rotary=self.rotary.for_length(of_q))
 
     def _terms(
         self, q, k, states, soft_cap=None, keys_are_rotated=False, order=(None, None)
@@ -225,8 +270,8 @@ class Placed(Module):
         positions, score = (self.q_positions, self.k_positions), self.score
         if not keys_are_rotated:
             check_shapes(q, k, *positions)
-        elif score is not None or self.extension is not None:
-            reader = type(score or self.extension).__name__
+        elif score is not None or self.rotary is not None:
+            reader = type(score or self.rotary).__name__
             raise ValueError(
                 "`keys_are_rotated` must be False where a score or an extension reads "
                 f"keys before rotation, but a {reader} does. Cache the keys as they "
@@ -235,7 +280,7 @@ class Placed(Module):
         states = {name: state for name, state in states.items() if state is not None}
         check_states(states, self.reads, q=q, k=k)
         scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
-        if self.extension is None:
+        if self.rotary is None:
             turned_q = self.queries(q)
             turned_k = k if keys_are_rotated else self.keys(k)
             if keys_are_rotated:
@@ -243,7 +288,7 @@ class Placed(Module):
         else:
             # Which of its products a pair has goes by positions, as a score does. What
             # is left to multiply is nothing.
-            score = Extended(self.extension, scale, score)
+            score = Extended(self.rotary, scale, score)
             turned_q, turned_k = (jnp.zeros_like(x[..., :1]) for x in (q, k))
         q_content, k_content = (None, None) if score is None else (q, k)
         return (
@@ -261,6 +306,11 @@ class Placed(Module):
 @jax.named_scope("eqx_posemb.Placed.attend")
 def _attend(placed, static, q, k, v, masked, states, order):
     by_blocks, size, axis_name, soft_cap, keys_are_rotated = static
+    q_tokens = Tokens(None, placed.q_positions, None, order[0])
+    k_tokens = Tokens(None, placed.k_positions, None, order[1])
+    placed = placed._in_context(
+        lambda: context_lengths(q_tokens, k_tokens, masked, axis_name)
+    )
     logits, q, k, q_tokens, k_tokens = placed._terms(
         q, k, states, soft_cap, keys_are_rotated, order
     )
@@ -272,6 +322,8 @@ def _attend(placed, static, q, k, v, masked, states, order):
 
 @eqx.filter_jit
 def _logits(placed, q, k, states):
+    length = context_length(placed.q_positions, placed.k_positions)
+    placed = placed._in_context(lambda: (length, length))
     logits, *tokens = placed._terms(q, k, states)
     return dense_logits(logits, *tokens).astype(q.dtype)
 
@@ -282,29 +334,26 @@ def _rotation(rotary, positions):
 
 
 @jax.named_scope("eqx_posemb.PositionalEmbedding.at")
-def place(embedding, q_positions, k_positions, length, axis_name) -> Placed:
+def place(embedding, q_positions, k_positions, length) -> Placed:
     """An embedding at positions, with its rotations evaluated."""
     if k_positions is None:
         k_positions = q_positions
     same = k_positions is q_positions
     q_positions = as_given(q_positions, "q_positions")
     k_positions = q_positions if same else as_given(k_positions, "k_positions")
-    rotary, extension, turn_q, turn_k = embedding.rotary, None, None, None
-    if rotary is not None:
-        rotary = in_context(
-            rotary, q_positions, k_positions, length=length, axis_name=axis_name
-        )
-    if isinstance(rotary, AbstractExtension):
-        extension = rotary
-    elif rotary is not None:
+    rotary, turn_q, turn_k = embedding.rotary, None, None
+    if rotary is not None and length is not None:
+        rotary = rotary.for_length(length)
+    if isinstance(rotary, AbstractRotary) and not rotary.dynamic:
         turn_q = _rotation(rotary, q_positions)
         turn_k = turn_q if same else _rotation(rotary, k_positions)
+        rotary = None
     return Placed(
         q_positions=q_positions,
         k_positions=k_positions,
         q_rotation=turn_q,
         k_rotation=turn_k,
-        extension=extension,
+        rotary=rotary,
         bias=embedding.bias,
         score=embedding.score,
         scale=embedding.scale,

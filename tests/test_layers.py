@@ -46,7 +46,9 @@ ROOMS = {
     | {"_buckets", "_low_rank", "_positions", "_encoding", "_spread", "_state"},
     "_attention": {"_given", "_low_rank", "_phase", "_positions", "_spread"},
     "_slots": {"_bias", "_checks", "_encoding", "_frequencies", "_rotary", "_score"},
-    "_placed": BASE | {"_attention", "_bias", "_frequencies", "_rotary", "_score"},
+    "_context": {"_attention", "_frequencies", "_given"},
+    "_placed": BASE
+    | {"_attention", "_bias", "_context", "_frequencies", "_rotary", "_score"},
     "_bundle": BASE
     | {"_attention", "_bias", "_encoding", "_frequencies", "_rotary", "_score"}
     | {"_placed", "_slots"},

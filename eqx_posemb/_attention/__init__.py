@@ -16,4 +16,4 @@ from ._fitting import (
 from ._inputs import Inputs as Inputs
 from ._logits import Logits as Logits, Tokens as Tokens
 from ._ring import ring as ring
-from ._visible import rules as rules, Window as Window
+from ._visible import Rules as Rules, rules as rules, Window as Window

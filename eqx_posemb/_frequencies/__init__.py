@@ -5,9 +5,11 @@ from ._base import (
     AbstractFrequencies as AbstractFrequencies,
     AbstractScaledFrequencies as AbstractScaledFrequencies,
     AbstractStaticFrequencies as AbstractStaticFrequencies,
+    context_length as context_length,
     Geometric as Geometric,
     in_context as in_context,
     Length as Length,
+    one_more as one_more,
 )
 from ._by_parts import (
     index_of_turns as index_of_turns,

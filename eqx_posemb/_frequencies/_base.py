@@ -35,6 +35,11 @@ def context_length(
     last = jnp.stack(in_common(*[jnp.max(p, initial=0) for p in positions])).max()
     if axis_name is not None:
         last = jax.lax.pmax(jax.lax.stop_gradient(last), axis_name)
+    return one_more(last)
+
+
+def one_more(last: Num[Array, "*shape"]) -> Num[Array, "*shape"]:
+    """The length of a context that ends at a position."""
     if not jnp.issubdtype(last.dtype, jnp.integer):
         return last + 1
     # At the very end of the integers one more would be the least of them. Unsigned
@@ -43,18 +48,13 @@ def context_length(
     return jnp.where((last < 0) | (last == end), end, last + 1)
 
 
-def in_context(
-    part: Any,
-    *positions: Num[Positions, "..."],
-    length: Length,
-    axis_name: str | None = None,
-) -> Any:
+def in_context(part: Any, *positions: Num[Positions, "..."], length: Length) -> Any:
     """A schedule or rotary embedding in a context of `length` positions. By default the
     positions give the length. A part that is not `dynamic` stays as it is."""
     if not part.dynamic:
         return part
     if length is None:
-        length = context_length(*positions, axis_name=axis_name)
+        length = context_length(*positions)
     return part.for_length(length)
 
 

@@ -14,6 +14,7 @@ from ._axes import (
 )
 from ._chain import Chain as Chain
 from ._decay import XPosDecay as XPosDecay
+from ._each_token import in_lengths as in_lengths
 from ._extension import (
     AbstractExtension as AbstractExtension,
     DualChunk as DualChunk,

@@ -164,9 +164,10 @@ class Rotary(AbstractRotary):
 
         - `positions`: the position of each token: integers, or floats in the same unit;
             with a coordinate for each axis if there are `axes`.
-        - `length`: the context length, for a schedule that depends on it. By default
-            one more than the largest position. With a KV-cache whose keys are rotated
-            already, such schedules need it fixed.
+        - `length`: the context length, for a schedule that reads it. By default one
+            more than the largest position. Give it where positions include empty slots
+            or padding, where queries and keys have different positions, and where a
+            cache holds rotated keys.
 
         **Returns:**
 
