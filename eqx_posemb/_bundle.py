@@ -1,13 +1,12 @@
 """One object for all that position does to attention."""
 
-import inspect
 from dataclasses import KW_ONLY
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
-from ._attention import Window
+from ._attention import ImplementationName, Window
 from ._bias import AbstractBias
 from ._encoding import AbstractEncoding
 from ._frequencies import Length
@@ -70,10 +69,7 @@ class PositionalEmbedding(Module):
     def reads(self) -> tuple[str, ...]:
         """Which of `q_state` and `k_state` the score reads: those to give to `logits`
         and `attend`."""
-        if self.score is None:
-            return ()
-        accepted = inspect.signature(type(self.score).__call__).parameters
-        return tuple(name for name in ("q_state", "k_state") if name in accepted)
+        return () if self.score is None else self.score.reads
 
     def embed(
         self, x: Float[Array, "seq dim"], positions: Num[Positions, "seq *axes"]
@@ -203,7 +199,7 @@ class PositionalEmbedding(Module):
         q_state: PyTree[Array] | None = None,
         k_state: PyTree[Array] | None = None,
         soft_cap: float | None = None,
-        implementation: Literal["auto", "dense", "blockwise"] = "auto",
+        implementation: ImplementationName = "auto",
         block_size: int | None = None,
         axis_name: str | None = None,
     ) -> Float[Array, "heads q dim_v"]:

@@ -1,26 +1,22 @@
 """A positional embedding at given positions."""
 
 import dataclasses
-from typing import Literal
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
 from ._attention import (
-    block_size_for,
-    blocks_are_better,
-    blockwise,
+    attention,
     check_shapes,
     check_states,
     check_values,
-    dense,
+    choose,
     dense_logits,
-    Extended,
+    ImplementationName,
+    IMPLEMENTATIONS,
     Inputs,
     Logits,
-    ring,
     rules,
     Tokens,
     Window,
@@ -153,7 +149,7 @@ class Placed(Module):
         q_state: PyTree[Array] | None = None,
         k_state: PyTree[Array] | None = None,
         soft_cap: float | None = None,
-        implementation: Literal["auto", "dense", "blockwise"] = "auto",
+        implementation: ImplementationName = "auto",
         block_size: int | None = None,
         axis_name: str | None = None,
         keys_are_rotated: bool = False,
@@ -176,7 +172,7 @@ class Placed(Module):
         rotary embedding reads the context length and `at` got no `length`.
         """
         check_values(k, v)
-        check_choice("implementation", implementation, ("auto", "dense", "blockwise"))
+        check_choice("implementation", implementation, IMPLEMENTATIONS)
         if soft_cap is not None:
             check_positive("soft_cap", soft_cap)
         if block_size is not None:
@@ -196,12 +192,9 @@ class Placed(Module):
         if keys_are_rotated and isinstance(self.rotary, AbstractRotary):
             self._check_rotates("attend(..., keys_are_rotated=True)")
         states = dict(q_state=q_state, k_state=k_state)
-        heads, count = q.shape[0], (q.shape[1], k.shape[1])
-        size = block_size or block_size_for(heads, *count)
-        if implementation == "auto" and blocks_are_better(heads, *count):
-            implementation = "blockwise"
-        by_blocks = implementation == "blockwise" and 0 not in count
-        static = by_blocks, size, axis_name, soft_cap, keys_are_rotated
+        counts = q.shape[1], k.shape[1]
+        chosen = choose(implementation, q.shape[0], counts, block_size, axis_name)
+        static = chosen, axis_name, soft_cap, keys_are_rotated
         order = q_order, k_order
         return _attend(self, static, q, k, v, masked, states, order)
 
@@ -280,23 +273,23 @@ class Placed(Module):
         states = {name: state for name, state in states.items() if state is not None}
         check_states(states, self.reads, q=q, k=k)
         scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
-        if self.rotary is None:
-            turned_q = self.queries(q)
-            turned_k = k if keys_are_rotated else self.keys(k)
-            if keys_are_rotated:
-                check_shapes(turned_q, turned_k, *positions)
+        content, extension = (q, k), None
+        if isinstance(self.rotary, AbstractExtension):
+            extension = self.rotary
+            q, k = q[..., :0], k[..., :0]
+        elif keys_are_rotated:
+            q = self.queries(q)
+            check_shapes(q, k, *positions)
         else:
-            # Which of its products a pair has goes by positions, as a score does. What
-            # is left to multiply is nothing.
-            score = Extended(self.rotary, scale, score)
-            turned_q, turned_k = (jnp.zeros_like(x[..., :1]) for x in (q, k))
-        q_content, k_content = (None, None) if score is None else (q, k)
+            q, k = self.queries(q), self.keys(k)
+        if score is None and extension is None:
+            content = None, None
         return (
-            Logits(self.bias, score, scale, soft_cap),
-            turned_q,
-            turned_k,
-            Tokens(q_content, self.q_positions, states.get("q_state"), order[0]),
-            Tokens(k_content, self.k_positions, states.get("k_state"), order[1]),
+            Logits(self.bias, score, extension, scale, soft_cap),
+            q,
+            k,
+            Tokens(content[0], self.q_positions, states.get("q_state"), order[0]),
+            Tokens(content[1], self.k_positions, states.get("k_state"), order[1]),
         )
 
 
@@ -305,7 +298,7 @@ class Placed(Module):
 @eqx.filter_jit
 @jax.named_scope("eqx_posemb.Placed.attend")
 def _attend(placed, static, q, k, v, masked, states, order):
-    by_blocks, size, axis_name, soft_cap, keys_are_rotated = static
+    implementation, axis_name, soft_cap, keys_are_rotated = static
     q_tokens = Tokens(None, placed.q_positions, None, order[0])
     k_tokens = Tokens(None, placed.k_positions, None, order[1])
     placed = placed._in_context(
@@ -315,9 +308,7 @@ def _attend(placed, static, q, k, v, masked, states, order):
         q, k, states, soft_cap, keys_are_rotated, order
     )
     inputs = Inputs(logits, q, k, v, q_tokens, k_tokens, masked)
-    if axis_name is not None:
-        return ring(inputs, size, axis_name)
-    return blockwise(inputs, size) if by_blocks else dense(inputs)
+    return attention(implementation, inputs)
 
 
 @eqx.filter_jit

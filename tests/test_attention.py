@@ -177,6 +177,8 @@ def test_all_four_places_add_up():
 class Similar(pe.AbstractScore):
     """A score that reads what tokens bring along, of the keys only if it is there."""
 
+    reads = ("q_state", "k_state")
+
     def __call__(self, q, k, q_positions, k_positions, *, q_state=None, k_state=None):
         assert q_state is not None
         mine = q_state["hidden"][:, :1]

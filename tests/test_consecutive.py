@@ -126,3 +126,23 @@ def test_a_bias_of_a_user_takes_it():
     p, x = pe.consecutive(4), jnp.ones((1, 4, 2))
     of = lambda p: pe.PositionalEmbedding(bias=Ramp()).attend(x, x, x, p, p)
     np.testing.assert_allclose(of(p), of(jnp.arange(4)))
+
+
+def test_a_strip_is_the_bias_of_each_distance():
+    biases = [pe.ALiBi(2), pe.T5Bias(2, key=jax.random.key(0))]
+    for bias in (*biases, pe.SumBias(*biases)):
+        q, k = pe.consecutive(3, start=5), pe.consecutive(4, start=6)
+        strip = bias.strip(q, k)
+        assert strip is not None
+        rows = [strip[:, 2 - i : 6 - i] for i in range(3)]
+        np.testing.assert_allclose(np.stack(rows, axis=1), bias(q, k), atol=1e-6)
+
+
+def test_there_is_no_strip_of_what_is_more_than_distances():
+    p = pe.consecutive(4)
+    fire = pe.FIRE(2, key=jax.random.key(0))
+    assert fire.strip(p, p) is None
+    assert pe.SumBias(pe.ALiBi(2), fire).strip(p, p) is None
+    assert pe.ALiBi(2).strip(jnp.array([0, 2]), p) is None
+    # Arrays are not known at trace time.
+    assert jax.eval_shape(lambda p: pe.ALiBi(2).strip(p, p), jnp.arange(4)) is None

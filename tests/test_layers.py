@@ -44,7 +44,8 @@ ROOMS = {
     | {"_buckets", "_low_rank", "_positions", "_encoding", "_spread", "_state"},
     "_score": BASE
     | {"_buckets", "_low_rank", "_positions", "_encoding", "_spread", "_state"},
-    "_attention": {"_given", "_low_rank", "_phase", "_positions", "_spread"},
+    "_attention": {"_given", "_low_rank", "_phase", "_positions", "_spread"}
+    | {"_bias", "_rotary", "_score"},
     "_slots": {"_bias", "_checks", "_encoding", "_frequencies", "_rotary", "_score"},
     "_context": {"_attention", "_frequencies", "_given"},
     "_placed": BASE

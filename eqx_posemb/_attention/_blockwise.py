@@ -18,7 +18,7 @@ from .._spread import either
 from ._blocks import add, block, Blocks, into_blocks, put, Tile
 from ._inputs import Inputs
 from ._logits import Prepared
-from ._parts import by_parts, has_heads, joined
+from ._parts import by_parts, joined, of_heads
 from ._products import over_queries, times, times_transposed
 
 
@@ -175,8 +175,8 @@ def gradients(blocks: Blocks, seeds: Seeds) -> Tile:
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _gradients(static, floats, others, seeds):
     def together(found):
-        join = lambda like, x: joined(x) if has_heads(like) else jnp.sum(x, axis=0)
-        return jax.tree.map(join, floats.whole, found)
+        join = lambda heads, x: joined(x) if heads else jnp.sum(x, axis=0)
+        return jax.tree.map(join, of_heads(floats.whole), found)
 
     blocks = eqx.combine(floats, others, static)
     return by_parts(gradients, together, blocks, seeds)

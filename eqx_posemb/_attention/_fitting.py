@@ -29,8 +29,8 @@ def check_states(states, reads, **tokens):
         if name not in reads:
             raise ValueError(
                 f"`{name}` must be None for an embedding whose score does not read it, "
-                f"but got shapes {jax.tree.map(jnp.shape, state)}. Its `reads` names "
-                "what to give."
+                f"but got shapes {jax.tree.map(jnp.shape, state)}. The class "
+                "attribute `reads` of a score names the states that it reads."
             )
         seq = tokens[name[0]].shape[1]
         for leaf in jax.tree.leaves(state):

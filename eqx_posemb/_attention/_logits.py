@@ -1,13 +1,16 @@
 """The finished logits, of a whole sequence or of a tile of it."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num, PyTree
 
+from .._bias import AbstractBias
 from .._given import Positions
 from .._low_rank import Factors, factors, side_by_side
+from .._rotary import AbstractExtension
+from .._score import AbstractScore
 from .._spread import ByDistance
 from ._band import Band
 
@@ -16,7 +19,7 @@ class Tokens(eqx.Module):
     """What biases and scores know of queries or of keys."""
 
     content: Float[Array, "heads seq dim"] | None
-    """Queries or keys before any rotation, if there is a score to read them."""
+    """Queries or keys before any rotation, if a score or an extension reads them."""
     positions: Num[Positions, "seq *axes"]
     state: PyTree[Array] | None
     order: Int[Array, " seq"] | None
@@ -28,30 +31,6 @@ class Tokens(eqx.Module):
         return self.positions if self.order is None else self.order
 
 
-@runtime_checkable
-class Bias(Protocol):
-    """What attention asks of a bias."""
-
-    @property
-    def relative(self) -> bool: ...
-
-    def __call__(self, q_positions, k_positions) -> Float[Array, "heads q k"]: ...
-
-
-@runtime_checkable
-class Score(Protocol):
-    """What attention asks of a score."""
-
-    @property
-    def relative(self) -> bool: ...
-
-    def __call__(self, q, k, q_positions, k_positions) -> Float[Array, "heads q k"]: ...
-
-    def prepared(self, q_positions, k_positions) -> PyTree[Array] | None: ...
-
-    def by_distance(self, q, k, q_positions, k_positions) -> ByDistance | None: ...
-
-
 class Prepared(NamedTuple):
     """What goes by positions alone."""
 
@@ -60,17 +39,19 @@ class Prepared(NamedTuple):
 
 
 class Logits(eqx.Module):
-    """What queries and keys are compared by."""
+    """The terms of the logits that are not products of rotated queries and keys."""
 
-    bias: Bias | None
-    score: Score | None
+    bias: AbstractBias | None
+    score: AbstractScore | None
+    extension: AbstractExtension | None
+    """It replaces the products: rotated queries and keys have no channels then."""
     scale: float = eqx.field(static=True)
     soft_cap: float | None = eqx.field(static=True)
 
     @property
     def bare(self) -> bool:
-        """Whether nothing is added to products."""
-        return self.bias is None and self.score is None
+        """Whether there is no other term than products of rotated queries and keys."""
+        return self.bias is None and self.score is None and self.extension is None
 
     @property
     def relative(self) -> bool:
@@ -83,7 +64,7 @@ class Logits(eqx.Module):
         """The bias, and what the score computes without queries and keys."""
         positions = q.positions, k.positions
         bias = None if self.bias is None else self.bias(*positions)
-        score = None if self.score is None else self.score.prepared(*positions)
+        score = None if self.score is None else self.score.prepare(*positions)
         return Prepared(bias, score)
 
     def finished(
@@ -96,6 +77,12 @@ class Logits(eqx.Module):
     ) -> Float[Array, "heads q k"]:
         """Scaled products of rotated queries and keys, biases and scores, capped."""
         logits = self.scale * products
+        if self.extension is not None:
+            assert q.content is not None and k.content is not None
+            products = self.extension.products(
+                q.content, k.content, q.positions, k.positions
+            )
+            logits += self.scale * products.astype(logits.dtype)
         if band is not None:
             logits = band.added_to(logits)
         if prepared.bias is not None:
@@ -111,9 +98,19 @@ class Logits(eqx.Module):
 
     def by_distance(self, q: Tokens, k: Tokens) -> ByDistance | None:
         """The score, if it is of that form where positions are runs."""
-        if self.score is None or q.state is not None or k.state is not None:
+        if self.score is None or self.score.reads or self.extension is not None:
             return None
         return self.score.by_distance(*_each_head(q, k), q.positions, k.positions)
+
+    def strip(self, q: Tokens, k: Tokens) -> Float[Array, "heads distances"] | None:
+        """What is added to scaled products, for each distance: zeros for no bias, and
+        None if it depends on more than distances."""
+        if self.score is not None or self.extension is not None:
+            return None
+        if self.bias is None:
+            count = q.positions.shape[0] + k.positions.shape[0] - 1
+            return jnp.zeros((1, count), jnp.result_type(float))
+        return self.bias.strip(q.positions, k.positions)
 
     def low_rank(self, q: Tokens, k: Tokens) -> Factors | None:
         """Channels of queries and keys whose products are what is added to the scaled

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, PyTree
 
-from ._blocks import Blocks
+from ._blocks import Blocks, Tile
 from ._choose import head_groups
 
 
@@ -32,16 +31,25 @@ def by_parts(
     # Biases and scores are of all heads.
     if parts == 1 or not tile.logits.bare:
         return function(blocks, *more)
-    each, common = eqx.partition(blocks, has_heads)
+    each, common = eqx.partition(blocks, _has_heads(blocks))
     of_some = lambda some: function(eqx.combine(some[0], common), *some[1])
     split = lambda x: x.reshape(parts, -1, *x.shape[1:])
     return together(jax.lax.map(of_some, jax.tree.map(split, (each, more))))
 
 
-def has_heads(x: Any) -> bool:
-    """Whether it is an array of blocks with a part for each head. Nothing else that is
-    not of biases or scores has three axes."""
-    return eqx.is_array(x) and x.ndim == 3 and x.shape[0] > 1
+def of_heads(tile: Tile) -> Tile:
+    """True for the arrays of a tile that have heads first, and False for all others."""
+    each = lambda tile: (tile.q, tile.k, tile.v)
+    return eqx.tree_at(each, jax.tree.map(lambda _: False, tile), (True, True, True))
+
+
+def _has_heads(blocks):
+    others = jax.tree.map(lambda _: False, blocks)
+    chosen = eqx.tree_at(lambda blocks: blocks.whole, others, of_heads(blocks.whole))
+    mask = blocks.rules.mask
+    if mask is None or mask.ndim == 2:
+        return chosen
+    return eqx.tree_at(lambda blocks: blocks.rules.mask, chosen, True)
 
 
 def joined(x: Array) -> Array:

@@ -19,11 +19,6 @@ from ._visible import Rules
 
 def ring(inputs: Inputs, size: int, axis_name: str) -> Float[Array, "heads q dim_v"]:
     """What [`blockwise`][] computes of the whole sequence, for the queries here."""
-    if inputs.rules.mask is not None:
-        raise ValueError(
-            "`mask` must be None in a ring, where no device has all keys, but got "
-            f"shape {inputs.rules.mask.shape}. Use `q_segments` and `k_segments`."
-        )
     blocks = into_blocks(inputs, size)
     floats, rest = eqx.partition(blocks, eqx.is_inexact_array)
     others, static = eqx.partition(rest, eqx.is_array)

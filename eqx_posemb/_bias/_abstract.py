@@ -3,10 +3,12 @@
 import abc
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._given import Positions
+from .._given import in_common, Positions
 from .._module import Module
+from .._spread import all_distances, are_consecutive
 from ._spread import spread
 
 
@@ -21,7 +23,9 @@ class AbstractBias(Module):
 
     @abc.abstractmethod
     def __call__(
-        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
+        self,
+        q_positions: Num[Positions, " q"],
+        k_positions: Num[Positions, " k"],
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
@@ -33,6 +37,27 @@ class AbstractBias(Module):
         What to add to the finished logits `scale * q·k`, in at least float32. On a
         block of queries and keys it must be that block of the whole.
         """
+
+    def strip(
+        self,
+        q_positions: Num[Positions, "q *axes"],
+        k_positions: Num[Positions, "k *axes"],
+    ) -> Float[Array, "heads distances"] | None:
+        """The bias of each distance of consecutive positions, for a fused kernel.
+
+        **Arguments:**
+
+        - `q_positions`: the positions of the queries.
+        - `k_positions`: the positions of the keys.
+
+        **Returns:**
+
+        The bias of all `q + k - 1` distances in ascending order, from the last query to
+        the first key on. `None` if the bias depends on more than distances, or if
+        positions are not known to be consecutive at trace time.
+        """
+        del q_positions, k_positions
+        return None
 
 
 class AbstractRelativeBias(AbstractBias):
@@ -66,7 +91,9 @@ class AbstractRelativeBias(AbstractBias):
         """
 
     def __call__(
-        self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
+        self,
+        q_positions: Num[Positions, " q"],
+        k_positions: Num[Positions, " k"],
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
@@ -79,3 +106,14 @@ class AbstractRelativeBias(AbstractBias):
         """
         with jax.named_scope(f"eqx_posemb.{type(self).__name__}"):
             return spread(self, q_positions, k_positions)
+
+    def strip(
+        self,
+        q_positions: Num[Positions, "q *axes"],
+        k_positions: Num[Positions, "k *axes"],
+    ) -> Float[Array, "heads distances"] | None:
+        q, k = in_common(q_positions, k_positions)
+        known = jnp.issubdtype(q.dtype, jnp.integer) and 0 not in (q.size, k.size)
+        if not known or are_consecutive(q_positions, k_positions) is not True:
+            return None
+        return self.along(all_distances(q, k))

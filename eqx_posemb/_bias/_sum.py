@@ -73,6 +73,15 @@ class SumBias(AbstractBias):
             )
         return sum(terms[1:], start=terms[0])
 
+    def strip(
+        self,
+        q_positions: Num[Positions, "q *axes"],
+        k_positions: Num[Positions, "k *axes"],
+    ) -> Float[Array, "heads distances"] | None:
+        each = [bias.strip(q_positions, k_positions) for bias in self.biases]
+        strips = [strip for strip in each if strip is not None]
+        return sum(strips[1:], start=strips[0]) if len(strips) == len(each) else None
+
     def low_rank(
         self,
         q_positions: Num[Positions, "q *axes"],

@@ -1,6 +1,7 @@
 """What a score is."""
 
 import abc
+from typing import ClassVar
 
 from jaxtyping import Array, Float, Num, PyTree
 
@@ -12,9 +13,9 @@ from .._spread import ByDistance
 class AbstractScore(Module):
     """Numbers to add to the logits that depend on positions and on content.
 
-    A score may read more of a token than its query and key: one whose `__call__` has
-    keywords `q_state` or `k_state`, `None` by default, is given what
-    [`eqx_posemb.PositionalEmbedding.logits`][] got under these names, if it did.
+    A score may read more of a token than its query and key. The class attribute `reads`
+    names the keywords of `__call__`, `q_state` or `k_state`, that
+    [`eqx_posemb.PositionalEmbedding.logits`][] passes on.
 
     What it may not read is any token but the two: so a block of a score is that block
     of the whole, in whatever order blocks and tokens come, and caches, packing, shards
@@ -28,9 +29,11 @@ class AbstractScore(Module):
     attention, and not embeddings that one can swap.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ()
+
     @property
     def relative(self) -> bool:
-        """True: what `prepared` gives depends on distances alone."""
+        """True: what `prepare` gives depends on distances alone."""
         return True
 
     @abc.abstractmethod
@@ -54,13 +57,13 @@ class AbstractScore(Module):
         block of queries and keys it must be that block of the whole.
         """
 
-    def prepared(
+    def prepare(
         self,
         q_positions: Num[Positions, "q *axes"],
         k_positions: Num[Positions, "k *axes"],
     ) -> PyTree[Array] | None:
-        """What `__call__` computes without queries and keys, for attention by blocks to
-        have it once where `__call__` is wanted often.
+        """What `__call__` computes without queries and keys. Attention in blocks
+        computes it once for all tiles with the same distances.
 
         **Arguments:**
 
@@ -90,8 +93,8 @@ class AbstractScore(Module):
         **Returns:**
 
         Products of queries with a vector for each distance, and a number for each key;
-        by default `None`, for what is not of this form. A score that reads states is
-        not asked.
+        by default `None`, for what is not of this form. Attention does not call it for
+        a score that reads states.
         """
         del q, k, q_positions, k_positions
         return None

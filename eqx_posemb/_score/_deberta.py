@@ -176,7 +176,7 @@ class DeBERTa(AbstractScore):
         - `k`: the keys, one head of them for each head of queries.
         - `q_positions`: the positions of the queries, integers.
         - `k_positions`: the positions of the keys, integers.
-        - `prepared`: what `prepared` gives for them, if it is at hand.
+        - `prepared`: what `prepare` gives for them, if it is at hand.
 
         **Returns:**
 
@@ -185,14 +185,14 @@ class DeBERTa(AbstractScore):
         **Raises:** a `ValueError` if positions are not integers.
         """
         check_whole(q_positions, k_positions)
-        keys, queries = prepared or self.prepared(q_positions, k_positions)
+        keys, queries = prepared or self.prepare(q_positions, k_positions)
         total = with_rows(q, keys, self.rows, q_positions, k_positions)
         # Seen from the key the distance has the other sign, but its row is the same.
         back = lambda delta: self.rows(-delta)
         total += with_rows(k, queries, back, k_positions, q_positions).swapaxes(1, 2)
         return total * (3 * q.shape[-1]) ** -0.5
 
-    def prepared(
+    def prepare(
         self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> tuple[Array, Array]:
         """The table as keys and as queries, each projected for each head."""

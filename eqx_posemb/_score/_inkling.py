@@ -65,6 +65,7 @@ class Inkling(AbstractScore):
         ```
     """
 
+    reads = ("q_state",)
     weight: Float[Array, "heads rank dim"]
     bank: Float[Array, "rank reach"]
     mix_scale: Float[Array, "heads rank"] | None

@@ -43,7 +43,7 @@ class AbstractRelative(AbstractScore):
     weight: eqx.AbstractVar[Float[Array, "heads head_dim features"]]
     basis: eqx.AbstractVar[AbstractBasis]
 
-    def prepared(
+    def prepare(
         self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> Float[Array, "heads distances head_dim"] | None:
         """The projected features of each distance in ascending order, for consecutive

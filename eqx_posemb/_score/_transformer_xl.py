@@ -142,7 +142,7 @@ class TransformerXL(AbstractRelative):
         - `k`: the keys, one head of them for each head of queries.
         - `q_positions`: the positions of the queries, integers or floats.
         - `k_positions`: the positions of the keys.
-        - `prepared`: what `prepared` gives for them, if it is at hand.
+        - `prepared`: what `prepare` gives for them, if it is at hand.
 
         **Returns:**
 

@@ -63,6 +63,7 @@ class WavLM(AbstractScore):
         ```
     """
 
+    reads = ("q_state",)
     weight: Float[Array, "buckets heads"]
     gate_weight: Float[Array, "2 head_dim"]
     gate_bias: Float[Array, " 2"]
