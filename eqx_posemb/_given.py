@@ -23,7 +23,7 @@ class Consecutive(NDArrayOperatorsMixin, Module):
     compute with the positions. It is a pytree with the leaf `start`.
     """
 
-    start: Int[Array, ""] | None
+    start: Int[Array, "*batch"] | None
     length: int = eqx.field(static=True)
 
     @property
@@ -47,8 +47,8 @@ class Consecutive(NDArrayOperatorsMixin, Module):
         assert self.start is not None
         return self.start.dtype
 
-    def part(self, first: Int[Array, ""], length: int) -> "Consecutive":
-        """As many of the positions, from the index `first` on."""
+    def part(self, first: Int[Array, "*batch"], length: int) -> "Consecutive":
+        """As many of the positions, from the index `first` on; or a batch of parts."""
         # There is no start among cotangents: positions are integers.
         start = jax.tree.map(lambda start: start + first, self.start)
         return Consecutive(start, length)

@@ -36,6 +36,7 @@ from ._rotary import (
     in_lengths,
 )
 from ._score import AbstractScore
+from ._sharding import compiler_sharded, gathered, mesh_axes, shards
 
 
 class Placed(Module):
@@ -193,7 +194,9 @@ class Placed(Module):
             self._check_rotates("attend(..., keys_are_rotated=True)")
         states = dict(q_state=q_state, k_state=k_state)
         counts = q.shape[1], k.shape[1]
-        chosen = choose(implementation, q.shape[0], counts, block_size, axis_name)
+        chosen = choose(
+            implementation, q.shape[0], counts, block_size, axis_name, shards(q, 1)
+        )
         static = chosen, axis_name, soft_cap, keys_are_rotated
         order = q_order, k_order
         return _attend(self, static, q, k, v, masked, states, order)
@@ -298,7 +301,14 @@ class Placed(Module):
 @eqx.filter_jit
 @jax.named_scope("eqx_posemb.Placed.attend")
 def _attend(placed, static, q, k, v, masked, states, order):
+    axes = (*mesh_axes(q)[:2], mesh_axes(v)[2])
+    inputs = placed, static, q, k, v, masked, states, order
+    return compiler_sharded(_attention, axes, *inputs)
+
+
+def _attention(placed, static, q, k, v, masked, states, order):
     implementation, axis_name, soft_cap, keys_are_rotated = static
+    placed, masked, order = _gathered(placed), masked.gathered, gathered(order)
     q_tokens = Tokens(None, placed.q_positions, None, order[0])
     k_tokens = Tokens(None, placed.k_positions, None, order[1])
     placed = placed._in_context(
@@ -311,12 +321,22 @@ def _attend(placed, static, q, k, v, masked, states, order):
     return attention(implementation, inputs)
 
 
+def _gathered(placed):
+    positions = lambda placed: (placed.q_positions, placed.k_positions)
+    return eqx.tree_at(positions, placed, gathered(positions(placed)))
+
+
 @eqx.filter_jit
 def _logits(placed, q, k, states):
-    length = context_length(placed.q_positions, placed.k_positions)
-    placed = placed._in_context(lambda: (length, length))
-    logits, *tokens = placed._terms(q, k, states)
-    return dense_logits(logits, *tokens).astype(q.dtype)
+    def finished(placed, q, k, states):
+        placed = _gathered(placed)
+        length = context_length(placed.q_positions, placed.k_positions)
+        placed = placed._in_context(lambda: (length, length))
+        logits, *tokens = placed._terms(q, k, states)
+        return dense_logits(logits, *tokens).astype(q.dtype)
+
+    axes = (*mesh_axes(q)[:2], mesh_axes(k)[1])
+    return compiler_sharded(finished, axes, placed, q, k, states)
 
 
 @eqx.filter_jit

@@ -26,10 +26,11 @@ STANDARD = {
 }
 
 # Each room, and the rooms it may look into.
-BASE = {"_checks", "_given", "_module", "_phase"}
+BASE = {"_checks", "_given", "_module", "_phase", "_sharding"}
 ROOMS = {
     "_checks": set(),
     "_module": set(),
+    "_sharding": set(),
     "_given": {"_module"},
     "_phase": {"_given"},
     "_positions": BASE,
@@ -45,7 +46,7 @@ ROOMS = {
     "_score": BASE
     | {"_buckets", "_low_rank", "_positions", "_encoding", "_spread", "_state"},
     "_attention": {"_given", "_low_rank", "_phase", "_positions", "_spread"}
-    | {"_bias", "_rotary", "_score"},
+    | {"_bias", "_rotary", "_score", "_sharding"},
     "_slots": {"_bias", "_checks", "_encoding", "_frequencies", "_rotary", "_score"},
     "_context": {"_attention", "_frequencies", "_given"},
     "_placed": BASE

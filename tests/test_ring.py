@@ -74,6 +74,12 @@ def test_embeddings_of_shards_exchange_nothing():
     assert finish(process).count("as on one device") == 5
 
 
+def test_every_variant_runs_where_axes_are_explicit():
+    printed = finish(start(8, module="tests.explicit", EQX_ON_ERROR="off"))
+    assert "traced" in printed and "as on one device" in printed
+    assert "exchanges as by hand" in printed
+
+
 @pytest.mark.usefixtures("as_users_have_it")
 def test_a_ring_has_no_mask():
     q, p = jnp.ones((2, 4, 8)), jnp.arange(4)

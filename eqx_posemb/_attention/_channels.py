@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from .._low_rank import Factors
 from .._phase import as_float
+from .._sharding import repeated
 
 
 # Of channels in a row: what cuDNN wants, and others are glad of.
@@ -33,7 +34,7 @@ def with_channels(
     before it adds what is small.
     """
     heads = max(k.shape[0], v.shape[0], 1 if factors is None else factors[1].shape[0])
-    k, v = (jnp.repeat(x, heads // x.shape[0], axis=0) for x in (k, v))
+    k, v = (repeated(x, heads // x.shape[0]) for x in (k, v))
     if factors is not None:
         q_parts, k_parts = _products(*factors, q.dtype, pieces)
         k_parts = jnp.broadcast_to(k_parts, (heads, *k_parts.shape[1:]))

@@ -1,13 +1,18 @@
 """Attention as it is defined, with all logits at once."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._given import Consecutive
 from .._phase import computing_dtype
+from .._sharding import gathered
+from ._blocks import each_array
 from ._inputs import Inputs
 from ._logits import Logits, Tokens
 from ._products import by_kv_head
+from ._visible import Rules
 
 
 def dense_logits(
@@ -52,3 +57,33 @@ def dense(inputs: Inputs) -> Float[Array, "heads q dim_v"]:
         preferred_element_type=finished.dtype,
     )
     return out.reshape(*q.shape[:2], v.shape[-1]).astype(v.dtype)
+
+
+def dense_in_shards(inputs: Inputs, shards: int) -> Float[Array, "heads q dim_v"]:
+    """The same, for queries that are on so many devices: each shard by itself, once it
+    has all keys and values."""
+    rules = inputs.rules
+    whole = lambda axis, x: gathered(x, axis)
+    k, v, k_tokens = (
+        each_array(whole, x) for x in (inputs.k, inputs.v, inputs.k_tokens)
+    )
+
+    def cut(axis, x):
+        if isinstance(x, Consecutive):
+            size = x.length // shards
+            return x.part(jnp.arange(shards, dtype=x.dtype) * size, size)
+        x = x.reshape(*x.shape[:axis], shards, -1, *x.shape[axis + 1 :])
+        return jnp.moveaxis(x, axis, 0)
+
+    def of_shard(q, q_tokens, mask, q_segments):
+        shown = Rules(mask, q_segments, rules.k_segments, rules.causal, rules.reach)
+        return dense(Inputs(inputs.logits, q, k, v, q_tokens, k_tokens, shown))
+
+    q, q_tokens = each_array(cut, inputs.q), each_array(cut, inputs.q_tokens)
+    # Whether positions are consecutive is known everywhere, for all shards.
+    positions = lambda tokens: tokens.positions
+    q_tokens = eqx.tree_at(positions, q_tokens, replace_fn=gathered)
+    mask = None if rules.mask is None else cut(rules.mask.ndim - 2, rules.mask)
+    segments = None if rules.q_segments is None else cut(0, rules.q_segments)
+    out = jax.vmap(of_shard, out_axes=1)(q, q_tokens, mask, segments)
+    return out.reshape(*inputs.q.shape[:2], -1)

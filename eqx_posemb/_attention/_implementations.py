@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from ._blockwise import blockwise
 from ._choose import block_size_for, blocks_are_better
-from ._dense import dense
+from ._dense import dense, dense_in_shards
 from ._inputs import Inputs
 from ._ring import ring
 
@@ -41,9 +41,14 @@ class AbstractImplementation(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Dense(AbstractImplementation):
-    """Materialized logits."""
+    """Materialized logits, of queries in so many shards."""
+
+    shards: int = 1
 
     def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
+        # Scores by distance move rows of queries to their neighbors.
+        if self.shards > 1 and inputs.logits.score is not None:
+            return dense_in_shards(inputs, self.shards)
         return dense(inputs)
 
 
@@ -91,6 +96,7 @@ def choose(
     counts: tuple[int, int],
     block_size: int | None,
     axis_name: str | None,
+    shards: int,
 ) -> AbstractImplementation:
     """The implementation that a user names, or the faster one.
 
@@ -100,13 +106,14 @@ def choose(
     - `heads`: the number of heads of queries.
     - `counts`: the numbers of queries and keys.
     - `block_size`, `axis_name`: as in `attend`.
+    - `shards`: the number of devices that queries are sharded over.
     """
     size = block_size or block_size_for(heads, *counts)
     if axis_name is not None:
         return Ring(size, axis_name)
     if name == "blockwise" or (name == "auto" and blocks_are_better(heads, *counts)):
         return Blockwise(size)
-    return Dense()
+    return Dense(shards)
 
 
 def attention(

@@ -11,6 +11,7 @@ from .._given import Positions
 from .._low_rank import Factors, factors, side_by_side
 from .._rotary import AbstractExtension
 from .._score import AbstractScore
+from .._sharding import repeated
 from .._spread import ByDistance
 from ._band import Band
 
@@ -140,4 +141,4 @@ def _each_head(q, k):
     """The content of queries, and that of keys for each head of them."""
     assert q.content is not None and k.content is not None
     group = q.content.shape[0] // k.content.shape[0]
-    return q.content, jnp.repeat(k.content, group, axis=0)
+    return q.content, repeated(k.content, group)

@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Int, Num
 
 from .._given import Positions
 from .._positions import distance
+from .._sharding import gathered
 
 
 Window = int | tuple[int, int]
@@ -35,6 +36,12 @@ class Rules(eqx.Module):
     def unordered(self) -> "Rules":
         """The rules that go by no order."""
         return Rules(self.mask, self.q_segments, self.k_segments, False, None)
+
+    @property
+    def gathered(self) -> "Rules":
+        """The rules with all segments on every device."""
+        segments = gathered((self.q_segments, self.k_segments))
+        return Rules(self.mask, *segments, self.causal, self.reach)
 
     def shown(self, delta: Num[Array, "*shape"]) -> Bool[Array, "*shape"]:
         """Whether keys at a distance are seen, for all that goes by position."""

@@ -10,6 +10,7 @@ from .._checks import check_at_least, check_positive
 from .._given import as_positions, check_integers, Positions
 from .._low_rank import Factors
 from .._phase import as_float
+from .._sharding import rows_of
 from ._abstract import AbstractBias
 from ._reset import ResetBias
 from ._sum import SumBias
@@ -172,7 +173,7 @@ class TUPE(AbstractBias):
             f"`{name}` must be between 0 and {self.length - 1}, to have a row in the "
             "table of this `TUPE`. Build it with a larger `length`.",
         )
-        rows = as_float(self.weight.at[positions].get(mode="clip"))
+        rows = as_float(rows_of(self.weight, positions))
         normal = (rows - rows.mean(axis=1, keepdims=True)) * jax.lax.rsqrt(
             rows.var(axis=1, keepdims=True) + 1e-5
         )

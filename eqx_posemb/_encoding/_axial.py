@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_positive
 from .._given import check_grid, check_integers, in_common
+from .._sharding import rows_of
 from ._abstract import AbstractEncoding
 
 
@@ -132,7 +133,7 @@ class AxialLearned(AbstractEncoding):
             "Build it with a larger `shape`.",
         )
         parts = [
-            weight.at[positions[:, axis]].get(mode="clip")
+            rows_of(weight, positions[:, axis])
             for axis, weight in enumerate(self.weights)
         ]
         return sum(parts[1:], parts[0]) if self.summed else jnp.concatenate(parts, -1)

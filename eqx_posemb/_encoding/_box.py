@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_positive
 from .._given import check_grid, check_integers, in_common
+from .._sharding import rows_of
 from ._abstract import AbstractEncoding
 
 
@@ -129,9 +130,7 @@ class LearnedBox(AbstractEncoding):
             "them, or build this `LearnedBox` with a larger `size`.",
         )
         tables = self.x, self.y, self.x, self.y, self.width, self.height
-        parts = [
-            table.at[used[:, i]].get(mode="clip") for i, table in enumerate(tables)
-        ]
+        parts = [rows_of(table, used[:, i]) for i, table in enumerate(tables)]
         # Extents come as (x, y) and are wanted as height and width.
         parts[4:] = parts[5], parts[4]
         return sum(parts[1:], parts[0]) if self.summed else jnp.concatenate(parts, -1)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_positive
 from .._given import as_positions, check_integers, Positions
+from .._sharding import rows_of
 from ._abstract import AbstractEncoding
 
 
@@ -133,7 +134,7 @@ class Learned(AbstractEncoding):
             "`length`, or choose an embedding without a table.",
         )
         rows = positions + self.offset
-        encoding = self.weight.at[rows].get(mode="clip")
+        encoding = rows_of(self.weight, rows)
         if self.normalized:
             squares = jnp.sum(encoding**2, axis=1, keepdims=True)
             # As torch does it: no vector is divided by less than this.

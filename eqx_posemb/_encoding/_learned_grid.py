@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_positive
 from .._given import check_grid, check_integers, in_common
+from .._sharding import rows_of
 from ._abstract import AbstractEncoding
 from ._resize import Method, resize
 
@@ -187,4 +188,4 @@ class LearnedGrid(AbstractEncoding):
         for axis, along in enumerate(shape):
             cell = cell * along + positions[:, axis]
         rows = jnp.where(apart, positions[:, -1], tokens + cell)
-        return table.at[rows].get(mode="clip")
+        return rows_of(table, rows)

@@ -131,8 +131,7 @@ class Sinusoidal(AbstractEncoding):
         if self.layout == "interleaved":
             return jnp.stack([sin, cos], axis=-1).reshape(-1, self.dim)
         parts = [cos, sin] if self.layout == "diffusion" else [sin, cos]
-        zeros = jnp.zeros((cos.shape[0], self.dim % 2), cos.dtype)
-        return jnp.concatenate([*parts, zeros], axis=-1)
+        return jnp.pad(jnp.concatenate(parts, axis=-1), [(0, 0), (0, self.dim % 2)])
 
 
 Sinusoidal.__init__.__doc__ = """**Arguments:**

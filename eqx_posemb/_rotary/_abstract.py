@@ -4,11 +4,11 @@ import abc
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._given import Positions
 from .._module import Module
+from .._sharding import repeated
 
 
 class AbstractRotation(Module):
@@ -85,4 +85,4 @@ def each_head(
     """
     if heads is None:
         return jax.vmap(turn)(x)
-    return turn(jnp.repeat(x, heads // x.shape[0], axis=0))
+    return turn(repeated(x, heads // x.shape[0]))

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray
 from .._checks import check_at_least, check_positive
 from .._given import as_positions, Positions
 from .._phase import as_float, computing_dtype
+from .._sharding import compiler_sharded, mesh_axes
 from ._abstract import AbstractRotary, AbstractRotation
 
 
@@ -112,7 +113,8 @@ class LieRE(AbstractRotary):
         generators = as_float(self.generators)
         skew = generators - jnp.swapaxes(generators, -1, -2)
         sums = jnp.einsum("sk,kbij->sbij", as_float(as_positions(positions)), skew)
-        return MatrixRotation(jax.scipy.linalg.expm(sums))
+        matrices = compiler_sharded(jax.scipy.linalg.expm, mesh_axes(sums), sums)
+        return MatrixRotation(matrices)
 
 
 class MatrixRotation(AbstractRotation):
@@ -159,9 +161,13 @@ class MatrixRotation(AbstractRotation):
                 f"got {x.shape}. Use `jax.vmap` over batch and heads."
             )
         dtype = computing_dtype(x.dtype)
-        parts = x.astype(dtype).reshape(seq, blocks, block)
-        turned = jnp.einsum("sbij,sbj->sbi", self.matrices.astype(dtype), parts)
-        return turned.reshape(x.shape).astype(x.dtype)
+
+        def turned(x, matrices):
+            parts = x.astype(dtype).reshape(seq, blocks, block)
+            parts = jnp.einsum("sbij,sbj->sbi", matrices.astype(dtype), parts)
+            return parts.reshape(x.shape).astype(x.dtype)
+
+        return compiler_sharded(turned, mesh_axes(x), x, self.matrices)
 
 
 class Cayley(AbstractRotary):

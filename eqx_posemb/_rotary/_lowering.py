@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
+from .._sharding import compiler_sharded, mesh_axes, varying
 from ._pairing import Layout
 
 
@@ -28,7 +29,8 @@ def _of_platform(x, cos, sin, *, layout):
         forms = dict(cpu=_halves_on_cpu, tpu=_halves_on_tpu, default=_halves)
     else:
         forms = dict(cpu=_adjacent_on_cpu, tpu=_adjacent_on_tpu, default=_adjacent)
-    return jax.lax.platform_dependent(x, cos, sin, **forms)
+    call = lambda *arrays: jax.lax.platform_dependent(*arrays, **forms)
+    return compiler_sharded(call, mesh_axes(x), x, cos, sin)
 
 
 # A primitive of its own. Left to itself JAX would differentiate each form step by step,
@@ -94,14 +96,8 @@ ad.primitive_transposes[_rotation] = _transposed
 
 def _varying_as(x, *others):
     """Under `jax.shard_map`, where arrays may be the same on all devices of an axis."""
-    missing = frozenset[str]().union(*map(_varying, others)) - _varying(x)
+    missing = frozenset[str]().union(*map(varying, others)) - varying(x)
     return jax.lax.pcast(x, tuple(missing), to="varying") if missing else x
-
-
-def _varying(x):
-    kind = jax.typeof(x)
-    kind = getattr(kind, "manual_axis_type", kind)  # Where JAX 0.10 has it.
-    return getattr(kind, "varying", getattr(kind, "vma", frozenset()))
 
 
 def _plain(layout, x, cos, sin):

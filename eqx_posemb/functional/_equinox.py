@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from .._given import as_positions, check_integers
 from .._rotary import rope
+from .._sharding import rows_of
 
 
 def embedding(
@@ -46,7 +47,7 @@ def embedding(
         f"`x` must be from {-rows} to {rows - 1}, to have a row in `weight`. Give it "
         "more rows.",
     )
-    return weight.at[x].get(mode="clip")
+    return rows_of(weight, x)
 
 
 def rotary_positional_embedding(

@@ -1,0 +1,122 @@
+"""Meshes whose axes are Explicit, the default of `jax.make_mesh`, and Manual ones.
+
+Where axes are Explicit, an array's type has its sharding, and each operation on sharded
+arrays must say how its result is sharded. Nothing here says so, operation by operation:
+a computation states the sharding of its result, and the compiler chooses all between,
+as it does where axes are Auto.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, PyTree
+
+
+# The mesh axes that an axis of an array is sharded over.
+MeshAxes = None | str | tuple[str, ...]
+
+
+def mesh_axes(x: Array) -> tuple[MeshAxes, ...]:
+    """The Explicit axes of the mesh that each axis of an array is sharded over."""
+    spec = tuple(getattr(_sharding(x), "spec", ()))
+    return spec + (None,) * (x.ndim - len(spec))
+
+
+def shards(x: Array, axis: int) -> int:
+    """How many parts an axis of an array is in, by the Explicit axes of the mesh."""
+    entry = mesh_axes(x)[axis]
+    names = (entry,) if isinstance(entry, str) else entry or ()
+    return math.prod(_sharding(x).mesh.shape[name] for name in names)
+
+
+def compiler_sharded(
+    function: Callable[..., Array], result: tuple[MeshAxes, ...], *arguments: Any
+) -> Array:
+    """Calls `function(*arguments)`, with the Explicit axes of the mesh as Auto.
+
+    **Arguments:**
+
+    - `function`: gives an array. It captures no arrays.
+    - `result`: the mesh axes that each axis of that array is to be sharded over. A mesh
+        axis that comes twice is taken where it comes first.
+    - `arguments`: pytrees.
+    """
+    arrays, static = eqx.partition(arguments, lambda x: isinstance(x, jax.Array))
+    shardings = map(_sharding, jax.tree.leaves(arrays))
+    meshes = (getattr(sharding, "mesh", None) for sharding in shardings)
+    mesh = next((mesh for mesh in meshes if _explicit(mesh)), None)
+    if mesh is None:
+        return function(*arguments)
+    call = lambda arrays: function(*eqx.combine(arrays, static))
+    sharding = NamedSharding(mesh, PartitionSpec(*_once(result)))
+    return jax.sharding.auto_axes(call, axes=_explicit(mesh), out_sharding=sharding)(
+        arrays
+    )
+
+
+def gathered(tree: PyTree, axis: int = 0) -> PyTree:
+    """Arrays with all entries of an axis on every device, where the mesh has Auto axes.
+
+    What compares neighbors would ask other devices for each of its steps.
+    """
+    context = getattr(jax.sharding, "get_abstract_mesh", lambda: None)()
+    if not getattr(context, "auto_axes", ()):
+        return tree
+
+    def whole(x):
+        if x.ndim == 0:
+            return x
+        spec = [PartitionSpec.UNCONSTRAINED] * x.ndim
+        spec[axis] = None
+        return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+
+    return jax.tree.map(whole, tree)
+
+
+def rows_of(
+    table: Float[Array, "rows dim"], rows: Int[Array, "*shape"]
+) -> Float[Array, "*shape dim"]:
+    """Rows of a table; for a row that is not there, the nearest."""
+    look_up = lambda table, rows: table.at[rows].get(mode="clip")
+    result = *mesh_axes(rows), mesh_axes(table)[1]
+    return compiler_sharded(look_up, result, table, rows)
+
+
+def repeated(x: Array, times: int) -> Array:
+    """Each entry of the first axis so many times in a row."""
+    # `jnp.repeat` would ask how to shard what it gives.
+    wide = jnp.broadcast_to(x[:, None], (x.shape[0], times, *x.shape[1:]))
+    return wide.reshape(-1, *x.shape[1:])
+
+
+def varying(x: Array) -> frozenset[str]:
+    """Under `jax.shard_map`, the axes of the mesh over which an array varies."""
+    kind = jax.typeof(x)
+    kind = getattr(kind, "manual_axis_type", kind)  # Where JAX 0.10 has it.
+    return getattr(kind, "varying", getattr(kind, "vma", frozenset()))
+
+
+def _sharding(x):
+    return getattr(jax.typeof(x), "sharding", None)
+
+
+def _explicit(mesh) -> tuple[str, ...]:
+    # Before `auto_axes` was public, Explicit axes were an experiment.
+    if not hasattr(jax.sharding, "auto_axes"):
+        return ()
+    return tuple(getattr(mesh, "explicit_axes", ()))
+
+
+def _once(axes):
+    seen, found = set(), []
+    for entry in axes:
+        names = (entry,) if isinstance(entry, str) else entry or ()
+        names = tuple(name for name in names if name not in seen)
+        seen.update(names)
+        found.append(names or None)
+    return found
