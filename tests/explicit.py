@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
+import eqx_posemb as pe
 from tests.helpers import (
     at,
     build,
@@ -97,7 +98,7 @@ def trace(mesh):
         (_, out), grads = jax.eval_shape(gradient(static, kind), *arrays)
         if kind == "rotation":
             out, _ = out
-        # The result is sharded as queries are, or tokens; gradients as what they are by.
+        # Results are sharded as queries or tokens, and gradients as arguments.
         like = arrays[4] if kind == "embed" else arrays[1]
         count = 2 if kind == "embed" else 3
 
@@ -117,7 +118,6 @@ def compare(mesh):
         ("learned", "embed"),
         ("yarn", "rotation"),
         ("t5", "dense"),
-        ("shaw", "dense"),
         ("rope", "blockwise"),
     )
     for name, kind in compared:
@@ -135,10 +135,11 @@ def count_exchanges():
     """Those of attention by hand: keys and values are gathered, and positions."""
     for axis_type in AxisType.Explicit, AxisType.Auto:
         mesh = jax.make_mesh((8,), ("seq",), axis_types=(axis_type,))
-        names = ("rope", "t5") + ("shaw",) * (axis_type == AxisType.Explicit)
+        # A score needs to know whether queries are sharded, which Auto axes hide.
+        score = "shaw" if axis_type == AxisType.Explicit else "rope"
         with jax.set_mesh(mesh):
-            for name in names:
-                static, (arrays, q, k, _, x, p, ids) = inputs(name, mesh, ("seq",))
+            for name in ("t5", score):
+                static, (arrays, q, k, _, _, p, _) = inputs(name, mesh, ("seq",))
                 of_one = lambda q, k, p, static=static, arrays=arrays: eqx.combine(
                     arrays, static
                 ).attend(q, k, k + 1, p, p, implementation="dense", causal=True)
@@ -149,12 +150,77 @@ def count_exchanges():
     print("exchanges as by hand")
 
 
+def more_heads(name):
+    """The arrays of a variant with twice as many heads, without numbers."""
+    sizes = dict(heads=2 * HEADS, head_dim=HEAD_DIM, dim=DIM, length=LENGTH)
+    make = lambda: pe.make(name, key=jax.random.key(7), **sizes)
+    return jax.tree.leaves(eqx.filter_eval_shape(make))
+
+
+def over_heads():
+    """Every embedding with parameters for heads, some of them on each device."""
+    given, specs, statics = {}, {}, {}
+    for name in NAMES:
+        arrays, static = eqx.partition(build(name), eqx.is_array)
+        leaves, structure = jax.tree.flatten(arrays)
+        # The axis of heads is longer where there are more of them.
+        of_heads = [
+            P(
+                *(
+                    "heads" if a < b else None
+                    for a, b in zip(x.shape, y.shape, strict=True)
+                )
+            )
+            for x, y in zip(leaves, more_heads(name), strict=True)
+        ]
+        if any("heads" in spec for spec in of_heads):
+            given[name], statics[name] = arrays, static
+            specs[name] = jax.tree.unflatten(structure, of_heads)
+    assert {"t5", "swin", "tupe", "enformer", "wavlm", "mixed_rope"} <= given.keys()
+    given["alibi"], specs["alibi"] = jnp.array(pe.ALiBi(HEADS).slopes), P("heads")
+    q, k, v = (normal((HEADS, N, HEAD_DIM), seed=seed) for seed in range(3))
+    positions = {name: at(name, np.arange(N)) for name in given}
+
+    def of_all(given, q, k, v, x, positions):
+        found = {}
+        for name, p in positions.items():
+            if name == "alibi":
+                bias = pe.ALiBi(slopes=given[name])
+                embedding = pe.PositionalEmbedding(bias=bias)
+            else:
+                embedding = eqx.combine(given[name], statics[name])
+            # The gates of WavLM read the channels of each head.
+            state = x if name != "wavlm" else x[:, : q.shape[0] * HEAD_DIM]
+            found[name] = embedding.attend(
+                q, k, v, p, p, length=LENGTH, **dict.fromkeys(embedding.reads, state)
+            )
+        return found
+
+    mesh = jax.make_mesh((2,), ("heads",), axis_types=(AxisType.Auto,))
+    x = normal((N, DIM))
+    # The same for all heads, for each device to read the first of them.
+    x = jnp.concatenate([x[:, : DIM // 2]] * 2, axis=1)
+    heads, whole = P("heads"), P()
+    in_parts = jax.shard_map(
+        of_all,
+        mesh=mesh,
+        in_specs=(specs, heads, heads, heads, whole, whole),
+        out_specs=heads,
+    )
+    inputs = given, q, k, v, x, positions
+    found, expected = jax.jit(in_parts)(*inputs), jax.jit(of_all)(*inputs)
+    for name in given:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-6, err_msg=name)
+    print(f"{len(given)} by heads")
+
+
 def main() -> None:
     mesh = jax.make_mesh((2, 2, 2), ALL, axis_types=(AxisType.Explicit,) * 3)
     with jax.set_mesh(mesh):
         trace(mesh)
         compare(mesh)
     count_exchanges()
+    over_heads()
 
 
 if __name__ == "__main__":

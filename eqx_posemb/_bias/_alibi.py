@@ -1,10 +1,13 @@
 """A penalty that grows linearly with distance."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_at_least, check_choice, check_positive
@@ -51,7 +54,8 @@ class ALiBi(AbstractRelativeBias):
 
     Falcon adds its bias before it scales by $1/\sqrt{d}$: give `factor=head_dim**-0.5`.
     (It rounds the slopes to bfloat16 as well.) For slopes that are trained, see
-    [`eqx_posemb.LearnedALiBi`][].
+    [`eqx_posemb.LearnedALiBi`][]. Slopes of some of the heads, as a device of
+    tensor-parallel attention has them, are given as `slopes`.
 
     !!! Example
 
@@ -88,28 +92,90 @@ class ALiBi(AbstractRelativeBias):
     """
 
     heads: int = eqx.field(static=True)
-    form: Form = eqx.field(static=True, default="causal")
-    convention: Literal["power_of_two", "geometric"] = eqx.field(
-        static=True, default="power_of_two"
-    )
-    biased_heads: int | None = eqx.field(static=True, default=None)
-    factor: float = eqx.field(static=True, default=1.0, converter=float)
+    form: Form = eqx.field(static=True)
+    convention: Literal["power_of_two", "geometric"] = eqx.field(static=True)
+    biased_heads: int | None = eqx.field(static=True)
+    factor: float = eqx.field(static=True)
+    given: Float[Array, " heads"] | None = eqx.field(repr=False)
+    numbers: tuple[float, ...] | None = eqx.field(static=True, repr=False)
 
-    def __check_init__(self):
-        check_at_least("heads", self.heads, 1)
-        check_choice("convention", self.convention, ("power_of_two", "geometric"))
-        check_positive("factor", self.factor)
-        biased = self.heads if self.biased_heads is None else self.biased_heads
-        if not 1 <= biased <= self.heads:
+    def __init__(
+        self,
+        heads: int | None = None,
+        form: Form = "causal",
+        convention: Literal["power_of_two", "geometric"] = "power_of_two",
+        biased_heads: int | None = None,
+        factor: float = 1.0,
+        *,
+        slopes: Float[Array, " heads"] | Sequence[float] | np.ndarray | None = None,
+    ):
+        """**Arguments:**
+
+        - `heads`: The number of heads. The `slopes` give it where they are given.
+        - `form`: `"causal"`, or for encoders `"symmetric"`, `"asymmetric"` or
+            `"one_sided"`.
+        - `convention`: Which slopes to use if `heads` is no power of two.
+        - `biased_heads`: How many heads, from the first on, have a bias; the slopes are
+            those for that many heads, and the others add zero. `None` is all of them.
+            x-transformers calls it `alibi_num_heads`.
+        - `factor`: What to multiply the slopes by.
+        - `slopes`: The slope of each head, positive or zero, in place of the formula.
+            Numbers are constants. A JAX array is a leaf, such as the shard of the heads
+            of one device: build the bias from it where it is used, as an optimizer
+            would train it.
+
+        **Raises:** a `ValueError` if `heads` is less than one or is not the number of
+        `slopes`, `biased_heads` not among them (or odd where it is to be halved),
+        `factor` not positive, or `form` or `convention` unknown; or if `slopes` are not
+        finite floats of shape [heads], some of them negative, or come with
+        `biased_heads`, `convention` or `form="one_sided"`.
+        """
+        if slopes is None and heads is None:
             raise ValueError(
-                f"`biased_heads` must be between 1 and `heads`, {self.heads}, but got "
-                f"{self.biased_heads}."
+                "`heads` must be a number, or `slopes` be given, but got None."
             )
-        check_form(self.form, biased)
+        if slopes is not None:
+            rest = form == "one_sided", convention != "power_of_two", biased_heads
+            if any(rest):
+                raise ValueError(
+                    "`slopes` must be None with `form='one_sided'`, which has a side "
+                    "for each half of all heads, and with `convention` or "
+                    "`biased_heads`, "
+                    f"which choose slopes, but got {form!r}, {convention!r} and "
+                    f"{biased_heads}. Give the slopes alone."
+                )
+            slopes = _checked(slopes)
+            if heads not in (None, len(slopes)):
+                raise ValueError(
+                    f"`heads` must be the number of `slopes`, {len(slopes)}, but got "
+                    f"{heads}. Leave it out."
+                )
+            heads = len(slopes)
+        check_at_least("heads", heads, 1)
+        check_choice("convention", convention, ("power_of_two", "geometric"))
+        check_positive("factor", factor)
+        biased = heads if biased_heads is None else biased_heads
+        if not 1 <= biased <= heads:
+            raise ValueError(
+                f"`biased_heads` must be between 1 and `heads`, {heads}, but got "
+                f"{biased_heads}."
+            )
+        check_form(form, biased)
+        self.heads = heads
+        self.form = form
+        self.convention = convention
+        self.biased_heads = biased_heads
+        self.factor = float(factor)
+        self.given = slopes if isinstance(slopes, jax.Array) else None
+        self.numbers = slopes if isinstance(slopes, tuple) else None
 
     @property
-    def slopes(self) -> tuple[float, ...]:
+    def slopes(self) -> tuple[float, ...] | Float[Array, " heads"]:
         """The slope of each head, in logits per unit of position."""
+        if self.given is not None:
+            return self.factor * self.given
+        if self.numbers is not None:
+            return tuple(self.factor * slope for slope in self.numbers)
         heads = self.heads if self.biased_heads is None else self.biased_heads
         slopes = alibi_slopes(heads, self.form, self.convention)
         scaled = tuple(self.factor * slope for slope in slopes)
@@ -164,20 +230,28 @@ class ALiBi(AbstractRelativeBias):
         return linear_factors(q_positions, k_positions, slopes, self.form)
 
 
-ALiBi.__init__.__doc__ = """**Arguments:**
-
-- `heads`: The number of heads.
-- `form`: `"causal"`, or for encoders `"symmetric"`, `"asymmetric"` or `"one_sided"`.
-- `convention`: Which slopes to use if `heads` is no power of two.
-- `biased_heads`: How many heads, from the first on, have a bias; the slopes are those
-    for that many heads, and the others add zero. `None` is all of them. x-transformers
-    calls it `alibi_num_heads`.
-- `factor`: What to multiply the slopes by.
-
-**Raises:** a `ValueError` if `heads` is less than one, `biased_heads` not among them
-(or odd where it is to be halved), `factor` not positive, or `form` or `convention`
-unknown.
-"""
+def _checked(slopes):
+    """Slopes as a JAX array, or as numbers."""
+    shape = np.shape(slopes)
+    if len(shape) != 1 or not shape[0]:
+        raise ValueError(
+            f"`slopes` must have shape [heads], a number for each, but got {shape}."
+        )
+    if isinstance(slopes, jax.Array) and not jnp.issubdtype(slopes.dtype, jnp.floating):
+        raise ValueError(
+            f"`slopes` must be floating point, but got {slopes.dtype}. Cast them to "
+            "jnp.float32."
+        )
+    if isinstance(slopes, jax.core.Tracer):
+        return slopes
+    for slope in np.asarray(slopes, float).tolist():
+        if not 0 <= slope < math.inf:
+            raise ValueError(
+                "`slopes` must be finite and not negative, as `form` says where the "
+                f"bias falls, but got {slope}."
+            )
+    is_array = isinstance(slopes, jax.Array)
+    return slopes if is_array else tuple(np.asarray(slopes, float).tolist())
 
 
 def check_form(form: str, heads: int) -> None:
