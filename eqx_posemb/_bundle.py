@@ -250,6 +250,8 @@ class PositionalEmbedding(Module):
             device to device. Deal tokens out by [`eqx_posemb.zigzag`][] for causal
             attention, or the last device has most of the work. By blocks, whatever
             `implementation` is; no second derivatives.
+            Without it, each device attends to its own shard alone, and no error is
+            raised: JAX does not tell a shard of a sequence from an example of a batch.
 
         **Returns:**
 

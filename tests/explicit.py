@@ -215,12 +215,13 @@ def over_heads():
 
 
 def main() -> None:
+    # Before there is a mesh for what is built to be on.
+    over_heads()
     mesh = jax.make_mesh((2, 2, 2), ALL, axis_types=(AxisType.Explicit,) * 3)
     with jax.set_mesh(mesh):
         trace(mesh)
         compare(mesh)
     count_exchanges()
-    over_heads()
 
 
 if __name__ == "__main__":

@@ -118,3 +118,40 @@ def test_kerple_parameters_stay_positive_wherever_they_are_pushed():
         assert (pushed.a > 0).all() and (pushed.r > 0).all()
         pushed = jax.tree.map(lambda leaf: leaf + 20, bias)
         assert (pushed.r <= 2).all() or kind == "log"
+
+
+def test_alibi_takes_slopes():
+    bias, p = pe.ALiBi(4), jnp.arange(6)
+    expected = np.asarray(bias(p, p))
+    of_numbers = pe.ALiBi(slopes=bias.slopes)
+    of_array = pe.ALiBi(4, slopes=jnp.array(bias.slopes))
+    for given in of_numbers, of_array:
+        assert given.heads == 4
+        np.testing.assert_array_equal(given(p, p), expected)
+        q, k = given.low_rank(p, p)
+        np.testing.assert_allclose(q @ k.swapaxes(1, 2), expected, atol=1e-6)
+    # Numbers are constants, which no optimizer sees.
+    assert not jax.tree.leaves(of_numbers) and len(jax.tree.leaves(of_array)) == 1
+    shard = jax.jit(lambda slopes: pe.ALiBi(slopes=slopes, factor=2.0)(p, p))
+    found = shard(jnp.array(bias.slopes[2:]))
+    np.testing.assert_array_equal(found, 2 * expected[2:])
+
+
+@pytest.mark.parametrize(
+    "settings, match",
+    [
+        (dict(), "`heads` must be a number, or `slopes` be given"),
+        (dict(slopes=()), r"`slopes` must have shape \[heads\].*\(0,\)"),
+        (dict(slopes=np.ones((2, 2))), r"`slopes` must have shape .*\(2, 2\)"),
+        (dict(slopes=(0.5, -1.0)), "`slopes` must be finite and not negative.*-1.0"),
+        (dict(slopes=np.array([np.nan])), "`slopes` must be finite.*nan"),
+        (dict(slopes=jnp.arange(2)), "`slopes` must be floating point.*int32"),
+        (dict(heads=3, slopes=(0.5,)), "`heads` must be the number of `slopes`, 1"),
+        (dict(slopes=(0.5, 1.0), form="one_sided"), "`slopes` must be None with"),
+        (dict(slopes=(0.5,), biased_heads=1), "`slopes` must be None with"),
+        (dict(slopes=(0.5,), convention="geometric"), "`slopes` must be None with"),
+    ],
+)
+def test_slopes_that_are_wrong(settings, match):
+    with pytest.raises(ValueError, match=match):
+        pe.ALiBi(**settings)

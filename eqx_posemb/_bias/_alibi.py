@@ -107,7 +107,7 @@ class ALiBi(AbstractRelativeBias):
         biased_heads: int | None = None,
         factor: float = 1.0,
         *,
-        slopes: Float[Array, " heads"] | Sequence[float] | np.ndarray | None = None,
+        slopes: Array | np.ndarray | Sequence[float] | None = None,
     ):
         """**Arguments:**
 
