@@ -54,9 +54,10 @@ def compiler_sharded(
         return function(*arguments)
     call = lambda arrays: function(*eqx.combine(arrays, static))
     sharding = NamedSharding(mesh, PartitionSpec(*_once(result)))
-    return jax.sharding.auto_axes(call, axes=_explicit(mesh), out_sharding=sharding)(
-        arrays
+    automatic: Any = jax.sharding.auto_axes(
+        call, axes=_explicit(mesh), out_sharding=sharding
     )
+    return automatic(arrays)
 
 
 def gathered(tree: PyTree, axis: int = 0) -> PyTree:
@@ -101,7 +102,7 @@ def varying(x: Array) -> frozenset[str]:
     return getattr(kind, "varying", getattr(kind, "vma", frozenset()))
 
 
-def _sharding(x):
+def _sharding(x) -> Any:
     return getattr(jax.typeof(x), "sharding", None)
 
 

@@ -40,8 +40,8 @@ class Rules(eqx.Module):
     @property
     def gathered(self) -> "Rules":
         """The rules with all segments on every device."""
-        segments = gathered((self.q_segments, self.k_segments))
-        return Rules(self.mask, *segments, self.causal, self.reach)
+        q, k = gathered((self.q_segments, self.k_segments))
+        return Rules(self.mask, q, k, self.causal, self.reach)
 
     def shown(self, delta: Num[Array, "*shape"]) -> Bool[Array, "*shape"]:
         """Whether keys at a distance are seen, for all that goes by position."""

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_at_least, check_choice, check_positive
@@ -130,10 +131,6 @@ class ALiBi(AbstractRelativeBias):
         finite floats of shape [heads], some of them negative, or come with
         `biased_heads`, `convention` or `form="one_sided"`.
         """
-        if slopes is None and heads is None:
-            raise ValueError(
-                "`heads` must be a number, or `slopes` be given, but got None."
-            )
         if slopes is not None:
             rest = form == "one_sided", convention != "power_of_two", biased_heads
             if any(rest):
@@ -151,6 +148,10 @@ class ALiBi(AbstractRelativeBias):
                     f"{heads}. Leave it out."
                 )
             heads = len(slopes)
+        if heads is None:
+            raise ValueError(
+                "`heads` must be a number, or `slopes` be given, but got None."
+            )
         check_at_least("heads", heads, 1)
         check_choice("convention", convention, ("power_of_two", "geometric"))
         check_positive("factor", factor)
@@ -242,7 +243,7 @@ def _checked(slopes):
             f"`slopes` must be floating point, but got {slopes.dtype}. Cast them to "
             "jnp.float32."
         )
-    if isinstance(slopes, jax.core.Tracer):
+    if isinstance(slopes, Tracer):
         return slopes
     for slope in np.asarray(slopes, float).tolist():
         if not 0 <= slope < math.inf:
