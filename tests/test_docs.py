@@ -78,6 +78,7 @@ def test_the_comparison_on_the_page_about_choosing_has_a_row_for_each_kind():
     [page for page in PAGES if page not in COMING_FROM],
     ids=lambda page: str(page.relative_to(DOCS)),
 )
+@pytest.mark.usefixtures("as_users_have_it")
 def test_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # Pages write files.
     run(blocks(page.read_text()))

@@ -26,11 +26,12 @@ STANDARD = {
 }
 
 # Each room, and the rooms it may look into.
-BASE = {"_checks", "_given", "_module", "_phase", "_sharding"}
+BASE = {"_checks", "_given", "_module", "_phase", "_sharding", "_symbolic"}
 ROOMS = {
     "_checks": set(),
     "_module": set(),
     "_sharding": set(),
+    "_symbolic": set(),
     "_given": {"_module"},
     "_phase": {"_given"},
     "_positions": BASE,

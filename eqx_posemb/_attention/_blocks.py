@@ -257,8 +257,9 @@ def _slice(size, i, axis, x) -> Any:
 def _filled(size, axis, x) -> Any:
     """With the last entry repeated to fill the last block."""
     count = x.length if isinstance(x, Consecutive) else x.shape[axis]
-    missing = -count % size
-    if not missing:
+    # In this form whole blocks are whole for `jax.export` where a size is a symbol.
+    missing = -(-count // size) * size - count
+    if isinstance(missing, int) and not missing:
         return x
     if isinstance(x, Consecutive):
         # Positions that go on may be beyond the length of a table.

@@ -24,10 +24,12 @@ _IN_CACHE = 2**19
 
 def block_size_for(heads: int, q: int, k: int) -> int:
     """How many queries, and keys, to have in a block: at most 512, and so that not much
-    of the last one is padding."""
+    of the last one is padding. For symbols, as many as for many."""
     largest = _LARGEST
     while largest > _STEP and heads * largest**2 > _TILE:
         largest -= _STEP
+    if not (isinstance(q, int) and isinstance(k, int)):
+        return largest
     sizes = [*range(_STEP, largest + 1, _STEP)]
     if 0 < max(q, k) <= largest:
         sizes.append(max(q, k))
@@ -37,7 +39,10 @@ def block_size_for(heads: int, q: int, k: int) -> int:
 
 
 def blocks_are_better(heads: int, q: int, k: int) -> bool:
-    """Whether to go by blocks, from the number of logits and the platform."""
+    """Whether to go by blocks, from the number of logits and the platform. Not for
+    symbols, where the program does not know them."""
+    if not (isinstance(q, int) and isinstance(k, int)):
+        return False
     if min(q, k) < _WORTHWHILE or max(q, k) <= block_size_for(heads, q, k):
         return False
     on_cpu = jax.default_backend() == "cpu"

@@ -19,6 +19,7 @@ from .._spread import (
     of_window,
     Window,
 )
+from .._symbolic import error_if
 from ._abstract import AbstractBias
 from ._swin import check_window
 from ._window import cells, within
@@ -147,15 +148,19 @@ class BEiTBias(AbstractBias):
         q_apart, k_apart = q[:, 0] < 0, k[:, 0] < 0
         cls = jnp.array([[-1, 0]], q.dtype)
         nowhere = lambda p, apart: (apart[:, None] & (p != cls)).any()
-        k = eqx.error_if(
-            k,
+        differences = jnp.moveaxis(as_float(self.weight)[::-1, ::-1], -1, 0)
+        differences, of_cls = error_if(
+            (differences, as_float(self.cls)),
             nowhere(q, q_apart) | nowhere(k, k_apart),
             "`q_positions` and `k_positions` must be patches, whose rows are not "
             "negative, or (-1, 0) for [CLS].",
+            q,
+            k,
         )
-        k = within(self.window, q, k, ~q_apart, ~k_apart, "BEiTBias")
-        differences = jnp.moveaxis(as_float(self.weight)[::-1, ::-1], -1, 0)
-        from_cls, to_cls, itself = as_float(self.cls)[:, :, None, None]
+        differences = within(
+            differences, self.window, q, k, ~q_apart, ~k_apart, "BEiTBias"
+        )
+        from_cls, to_cls, itself = of_cls[:, :, None, None]
 
         def of_image():
             patches: Array = jnp.asarray(of_window(differences, self.window))

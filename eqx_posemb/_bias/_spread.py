@@ -14,6 +14,7 @@ from .._spread import (
     toeplitz,
     toeplitz_transpose,
 )
+from .._symbolic import is_less
 
 
 def spread(
@@ -21,7 +22,8 @@ def spread(
 ) -> Float[Array, "heads q k"]:
     """`bias.along(delta)` for the distance `delta` of every pair."""
     q, k = in_common(q_positions, k_positions)
-    if not jnp.issubdtype(q.dtype, jnp.integer) or min(q.size, k.size) < 2:
+    few = is_less(q.size, 2) or is_less(k.size, 2)
+    if few or not jnp.issubdtype(q.dtype, jnp.integer):
         # Floats may be differentiated by, each for itself; and with a single query or
         # key there are as many distances as pairs.
         return _of_pairs(bias, q, k)

@@ -1,6 +1,5 @@
 """Which positions look at which, learned apart from the content."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -11,6 +10,7 @@ from .._given import as_positions, check_integers, Positions
 from .._low_rank import Factors
 from .._phase import as_float
 from .._sharding import rows_of
+from .._symbolic import error_if
 from ._abstract import AbstractBias
 from ._reset import ResetBias
 from ._sum import SumBias
@@ -167,13 +167,12 @@ class TUPE(AbstractBias):
     def _projected(self, name, positions, weight, bias):
         check_integers(name, positions, "to look rows up with")
         positions = as_positions(positions, name)
-        positions = eqx.error_if(
-            positions,
+        rows = error_if(
+            as_float(rows_of(self.weight, positions)),
             (positions < 0) | (positions >= self.length),
             f"`{name}` must be between 0 and {self.length - 1}, to have a row in the "
             "table of this `TUPE`. Build it with a larger `length`.",
         )
-        rows = as_float(rows_of(self.weight, positions))
         normal = (rows - rows.mean(axis=1, keepdims=True)) * jax.lax.rsqrt(
             rows.var(axis=1, keepdims=True) + 1e-5
         )

@@ -2,7 +2,6 @@
 
 import abc
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -16,6 +15,7 @@ from .._spread import (
     of_window,
     Window,
 )
+from .._symbolic import error_if
 from ._abstract import AbstractBias
 
 
@@ -60,13 +60,14 @@ class AbstractWindowBias(AbstractBias):
         with jax.named_scope(f"eqx_posemb.{type(self).__name__}"):
             q, k = cells(q_positions, k_positions)
             every = jnp.ones(q.shape[0], bool), jnp.ones(k.shape[0], bool)
-            k = within(self.window, q, k, *every, type(self).__name__)
-            of_pairs = lambda: of_differences(self.differences(), self.window, q, k)
+            name, differences = type(self).__name__, self.differences()
+            differences = within(differences, self.window, q, k, *every, name)
+            of_pairs = lambda: of_differences(differences, self.window, q, k)
             if q.shape[0] != k.shape[0] or not is_window_long(self.window, q):
                 return of_pairs()
             return either(
                 are_the_window(self.window, q, k),
-                lambda: of_window(self.differences(), self.window),
+                lambda: of_window(differences, self.window),
                 of_pairs,
             )
 
@@ -82,14 +83,15 @@ def cells(
 
 
 def within(
+    differences: Float[Array, "heads rows columns"],
     window: Window,
     q: Int[Array, "q 2"],
     k: Int[Array, "k 2"],
     q_counts: Bool[Array, " q"],
     k_counts: Bool[Array, " k"],
     name: str,
-) -> Int[Array, "k 2"]:
-    """The keys, unless one that counts is too far from a query that does."""
+) -> Float[Array, "heads rows columns"]:
+    """The table, unless a key that counts is too far from a query that does."""
     end = jnp.iinfo(q.dtype).max
     # The extremes of each axis, in place of every pair.
     low = lambda p, counts: jnp.min(jnp.where(counts[:, None], p, end), 0, initial=end)
@@ -99,10 +101,12 @@ def within(
     apart = jnp.maximum(
         high(k, k_counts) - low(q, q_counts), high(q, q_counts) - low(k, k_counts)
     )
-    return eqx.error_if(
-        k,
+    return error_if(
+        differences,
         some & (apart >= size).any(),
         "`q_positions` and `k_positions` must be less than "
         f"{window[0]} rows and {window[1]} columns apart, to have a place in the table "
         f"of this `{name}`. Resize it, or attend within windows.",
+        q,
+        k,
     )

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._checks import check_positive
 from .._given import check_grid, check_integers, in_common
 from .._sharding import rows_of
+from .._symbolic import error_if
 from ._abstract import AbstractEncoding
 
 
@@ -126,14 +127,14 @@ class AxialLearned(AbstractEncoding):
         check_integers("positions", positions, "to look rows up with")
         (positions,) = in_common(positions)
         size = jnp.array(self.shape, positions.dtype)[None]
-        positions = eqx.error_if(
-            positions,
-            (positions < 0) | (positions >= size),
-            f"`positions` must be on the grid of this `AxialLearned`, {self.shape}. "
-            "Build it with a larger `shape`.",
-        )
         parts = [
             rows_of(weight, positions[:, axis])
             for axis, weight in enumerate(self.weights)
         ]
+        parts = error_if(
+            parts,
+            (positions < 0) | (positions >= size),
+            f"`positions` must be on the grid of this `AxialLearned`, {self.shape}. "
+            "Build it with a larger `shape`.",
+        )
         return sum(parts[1:], parts[0]) if self.summed else jnp.concatenate(parts, -1)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._checks import check_positive
 from .._given import check_grid, check_integers, in_common
 from .._sharding import rows_of
+from .._symbolic import error_if
 from ._abstract import AbstractEncoding
 
 
@@ -122,15 +123,15 @@ class LearnedBox(AbstractEncoding):
         extents = positions[:, 2:] - positions[:, :2]
         size = self.x.shape[0]
         used = jnp.concatenate([positions, extents], axis=1)
-        used = eqx.error_if(
-            used,
+        tables = self.x, self.y, self.x, self.y, self.width, self.height
+        parts = [rows_of(table, used[:, i]) for i, table in enumerate(tables)]
+        parts = error_if(
+            parts,
             (used < 0) | (used >= size),
             "`positions` must be the left, upper, right and lower edge of boxes on a "
             f"page of {size} by {size}, the first two not beyond the others. Scale "
             "them, or build this `LearnedBox` with a larger `size`.",
         )
-        tables = self.x, self.y, self.x, self.y, self.width, self.height
-        parts = [rows_of(table, used[:, i]) for i, table in enumerate(tables)]
         # Extents come as (x, y) and are wanted as height and width.
         parts[4:] = parts[5], parts[4]
         return sum(parts[1:], parts[0]) if self.summed else jnp.concatenate(parts, -1)

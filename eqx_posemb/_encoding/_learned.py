@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._checks import check_positive
 from .._given import as_positions, check_integers, Positions
 from .._sharding import rows_of
+from .._symbolic import error_if
 from ._abstract import AbstractEncoding
 
 
@@ -126,15 +127,14 @@ class Learned(AbstractEncoding):
         """
         check_integers("positions", positions, "to look rows up with")
         positions = as_positions(positions)
-        positions = eqx.error_if(
-            positions,
+        rows = positions + self.offset
+        encoding = error_if(
+            rows_of(self.weight, rows),
             (positions < -self.offset) | (positions >= self.length),
             f"`positions` must be between {-self.offset} and {self.length - 1}, to "
             "have a row in the table of this `Learned`. Build it with a larger "
             "`length`, or choose an embedding without a table.",
         )
-        rows = positions + self.offset
-        encoding = rows_of(self.weight, rows)
         if self.normalized:
             squares = jnp.sum(encoding**2, axis=1, keepdims=True)
             # As torch does it: no vector is divided by less than this.

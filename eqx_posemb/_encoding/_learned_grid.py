@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._checks import check_positive
 from .._given import check_grid, check_integers, in_common
 from .._sharding import rows_of
+from .._symbolic import error_if
 from ._abstract import AbstractEncoding
 from ._resize import Method, resize
 
@@ -177,15 +178,14 @@ class LearnedGrid(AbstractEncoding):
         apart = (positions[:, :-1] == -1).all(axis=1) & (0 <= last) & (last < tokens)
         size = jnp.array(shape, positions.dtype)[None]
         on_grid = ((0 <= positions) & (positions < size)).all(axis=1)
-        positions = eqx.error_if(
-            positions,
+        cell = jnp.zeros_like(last)
+        for axis, along in enumerate(shape):
+            cell = cell * along + positions[:, axis]
+        rows = jnp.where(apart, positions[:, -1], tokens + cell)
+        return error_if(
+            rows_of(table, rows),
             ~(apart | on_grid),
             f"`positions` must be on the grid of this `LearnedGrid`, {shape}, or one "
             f"of its {tokens} prefix tokens. Resize it by `resized`, or choose an "
             "encoding without a table.",
         )
-        cell = jnp.zeros_like(last)
-        for axis, along in enumerate(shape):
-            cell = cell * along + positions[:, axis]
-        rows = jnp.where(apart, positions[:, -1], tokens + cell)
-        return rows_of(table, rows)

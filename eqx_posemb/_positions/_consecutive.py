@@ -40,7 +40,8 @@ def consecutive(
 
     **Arguments:**
 
-    - `length`: The number of positions: a Python integer.
+    - `length`: The number of positions: a Python integer, or a symbol of
+        `jax.export`.
     - `start`: The first position: an integer, which may be traced.
 
     **Returns:** a [`eqx_posemb.Consecutive`][]. It behaves as an array of the shape
@@ -49,7 +50,8 @@ def consecutive(
     **Raises:** a `ValueError` if `length` is negative, or if `start` is not one
     integer.
     """
-    check_at_least("length", length, 0)
+    if isinstance(length, int):  # and no symbol of `jax.export`
+        check_at_least("length", length, 0)
     given = as_positions(jnp.asarray(start), "start")
     check_integers("start", given, "as positions follow one another in steps of one")
     if given.ndim:

@@ -8,7 +8,6 @@ embedding. Evaluate on plain positions, where nothing else is said.
 import math
 from collections.abc import Sequence
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -24,6 +23,7 @@ from .._given import (
     Positions,
 )
 from .._phase import as_float
+from .._symbolic import error_if
 
 
 def randomized_positions(
@@ -89,14 +89,13 @@ def randomized_positions(
             f"{longest}."
         )
     (positions,) = in_common(positions)
-    positions = eqx.error_if(
-        positions,
+    drawn = jnp.sort(jr.choice(key, longest, (count,), replace=False))
+    return error_if(
+        drawn.astype(positions.dtype).at[positions].get(mode="clip"),
         (positions < 0) | (positions >= count),
         f"`positions` must be between 0 and {count - 1}, one less than the number of "
         "tokens, to be replaced in order. Shift them first.",
     )
-    drawn = jnp.sort(jr.choice(key, longest, (count,), replace=False))
-    return drawn.astype(positions.dtype).at[positions].get(mode="clip")
 
 
 def shifted_positions(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._phase import computing_dtype
+from .._symbolic import error_if
 from ._abstract import AbstractRotation
 from ._lowering import rotate
 from ._pairing import Layout, Pairing
@@ -119,7 +120,7 @@ class Rotation(AbstractRotation):
 
 def _bounded(growth, dtype):
     limit = math.log(float(jnp.finfo(dtype).max))
-    return eqx.error_if(
+    return error_if(
         growth,
         jnp.abs(growth) > limit,
         f"xPos overflows {dtype} this far from its `center`: float32 reaches about "

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -13,6 +12,7 @@ from .._given import check_grid
 from .._low_rank import Factors
 from .._phase import as_float
 from .._positions import distance
+from .._symbolic import error_if
 from ._abstract import AbstractScore
 from ._relative import look_up, within
 
@@ -128,7 +128,7 @@ class Decomposed(AbstractScore):
         axis than the grid has cells.
         """
         del k
-        q_positions, k_positions = self._within(q_positions, k_positions)
+        q = self._within(q, q_positions, k_positions)
         total = jnp.zeros((*q.shape[:2], k_positions.shape[0]), jnp.result_type(float))
         for axis in range(len(self.shape)):
             at_k = k_positions[:, axis]
@@ -176,14 +176,14 @@ class Decomposed(AbstractScore):
         more cells than the grid has along an axis.
         """
         del k
-        q_positions, k_positions = self._within(q_positions, k_positions)
+        q = self._within(q, q_positions, k_positions)
         if k_positions.shape[0] == 0:
             start = jnp.zeros(len(self.shape), k_positions.dtype)
         else:
             start = k_positions.min(axis=0)
         cells = k_positions - start[None]
-        cells = eqx.error_if(
-            cells,
+        q = error_if(
+            q,
             jnp.any(cells >= jnp.array(self.shape, cells.dtype)[None]),
             "`k_positions` must be cells of one grid of the `shape` of this "
             f"`Decomposed`, {self.shape}, to be channels. Use `attend`, which takes "
@@ -197,11 +197,12 @@ class Decomposed(AbstractScore):
             of_k.append(cells[:, axis, None] == cell[None])
         return jnp.concatenate(of_q, axis=-1), jnp.concatenate(of_k, axis=-1)[None]
 
-    def _within(self, q_positions, k_positions):
+    def _within(self, q, q_positions, k_positions):
         for name, positions in ("q", q_positions), ("k", k_positions):
             check_grid(f"{name}_positions", positions, len(self.shape))
         most = tuple(size - 1 for size in self.shape)
         return within(
+            q,
             q_positions,
             k_positions,
             tuple(-each for each in most),

@@ -151,7 +151,7 @@ class Enformer(AbstractRelative):
         **Raises:** a `ValueError` if positions are not integers; an error at run time
         if a key is `length` positions or more from a query.
         """
-        q_positions, k_positions = self._within(q_positions, k_positions)
+        q = self._within(q, q_positions, k_positions)
         return self._sums(_scaled(q), k, q_positions, k_positions, prepared)
 
     def by_distance(
@@ -161,12 +161,13 @@ class Enformer(AbstractRelative):
         q_positions: Int[Positions, " q"],
         k_positions: Int[Positions, " k"],
     ) -> ByDistance | None:
-        q_positions, k_positions = self._within(q_positions, k_positions)
+        q = self._within(q, q_positions, k_positions)
         return self._by_distance(_scaled(q), k, q_positions, k_positions, 1)
 
-    def _within(self, q_positions, k_positions):
+    def _within(self, q, q_positions, k_positions):
         most = self.basis.length - 1
         return within(
+            q,
             q_positions,
             k_positions,
             -most,

@@ -113,7 +113,8 @@ class MusicTransformer(AbstractScore):
         """
         del k
         last = self.length - 1
-        q_positions, k_positions = within(
+        q = within(
+            q,
             q_positions,
             k_positions,
             -last,

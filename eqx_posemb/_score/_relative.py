@@ -13,6 +13,7 @@ from .._module import Module
 from .._phase import as_float
 from .._positions import distance
 from .._spread import all_distances, are_consecutive, banded, ByDistance, either
+from .._symbolic import error_if, is_less
 from ._abstract import AbstractScore
 
 
@@ -94,7 +95,7 @@ class AbstractRelative(AbstractScore):
     def _few(self, q_positions):
         """Whether it is less work to take each query to the features than to bring the
         features of every distance to them."""
-        return q_positions.shape[0] <= self.weight.shape[1]
+        return is_less(q_positions.shape[0], self.weight.shape[1] + 1)
 
     def _along(self, delta):
         return jnp.einsum("hdf,nf->hnd", as_float(self.weight), self.basis.along(delta))
@@ -102,7 +103,8 @@ class AbstractRelative(AbstractScore):
 
 def _may_be_banded(q, k):
     # A single query has as many distances as pairs.
-    return jnp.issubdtype(q.dtype, jnp.integer) and q.size >= 2 and k.size > 0
+    few = is_less(q.size, 2) or is_less(k.size, 1)
+    return jnp.issubdtype(q.dtype, jnp.integer) and not few
 
 
 def with_vectors(
@@ -180,30 +182,30 @@ def look_up(
 
 
 def within(
+    q: Float[Array, "heads q dim"],
     q_positions: Int[Positions, "q *axes"],
     k_positions: Int[Positions, "k *axes"],
     lowest: int | tuple[int, ...] | None,
     highest: int | tuple[int, ...] | None,
     what: str,
-) -> tuple[Int[Positions, "q *axes"], Int[Positions, "k *axes"]]:
-    """The positions, with an error at run time if a distance is out of bounds.
+) -> Float[Array, "heads q dim"]:
+    """The queries, with an error at run time if a distance is out of bounds.
 
     Not where the distances are used: what is under a `cond` that is batched computes
     both sides, and would raise for the one that is not taken.
     """
     check_whole(q_positions, k_positions)
-    given = q_positions, k_positions
-    if min(q_positions.size, k_positions.size) == 0:
-        return given
-    q, k = in_common(*given)
+    if 0 in (q_positions.size, k_positions.size):
+        return q
+    of_q, of_k = in_common(q_positions, k_positions)
     wrong = jnp.zeros((), bool)
     if lowest is not None:
-        least = jnp.min(k, axis=0) - jnp.max(q, axis=0)
-        wrong |= jnp.any(least < jnp.array(lowest, q.dtype))
+        least = jnp.min(of_k, axis=0) - jnp.max(of_q, axis=0)
+        wrong |= jnp.any(least < jnp.array(lowest, of_q.dtype))
     if highest is not None:
-        most = jnp.max(k, axis=0) - jnp.min(q, axis=0)
-        wrong |= jnp.any(most > jnp.array(highest, q.dtype))
-    return eqx.error_if(given, wrong, what)
+        most = jnp.max(of_k, axis=0) - jnp.min(of_q, axis=0)
+        wrong |= jnp.any(most > jnp.array(highest, of_q.dtype))
+    return error_if(q, wrong, what)
 
 
 def check_whole(

@@ -41,7 +41,10 @@ def banded(
 
 
 def pieces(q_count: int, k_count: int) -> list[tuple[slice, slice]]:
-    """Slices of queries, each with the slice of the distances that they have."""
+    """Slices of queries, each with the slice of the distances that they have: one slice
+    if the number of queries is a symbol."""
+    if not isinstance(q_count, int):
+        return [(slice(0, q_count), slice(0, q_count + k_count - 1))]
     # One product of all queries with all distances is twice the work of the pairs. A
     # slice of queries has fewer distances: four slices need 5/8 of that work.
     size = max(2, -(-q_count // _PIECES))
@@ -61,6 +64,11 @@ def skew(values: Float[Array, "heads q distances"]) -> Float[Array, "heads q k"]
     heads, q, distances = values.shape
     if q == 1:
         return values
+    if not isinstance(q, int):
+        # The size of the flattened array is no sum of symbols, which slices have to be.
+        index = jnp.arange(distances - q + 1, dtype=jnp.int32)[None]
+        index += (q - 1 - jnp.arange(q, dtype=jnp.int32))[:, None]
+        return jnp.take_along_axis(values, index[None], axis=2)
     flat = values.reshape(heads, q * distances)[:, q - 1 :]
     rows = flat[:, : q * (distances - 1)].reshape(heads, q, distances - 1)
     return rows[:, :, : distances - q + 1]

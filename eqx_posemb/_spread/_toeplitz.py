@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._phase import computing_dtype
+from .._symbolic import is_less
 from ._banded import skew
 
 
@@ -60,6 +61,8 @@ def toeplitz_transpose(
     """The sums along the diagonals, each where [`toeplitz`][] had its value from."""
     # A CPU is quickest row by row, in place and in one pass: a block at a time takes
     # it six times as long. An accelerator would wait for thousands of small steps.
+    if not all(isinstance(size, int) for size in rows.shape):
+        return row_by_row(rows)
     return jax.lax.platform_dependent(rows, cpu=row_by_row, default=block_by_block)
 
 
@@ -74,11 +77,12 @@ def row_by_row(
             return _add_at(total, q - 1 - i, row)
 
         total = _zeros(rows, count, q + k - 1)
-        return jax.lax.fori_loop(0, q, add, total, unroll=8)
+        unroll = 8 if isinstance(q, int) else 1
+        return jax.lax.fori_loop(0, q, add, total, unroll=unroll)
 
     # The sums of one head stay in the nearest cache, which takes long rows two thirds
     # of the time; short ones would spend it on their steps.
-    if k < long:
+    if is_less(k, long):
         total = of_heads(0, heads)
     else:
         total = jax.lax.map(lambda head: of_heads(head, 1)[0], jnp.arange(heads))

@@ -1,12 +1,12 @@
 """What `equinox.nn` has, on explicit positions and without a cache."""
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from .._given import as_positions, check_integers
 from .._rotary import rope
 from .._sharding import rows_of
+from .._symbolic import error_if
 
 
 def embedding(
@@ -41,13 +41,12 @@ def embedding(
     x = as_positions(x, "x")
     check_integers("x", x, "to look rows up with")
     rows = weight.shape[0]
-    x = eqx.error_if(
-        x,
+    return error_if(
+        rows_of(weight, x),
         (x < -rows) | (x >= rows),
         f"`x` must be from {-rows} to {rows - 1}, to have a row in `weight`. Give it "
         "more rows.",
     )
-    return rows_of(weight, x)
 
 
 def rotary_positional_embedding(

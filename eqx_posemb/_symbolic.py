@@ -1,0 +1,35 @@
+"""Sizes that are symbols, in programs that `jax.export` makes for every length."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PyTree, Shaped
+
+
+def is_less(size: int, bound: int) -> bool:
+    """Whether a size is less than a bound. A size that is a symbol counts as large."""
+    return isinstance(size, int) and size < bound
+
+
+def error_if(
+    x: PyTree[Shaped[Array, "..."]],
+    wrong: Bool[Array, "..."],
+    message: str,
+    *read: Shaped[Array, "..."],
+) -> PyTree[Shaped[Array, "..."]]:
+    """`equinox.error_if`. Where a size of `x` or of what was `read` is a symbol, `x` is
+    NaN, as with `EQX_ON_ERROR=nan`: exported programs cannot raise errors.
+
+    `x` is in floating point where it can be, as no integer is NaN.
+    """
+    sizes = [size for leaf in jax.tree.leaves((x, read)) for size in leaf.shape]
+    if all(isinstance(size, int) for size in sizes):
+        return eqx.error_if(x, wrong, message)
+    wrong = jnp.any(wrong)
+
+    def filled(leaf):
+        is_float = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        fill = jnp.nan if is_float else jnp.iinfo(leaf.dtype).max
+        return jnp.where(wrong, jnp.array(fill, leaf.dtype), leaf)
+
+    return jax.tree.map(filled, x)
