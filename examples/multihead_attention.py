@@ -1,8 +1,9 @@
 """Rotary embeddings inside `equinox.nn.MultiheadAttention`, by its `process_heads`.
 
 A model that has Equinox's own attention need not change it: its hook hands over queries
-and keys as [seq, heads, dim], which a rotation takes. Shows that the result is that of
-`PositionalEmbedding.attend`, which also has what the hook cannot have, biases.
+and keys as [seq, heads, dim], and a rotation is mapped over the heads. Shows that the
+result is that of `PositionalEmbedding.attend`, which also has what the hook cannot
+have, biases.
 
     pip install -e .
     python examples/multihead_attention.py
@@ -31,7 +32,8 @@ def with_hook(
     rotation = rotary(positions)
 
     def process_heads(q, k, v):
-        return rotation.queries(q), rotation.keys(k), v
+        over_heads = lambda turn: jax.vmap(turn, in_axes=1, out_axes=1)
+        return over_heads(rotation.queries)(q), over_heads(rotation.keys)(k), v
 
     return attention(x, x, x, mask=mask, process_heads=process_heads)
 

@@ -175,13 +175,28 @@ def test_every_pairing_is_a_rotation_of_its_own_channels(pairing):
     assert (moved > 1e-3).sum() == 8
 
 
-def test_heads_may_be_mapped_or_given_natively():
-    x = jr.normal(jr.key(0), (6, 3, HEAD_DIM))
-    for pairing in "halves", "adjacent", pe.Pairing.adjacent_to_halves(HEAD_DIM):
-        rotation = pe.rope(HEAD_DIM, pairing=pairing)(jnp.arange(6))
-        native = rotation.queries(x)
-        mapped = jax.vmap(rotation.queries, in_axes=1, out_axes=1)(x)
-        np.testing.assert_allclose(native, mapped, atol=5e-7)
+ROTATIONS = {
+    "halves": pe.rope(HEAD_DIM),
+    "adjacent": pe.rope(HEAD_DIM, pairing="adjacent"),
+    "pairing": pe.rope(HEAD_DIM, pairing=pe.Pairing.adjacent_to_halves(HEAD_DIM)),
+    "xpos": pe.xpos(HEAD_DIM),
+    "temperature": pe.Chain((pe.Temperature(0.1, 2), pe.rope(HEAD_DIM))),
+    "lie": pe.LieRE(HEAD_DIM, count=1, key=jr.key(0)),
+}
+
+
+@pytest.mark.parametrize("name", ROTATIONS)
+def test_heads_and_batches_are_axes_before_tokens(name):
+    p = jnp.arange(6)[:, None] if name == "lie" else jnp.arange(6)
+    rotation = ROTATIONS[name](p)
+    # As many heads as tokens, for which no shape tells one axis from the other.
+    x = normal((2, 6, 6, HEAD_DIM))
+    for turn in rotation.queries, rotation.keys:
+        native = turn(x)
+        np.testing.assert_allclose(native[1], turn(x[1]), atol=5e-7)
+        np.testing.assert_allclose(native[1, 4], turn(x[1, 4]), atol=5e-7)
+        after = jax.vmap(turn, in_axes=1, out_axes=1)(jnp.swapaxes(x[0], 0, 1))
+        np.testing.assert_allclose(jnp.swapaxes(after, 0, 1), native[0], atol=5e-7)
 
 
 def test_the_gradient_of_a_rotation_is_its_inverse():

@@ -11,14 +11,23 @@ from .._module import Module
 from .._sharding import repeated
 
 
+AXES = (
+    "The axes before are heads and batches. For [seq, heads, dim] use `jax.vmap` with "
+    "`in_axes=1, out_axes=1`."
+)
+
+
 class AbstractRotation(Module):
-    """What some positions do to queries and keys before their product."""
+    """What some positions do to queries and keys before their product.
+
+    Tokens are the second axis from the end, and heads the axis before it.
+    """
 
     @property
     @abc.abstractmethod
     def heads(self) -> int | None:
-        """`None` if all heads are treated alike, one by one, under `jax.vmap`; or of
-        how many heads queries and keys must be, `[heads, seq, dim]`."""
+        """`None` if all heads are treated alike; or of how many heads queries and keys
+        must be, `[heads, seq, dim]`."""
 
     @abc.abstractmethod
     def queries(self, q: Float[Array, "... dim"]) -> Float[Array, "... to"]:

@@ -25,7 +25,7 @@ class Chain(AbstractRotary):
         temperature = pe.Temperature(beta=0.1, length=16_384)
         both = pe.Chain((pe.rope(64), temperature))
         rotation = both(jnp.arange(20_000, 20_010))
-        q = jax.vmap(rotation.queries)(jnp.ones((8, 10, 64)))
+        q = rotation.queries(jnp.ones((8, 10, 64)))
         ```
     """
 

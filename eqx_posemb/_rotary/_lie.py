@@ -9,7 +9,7 @@ from .._checks import check_at_least, check_positive
 from .._given import as_positions, Positions
 from .._phase import as_float, computing_dtype
 from .._sharding import compiler_sharded, mesh_axes
-from ._abstract import AbstractRotary, AbstractRotation
+from ._abstract import AbstractRotary, AbstractRotation, AXES
 
 
 class LieRE(AbstractRotary):
@@ -38,7 +38,7 @@ class LieRE(AbstractRotary):
 
         liere = pe.LieRE(64, block=8, key=jax.random.key(0))
         rotation = liere(pe.grid_positions((14, 14)))
-        q = jax.vmap(rotation.queries)(jnp.ones((8, 196, 64)))
+        q = rotation.queries(jnp.ones((8, 196, 64)))
         ```
 
     ??? cite "Reference"
@@ -127,10 +127,10 @@ class MatrixRotation(AbstractRotation):
         """All heads are treated alike."""
         return None
 
-    def queries(self, q: Float[Array, "seq dim"]) -> Float[Array, "seq dim"]:
+    def queries(self, q: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
         """**Arguments:**
 
-        - `q`: queries of a head.
+        - `q`: queries, `[..., seq, dim]`.
 
         **Returns:**
 
@@ -140,10 +140,10 @@ class MatrixRotation(AbstractRotation):
         """
         return self._turn(q, "q")
 
-    def keys(self, k: Float[Array, "seq dim"]) -> Float[Array, "seq dim"]:
+    def keys(self, k: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
         """**Arguments:**
 
-        - `k`: keys of a head.
+        - `k`: keys, `[..., seq, dim]`.
 
         **Returns:**
 
@@ -155,16 +155,17 @@ class MatrixRotation(AbstractRotation):
 
     def _turn(self, x, name):
         seq, blocks, block, _ = self.matrices.shape
-        if x.shape != (seq, blocks * block):
+        if x.shape[-2:] != (seq, blocks * block):
             raise ValueError(
-                f"`{name}` must have shape [seq, dim] = {(seq, blocks * block)}, but "
-                f"got {x.shape}. Use `jax.vmap` over batch and heads."
+                f"`{name}` must have shape [..., seq, dim] with seq={seq} and "
+                f"dim={blocks * block}, as the positions and the rotary embedding "
+                f"have, but got {x.shape}. {AXES}"
             )
         dtype = computing_dtype(x.dtype)
 
         def turned(x, matrices):
-            parts = x.astype(dtype).reshape(seq, blocks, block)
-            parts = jnp.einsum("sbij,sbj->sbi", matrices.astype(dtype), parts)
+            parts = x.astype(dtype).reshape(*x.shape[:-1], blocks, block)
+            parts = jnp.einsum("sbij,...sbj->...sbi", matrices.astype(dtype), parts)
             return parts.reshape(x.shape).astype(x.dtype)
 
         return compiler_sharded(turned, mesh_axes(x), x, self.matrices)

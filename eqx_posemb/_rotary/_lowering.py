@@ -11,11 +11,11 @@ from ._pairing import Layout
 
 
 def rotate(
-    x: Float[Array, "seq *heads dim"],
-    cos: Float[Array, "seq *ones pairs"],
-    sin: Float[Array, "seq *ones pairs"],
+    x: Float[Array, "*heads seq dim"],
+    cos: Float[Array, "*heads_or_ones seq pairs"],
+    sin: Float[Array, "*heads_or_ones seq pairs"],
     layout: Layout,
-) -> Float[Array, "seq *heads dim"]:
+) -> Float[Array, "*heads seq dim"]:
     """Rotates the first channels of `x`, in pairs of the given layout, as many as there
     are angles for. The others pass through.
 

@@ -201,10 +201,10 @@ class Pairing(Module):
 
     def apply(
         self,
-        x: Float[Array, "seq *heads dim"],
-        cos: Float[Array, "seq *ones pairs"],
-        sin: Float[Array, "seq *ones pairs"],
-    ) -> Float[Array, "seq *heads dim"]:
+        x: Float[Array, "*heads seq dim"],
+        cos: Float[Array, "*heads_or_ones seq pairs"],
+        sin: Float[Array, "*heads_or_ones seq pairs"],
+    ) -> Float[Array, "*heads seq dim"]:
         """The formula as it stands, for any layout."""
         # A select and not a product with one: channels that pass through keep even the
         # sign of their zeros.

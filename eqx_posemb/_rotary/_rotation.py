@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from .._phase import computing_dtype
 from .._symbolic import error_if
-from ._abstract import AbstractRotation
+from ._abstract import AbstractRotation, AXES
 from ._lowering import rotate
 from ._pairing import Layout, Pairing
 
@@ -26,8 +26,10 @@ class Rotation(AbstractRotation):
 
     where the scale $s$ (1 but for YaRN and LongRoPE) is in `cos` and `sin` already.
 
-    With learned frequencies for each head there are tables for each head, too: then
-    `heads` says how many, and queries and keys are `[heads, seq, dim]`.
+    Tokens are the second axis from the end, and any axes before it are heads and
+    batches: `[seq, dim]`, `[heads, seq, dim]`, `[batch, heads, seq, dim]`. With learned
+    frequencies for each head there are tables for each head, too: `heads` says how
+    many, and queries and keys are `[..., heads, seq, dim]`.
 
     !!! Example
 
@@ -38,7 +40,10 @@ class Rotation(AbstractRotation):
 
         rotation = pe.rope(64)(jnp.arange(10))
         q = jnp.ones((8, 10, 64))  # [heads, seq, dim]
-        rotated = jax.vmap(rotation.queries)(q)
+        rotated = rotation.queries(q)
+
+        q = jnp.ones((10, 8, 64))  # [seq, heads, dim], as in Equinox
+        rotated = jax.vmap(rotation.queries, in_axes=1, out_axes=1)(q)
         ```
     """
 
@@ -58,8 +63,7 @@ class Rotation(AbstractRotation):
     ) -> Float[Array, "... {self.dim}"]:
         """**Arguments:**
 
-        - `q`: queries, `[seq, dim]` under `jax.vmap` over heads, or `[seq, heads, dim]`
-            as in Equinox.
+        - `q`: queries, `[..., seq, dim]`.
 
         **Returns:**
 
@@ -73,8 +77,7 @@ class Rotation(AbstractRotation):
     def keys(self, k: Float[Array, "... {self.dim}"]) -> Float[Array, "... {self.dim}"]:
         """**Arguments:**
 
-        - `k`: keys, `[seq, dim]` under `jax.vmap` over heads, or `[seq, heads, dim]` as
-            in Equinox.
+        - `k`: keys, `[..., seq, dim]`.
 
         **Returns:**
 
@@ -93,9 +96,8 @@ class Rotation(AbstractRotation):
         if growth is not None:
             factor = jnp.exp(_bounded(growth, x.dtype)).astype(dtype)
             cos, sin = cos * factor, sin * factor
-        if self.heads is None:
-            middle = tuple(range(1, x.ndim - 1))
-            cos, sin = jnp.expand_dims(cos, middle), jnp.expand_dims(sin, middle)
+        leading = tuple(range(x.ndim - cos.ndim))
+        cos, sin = jnp.expand_dims(cos, leading), jnp.expand_dims(sin, leading)
         if isinstance(self.pairing, Pairing):
             wide = x.astype(dtype)
             return self.pairing.apply(wide, cos, sin).astype(x.dtype)
@@ -104,13 +106,13 @@ class Rotation(AbstractRotation):
     def _check_shape(self, x, name):
         *heads, seq, _ = self.cos.shape
         if heads:
-            wanted = f"[heads, seq, dim] with heads={heads[0]}, seq={seq}"
-            fits = x.shape == (*heads, seq, self.dim)
+            wanted = f"[..., heads, seq, dim] with heads={heads[0]}, seq={seq}"
+            fits = x.shape[-3:] == (*heads, seq, self.dim)
             cure = "A head of keys that serves many queries must be repeated."
         else:
-            wanted = f"[seq, ..., dim] with seq={seq}"
-            fits = x.ndim >= 2 and (x.shape[0], x.shape[-1]) == (seq, self.dim)
-            cure = "Use `jax.vmap` over leading batch and head axes."
+            wanted = f"[..., seq, dim] with seq={seq}"
+            fits = x.shape[-2:] == (seq, self.dim)
+            cure = AXES
         if not fits:
             raise ValueError(
                 f"`{name}` must have shape {wanted} and dim={self.dim}, as the "

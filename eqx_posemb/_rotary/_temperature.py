@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Num
 from .._checks import check_at_least, check_choice, check_positive
 from .._given import as_positions, check_sequence, Positions
 from .._phase import as_float, computing_dtype
-from ._abstract import AbstractRotary, AbstractRotation
+from ._abstract import AbstractRotary, AbstractRotation, AXES
 
 
 class Temperature(AbstractRotary):
@@ -194,8 +194,8 @@ class Scaling(AbstractRotation):
     def queries(self, q: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
         """**Arguments:**
 
-        - `q`: queries, `[seq, dim]` under `jax.vmap` over heads or `[seq, heads, dim]`;
-            `[heads, seq, dim]` where there are `heads`.
+        - `q`: queries, `[..., seq, dim]`; `[..., heads, seq, dim]` where there are
+            `heads`.
 
         **Returns:**
 
@@ -203,14 +203,16 @@ class Scaling(AbstractRotation):
 
         **Raises:** a `ValueError` if the shape does not fit the positions.
         """
-        leading = self.factor.ndim
-        if q.shape[:leading] != self.factor.shape or q.ndim <= leading:
+        axes = self.factor.ndim + 1
+        if q.shape[-axes:-1] != self.factor.shape:
+            wanted = "[..., seq, dim]" if axes == 2 else "[..., heads, seq, dim]"
             raise ValueError(
-                f"`q` must have a shape that begins with {self.factor.shape}, as the "
-                f"positions have, but got {q.shape}. Use `jax.vmap` over leading axes."
+                f"`q` must have shape {wanted} with {wanted[6:-6]} = "
+                f"{self.factor.shape}, as the positions have, but got {q.shape}. {AXES}"
             )
         dtype = computing_dtype(q.dtype)
-        factor = jnp.expand_dims(self.factor, range(leading, q.ndim)).astype(dtype)
+        leading = tuple(range(q.ndim - axes))
+        factor = jnp.expand_dims(self.factor, leading)[..., None].astype(dtype)
         return (q.astype(dtype) * factor).astype(q.dtype)
 
     def keys(self, k: Float[Array, "... dim"]) -> Float[Array, "... dim"]:

@@ -48,7 +48,7 @@ def axial_rope(
 
         rope = pe.axial_rope(64)
         rotation = rope(pe.grid_positions((14, 14)))
-        q = jax.vmap(rotation.queries)(jnp.ones((8, 196, 64)))
+        q = rotation.queries(jnp.ones((8, 196, 64)))
         ```
 
     **Arguments:**
@@ -256,7 +256,7 @@ def string_rope(
 
         string = pe.string_rope(64, key=jax.random.key(0))
         rotation = string(pe.grid_positions((14, 14)))
-        q = jax.vmap(rotation.queries)(jnp.ones((8, 196, 64)))
+        q = rotation.queries(jnp.ones((8, 196, 64)))
         ```
 
     **Arguments:**

@@ -34,7 +34,7 @@ def rope(
         rope = pe.rope(64, theta=500_000.0)
         q = jnp.ones((8, 10, 64))  # [heads, seq, dim]
         rotation = rope(jnp.arange(10))
-        q = jax.vmap(rotation.queries)(q)
+        q = rotation.queries(q)
         ```
 
     **Arguments:**
