@@ -1,7 +1,7 @@
 """One object for all that position does to attention."""
 
 from dataclasses import KW_ONLY
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int, Num, PyTree
@@ -16,7 +16,7 @@ from ._phase import computing_dtype
 from ._placed import place, Placed
 from ._rotary import AbstractExtension, AbstractRotary
 from ._score import AbstractScore
-from ._slots import check_named, check_slots
+from ._slots import check_named, check_slots, refuse_attribute, refuse_call
 
 
 class PositionalEmbedding(Module):
@@ -65,6 +65,9 @@ class PositionalEmbedding(Module):
     def __check_init__(self):
         check_slots(self)
 
+    if not TYPE_CHECKING:
+        __call__, __getattr__ = refuse_call, refuse_attribute
+
     @property
     def reads(self) -> tuple[str, ...]:
         """Which of `q_state` and `k_state` the score reads: those to give to `logits`
@@ -91,10 +94,14 @@ class PositionalEmbedding(Module):
             return x
         encoding = self.encoding(as_positions(positions))
         if encoding.shape != x.shape:
+            cure = "Build the encoding for as many channels as `x` has."
+            if x.ndim > encoding.ndim:
+                cure = "Use `jax.vmap` over a batch."
+            elif x.shape[:1] != encoding.shape[:1]:
+                cure = "Give a position for each token."
             raise ValueError(
                 "`x` must have the shape [seq, dim] of its positions and of the "
-                f"encoding, {encoding.shape}, but got {x.shape}. Use `jax.vmap` over a "
-                "batch."
+                f"encoding, {encoding.shape}, but got {x.shape}. {cure}"
             )
         dtype = computing_dtype(x.dtype)
         return (x.astype(dtype) + encoding.astype(dtype)).astype(x.dtype)
@@ -207,7 +214,8 @@ class PositionalEmbedding(Module):
 
         A query sees the keys that all of the given rules let it see. The rules go by
         position, and not by index: a cache in any order, or shards of a sequence, need
-        nothing else. There is no dropout of the weights.
+        nothing else. Positions may be up to 2³¹ − 1 apart, as in
+        [`eqx_posemb.distance`][]. There is no dropout of the weights.
 
         **Arguments:**
 

@@ -1,6 +1,8 @@
 """Rules that many settings share, checked when a module is built."""
 
+import inspect
 import math
+from typing import Any
 
 
 def check_positive(name: str, value: float) -> None:
@@ -24,3 +26,26 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         known = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"`{name}` must be one of {known}, but got {value!r}.")
+
+
+def check_kind(name: str, value: object, kind: type, cure: str) -> None:
+    if not isinstance(value, kind):
+        if inspect.isroutine(value) or inspect.isclass(value):
+            cure = f"Call it: `{value.__name__}(...)`."
+        raise ValueError(
+            f"`{name}` must be an {kind.__name__}, but got {described(value)}. {cure}"
+        )
+
+
+def described(value: Any) -> str:
+    """What a value is, in a few words."""
+    if inspect.isroutine(value) or inspect.isclass(value):
+        kind = "class" if inspect.isclass(value) else "function"
+        return f"the {kind} `{value.__name__}`"
+    if hasattr(value, "shape"):
+        return f"an array of shape {value.shape}"
+    if isinstance(value, int | float | str):
+        shown = repr(value)
+        return shown if len(shown) <= 42 else f"{shown[:41]}...{shown[-1]}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

@@ -330,8 +330,8 @@ def _gathered(placed):
 def _logits(placed, q, k, states):
     def finished(placed, q, k, states):
         placed = _gathered(placed)
-        length = context_length(placed.q_positions, placed.k_positions)
-        placed = placed._in_context(lambda: (length, length))
+        every = placed.q_positions, placed.k_positions
+        placed = placed._in_context(lambda: (context_length(*every),) * 2)
         logits, *tokens = placed._terms(q, k, states)
         return dense_logits(logits, *tokens).astype(q.dtype)
 

@@ -4,7 +4,7 @@ import inspect
 from typing import Any
 
 from ._bias import AbstractBias
-from ._checks import check_positive
+from ._checks import check_positive, described
 from ._encoding import AbstractEncoding
 from ._frequencies import AbstractFrequencies
 from ._rotary import AbstractExtension, AbstractRotary
@@ -47,26 +47,33 @@ def check_named(whole: type, unnamed: tuple[Any, ...]) -> None:
         )
 
 
+def refuse_call(self, *x):
+    raise TypeError(
+        "An embedding has a method for each place, but got a call with "
+        f"{len(x)} argument(s). Write `embedding.embed(x, positions)` for tokens, and "
+        "`embedding.attend(q, k, v, positions, positions)` in each layer."
+    )
+
+
+def refuse_attribute(self, name):
+    cure = ""
+    if name in ("queries", "keys"):
+        cure = f" Place it first: `embedding.at(positions).{name}(x)`."
+    raise AttributeError(f"`{type(self).__name__}` has no attribute `{name}`.{cure}")
+
+
 def _said(part, whole):
     """What a part is, in a few words, and what to do with it."""
+    words = described(part)
     if inspect.isroutine(part) or inspect.isclass(part):
-        kind = "class" if inspect.isclass(part) else "function"
-        return f"the {kind} `{part.__name__}`", f"Call it: `{part.__name__}(...)`."
+        return words, f"Call it: `{part.__name__}(...)`."
     for slot, kinds in KINDS:
         if isinstance(part, kinds):
-            return _kind(part), f"Give it as `{slot}=...`."
+            return words, f"Give it as `{slot}=...`."
     if isinstance(part, AbstractFrequencies):
-        return _kind(part), "Give it as `rotary=eqx_posemb.Rotary(...)`."
+        return words, "Give it as `rotary=eqx_posemb.Rotary(...)`."
     if isinstance(part, whole):
-        return _kind(part), "Give one of its slots."
+        return words, "Give one of its slots."
     if isinstance(part, str):
-        shown = repr(part if len(part) <= 40 else part[:40] + "...")
-        return shown, "`eqx_posemb.make` builds an embedding by its name."
-    is_array = hasattr(part, "shape")
-    words = f"an array of shape {part.shape}" if is_array else _kind(part)
+        return words, "`eqx_posemb.make` builds an embedding by its name."
     return words, "Build a part, such as `eqx_posemb.rope(64)`."
-
-
-def _kind(part):
-    name = type(part).__name__
-    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

@@ -313,6 +313,59 @@ def test_a_query_whose_keys_a_bias_hides_gets_zeros(implementation):
         assert np.isfinite(gradient).all() and np.any(gradient)
 
 
+# First guesses, each with its cure.
+ROPE = pe.rope(8)
+ROTATED = pe.PositionalEmbedding(rotary=ROPE)
+ENCODED = pe.PositionalEmbedding(encoding=pe.Sinusoidal(8))
+# fmt: off
+GUESSES = [
+    case("`base` must be an AbstractStaticFrequencies, but got an array of shape \\(4,\\).*`eqx_posemb.Listed`", lambda: pe.Tabulated(np.ones(4))),
+    case("`base` must be .*but got a list.*Listed", lambda: pe.Tabulated([1.0, 0.1])),
+    case("`base` must be an AbstractStaticFrequencies, but got 8.*Geometric", lambda: pe.Linear(8, 2.0)),
+    case("`base` must be .*but got 64", lambda: pe.DynamicNTK(64, 2.0, 8)),
+    case("`base` must be .*but got 64", lambda: pe.Truncated(64, 2)),
+    case("`base` must be .*but got 64", lambda: pe.Divided(64, (1.0,))),
+    case("`short` must be .*but got 64", lambda: pe.LongRoPEFrequencies(64, 64, 8)),
+    case("`parts` must be .*but got 64", lambda: pe.Concatenated((64,))),
+    case("`weight` must be an array, but got a Geometric.*LearnedFrequencies\\(schedule\\(\\)\\)", lambda: pe.LearnedFrequencies(pe.Geometric(8))),
+    case("`weight` must be an array, but got a list.*jnp.array", lambda: pe.LearnedFrequencies([1.0])),
+    case("`frequencies` must be an AbstractFrequencies, but got 64.*eqx_posemb.Geometric\\(dim=64\\)", lambda: pe.Rotary(64)),
+    case("`frequencies` must be .*but got the class `Geometric`. Call it", lambda: pe.Rotary(pe.Geometric)),
+    case("`parts` must be an AbstractRotary, but got 64.*eqx_posemb.rope", lambda: pe.Chain((64,))),
+    case("`rotary` must be an AbstractRotary, but got 64", lambda: pe.ReRoPE(64, 4)),
+    case("`biases` must be an AbstractBias, but got a Rotary.*ALiBi", lambda: pe.SumBias(ROPE)),
+    case("`bias` must be an AbstractBias, but got 2", lambda: pe.ResetBias(2, 2)),
+    case("float32 of shape \\(4, 8\\).*Call it with positions.*`rope\\(positions\\).queries\\(q\\)`", lambda: ROPE(X)),
+    case("float32 of shape \\(2, 4, 8\\).*Call it with positions", lambda: ROPE(Q)),
+    case("int32 of shape \\(1, 4\\). Use `jax.vmap`", lambda: ROPE(P[None])),
+    case("int32 of shape \\(\\).*`jnp.arange\\(count\\)`", lambda: ROPE(10)),
+    case("positions alone, but got 2 arguments.*`rope\\(positions\\).queries", lambda: ROPE(X, P)),
+    case("`Rotary` has no attribute `queries`. Call it with positions", lambda: ROPE.queries(X)),
+    case("`Rotary` has no attribute `other`.$", lambda: ROPE.other),
+    case("methods `queries` and `keys`, but got a call with 1 .*rotation.queries\\(q\\)", lambda: ROPE(P)(Q)),
+    case("method for each place, but got a call with 2 .*embedding.embed\\(x, positions\\)", lambda: ROTATED(X, P)),
+    case("`PositionalEmbedding` has no attribute `queries`.*embedding.at\\(positions\\).queries", lambda: ROTATED.queries(Q)),
+    case("the same `dim`, but got \\(4, 8\\) and \\(4, 8\\). Give the one head an axis", lambda: ROTATED.attend(Q[0], Q[0], Q[0], P, P)),
+    case("the same `dim`, but got .* and \\(2, 4, 6\\). Project both", lambda: ROTATED.attend(Q, Q[..., :6], Q, P, P)),
+    case("the same `dim`, but got \\(1, 2, 4, 8\\).*Use `jax.vmap`", lambda: ROTATED.attend(Q[None], Q[None], Q[None], P, P)),
+    case("the 2 tokens of `q`, but got shape \\(4,\\) for \\(4, 2, 8\\), which is \\[heads, seq, dim\\]", lambda: EMPTY.attend(*3 * [np.swapaxes(Q, 0, 1)], P, P)),
+    case("`x` must have .*got \\(2, 4, 8\\). Use `jax.vmap`", lambda: ENCODED.embed(Q, P)),
+    case("`x` must have .*got \\(4, 16\\). Build the encoding", lambda: ENCODED.embed(np.ones((4, 16)), P)),
+    case("`x` must have .*got \\(5, 8\\). Give a position for each", lambda: ENCODED.embed(np.ones((5, 8)), P)),
+    case("`positions` must have shape \\[seq\\].*got \\(\\)", lambda: pe.Sinusoidal(8)(10)),
+    case("`q_positions` must have shape \\[seq\\].*got \\(2, 4\\)", lambda: pe.ALiBi(2)(np.stack([P, P]), P)),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("text, call", GUESSES)
+@pytest.mark.usefixtures("as_users_have_it")
+def test_a_first_guess_gets_its_cure(text, call):
+    with pytest.raises((ValueError, TypeError, AttributeError), match=text) as raised:
+        call()
+    assert len(str(raised.value)) < 350
+
+
 # The first of the positions.
 def test_the_least_float_position_has_the_angle_of_the_least_integer():
     least = -(2**31)

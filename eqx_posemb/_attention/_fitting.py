@@ -6,10 +6,14 @@ import jax.numpy as jnp
 
 def check_shapes(q, k, q_positions, k_positions):
     if q.ndim != 3 or k.ndim != 3 or q.shape[-1] != k.shape[-1]:
+        cure = "Use `jax.vmap` over a batch."
+        if q.ndim == k.ndim == 3:
+            cure = "Project both to as many channels."
+        elif q.ndim == k.ndim == 2:
+            cure = "Give the one head an axis: `q[None]`."
         raise ValueError(
             "`q` and `k` must have shapes [heads, q, dim] and [kv_heads, k, dim] with "
-            f"the same `dim`, but got {q.shape} and {k.shape}. Use `jax.vmap` over a "
-            "batch."
+            f"the same `dim`, but got {q.shape} and {k.shape}. {cure}"
         )
     if k.shape[0] == 0 or q.shape[0] % k.shape[0]:
         raise ValueError(
@@ -20,7 +24,8 @@ def check_shapes(q, k, q_positions, k_positions):
         if positions.shape[:1] != (x.shape[1],):
             raise ValueError(
                 f"`{name}_positions` must have a position for each of the {x.shape[1]} "
-                f"tokens of `{name}`, but got shape {positions.shape}."
+                f"tokens of `{name}`, but got shape {positions.shape} for {x.shape}, "
+                "which is [heads, seq, dim]."
             )
 
 

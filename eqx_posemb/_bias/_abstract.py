@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
+from .._checks import check_kind
 from .._given import in_common, Positions
 from .._module import Module
 from .._spread import all_distances, are_consecutive
@@ -117,3 +118,6 @@ class AbstractRelativeBias(AbstractBias):
         if not known or are_consecutive(q_positions, k_positions) is not True:
             return None
         return self.along(all_distances(q, k))
+
+def check_bias(name: str, value: object) -> None:
+    check_kind(name, value, AbstractBias, "Give one, such as `eqx_posemb.ALiBi(8)`.")

@@ -9,7 +9,7 @@ from .._checks import check_at_least
 from .._given import as_positions, Positions
 from .._low_rank import Factors, factors, side_by_side
 from .._phase import as_float
-from ._abstract import AbstractBias
+from ._abstract import AbstractBias, check_bias
 
 
 class ResetBias(AbstractBias):
@@ -54,6 +54,7 @@ class ResetBias(AbstractBias):
 
         **Raises:** a `ValueError` if `heads` is less than one or `special` is empty.
         """
+        check_bias("bias", bias)
         check_at_least("heads", heads, 1)
         if not special:
             raise ValueError("`special` must have at least one position, but got ().")

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float, Num
 from .._given import Positions
 from .._low_rank import Factors, factors, side_by_side
 from .._phase import as_float
-from ._abstract import AbstractBias
+from ._abstract import AbstractBias, check_bias
 
 
 class SumBias(AbstractBias):
@@ -42,6 +42,8 @@ class SumBias(AbstractBias):
         """
         if not biases:
             raise ValueError("`biases` must have at least one to add, but got none.")
+        for bias in biases:
+            check_bias("biases", bias)
         self.biases = biases
 
     @property

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Num
 
 from .._checks import check_choice, check_positive
 from .._frequencies import Geometric
-from .._given import in_common, Positions
+from .._given import check_sequence, in_common, Positions
 from .._phase import cos_sin
 from ._abstract import AbstractEncoding
 
@@ -125,6 +125,7 @@ class Sinusoidal(AbstractEncoding):
         int32 position.
         """
         (positions,) = in_common(positions)
+        check_sequence("positions", positions, "for one angle to each frequency")
         if self.offset:
             positions = positions + self.offset
         cos, sin = cos_sin(positions, self.frequencies.turns())

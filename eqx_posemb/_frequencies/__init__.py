@@ -5,11 +5,8 @@ from ._base import (
     AbstractFrequencies as AbstractFrequencies,
     AbstractScaledFrequencies as AbstractScaledFrequencies,
     AbstractStaticFrequencies as AbstractStaticFrequencies,
-    context_length as context_length,
+    check_schedule as check_schedule,
     Geometric as Geometric,
-    in_context as in_context,
-    Length as Length,
-    one_more as one_more,
 )
 from ._by_parts import (
     index_of_turns as index_of_turns,
@@ -18,6 +15,12 @@ from ._by_parts import (
 )
 from ._concatenated import Concatenated as Concatenated
 from ._learned import LearnedFrequencies as LearnedFrequencies
+from ._length import (
+    context_length as context_length,
+    in_context as in_context,
+    Length as Length,
+    one_more as one_more,
+)
 from ._listed import Listed as Listed
 from ._longrope import (
     Divided as Divided,

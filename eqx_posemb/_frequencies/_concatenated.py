@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from .._phase import Frequencies, Turns
-from ._base import AbstractFrequencies
+from ._base import AbstractFrequencies, check_schedule
 
 
 class Concatenated(AbstractFrequencies):
@@ -36,6 +36,8 @@ class Concatenated(AbstractFrequencies):
     def __check_init__(self):
         if not self.parts:
             raise ValueError("`parts` must have at least one schedule, but got none.")
+        for part in self.parts:
+            check_schedule("parts", part, AbstractFrequencies)
 
     @property
     def pairs(self) -> int:

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._checks import described
 from .._phase import as_float
 from ._base import AbstractFrequencies
 
@@ -39,8 +40,18 @@ class LearnedFrequencies(AbstractFrequencies):
         - `weight`: What to start from, in radians per unit of position: `[half]`, or
             `[heads, half]` for frequencies of each head.
 
-        **Raises:** a `ValueError` if `weight` has another shape.
+        **Raises:** a `ValueError` if `weight` is no array or has another shape.
         """
+        if isinstance(weight, AbstractFrequencies):
+            raise ValueError(
+                f"`weight` must be an array, but got {described(weight)}. Call the "
+                "schedule for its frequencies: `LearnedFrequencies(schedule())`."
+            )
+        if not hasattr(weight, "ndim"):
+            raise ValueError(
+                f"`weight` must be an array, but got {described(weight)}. Use "
+                "`jnp.array`."
+            )
         if weight.ndim not in (1, 2) or 0 in weight.shape:
             raise ValueError(
                 "`weight` must have shape [half] or [heads, half], but got "

@@ -16,6 +16,7 @@ from ._base import (
     AbstractFrequencies,
     AbstractScaledFrequencies,
     AbstractStaticFrequencies,
+    check_schedule,
     evaluated_once,
 )
 
@@ -44,6 +45,7 @@ class Divided(AbstractDerivedFrequencies):
     )
 
     def __check_init__(self):
+        check_schedule("base", self.base)
         if len(self.divisors) != self.pairs:
             raise ValueError(
                 f"`divisors` must have one number per frequency, {self.pairs}, but got "
@@ -127,6 +129,8 @@ class LongRoPEFrequencies(AbstractDynamicFrequencies):
 
     def __check_init__(self):
         check_positive("original_length", self.original_length)
+        check_schedule("short", self.short)
+        check_schedule("long", self.long)
         counts = self.short.pairs, self.long.pairs
         if counts[0] != counts[1]:
             raise ValueError(

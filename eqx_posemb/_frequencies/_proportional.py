@@ -9,6 +9,7 @@ from jaxtyping import Shaped
 from ._base import (
     AbstractDerivedFrequencies,
     AbstractStaticFrequencies,
+    check_schedule,
     evaluated_once,
 )
 
@@ -54,6 +55,7 @@ class Truncated(AbstractDerivedFrequencies):
     keep: int = eqx.field(static=True)
 
     def __check_init__(self):
+        check_schedule("base", self.base)
         if not 0 <= self.keep <= self.pairs:
             raise ValueError(
                 "`keep` must be between 0 and the number of frequencies, "

@@ -15,6 +15,7 @@ from ._base import (
     AbstractFrequencies,
     AbstractScaledFrequencies,
     AbstractStaticFrequencies,
+    check_schedule,
     evaluated_once,
     powers,
 )
@@ -316,6 +317,7 @@ def slowed_evenly(frequencies, factor: Decimal) -> Shaped[np.ndarray, " half"]:
 
 
 def _check_two(base: AbstractStaticFrequencies) -> None:
+    check_schedule("base", base)
     if base.pairs < 2:
         raise ValueError(
             "`base` must have at least 2 frequencies, the fastest to keep and the "

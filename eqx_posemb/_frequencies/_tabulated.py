@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._phase import Turns
-from ._base import AbstractFrequencies, AbstractStaticFrequencies
+from ._base import AbstractFrequencies, AbstractStaticFrequencies, check_schedule
 
 
 class Tabulated(AbstractFrequencies):
@@ -45,7 +45,10 @@ class Tabulated(AbstractFrequencies):
         """**Arguments:**
 
         - `base`: The schedule to hold.
+
+        **Raises:** a `ValueError` if `base` is no static schedule.
         """
+        check_schedule("base", base)
         self.words = jax.tree.map(jnp.asarray, base.turns())
 
     @property

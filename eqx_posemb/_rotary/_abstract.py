@@ -2,10 +2,12 @@
 
 import abc
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 from jaxtyping import Array, Float, Num
 
+from .._checks import check_kind
 from .._given import Positions
 from .._module import Module
 from .._sharding import repeated
@@ -14,6 +16,12 @@ from .._sharding import repeated
 AXES = (
     "The axes before are heads and batches. For [seq, heads, dim] use `jax.vmap` with "
     "`in_axes=1, out_axes=1`."
+)
+
+
+FIRST_POSITIONS = (
+    "Call it with positions, and rotate tokens by the result: "
+    "`rope(positions).queries(q)`."
 )
 
 
@@ -51,6 +59,15 @@ class AbstractRotation(Module):
         What to multiply queries by, in the dtype of `k`.
         """
 
+    if not TYPE_CHECKING:
+
+        def __call__(self, *x):
+            raise TypeError(
+                "A rotation has the methods `queries` and `keys`, but got a call with "
+                f"{len(x)} argument(s). Write `rotation.queries(q)` and "
+                "`rotation.keys(k)`."
+            )
+
 
 class AbstractRotary(Module):
     """Multiplies positions into queries and keys.
@@ -58,6 +75,14 @@ class AbstractRotary(Module):
     Logits may then depend on positions in any way that a product of a function of the
     query and its position with a function of the key and its position has.
     """
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            cure = f" {FIRST_POSITIONS}" if name in ("queries", "keys") else ""
+            raise AttributeError(
+                f"`{type(self).__name__}` has no attribute `{name}`.{cure}"
+            )
 
     @property
     def dynamic(self) -> bool:
@@ -81,6 +106,10 @@ class AbstractRotary(Module):
         What to apply to queries and to keys at these positions. On a block of positions
         it must be that block of the whole.
         """
+
+
+def check_rotary(name: str, value: object) -> None:
+    check_kind(name, value, AbstractRotary, "Give one, such as `eqx_posemb.rope(64)`.")
 
 
 def each_head(

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float, Num
 
 from .._frequencies import in_context, Length
 from .._given import Positions
-from ._abstract import AbstractRotary, AbstractRotation, each_head
+from ._abstract import AbstractRotary, AbstractRotation, check_rotary, each_head
 
 
 class Chain(AbstractRotary):
@@ -37,6 +37,8 @@ class Chain(AbstractRotary):
                 "`parts` must have at least one map, but got none. `NoPE` changes "
                 "nothing."
             )
+        for part in self.parts:
+            check_rotary("parts", part)
 
     @property
     def dynamic(self) -> bool:

@@ -11,7 +11,7 @@ from .._checks import check_at_least
 from .._given import check_sequence, in_common, Positions
 from .._module import Module
 from .._phase import as_float, computing_dtype
-from ._abstract import AbstractRotary, each_head
+from ._abstract import AbstractRotary, check_rotary, each_head
 
 
 Piece = tuple[Num[Array, " q"], Num[Array, " k"], Bool[Array, "q k"]]
@@ -31,6 +31,9 @@ class AbstractExtension(Module):
     """
 
     rotary: eqx.AbstractVar[AbstractRotary]
+
+    def __check_init__(self):
+        check_rotary("rotary", self.rotary)
 
     @property
     def dynamic(self) -> bool:

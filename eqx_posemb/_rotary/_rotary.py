@@ -1,7 +1,7 @@
 """Rotary embeddings: from positions to a rotation."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Num
 
 from .._checks import check_choice, check_positive
-from .._frequencies import AbstractFrequencies, in_context, Length
+from .._frequencies import AbstractFrequencies, check_schedule, in_context, Length
 from .._given import as_positions, Positions
 from .._phase import cos_sin, Turns
-from ._abstract import AbstractRotary
+from ._abstract import AbstractRotary, FIRST_POSITIONS
 from ._axes import AbstractAxes, spread
 from ._decay import XPosDecay
 from ._pairing import check_layout, Layout, Pairing
@@ -104,10 +104,12 @@ class Rotary(AbstractRotary):
             and frequency, as other libraries have them, for comparison with one. At
             position 131,072 those are off by up to 0.008.
 
-        **Raises:** a `ValueError` if `dim` is less than the rotated channels, if
+        **Raises:** a `ValueError` if `frequencies` is no schedule, if `dim` is less
+        than the rotated channels, if
         `scale` is not positive, or if `pairing` or `arithmetic` is unknown or does not
         fit.
         """
+        check_schedule("frequencies", frequencies, AbstractFrequencies)
         angles: int = frequencies.pairs
         if axes is not None:
             angles = axes.frequency(angles).shape[-1]
@@ -158,7 +160,10 @@ class Rotary(AbstractRotary):
 
     @jax.named_scope("eqx_posemb.Rotary")
     def __call__(
-        self, positions: Num[Positions, "seq *axes"], *, length: Length = None
+        self,
+        positions: Num[Positions, "seq *axes"],
+        *tokens: Any,
+        length: Length = None,
     ) -> Rotation:
         """**Arguments:**
 
@@ -175,6 +180,11 @@ class Rotary(AbstractRotary):
 
         **Raises:** a `ValueError` if `positions` has another shape.
         """
+        if tokens:
+            raise TypeError(
+                "A rotary embedding must be called with positions alone, but got "
+                f"{1 + len(tokens)} arguments. {FIRST_POSITIONS}"
+            )
         positions = jnp.asarray(as_positions(positions))
         self._check(positions)
         schedule = in_context(self.frequencies, positions, length=length)
@@ -241,8 +251,12 @@ class Rotary(AbstractRotary):
         if positions.shape[1:] == axes and positions.ndim and positions.dtype != bool:
             return
         wanted = "[seq]" if self.axes is None else f"[seq, {self.axes.coordinates}]"
+        cure = "Use `jax.vmap` over a batch."
+        if positions.ndim == 0:
+            cure = "Tokens from 0 on have `jnp.arange(count)`."
+        elif positions.ndim > 1 and jnp.issubdtype(positions.dtype, jnp.floating):
+            cure = f"{cure} {FIRST_POSITIONS}"
         raise ValueError(
             f"`positions` must be integers or floats of shape {wanted}, but got "
-            f"{positions.dtype} of shape {positions.shape}. Use `jax.vmap` over a "
-            "batch."
+            f"{positions.dtype} of shape {positions.shape}. {cure}"
         )

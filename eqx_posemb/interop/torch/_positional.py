@@ -75,9 +75,12 @@ def check_shapes(q, k, positions_q, positions_k, heads=None, dim=None, integers=
     fits = q.ndim == k.ndim == 4 and q.shape[:2] == k.shape[:2]
     fits = fits and q.shape[3] == k.shape[3] == (dim or q.shape[3])
     if not fits or q.shape[1] != (heads or q.shape[1]):
+        sizes = dict(heads=heads, dim=dim)
+        known = [f"{name}={size}" for name, size in sizes.items() if size is not None]
+        needed = " with " + " and ".join(known) if known else ""
         raise ValueError(
-            f"`q` and `k` must have shapes [batch, heads, seq, dim] with {heads=} and "
-            f"{dim=} (None: any), but got {list(q.shape)} and {list(k.shape)}."
+            f"`q` and `k` must have shapes [batch, heads, seq, dim]{needed}, but got "
+            f"{list(q.shape)} and {list(k.shape)}."
         )
     if positions_q is None and positions_k is None and q.shape[2] == k.shape[2]:
         return
