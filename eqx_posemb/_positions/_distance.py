@@ -14,6 +14,10 @@ def distance(
 
     The sign is the same everywhere in this library. Papers have both.
 
+    Integer distances are supported from −2³¹ + 1 to 2³¹ − 1, or to 2⁶³ − 1 for int64 in
+    64-bit mode. Positions that are farther apart wrap around without an error, as a
+    check would cost a pass over the positions at run time.
+
     !!! Example
 
         ```python
