@@ -1,9 +1,14 @@
 """Sizes that are symbols, in programs that `jax.export` makes for every length."""
 
+from typing import TypeVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree, Shaped
+
+
+_Arrays = TypeVar("_Arrays", bound=PyTree[Shaped[Array, "..."]])
 
 
 def is_less(size: int, bound: int) -> bool:
@@ -12,11 +17,11 @@ def is_less(size: int, bound: int) -> bool:
 
 
 def error_if(
-    x: PyTree[Shaped[Array, "..."]],
+    x: _Arrays,
     wrong: Bool[Array, "..."],
     message: str,
     *read: Shaped[Array, "..."],
-) -> PyTree[Shaped[Array, "..."]]:
+) -> _Arrays:
     """`equinox.error_if`. Where a size of `x` or of what was `read` is a symbol, `x` is
     NaN, as with `EQX_ON_ERROR=nan`: exported programs cannot raise errors.
 

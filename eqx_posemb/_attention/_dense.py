@@ -1,5 +1,7 @@
 """Attention as it is defined, with all logits at once."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -68,7 +70,7 @@ def dense_in_shards(inputs: Inputs, shards: int) -> Float[Array, "heads q dim_v"
         each_array(whole, x) for x in (inputs.k, inputs.v, inputs.k_tokens)
     )
 
-    def cut(axis, x):
+    def cut(axis, x) -> Any:
         if isinstance(x, Consecutive):
             size = x.length // shards
             return x.part(jnp.arange(shards, dtype=x.dtype) * size, size)

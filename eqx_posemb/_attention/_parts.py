@@ -39,8 +39,14 @@ def by_parts(
 
 def of_heads(tile: Tile) -> Tile:
     """True for the arrays of a tile that have heads first, and False for all others."""
+    chosen = jax.tree.map(lambda _: False, tile)
     each = lambda tile: (tile.q, tile.k, tile.v)
-    return eqx.tree_at(each, jax.tree.map(lambda _: False, tile), (True, True, True))
+    chosen = eqx.tree_at(each, chosen, (True, True, True))
+    if tile.band is None:
+        return chosen
+    # One head of vectors serves all heads.
+    several = tile.band.vectors.shape[0] > 1
+    return eqx.tree_at(lambda tile: tuple(tile.band), chosen, (True, True, several))
 
 
 def _has_heads(blocks):

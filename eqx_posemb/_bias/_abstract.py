@@ -119,5 +119,6 @@ class AbstractRelativeBias(AbstractBias):
             return None
         return self.along(all_distances(q, k))
 
+
 def check_bias(name: str, value: object) -> None:
     check_kind(name, value, AbstractBias, "Give one, such as `eqx_posemb.ALiBi(8)`.")
