@@ -120,9 +120,10 @@ def _turned(rotation, x):
 def _maps(rotary, positions) -> np.ndarray:
     kind = jnp.int32 if positions.dtype.kind == "i" else jnp.float32
     rotation = rotary(jnp.asarray(positions, kind), length=1)
-    eye = jnp.eye(rotary.dim, dtype=jnp.float32)
-    x = jnp.broadcast_to(eye, (len(positions), rotary.dim, rotary.dim))
-    return np.asarray(_turned(rotation, x), np.float64)
+    # A head for each channel.
+    eye = jnp.eye(rotary.dim, dtype=jnp.float32)[:, None]
+    x = jnp.broadcast_to(eye, (rotary.dim, len(positions), rotary.dim))
+    return np.asarray(_turned(rotation, x), np.float64).swapaxes(0, 1)
 
 
 class Golden:

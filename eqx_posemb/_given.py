@@ -98,8 +98,8 @@ def as_positions(
 ) -> Shaped[Array, "..."]:
     """Positions as all parts compute with them: no integers narrower than int32.
 
-    **Raises:** a `ValueError` if their dtype rounds integers, as bfloat16 does, or if
-    they are concrete integers of NumPy that JAX would wrap.
+    **Raises:** a `ValueError` if their dtype is boolean or rounds integers, as bfloat16
+    does, or if they are concrete integers of NumPy that JAX would wrap.
     """
     if not isinstance(positions, np.ndarray):
         positions = jnp.asarray(positions)
@@ -109,6 +109,11 @@ def as_positions(
             f"`{name}` must be integers or float32, as {dtype} rounds integers beyond "
             f"{2 ** (jnp.finfo(dtype).nmant + 1)}, but got {dtype}. Use `jnp.int32`, "
             "or `jnp.float32` for what is between integers."
+        )
+    if jnp.issubdtype(dtype, jnp.bool_):
+        raise ValueError(
+            f"`{name}` must be integers or floats, but got {dtype}. "
+            "`eqx_posemb.left_padded_positions` makes positions of a mask."
         )
     if not jnp.issubdtype(dtype, jnp.integer):
         return positions

@@ -337,7 +337,8 @@ JSON = st.recursive(
     | st.booleans()
     | st.integers(-(2**70), 2**70)
     | st.floats()
-    | st.sampled_from(["", "default", "yarn", "longrope", "full_attention", "rotary"]),
+    | st.sampled_from(["", "default", "yarn", "longrope", "full_attention", "rotary"])
+    | st.sampled_from([10**4 * "x", 10**3 * [1.5], 40 * "[" + 40 * "]"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
@@ -399,6 +400,16 @@ def test_whatever_a_configuration_says_it_loads_or_says_why_not(config, quirks):
             load(config, layer_type=kind, quirks=quirks)
     except ValueError as reason:
         assert KEY.search(str(reason)), reason
+        assert len(str(reason)) <= 2000
+
+
+@QUICK
+@hp.given(config=JSON | st.dictionaries(st.sampled_from([*LLAMA, *MORE]), JSON))
+def test_whatever_is_no_configuration_is_refused_in_few_words(config):
+    try:
+        load(config)
+    except (ValueError, FileNotFoundError) as reason:
+        assert len(str(reason)) <= 2000
 
 
 @pytest.mark.thorough

@@ -223,7 +223,7 @@ SETTINGS = [
 
 SHAPES = [
     case("`positions` must be integers or floats of shape \\[seq\\].*\\(2, 2\\).*vmap", lambda: pe.rope(8)(jnp.ones((2, 2)))),
-    case("`positions` must be integers or floats of shape \\[seq\\], but got bool", lambda: pe.rope(8)(jnp.ones(2, bool))),
+    case("`positions` must be integers or floats, but got bool.*left_padded", lambda: pe.rope(8)(jnp.ones(2, bool))),
     case("`q` must have shape \\[..., seq, dim\\] with seq=4 and dim=16.*\\(4, 2, 16\\).*in_axes=1", lambda: pe.rope(16)(P).queries(jnp.swapaxes(Q, 0, 1))),
     case("`k` must have shape \\[..., seq, dim\\] with seq=4 and dim=8.*\\(4, 16\\)", lambda: pe.rope(8)(P).keys(Q[0])),
     case("`q` must be floating point, but got int32", lambda: pe.rope(16)(P).queries(jnp.ones((4, 16), jnp.int32))),

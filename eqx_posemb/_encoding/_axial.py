@@ -131,10 +131,10 @@ class AxialLearned(AbstractEncoding):
             rows_of(weight, positions[:, axis])
             for axis, weight in enumerate(self.weights)
         ]
-        parts = error_if(
-            parts,
+        joined = sum(parts[1:], parts[0]) if self.summed else jnp.concatenate(parts, -1)
+        return error_if(
+            joined,
             (positions < 0) | (positions >= size),
             f"`positions` must be on the grid of this `AxialLearned`, {self.shape}. "
             "Build it with a larger `shape`.",
         )
-        return sum(parts[1:], parts[0]) if self.summed else jnp.concatenate(parts, -1)

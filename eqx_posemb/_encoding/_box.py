@@ -125,13 +125,13 @@ class LearnedBox(AbstractEncoding):
         used = jnp.concatenate([positions, extents], axis=1)
         tables = self.x, self.y, self.x, self.y, self.width, self.height
         parts = [rows_of(table, used[:, i]) for i, table in enumerate(tables)]
-        parts = error_if(
-            parts,
+        # Extents come as (x, y) and are wanted as height and width.
+        parts[4:] = parts[5], parts[4]
+        joined = sum(parts[1:], parts[0]) if self.summed else jnp.concatenate(parts, -1)
+        return error_if(
+            joined,
             (used < 0) | (used >= size),
             "`positions` must be the left, upper, right and lower edge of boxes on a "
             f"page of {size} by {size}, the first two not beyond the others. Scale "
             "them, or build this `LearnedBox` with a larger `size`.",
         )
-        # Extents come as (x, y) and are wanted as height and width.
-        parts[4:] = parts[5], parts[4]
-        return sum(parts[1:], parts[0]) if self.summed else jnp.concatenate(parts, -1)

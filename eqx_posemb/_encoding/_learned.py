@@ -7,7 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_positive
-from .._given import as_positions, check_integers, Positions
+from .._given import as_positions, check_integers, check_sequence, Positions
 from .._sharding import rows_of
 from .._symbolic import error_if
 from ._abstract import AbstractEncoding
@@ -125,8 +125,9 @@ class Learned(AbstractEncoding):
         **Raises:** a `ValueError` if positions are not integers; an error at run time
         if one of them has no row.
         """
-        check_integers("positions", positions, "to look rows up with")
         positions = as_positions(positions)
+        check_sequence("positions", positions, "for one row to each token")
+        check_integers("positions", positions, "to look rows up with")
         rows = positions + self.offset
         encoding = error_if(
             rows_of(self.weight, rows),

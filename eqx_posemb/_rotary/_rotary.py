@@ -248,7 +248,7 @@ class Rotary(AbstractRotary):
 
     def _check(self, positions):
         axes = () if self.axes is None else (self.axes.coordinates,)
-        if positions.shape[1:] == axes and positions.ndim and positions.dtype != bool:
+        if positions.shape[1:] == axes and positions.ndim:
             return
         wanted = "[seq]" if self.axes is None else f"[seq, {self.axes.coordinates}]"
         cure = "Use `jax.vmap` over a batch."

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from .._given import check_integers, in_common, Positions
+from .._given import check_integers, check_sequence, in_common, Positions
 from .._module import Module
 from .._phase import as_float
 from .._positions import distance
@@ -124,6 +124,13 @@ def with_vectors(
     - `q_positions`, `k_positions`: the positions.
     - `of_pairs`: gives the products of all pairs at any positions.
     """
+    for positions in q_positions, k_positions:
+        check_sequence("positions", positions, "for one distance to each pair")
+    if q_positions.shape[0] != x.shape[1]:
+        raise ValueError(
+            f"`positions` must have a position for each of the {x.shape[1]} tokens, "
+            f"but got shape {q_positions.shape}."
+        )
     q, k = in_common(q_positions, k_positions)
     if not _may_be_banded(q, k):
         return of_pairs(q, k)

@@ -25,7 +25,7 @@ WRONG = [
     case("`base` must be positive and finite, but got -1", lambda: functional.find_correction_dim(8, 64, base=-1)),
     case("`num_rotations` must be positive.*got 0", lambda: functional.find_correction_dim(0, 64)),
     case("`max_position_embeddings` must be positive.*got 0", lambda: functional.find_correction_dim(8, 64, 10_000, 0)),
-    case("`x` must be integers, to look rows up with, but got bool", lambda: functional.embedding(X[0], jnp.array(True))),
+    case("`x` must be integers or floats, but got bool", lambda: functional.embedding(X[0], jnp.array(True))),
 ]
 # fmt: on
 

@@ -29,7 +29,7 @@ def test_halves_are_those_of_equinox_for_a_short_sequence():
     # Angles of up to 23 have an ulp of 1.9e-6 in float32, of which half is 1e-6.
     assert_close(ours, run(_equinox(1e4), Q), atol=3e-6)
     heads = np.stack([Q, 2 * Q], axis=1)
-    ours = run(_queries, pe.rope(32), THERE, heads)
+    ours = run(_queries, pe.rope(32), THERE, heads.swapaxes(0, 1)).swapaxes(0, 1)
     theirs = run(jax.vmap(_equinox(1e4), in_axes=1, out_axes=1), heads)
     assert_close(ours, theirs, atol=6e-6)
 

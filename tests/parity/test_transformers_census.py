@@ -56,11 +56,14 @@ def _maps(rotary, positions) -> np.ndarray:
     schedule = rotary.frequencies.for_length(1)
     data = Data(schedule.turns(), schedule())
     rotary = dataclasses.replace(rotary, frequencies=data)
+    # A head for each channel.
     eye = np.broadcast_to(
-        np.eye(rotary.dim, dtype=np.float32), (len(positions), rotary.dim, rotary.dim)
+        np.eye(rotary.dim, dtype=np.float32)[:, None],
+        (rotary.dim, len(positions), rotary.dim),
     )
     positions = jnp.asarray(positions.astype(kind))
-    return np.asarray(_turned(rotary, positions, jnp.asarray(eye)), np.float64)
+    turned = _turned(rotary, positions, jnp.asarray(eye))
+    return np.asarray(turned, np.float64).swapaxes(0, 1)
 
 
 @pytest.fixture(scope="module")
