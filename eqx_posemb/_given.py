@@ -21,6 +21,16 @@ class Consecutive(NDArrayOperatorsMixin, Module):
 
     It behaves as an array: operators, indices, methods and functions of `jax.numpy`
     compute with the positions. It is a pytree with the leaf `start`.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        positions = pe.consecutive(3, start=5)
+        assert isinstance(positions, pe.Consecutive)
+        assert (positions + 1).tolist() == [6, 7, 8]
+        ```
     """
 
     start: Int[Array, "*batch"] | None
