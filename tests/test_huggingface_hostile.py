@@ -56,7 +56,7 @@ def test_a_refusal_is_short_and_comes_soon(text):
         load(HOSTILE[text])
     assert len(str(error.value)) < 2000
     # Quadratic time would be minutes.
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 20
 
 
 def test_as_many_factors_as_there_may_be_take_a_second():
@@ -88,6 +88,7 @@ def test_rope_settings_are_read_once_and_not_for_each_kind_of_layers(monkeypatch
     kinds = [f"kind{i}" for i in range(20)]
     settings = {kind: {"rope_type": "default"} for kind in kinds}
     config = {"model_type": "gemma3_text", "head_dim": 8, "layer_types": kinds}
+    config |= {"rope_parameters": settings}
     assert layer_types(config) == tuple(kinds)
-    assert load(config | {"rope_parameters": settings}).rotary.dim == 8
+    assert load(config).rotary.dim == 8
     assert len(read) == 1

@@ -2,11 +2,31 @@
 
 from typing import Any
 
-from ._settings import MOST_LAYERS, quoted, Settings
+from ._settings import listed, MOST_LAYERS, quoted, Settings
 
 
-# Layers without attention, and so without anything to rotate.
-NO_ATTENTION = frozenset({"linear_attention", "conv", "mamba", "recurrent"})
+# Layers without attention, which rotate nothing.
+NO_ATTENTION = frozenset(
+    {"linear_attention", "conv", "mamba", "recurrent", "moe", "mlp", "kda"}
+)
+ATTENTION = frozenset(
+    {
+        "attention",
+        "chunked_attention",
+        "compressed_sparse_attention",
+        "deepseek_sparse_attention",
+        "full_attention",
+        "heavily_compressed_attention",
+        "hybrid",
+        "hybrid_sliding",
+        "indexed_attention",
+        "minimax_m3_sparse",
+        "qwen_sparse_attention",
+        "reference_sliding_attention",
+        "sliding_attention",
+        "window_attention",
+    }
+)
 ROTATES, DOES_NOT = "rope", "nope"
 
 
@@ -42,20 +62,80 @@ def labels_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def layer_types_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
-    """The types as the configuration lists them, or those of its rope settings."""
-    if settings.has("layer_types"):
-        types = settings.items("layer_types", MOST_LAYERS)
-        wrong = [kind for kind in types if not isinstance(kind, str)]
-        if wrong:
-            raise ValueError(
-                f"`layer_types` must be a list of strings, but got {quoted(wrong[0])} "
-                "in it."
-            )
-        return tuple(types)
+    """The type of each layer, as the configuration lists them or counts them."""
+    for key in "layer_types", "layers_block_type":
+        if settings.has(key):
+            return _listed(settings, row, key)
+    if "attends" in row:
+        return _hybrid(settings, row["attends"], count_of(settings, row))
     pattern = row.get("pattern") or rotating_labels(row) or [ROTATES]
     pattern = _told(settings, pattern) or pattern
     count = count_of(settings, row, len(pattern))
     return tuple(pattern[i % len(pattern)] for i in range(count))
+
+
+def _listed(settings, row, key):
+    types = settings.items(key, MOST_LAYERS)
+    own = {*row.get("labels", {}), *row.get("pattern", ()), *rotating_labels(row)}
+    for place in "rope_parameters", "rope_scaling":
+        given = settings.get(place)
+        own |= set(given) if isinstance(given, dict) else set()
+    known = ATTENTION | NO_ATTENTION | own | {ROTATES, DOES_NOT}
+    for kind in types:
+        if not isinstance(kind, str) or kind not in known:
+            raise ValueError(
+                f"`{key}` must be a list of strings that transformers knows as types "
+                "of layers, or that the rope settings name, such as 'full_attention', "
+                f"but got {quoted(kind)} in it."
+            )
+    return tuple(types)
+
+
+def _hybrid(settings, rule, count):
+    """Which layers attend, in a model whose other layers do not."""
+    if "ratios" in rule:
+        return _compressed(settings, rule, count)
+    other = rule.get("others", "linear_attention")
+    if "blocks" in rule:
+        names = {"recurrent": other, "attention": "sliding_attention"}
+        given = settings.get(rule["blocks"], rule["default"])
+        kinds = Settings({rule["blocks"]: given}).items(rule["blocks"], MOST_LAYERS)
+        for kind in kinds:
+            if kind not in names:
+                raise ValueError(
+                    f"`{rule['blocks']}` must be a list of {listed(names, mark='`')}, "
+                    f"but got {quoted(kind)} in it."
+                )
+        return tuple(names[kinds[i % len(kinds)]] for i in range(count))
+    if "every" in rule:
+        every = rule["default"]
+        if rule["every"] is not None:
+            every = settings.integer(rule["every"], every, most=MOST_LAYERS)
+        attends = set(range(every - 1, count, every))
+        if rule["every"] is None and not attends:
+            attends = {count - 1}
+    elif settings.has(rule["at"]):
+        attends = set(settings.integers(rule["at"]))
+    else:
+        attends = set(range(count)) if rule["default"] == "all" else set()
+    return tuple("full_attention" if i in attends else other for i in range(count))
+
+
+def _compressed(settings, rule, count):
+    """The types of layers by how many tokens a key of a layer stands for."""
+    kinds = rule["kinds"]
+    if not settings.has(rule["ratios"]):
+        _, even, odd = kinds.values()
+        return tuple(odd if i < 2 or i % 2 == 0 else even for i in range(count))
+    # More ratios than layers belong to layers that predict further tokens.
+    ratios = settings.integers(rule["ratios"])
+    wrong = next((ratio for ratio in ratios if str(ratio) not in kinds), None)
+    if wrong is not None or len(ratios) < count:
+        raise ValueError(
+            f"`{rule['ratios']}` must have one of {', '.join(kinds)} for each of "
+            f"{count} layers, but got {quoted(list(ratios))}."
+        )
+    return tuple(kinds[str(ratio)] for ratio in ratios[:count])
 
 
 def _after_dense(settings, row):

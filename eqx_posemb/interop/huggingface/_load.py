@@ -165,9 +165,14 @@ def made_of(
     of = lambda label: layer_of(settings, row, label, names, quirks)
     label = _chosen(layer_type, labels, settings, row, names, of)
     layer = of(label)
-    rotary = rotary_of(layer, settings, row, quirks, key)
+    rotary = None
+    if label not in NO_ATTENTION:
+        rotary = rotary_of(layer, settings, row, quirks, key)
     made = PositionalEmbedding(rotary=rotary, scale=layer.scale)
     every = dict.fromkeys([label, *labels, *rotating_labels(row)])
+    if NO_ATTENTION.issuperset(every):
+        # The settings are of the attention that other models of this type have.
+        every = every | {ROTATES: None}
     return made, unread(settings, row, lambda: map(of, every))
 
 

@@ -20,6 +20,7 @@ def part_of(
     if own is not None:
         return _found(keys, own)
     parts = parts_of(keys, model_type)
+    _check_text(keys, parts)
     # What rotates has to be chosen from; a table beside it has not.
     rotating = {p: of for p, of in parts.items() if "adds" not in models()[of[1]]}
     parts = rotating or parts
@@ -41,6 +42,21 @@ def part_of(
         )
     known("model_type", name, models())
     raise AssertionError(name)
+
+
+def _check_text(keys, parts):
+    """The text of a model with other parts must be known: else they would stand for
+    the whole model."""
+    text = keys.get("text_config")
+    if not isinstance(text, dict) or any(path.startswith("text_") for path in parts):
+        return
+    own = text.get("model_type")
+    if parts and isinstance(own, str) and own:
+        raise ValueError(
+            f"`text_config.model_type` must be a known type, but got {quoted(own)}. "
+            f"Give `part` to load one of {listed(parts, mark='`')}, or load the text "
+            "by itself with the `model_type` of a model that rotates alike."
+        )
 
 
 def parts_of(

@@ -197,7 +197,7 @@ def _normalised(rope, settings, row, label, nested, quirks, head) -> Rope:
     original = _original_length(kind, rope, settings, quirks)
     told = rope.has(ORIGINAL) or settings.get(ORIGINAL) is not None
     factor = _factor(kind, rope, length / original if told and original else None)
-    attention = _attention_factor(kind, rope, factor, original, quirks)
+    attention = _attention_factor(kind, rope, factor, original, row)
     if kind == "yarn" and rope.number("attn_factor", 1.0, above=0) != 1:
         why = "transformers ignores it and inference engines multiply by it"
         if _applies("attn_factor", rope.get("attn_factor"), why, settings):
@@ -326,7 +326,7 @@ def _factor(kind, rope, growth) -> float:
     return rope.number("factor", 1.0 if kind == "proportional" else None, least=1)
 
 
-def _attention_factor(kind, rope, factor, original, quirks) -> float:
+def _attention_factor(kind, rope, factor, original, row) -> float:
     if kind == "longrope":
         scales = {
             rope.number(key, above=0)
@@ -351,6 +351,8 @@ def _attention_factor(kind, rope, factor, original, quirks) -> float:
                 f"whose attention factor has its logarithm, but got {original}."
             )
         return math.sqrt(1 + math.log(factor) / math.log(original))
+    if kind == "yarn" and "attention_factor" in row:
+        return row["attention_factor"]
     if kind == "yarn":
         own = rope.number("mscale", 0.0)
         all_dims = rope.number("mscale_all_dim", 0.0)

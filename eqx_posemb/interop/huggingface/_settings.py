@@ -50,6 +50,11 @@ def models() -> dict[str, dict[str, Any]]:
       those of the layer types.
     - `nope`: which layers do not rotate: a layer type, or the key with the list;
       `nope_if`: the key without which all do. `pattern`: the layer types, repeated.
+    - `attends`: which layers attend in a model whose other layers do not: `every` so
+      many by that key, `at` the indices of that key, by the `blocks` of that key, or
+      by the `ratios` of that key; with the `default` of the key and the type of the
+      `others`.
+    - `attention_factor`: of YaRN, where the settings have none.
     - `layers`: the keys whose sum is the number of layers, if it has another name.
     - `windows`: which layers have the window where no layer types are given, repeated.
     - `labels`: the layer types by the names that the rope settings have for them.
