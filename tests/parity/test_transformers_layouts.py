@@ -45,7 +45,10 @@ def assert_applied(rotary, theirs):
 
 def _token_first(rotary):
     """Queries that lie in memory as `[batch, seq, heads, dim]`, turned."""
-    turn = lambda rotary, p, q: jax.vmap(rotary(p).queries)(q)
+
+    def turn(rotary, p, q):
+        return jax.vmap(rotary(p).queries, in_axes=2, out_axes=2)(q)
+
     return run(turn, rotary, THERE, Q.swapaxes(1, 2))
 
 
