@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
 from ._attention import (
     attention,
+    check_axes,
     check_shapes,
     check_states,
     check_values,
@@ -172,6 +173,8 @@ class Placed(Module):
         if `keys_are_rotated` but the score or the extension reads the keys, or the
         rotary embedding reads the context length and `at` got no `length`.
         """
+        if not keys_are_rotated:
+            check_axes(q, k)
         check_values(k, v)
         check_choice("implementation", implementation, IMPLEMENTATIONS)
         if soft_cap is not None:
@@ -301,7 +304,7 @@ class Placed(Module):
 @eqx.filter_jit
 @jax.named_scope("eqx_posemb.Placed.attend")
 def _attend(placed, static, q, k, v, masked, states, order):
-    axes = (*mesh_axes(q)[:2], mesh_axes(v)[2])
+    axes = *mesh_axes(q)[:2], *mesh_axes(v)[2:]
     inputs = placed, static, q, k, v, masked, states, order
     return compiler_sharded(_attention, axes, *inputs)
 
@@ -335,7 +338,7 @@ def _logits(placed, q, k, states):
         logits, *tokens = placed._terms(q, k, states)
         return dense_logits(logits, *tokens).astype(q.dtype)
 
-    axes = (*mesh_axes(q)[:2], mesh_axes(k)[1])
+    axes = *mesh_axes(q)[:2], *mesh_axes(k)[1:2]
     return compiler_sharded(finished, axes, placed, q, k, states)
 
 

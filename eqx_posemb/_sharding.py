@@ -29,6 +29,8 @@ def mesh_axes(x: Array) -> tuple[MeshAxes, ...]:
 
 def shards(x: Array, axis: int) -> int:
     """How many parts an axis of an array is in, by the Explicit axes of the mesh."""
+    if not _explicit(getattr(_sharding(x), "mesh", None)):
+        return 1
     entry = mesh_axes(x)[axis]
     names = (entry,) if isinstance(entry, str) else entry or ()
     return math.prod(_sharding(x).mesh.shape[name] for name in names)

@@ -3,6 +3,7 @@
 from ._channels import with_channels as with_channels
 from ._dense import dense_logits as dense_logits
 from ._fitting import (
+    check_axes as check_axes,
     check_shapes as check_shapes,
     check_states as check_states,
     check_values as check_values,
