@@ -94,7 +94,7 @@ def repeated(x: Array, times: int) -> Array:
     """Each entry of the first axis so many times in a row."""
     # `jnp.repeat` would ask how to shard what it gives.
     wide = jnp.broadcast_to(x[:, None], (x.shape[0], times, *x.shape[1:]))
-    return wide.reshape(-1, *x.shape[1:])
+    return wide.reshape(x.shape[0] * times, *x.shape[1:])
 
 
 def varying(x: Array) -> frozenset[str]:
