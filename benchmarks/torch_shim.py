@@ -20,7 +20,7 @@ import eqx_posemb as pe
 from benchmarks.report import keep_memory
 from eqx_posemb.interop import torch as pt
 from eqx_posemb.interop.torch._angles import Angles
-from eqx_posemb.interop.torch._rotate import rotate, rotate_all
+from eqx_posemb.interop.torch._rotate import rotate
 
 
 HEADS, KV_HEADS, DIM = 32, 8, 128
@@ -77,7 +77,7 @@ def beside_transformers(q, k, positions):
     cos, sin = our_tables(positions)
 
     def ours(q, k):
-        return tuple(rotate_all((q, k), cos, sin, "halves"))
+        return rotate(q, cos, sin, "halves"), rotate(k, cos, sin, "halves")
 
     def theirs(q, k):
         return llama.apply_rotary_pos_emb(q, k, *cos_sin)

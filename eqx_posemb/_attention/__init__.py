@@ -17,4 +17,9 @@ from ._implementations import (
 )
 from ._inputs import Inputs as Inputs
 from ._logits import Logits as Logits, Tokens as Tokens
-from ._visible import Rules as Rules, rules as rules, Window as Window
+from ._visible import (
+    reach_of as reach_of,
+    Rules as Rules,
+    rules as rules,
+    Window as Window,
+)

@@ -13,7 +13,7 @@ from ._axes import (
     Sections as Sections,
 )
 from ._chain import Chain as Chain
-from ._decay import XPosDecay as XPosDecay
+from ._decay import log_zeta as log_zeta, XPosDecay as XPosDecay
 from ._each_token import in_lengths as in_lengths
 from ._extension import (
     AbstractExtension as AbstractExtension,

@@ -54,8 +54,7 @@ class XPosDecay(Module):
 
         The growth of queries, and the negated growth of keys, in nepers.
         """
-        zeta = (np.arange(0, self.dim, 2) + 0.4 * self.dim) / (1.4 * self.dim)
-        rates = as_float(jnp.asarray(np.log(zeta) / self.scale_base))
+        rates = as_float(jnp.asarray(log_zeta(self.dim) / self.scale_base))
         (positions,) = in_common(positions)
         return as_float(positions - self.center)[:, None] * rates[None]
 
@@ -71,3 +70,8 @@ XPosDecay.__init__.__doc__ = """**Arguments:**
 **Raises:** a `ValueError` if `dim` is odd or not positive, or if `scale_base` is not
 positive.
 """
+
+
+def log_zeta(dim: int) -> Float[np.ndarray, " pairs"]:
+    """The logarithm of each pair's ζ."""
+    return np.log((np.arange(0, dim, 2) + 0.4 * dim) / (1.4 * dim))

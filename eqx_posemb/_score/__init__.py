@@ -3,7 +3,11 @@
 from ._abstract import AbstractScore as AbstractScore
 from ._deberta import DeBERTa as DeBERTa
 from ._decomposed import Decomposed as Decomposed
-from ._enformer import Enformer as Enformer, EnformerBasis as EnformerBasis
+from ._enformer import (
+    Enformer as Enformer,
+    EnformerBasis as EnformerBasis,
+    KEPT as KEPT,
+)
 from ._from_state import (
     enformer_from_state_dict as enformer_from_state_dict,
     sam_from_state_dict as sam_from_state_dict,

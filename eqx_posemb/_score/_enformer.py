@@ -17,6 +17,10 @@ from .._spread import ByDistance
 from ._relative import AbstractBasis, AbstractRelative, look_up, within
 
 
+# What a normal number keeps of its standard deviation where it is cut off at two.
+KEPT = 0.87962566103423978
+
+
 class Enformer(AbstractRelative):
     r"""Lets the query meet a learned mix of decays, windows and bumps.
 
@@ -243,6 +247,4 @@ class EnformerBasis(AbstractBasis):
 
 
 def _truncated_normal(key, shape, fan_in):
-    # What is cut off at two standard deviations would lower the variance.
-    kept = 0.87962566103423978
-    return (2 / fan_in) ** 0.5 / kept * jr.truncated_normal(key, -2, 2, shape)
+    return (2 / fan_in) ** 0.5 / KEPT * jr.truncated_normal(key, -2, 2, shape)

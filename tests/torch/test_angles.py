@@ -2,16 +2,14 @@
 
 import copy
 import pickle
-from functools import partial
 
 import mpmath
 import pytest
 import torch
 
 import eqx_posemb as pe
-from eqx_posemb.interop.torch import _rotate
 from eqx_posemb.interop.torch._angles import Angles
-from eqx_posemb.interop.torch._rotate import rotate, rotate_all
+from eqx_posemb.interop.torch._rotate import rotate
 
 
 DIM = 8
@@ -90,29 +88,14 @@ def test_moving_and_copying_keeps_angles(angles):
     assert angles.state_dict() == {}
 
 
-@pytest.fixture(params=["whole", "in blocks"])
-def block(request, monkeypatch):
-    """All at once, or so little that every axis is cut: two rows at a time, and what is
-    left of them. Gives what says how wide a row is."""
-
-    def of_rows(dim):
-        if request.param == "in blocks":
-            monkeypatch.setattr(_rotate, "_numbers", lambda device: 2 * dim + 1)
-
-    of_rows(DIM)
-    return of_rows
-
-
-# Derivatives are compared number by number, so there are few of them: two pairs, in two
-# blocks for each of two examples, of which the second is a remainder.
+# Derivatives are compared number by number, so there are few of them.
 FEW = 4
 ROWS = 2, 3
 
 
 @pytest.fixture
-def small(block):
-    """The tables of three tokens, of so few pairs."""
-    block(FEW)
+def small():
+    """The tables of three tokens, of two pairs."""
     return Angles(pe.Geometric(FEW).turns())(torch.arange(ROWS[-1]), torch.float64)
 
 
@@ -127,27 +110,13 @@ def _definition(x, cos, sin, layout):
     return out
 
 
-# PyTorch's own, of its first forward-mode derivative.
-@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
-@pytest.mark.usefixtures("block")
 @pytest.mark.parametrize("dim", [DIM, DIM + 3])
 @pytest.mark.parametrize("layout", ["halves", "adjacent"])
 def test_rotations_have_the_values_of_the_definition(angles, layout, dim):
     x = torch.randn(2, 3, 5, dim, dtype=torch.float64)
     cos, sin = angles(torch.arange(5), torch.float64)
-    turn = lambda x: rotate(x, cos, sin, layout)
-    wanted = _definition(x, cos, sin, layout)
-    for needs_gradient in False, True:
-        found = turn(x.clone().requires_grad_(needs_gradient))
-        torch.testing.assert_close(found, wanted, atol=1e-14, rtol=0)
-    # However it lies in memory.
-    for axes in (1, 2), (2, 3), (0, 3):
-        strided = x.transpose(*axes).contiguous().transpose(*axes)
-        torch.testing.assert_close(turn(strided), wanted, atol=1e-14, rtol=0)
-    tangent = torch.randn(x.shape, dtype=x.dtype)
-    # Of what needs no gradient, and so goes another way.
-    _, pushed = torch.func.jvp(turn, (x,), (tangent,))
-    torch.testing.assert_close(pushed, turn(tangent), atol=1e-14, rtol=0)
+    found, wanted = rotate(x, cos, sin, layout), _definition(x, cos, sin, layout)
+    torch.testing.assert_close(found, wanted, atol=1e-14, rtol=0)
 
 
 # PyTorch's own, of its first forward-mode derivative.
@@ -168,42 +137,6 @@ def test_rotations_have_the_derivatives_of_the_definition(small, layout, dim):
     assert torch.autograd.gradgradcheck(turn, (x,), fast_mode=True)
 
 
-# PyTorch's own, of its first forward-mode derivative.
-@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
-@pytest.mark.usefixtures("block")
-@pytest.mark.parametrize("dim", [DIM, DIM + 3])
-@pytest.mark.parametrize("layout", ["halves", "adjacent"])
-def test_queries_and_keys_are_rotated_at_once(angles, layout, dim):
-    q = torch.randn(2, 3, 5, dim, dtype=torch.float64)
-    k = torch.randn(5, dim, dtype=torch.float64)
-    cos, sin = angles(torch.arange(5), torch.float64)
-    both = lambda q, k: tuple(rotate_all((q, k), cos, sin, layout))
-    alone = lambda q, k: (rotate(q, cos, sin, layout), rotate(k, cos, sin, layout))
-    same = partial(torch.testing.assert_close, atol=0, rtol=0)
-    same(both(q, k), alone(q, k))
-    needs_gradient = q.clone().requires_grad_()
-    same(both(needs_gradient, k), alone(needs_gradient, k))
-    inputs, tangents = (q, k), (torch.randn_like(q), torch.zeros_like(k))
-    same(
-        torch.func.jvp(both, inputs, tangents), torch.func.jvp(alone, inputs, tangents)
-    )
-    axes = dict(in_dims=(0, None), out_dims=(0, 0))
-    same(torch.vmap(both, **axes)(*inputs), torch.vmap(alone, **axes)(*inputs))
-
-
-@pytest.mark.parametrize("dim", [FEW, FEW + 1])
-@pytest.mark.parametrize("layout", ["halves", "adjacent"])
-def test_queries_and_keys_that_are_rotated_at_once_have_gradients(small, layout, dim):
-    q = torch.randn(*ROWS, dim, dtype=torch.float64, requires_grad=True)
-    k = torch.randn(ROWS[-1], dim, dtype=torch.float64)
-    both = lambda q, k: tuple(rotate_all((q, k), *small, layout))
-    # Of one that needs no gradient and one that does, and of one whose gradient nobody
-    # asks for.
-    assert torch.autograd.gradcheck(lambda q: both(q, k), (q,))
-    assert torch.autograd.gradcheck(lambda q: both(q, k.requires_grad_())[0], (q,))
-
-
-@pytest.mark.usefixtures("block")
 @pytest.mark.parametrize("layout", ["halves", "adjacent"])
 def test_rotations_are_mapped_over_tokens_and_tables(angles, layout):
     x = torch.randn(2, 3, 5, DIM, dtype=torch.float64)
@@ -229,7 +162,6 @@ def test_learned_tables_get_gradients(angles, layout):
     assert torch.autograd.gradcheck(turn, tables)
 
 
-@pytest.mark.usefixtures("block")
 @pytest.mark.parametrize("layout", ["halves", "adjacent"])
 def test_low_precision_is_rounded_once(angles, layout):
     x = torch.randn(5, DIM).bfloat16()

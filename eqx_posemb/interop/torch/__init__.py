@@ -10,23 +10,26 @@ from ._bridge import (
     from_torch as from_torch,
     to_torch as to_torch,
 )
-from ._encodings import (
-    LearnedPositionalEmbedding as LearnedPositionalEmbedding,
-    SinusoidalPositionalEmbedding as SinusoidalPositionalEmbedding,
-)
-from ._enformer import EnformerPositionalEmbedding as EnformerPositionalEmbedding
-from ._patch import Patch as Patch, patch_rotary as patch_rotary
-from ._relative import (
-    T5PositionalEmbedding as T5PositionalEmbedding,
-    TransformerXLPositionalEmbedding as TransformerXLPositionalEmbedding,
-)
-from ._rotary_embedding import RotaryEmbedding as RotaryEmbedding
-from ._unified import UnifiedPositionalEmbedding as UnifiedPositionalEmbedding
-from ._xpos import (
+from ._functions import (
     apply_rotary_pos_emb as apply_rotary_pos_emb,
     duplicate_interleave as duplicate_interleave,
     fixed_pos_embedding as fixed_pos_embedding,
+    linear_ramp_mask as linear_ramp_mask,
     rotate_every_two as rotate_every_two,
-    XPOS as XPOS,
 )
-from ._yarn import linear_ramp_mask as linear_ramp_mask, YarnEmbedding as YarnEmbedding
+from ._patch import Patch as Patch, patch_rotary as patch_rotary
+from ._positional import (
+    LearnedPositionalEmbedding as LearnedPositionalEmbedding,
+    SinusoidalPositionalEmbedding as SinusoidalPositionalEmbedding,
+)
+from ._relative import (
+    EnformerPositionalEmbedding as EnformerPositionalEmbedding,
+    T5PositionalEmbedding as T5PositionalEmbedding,
+    TransformerXLPositionalEmbedding as TransformerXLPositionalEmbedding,
+    UnifiedPositionalEmbedding as UnifiedPositionalEmbedding,
+)
+from ._zeta import (
+    RotaryEmbedding as RotaryEmbedding,
+    XPOS as XPOS,
+    YarnEmbedding as YarnEmbedding,
+)

@@ -1,14 +1,17 @@
 """A whole embedding as a module of PyTorch."""
 
+import functools
+import operator
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..._attention import reach_of
 from ..._bundle import PositionalEmbedding
-from ._parts import depths_of, scalar, TorchPart
+from ._angles import as_positions
+from ._parts import TorchPart
 from ._rotations import TorchRotary
-from ._visible import visible
 
 
 class TorchEmbedding(TorchPart):
@@ -28,32 +31,18 @@ class TorchEmbedding(TorchPart):
             setattr(self, name, slots.get(name))
         self._scale = module.scale
         rotary = slots.get("rotary")
-        self._native = (
-            isinstance(rotary, TorchRotary)
-            and rotary.exact
-            and module.bias is None
-            and module.score is None
-        )
+        native = isinstance(rotary, TorchRotary) and rotary.exact
+        self._native = native and module.bias is module.score is None
 
     def _place(self, name, parameter):
         """Nothing: the parts hold the parameters, under the names they have here."""
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Adds the encoding to tokens; without one they stay as they are.
-
-        **Arguments:**
-
-        - `x`: the tokens, [*batch, seq, dim].
-        - `positions`: [seq, *axes], with or without the batch.
-
-        **Returns:**
-
-        `x + encoding(positions)`, in the dtype of `x`; added in at least float32.
-        """
+        """Adds the encoding of positions [seq, *axes], with or without the batch, to
+        tokens [*batch, seq, dim], in their dtype; without one they stay as they are."""
         if self.encoding is None:
             return x
-        inputs = dict(x=x, positions=positions)
-        return self._run("embed", inputs, depths_of(inputs))[0]
+        return self._run("embed", dict(x=x, positions=positions))[0]
 
     def logits(
         self,
@@ -66,18 +55,15 @@ class TorchEmbedding(TorchPart):
         q_state: Tensor | None = None,
         k_state: Tensor | None = None,
     ) -> Tensor:
-        """The finished logits: scaled, rotated, with bias and score; not masked.
+        """The finished logits, [*batch, heads, q, k], in the dtype of `q`: scaled,
+        rotated, with bias and score; not masked.
 
         **Arguments:** as in [`eqx_posemb.PositionalEmbedding.logits`][], after the
         batch.
-
-        **Returns:**
-
-        The logits, [*batch, heads, q, k], in the dtype of `q`.
         """
         inputs = dict(q=q, k=k, q_positions=q_positions, k_positions=k_positions)
-        inputs |= dict(length=scalar(length, q), q_state=q_state, k_state=k_state)
-        return self._run("logits", inputs, depths_of(inputs))[0]
+        inputs |= dict(length=length, q_state=q_state, k_state=k_state)
+        return self._run("logits", inputs)[0]
 
     def attend(
         self,
@@ -114,27 +100,20 @@ class TorchEmbedding(TorchPart):
         The attended values, [*batch, heads, q, dim_v], in the dtype of `v`; zeros for
         a query that sees no key.
         """
-        settings = dict(causal=bool(causal), window=window, soft_cap=soft_cap)
-        plain = soft_cap is None and q_state is None and k_state is None
-        plain = plain and implementation == "auto" and block_size is None
-        if self._native and plain and q.dtype == k.dtype == v.dtype and q.ndim > 2:
-            rules = dict(mask=mask, q_segments=q_segments, k_segments=k_segments)
-            seen = visible(
-                q_positions,
-                k_positions,
-                causal=causal,
-                window=window,
-                batch=q.ndim - 3,
-                **rules,
-            )
-            return self._rotated(q, k, v, q_positions, k_positions, seen)
         inputs = dict(q=q, k=k, v=v, q_positions=q_positions, k_positions=k_positions)
+        plain = soft_cap is q_state is k_state is block_size is None
+        plain = plain and implementation == "auto" and q.dtype == k.dtype == v.dtype
+        if self._native and plain and q.ndim > 2:
+            at = q_positions, k_positions
+            seen = _seen(*at, mask, causal, window, q_segments, k_segments, q.ndim - 3)
+            return self._rotated(q, k, v, *at, seen)
         if mask is not None and mask.ndim > 2:
             mask = mask.expand(*mask.shape[:-3], q.shape[-3], *mask.shape[-2:])
         inputs |= dict(mask=mask, q_segments=q_segments, k_segments=k_segments)
-        inputs |= dict(length=scalar(length, q), q_state=q_state, k_state=k_state)
+        inputs |= dict(length=length, q_state=q_state, k_state=k_state)
+        settings = dict(causal=bool(causal), window=window, soft_cap=soft_cap)
         settings |= dict(implementation=implementation, block_size=block_size)
-        return self._run("attend", inputs, depths_of(inputs), **settings)[0]
+        return self._run("attend", inputs, **settings)[0]
 
     def forward(self, *tensors: Tensor, **settings) -> Tensor:
         """The same as `attend`."""
@@ -142,12 +121,50 @@ class TorchEmbedding(TorchPart):
 
     def _rotated(self, q, k, v, q_positions, k_positions, seen):
         assert self.rotary is not None
-        turn_q, turn_k = self.rotary(q_positions), self.rotary(k_positions)
         return torch.nn.functional.scaled_dot_product_attention(
-            turn_q.queries(q),
-            turn_k.keys(k),
+            self.rotary(q_positions).queries(q),
+            self.rotary(k_positions).keys(k),
             v,
             attn_mask=seen,
             scale=self._scale,
             enable_gqa=q.shape[-3] != k.shape[-3],
         )
+
+
+def _seen(
+    q_positions, k_positions, mask, causal, window, q_segments, k_segments, batch
+) -> Tensor | None:
+    """The conjunction of all rules, to be broadcast to [*batch, heads, q, k]; `None` if
+    there is no rule."""
+    seen = []
+    if causal or window is not None:
+        if q_positions.ndim not in (1, 1 + batch):
+            raise ValueError(
+                "`causal` and `window` compare positions of shape [*batch, seq], but "
+                f"got {tuple(q_positions.shape)}: on a grid there is no order. Use "
+                "`mask`."
+            )
+        q_positions = as_positions(q_positions, "q_positions")
+        k_positions = as_positions(k_positions, "k_positions")
+        delta = k_positions[..., None, :] - q_positions[..., None]
+        if causal:
+            seen.append(delta <= 0)
+        if window is not None:
+            back, ahead = reach_of(window)
+            seen.append((-back <= delta) & (delta <= ahead))
+    if (q_segments is None) != (k_segments is None):
+        raise ValueError(
+            "`q_segments` and `k_segments` go together, but got only one of them. In "
+            "self-attention they are the same tensor."
+        )
+    if q_segments is not None:
+        seen.append(q_segments[..., None] == k_segments[..., None, :])
+    seen = [each.unsqueeze(-3) if each.ndim > 2 else each for each in seen]
+    if mask is not None:
+        if mask.dtype != torch.bool:
+            raise ValueError(
+                "`mask` must be boolean, True where a query sees a key, but got "
+                f"{mask.dtype}. Add numbers to logits by a bias."
+            )
+        seen.append(mask)
+    return functools.reduce(operator.and_, seen) if seen else None

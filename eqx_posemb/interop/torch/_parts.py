@@ -10,12 +10,10 @@ import jax.numpy as jnp
 import torch
 from torch import nn, Tensor
 
-from ..._bias import AbstractBias
-from ..._encoding import AbstractEncoding
 from ._angles import as_positions
 from ._memory import copy_of
 from ._operator import call
-from ._programs import Frame, frame_of, name_of
+from ._programs import frame_of, name_of
 
 
 class TorchPart(nn.Module):
@@ -28,7 +26,7 @@ class TorchPart(nn.Module):
 
     def __init__(self, module: eqx.Module):
         super().__init__()
-        self._frame: Frame = frame_of(module)
+        self._frame = frame_of(module)
         for name, leaf in leaves_of(module).items():
             self._place(name, nn.Parameter(copy_of(leaf)))
 
@@ -45,10 +43,16 @@ class TorchPart(nn.Module):
             holder = holder.get_submodule(group)
         holder.register_parameter(last, parameter)
 
-    def _run(self, method, inputs, depths, **settings):
-        """Calls a method on the inputs that are there, batched as deeply as it says."""
-        given = [name for name, value in inputs.items() if value is not None]
-        names = ",".join([f"{name}:{depths.get(name, 0)}" for name in given])
+    def _run(self, method, inputs, depths=None, **settings):
+        """Calls a method on the inputs that are there, batched as deeply as `depths`
+        says, or as the queries or tokens among them are."""
+        inputs = {
+            name: _as_input(name, value, inputs)
+            for name, value in inputs.items()
+            if value is not None
+        }
+        depths = _depths_of(inputs) if depths is None else depths
+        names = ",".join([f"{name}:{depths.get(name, 0)}" for name in inputs])
         options = "".join([f"{name}={value!r};" for name, value in settings.items()])
         program = f"{self._frame.digest}|{method}|{names}|{options}"
         # `functional_call`, replicas and parametrizations have plain tensors here.
@@ -56,32 +60,19 @@ class TorchPart(nn.Module):
             functools.reduce(getattr, name.split("."), self)
             for name in self._frame.names
         ]
-        tensors = [
-            as_positions(inputs[name], name)
-            if name.endswith("positions")
-            else inputs[name]
-            for name in given
-        ]
-        return call(program, [*parameters, *tensors])
+        return call(program, [*parameters, *inputs.values()])
 
 
 class TorchEncoding(TorchPart):
     """An encoding: a vector for each position, to be added to the token there."""
 
-    def __init__(self, module: AbstractEncoding):
+    def __init__(self, module: Any):
         super().__init__(module)
         self._rank = rank_of_positions(module, 1)
 
     def forward(self, positions: Tensor) -> Tensor:
-        """**Arguments:**
-
-        - `positions`: [*batch, seq, *axes].
-
-        **Returns:**
-
-        The encoding, [*batch, seq, dim], in JAX's default float dtype whatever that of
-        the parameters is. `embed` of the whole embedding has the dtype of its tokens.
-        """
+        """From positions [*batch, seq, *axes] to [*batch, seq, dim], in JAX's default
+        float dtype. `embed` of a whole embedding has the dtype of its tokens."""
         depths = dict(positions=max(positions.ndim - self._rank, 0))
         return self._run("__call__", dict(positions=positions), depths)[0]
 
@@ -89,19 +80,13 @@ class TorchEncoding(TorchPart):
 class TorchBias(TorchPart):
     """A bias: numbers to add to the logits that depend on positions alone."""
 
-    def __init__(self, module: AbstractBias):
+    def __init__(self, module: Any):
         super().__init__(module)
         self._rank = rank_of_positions(module, 2)
 
     def forward(self, q_positions: Tensor, k_positions: Tensor) -> Tensor:
-        """**Arguments:**
-
-        - `q_positions`, `k_positions`: [*batch, seq, *axes], with or without a batch.
-
-        **Returns:**
-
-        The bias, [*batch, heads, q, k], in JAX's default float dtype.
-        """
+        """From positions [*batch, seq, *axes], each with or without a batch, to
+        [*batch, heads, q, k], in JAX's default float dtype."""
         inputs = dict(q_positions=q_positions, k_positions=k_positions)
         depths = {name: max(x.ndim - self._rank, 0) for name, x in inputs.items()}
         return self._run("__call__", inputs, depths)[0]
@@ -120,20 +105,11 @@ class TorchScore(TorchPart):
         q_state: Tensor | None = None,
         k_state: Tensor | None = None,
     ) -> Tensor:
-        """**Arguments:**
-
-        - `q`: queries, [*batch, heads, q, dim].
-        - `k`: keys, one head for each of queries.
-        - `q_positions`, `k_positions`: [seq, *axes], with or without the batch.
-        - `q_state`, `k_state`: [*batch, seq, dim], where the score reads them.
-
-        **Returns:**
-
-        The score, [*batch, heads, q, k].
-        """
+        """From queries and keys [*batch, heads, seq, dim], positions [seq, *axes] with
+        or without the batch, and states [*batch, seq, dim] where the score reads them,
+        to [*batch, heads, q, k]."""
         inputs = dict(q=q, k=k, q_positions=q_positions, k_positions=k_positions)
-        inputs |= dict(q_state=q_state, k_state=k_state)
-        return self._run("__call__", inputs, depths_of(inputs))[0]
+        return self._run("__call__", inputs | dict(q_state=q_state, k_state=k_state))[0]
 
 
 class TorchExtension(TorchPart):
@@ -148,19 +124,11 @@ class TorchExtension(TorchPart):
         *,
         length: int | Tensor | None = None,
     ) -> Tensor:
-        """**Arguments:**
-
-        - `q`, `k`: [*batch, heads, seq, dim], before any rotation.
-        - `q_positions`, `k_positions`: [seq], with or without the batch.
-        - `length`: what schedules that depend on the context length read.
-
-        **Returns:**
-
-        Products, not scaled, [*batch, heads, q, k].
-        """
+        """From queries and keys [*batch, heads, seq, dim] before any rotation, and
+        positions [seq] with or without the batch, to products that are not scaled,
+        [*batch, heads, q, k]. Schedules that depend on it read `length`."""
         inputs = dict(q=q, k=k, q_positions=q_positions, k_positions=k_positions)
-        inputs |= dict(length=scalar(length, q))
-        return self._run("products", inputs, depths_of(inputs))[0]
+        return self._run("products", inputs | dict(length=length))[0]
 
 
 def leaves_of(module: eqx.Module) -> dict[str, jax.Array]:
@@ -168,36 +136,6 @@ def leaves_of(module: eqx.Module) -> dict[str, jax.Array]:
     arrays = eqx.filter(module, eqx.is_inexact_array)
     leaves = jax.tree_util.tree_leaves_with_path(arrays)
     return {name_of(path): leaf for path, leaf in leaves}
-
-
-def scalar(length: int | Tensor | None, like: Tensor) -> Tensor | None:
-    """A length as a tensor, so that another one needs no other program."""
-    if length is None or isinstance(length, Tensor):
-        return length
-    return torch.full((), length, dtype=torch.int32, device=like.device)
-
-
-def depths_of(inputs: Mapping[str, Tensor | None]) -> dict[str, int]:
-    """How many axes of each input are batch, given queries or tokens that say it."""
-    x = inputs["q"] if "q" in inputs else inputs["x"]
-    assert x is not None
-    own = dict(q=3, k=3, v=3, x=2, q_state=2, k_state=2, q_segments=1, k_segments=1)
-    batch = x.shape[: max(x.ndim - own["q" if "q" in inputs else "x"], 0)]
-    depths = {}
-    for name, value in inputs.items():
-        if value is None or name == "length":
-            continue
-        if name in own:
-            depths[name] = max(value.ndim - own[name], 0)
-        elif name == "mask":
-            depths[name] = len(batch) if value.ndim == len(batch) + 3 else 0
-        else:
-            tokens = inputs["k"] if name == "k_positions" else x
-            assert tokens is not None
-            wanted = (*batch, tokens.shape[-2])
-            there = tuple(value.shape[: len(wanted)]) == tuple(wanted)
-            depths[name] = len(batch) if there else 0
-    return depths
 
 
 def rank_of_positions(module: Callable[..., Any], count: int) -> int:
@@ -210,3 +148,36 @@ def rank_of_positions(module: Callable[..., Any], count: int) -> int:
             continue
         return 1
     return 2
+
+
+def _as_input(name, value, inputs):
+    if name.endswith("positions"):
+        return as_positions(value, name)
+    if not isinstance(value, Tensor):
+        # A length as a tensor, so that another one needs no other program.
+        device = next(iter(inputs.values())).device
+        return torch.full((), value, dtype=torch.int32, device=device)
+    return value
+
+
+# The axes of one example; those of positions are told by their tokens.
+_OWN = dict(q=3, k=3, v=3, x=2, q_state=2, k_state=2, q_segments=1, k_segments=1)
+
+
+def _depths_of(inputs: Mapping[str, Tensor]) -> dict[str, int]:
+    """How many axes of each input are batch, given queries or tokens that say it."""
+    first = "q" if "q" in inputs else "x"
+    x = inputs[first]
+    batch = x.shape[: max(x.ndim - _OWN[first], 0)]
+    depths = {}
+    for name, value in inputs.items():
+        if name in _OWN:
+            depths[name] = max(value.ndim - _OWN[name], 0)
+        elif name == "mask":
+            depths[name] = len(batch) if value.ndim == len(batch) + 3 else 0
+        elif name != "length":
+            tokens = inputs["k"] if name == "k_positions" else x
+            wanted = (*batch, tokens.shape[-2])
+            there = tuple(value.shape[: len(wanted)]) == tuple(wanted)
+            depths[name] = len(batch) if there else 0
+    return depths

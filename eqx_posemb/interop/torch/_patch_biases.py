@@ -1,40 +1,14 @@
-"""Biases of transformers' models, computed by ours from their weights."""
+"""Biases of transformers' models, computed from exact buckets and slopes of ours."""
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..._bias import AbstractBias
 from .. import huggingface
-from ._operator import call
-from ._parts import TorchBias
-from ._programs import frame_of
-
-
-class _T5:
-    """Stands where `compute_bias` of an attention of T5 stood."""
-
-    def __init__(self, attention: Any, bias: AbstractBias):
-        self.attention = attention
-        self.frame = frame_of(bias)
-
-    def __call__(
-        self,
-        query_length: int,
-        key_length: int,
-        device: torch.device | None = None,
-        past_seen_tokens: int | Tensor = 0,
-    ) -> Tensor:
-        weight = self.attention.relative_attention_bias.weight
-        where = weight.device if device is None else device
-        q_positions = torch.arange(_few(query_length), device=where)
-        k_positions = torch.arange(_few(key_length), device=where)
-        program = f"{self.frame.digest}|__call__|q_positions:0,k_positions:0|"
-        inputs = [weight, q_positions + past_seen_tokens, k_positions]
-        (bias,) = call(program, inputs)
-        return bias[None, :, :query_length, :key_length].to(weight.dtype)
+from ._relative import Buckets
 
 
 def patch_t5(model: Any, name: str, module: Any) -> Callable[[], None]:
@@ -44,25 +18,30 @@ def patch_t5(model: Any, name: str, module: Any) -> Callable[[], None]:
     """
     stack = "decoder" if module.is_decoder else "encoder"
     bias: Any = huggingface.load(model.config, layer_type=stack).bias
-    ours = _T5(module, bias)
-    _check_same(ours(9, 7), module.compute_bias(9, 7))
-    return _replaced(module, "compute_bias", ours)
+    count = bias.weight.shape[0]
+    buckets = Buckets(count, bias.max_distance, bias.bidirectional)
+    return _replaced(module, "compute_bias", _T5(module, buckets), 9, 7)
 
 
-class _ALiBi:
-    """Stands where `build_alibi_tensor` of Bloom stood."""
+class _T5:
+    """Stands where `compute_bias` of an attention of T5 stood."""
 
-    def __init__(self, bias: AbstractBias):
-        self.bias = TorchBias(bias)
+    def __init__(self, attention: Any, buckets: Buckets):
+        self.attention = attention
+        self.buckets = buckets
 
-    def __call__(self, mask: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-        seq = mask.shape[-1]
-        positions = (mask.cumsum(dim=-1) - 1) * mask
-        positions = torch.nn.functional.pad(positions, (0, _few(seq) - seq))
-        first = torch.zeros(1, dtype=torch.int32, device=mask.device)
-        # The bias seen from position zero: the softmax does not see the difference.
-        bias = self.bias(first, positions)
-        return bias[..., :seq].reshape(-1, 1, seq).to(dtype)
+    def __call__(
+        self,
+        query_length: int,
+        key_length: int,
+        device: torch.device | None = None,
+        past_seen_tokens: int | Tensor = 0,
+    ) -> Tensor:
+        table = self.attention.relative_attention_bias
+        where = table.weight.device if device is None else device
+        q_positions = torch.arange(query_length, device=where) + past_seen_tokens
+        delta = torch.arange(key_length, device=where) - q_positions[:, None]
+        return table(self.buckets.to(where)(delta)).permute(2, 0, 1)[None]
 
 
 def patch_alibi(model: Any, name: str, module: Any) -> Callable[[], None]:
@@ -71,11 +50,9 @@ def patch_alibi(model: Any, name: str, module: Any) -> Callable[[], None]:
     **Raises:** a `ValueError` if it is another bias than that of its configuration.
     """
     bias: Any = huggingface.load(model.config).bias
-    ours = _ALiBi(bias)
-    example = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]]), module.num_heads
-    ours_made = ours(*example, dtype=torch.float32)
-    _check_same(ours_made, module.build_alibi_tensor(*example, dtype=torch.float32))
-    undo = _replaced(module, "build_alibi_tensor", ours)
+    mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
+    example = mask, module.num_heads, torch.float32
+    undo = _replaced(module, "build_alibi_tensor", _ALiBi(bias), *example)
     # Without a mask Bloom has the formula once more, inline.
     hook = module.register_forward_pre_hook(_with_mask, with_kwargs=True)
 
@@ -84,6 +61,21 @@ def patch_alibi(model: Any, name: str, module: Any) -> Callable[[], None]:
         undo()
 
     return both
+
+
+class _ALiBi:
+    """Stands where `build_alibi_tensor` of Bloom stood."""
+
+    def __init__(self, bias: Any):
+        self.slopes = np.asarray(bias.slopes, np.float32).tolist()
+
+    def __call__(self, mask: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
+        # As seen from position zero: the softmax does not see the difference.
+        positions = (mask.cumsum(dim=-1) - 1) * mask
+        slopes = torch.tensor(self.slopes, device=mask.device)
+        return (
+            (slopes[:, None, None] * positions[:, None, None]).flatten(0, 1).to(dtype)
+        )
 
 
 def _with_mask(module, args, kwargs):
@@ -98,18 +90,10 @@ def _with_mask(module, args, kwargs):
     return args, {**kwargs, "attention_mask": mask}
 
 
-def _few(length):
-    """A length at least as large, of which there are few: JAX compiles for each, and a
-    text that is generated has another one at every step."""
-    return max(16, 1 << (length - 1).bit_length())
-
-
-def _replaced(module, name, ours):
+def _replaced(module, name, ours, *example):
+    found, wanted = ours(*example), getattr(module, name)(*example)
+    # What both add up is the same, in one order or another.
+    if found.shape != wanted.shape or not torch.allclose(found, wanted, atol=1e-5):
+        raise ValueError("its bias is not that of its configuration")
     setattr(module, name, ours)
     return lambda: delattr(module, name)
-
-
-def _check_same(ours, theirs):
-    # What both add up is the same, in one order or another.
-    if ours.shape != theirs.shape or not torch.allclose(ours, theirs, atol=1e-5):
-        raise ValueError("its bias is not that of its configuration")

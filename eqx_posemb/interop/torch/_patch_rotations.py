@@ -43,16 +43,8 @@ class PatchedRotation(nn.Module):
     def forward(
         self, x: Tensor, position_ids: Tensor, layer_type: str | None = None
     ) -> tuple[Tensor, Tensor]:
-        """**Arguments:**
-
-        - `x`: says the dtype.
-        - `position_ids`: [batch, seq], or [3, batch, seq] for M-RoPE.
-        - `layer_type`: Which kind of layer, if they differ.
-
-        **Returns:**
-
-        The tables of cosines and of sines, [batch, seq, channels].
-        """
+        """The tables of cosines and of sines, [batch, seq, channels], in the dtype of
+        `x`; of positions [batch, seq], or [3, batch, seq] for M-RoPE."""
         return self.kinds[_key(layer_type)](x, position_ids)
 
 

@@ -1,12 +1,12 @@
-"""What the modules with `forward_input` and `forward_attn` have in common."""
-
-from typing import Any
+"""Modules with `forward_input` and `forward_attn`, and those that add to tokens."""
 
 import torch
-from jaxtyping import Float, Int, Num, Shaped
+from jaxtyping import Float, Int, Integer, Num
 from torch import nn, Tensor
 
-from ._angles import as_positions, computing_dtype
+from ..._checks import check_at_least
+from ..._frequencies import Geometric
+from ._angles import Angles, as_positions, computing_dtype, ignore
 
 
 class Positional(nn.Module):
@@ -17,10 +17,23 @@ class Positional(nn.Module):
     `1 / sqrt(head_dim)`.
     """
 
-    def __init__(self, scale: float | None = None, dropout_p: float = 0.0):
+    _integers = False
+    """Whether positions must be integers."""
+
+    def __init__(
+        self,
+        scale: float | None = None,
+        dropout_p: float = 0.0,
+        heads: int | None = None,
+        dim: int | None = None,
+    ):
         super().__init__()
+        for name, size in ("num_heads", heads), ("head_dim", dim):
+            if size is not None:
+                check_at_least(name, size, 1)
         self.scale = scale
         self.dropout = nn.Dropout(dropout_p)
+        self.heads, self.dim = heads, dim
 
     def forward_input(
         self,
@@ -47,83 +60,63 @@ class Positional(nn.Module):
     ) -> Float[Tensor, "batch heads q k"]:
         """**Arguments:**
 
-        - `q`: the queries.
-        - `k`: the keys.
-        - `positions_q`: the positions of the queries, [batch, q] or [q]; from 0 on by
-            default.
-        - `positions_k`: those of the keys, likewise. Either both or, for as many keys
-            as queries, neither.
+        - `q`, `k`: the queries and the keys.
+        - `positions_q`, `positions_k`: their positions, [batch, seq] or [seq]. Either
+            both or, for as many keys as queries, neither: from 0 on.
 
         **Returns:**
 
         The logits, in the dtype of `q`: not masked, and not multiplied by `scale` yet.
 
-        **Raises:** a `ValueError` if shapes do not fit, or positions are missing.
+        **Raises:** a `ValueError` if shapes do not fit, positions are missing, or one
+        has no row in a table.
         """
-        check_shapes(q, k, positions_q, positions_k)
-        return products(q, k).to(q.dtype)
-
-
-def products(q, k):
-    """Of queries and keys, in at least float32."""
-    dtype = computing_dtype(q.dtype)
-    return q.to(dtype) @ k.to(dtype).transpose(-1, -2)
-
-
-def check_shapes(q, k, positions_q, positions_k, heads=None, dim=None, integers=False):
-    """Whether all fit, positions are integers where they must be, and none missing."""
-    fits = q.ndim == k.ndim == 4 and q.shape[:2] == k.shape[:2]
-    fits = fits and q.shape[3] == k.shape[3] == (dim or q.shape[3])
-    if not fits or q.shape[1] != (heads or q.shape[1]):
-        sizes = dict(heads=heads, dim=dim)
-        known = [f"{name}={size}" for name, size in sizes.items() if size is not None]
-        needed = " with " + " and ".join(known) if known else ""
-        raise ValueError(
-            f"`q` and `k` must have shapes [batch, heads, seq, dim]{needed}, but got "
-            f"{list(q.shape)} and {list(k.shape)}."
+        self._check(q, k, positions_q, positions_k)
+        dtype = computing_dtype(q.dtype)
+        wide_q, wide_k = q.to(dtype), k.to(dtype)
+        at_q, at_k = (
+            as_positions(torch.arange(x.shape[2], device=x.device) if p is None else p)
+            for p, x in ((positions_q, q), (positions_k, k))
         )
-    if positions_q is None and positions_k is None and q.shape[2] == k.shape[2]:
-        return
-    for name, x, positions in ("q", q, positions_q), ("k", k, positions_k):
-        batch, _, seq, _ = x.shape
-        shape = None if positions is None else tuple(positions.shape)
-        if positions is None or shape not in ((batch, seq), (1, seq), (seq,)):
+        at_q, at_k = torch.atleast_2d(at_q, at_k)
+        logits = wide_q @ wide_k.mT + self._added(wide_q, wide_k, at_q, at_k)
+        return logits.to(q.dtype)
+
+    def _added(self, q, k, at_q, at_k):
+        """What position adds to the products, [batch or 1, heads, q, k], of positions
+        [batch or 1, seq]."""
+        return 0
+
+    def _check(self, q, k, positions_q, positions_k):
+        fits = q.ndim == k.ndim == 4 and q.shape[:2] == k.shape[:2]
+        fits = fits and q.shape[3] == k.shape[3] == (self.dim or q.shape[3])
+        if not fits or q.shape[1] != (self.heads or q.shape[1]):
+            sizes = dict(heads=self.heads, dim=self.dim)
+            known = [f"{name}={size}" for name, size in sizes.items() if size]
+            needed = " with " + " and ".join(known) if known else ""
             raise ValueError(
-                f"`positions_{name}` must have a position for each of the {seq} tokens "
-                f"of `{name}`, [batch, seq] or [seq], but got {shape}. Without "
-                "positions there must be as many queries as keys."
+                f"`q` and `k` must have shapes [batch, heads, seq, dim]{needed}, but "
+                f"got {list(q.shape)} and {list(k.shape)}."
             )
-        as_positions(positions, f"positions_{name}", integers)
+        if positions_q is None and positions_k is None and q.shape[2] == k.shape[2]:
+            return
+        for name, x, positions in ("q", q, positions_q), ("k", k, positions_k):
+            batch, _, seq, _ = x.shape
+            shape = None if positions is None else tuple(positions.shape)
+            if positions is None or shape not in ((batch, seq), (1, seq), (seq,)):
+                raise ValueError(
+                    f"`positions_{name}` must have a position for each of the {seq} "
+                    f"tokens of `{name}`, [batch, seq] or [seq], but got {shape}. "
+                    "Without positions there must be as many queries as keys."
+                )
+            as_positions(positions, f"positions_{name}", self._integers)
 
 
-def each(
-    positions: Num[Tensor, "*batch seq"] | None, x: Float[Tensor, "batch heads seq dim"]
-) -> Num[Tensor, "some seq"]:
-    """Positions with a batch axis; from 0 on by default."""
-    if positions is None:
-        positions = torch.arange(x.shape[2], device=x.device)
-    positions = as_positions(positions)
-    return positions if positions.ndim == 2 else positions[None]
-
-
-def distances(positions_q, positions_k, q, k) -> Int[Tensor, "some q k"]:
+def distances(
+    at_q: Num[Tensor, "some q"], at_k: Num[Tensor, "some k"]
+) -> Num[Tensor, "some q k"]:
     """Key minus query: negative looks back."""
-    q, k = each(positions_q, q), each(positions_k, k)
-    return k[:, None, :] - q[:, :, None]
-
-
-def shift_of_consecutive(
-    positions_q: Num[Tensor, "some q"], positions_k: Num[Tensor, "some k"]
-) -> int | None:
-    """The first key minus the first query, if both are integers that go up by one and
-    it is the same for all examples; None if not, and where there are no values."""
-    q, k = positions_q, positions_k
-    shifts = k[:, :1] - q[:, :1]
-    if shifts.is_floating_point() or not shifts.numel():
-        return None
-    follow = (q.diff() == 1).all() & (k.diff() == 1).all()
-    follow = follow & (shifts == shifts[0]).all()
-    return known(shifts[0, 0]) if known(follow) else None
+    return at_k[:, None, :] - at_q[:, :, None]
 
 
 def check_between(what: str, values: Int[Tensor, "..."], first: int, last: int) -> None:
@@ -132,10 +125,14 @@ def check_between(what: str, values: Int[Tensor, "..."], first: int, last: int) 
     On an accelerator a look at them would wait for all that is not computed yet: there
     the look-up has an error of its own.
     """
-    if not values.is_cpu:
+    if torch.compiler.is_compiling() or not values.is_cpu:
         return
     outside = (values < first) | (values > last)
-    if known(outside.any()):
+    try:
+        some = bool(outside.any())
+    except RuntimeError:  # Under `vmap` there are no values.
+        return
+    if some:
         raise ValueError(
             f"{what} must be between {first} and {last}, to have a row in the table, "
             f"but got {values[outside][0]}. Build the module with a larger "
@@ -143,13 +140,134 @@ def check_between(what: str, values: Int[Tensor, "..."], first: int, last: int) 
         )
 
 
-def known(value: Shaped[Tensor, ""]) -> Any:
-    """The number of a tensor, or None where a program is compiled or traced for all
-    values, and where there are none: on the meta device, under `vmap`."""
-    traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-    if torch.compiler.is_compiling() or traced:
-        return None
-    try:
-        return value.item()
-    except RuntimeError:
-        return None
+class _Encoding(Positional):
+    """Adds a vector for each position, with zeros at the position of padding."""
+
+    def __init__(self, embed_dim: int, padding_idx: int | None):
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.padding_idx = padding_idx
+
+    def forward_input(self, input_, positions=None):
+        """As in every class: adds to tokens.
+
+        **Raises:** a `ValueError` if tokens do not have `embed_dim` channels, and as a
+        call.
+        """
+        if input_.shape[-1] != self.embed_dim:
+            raise ValueError(
+                f"`input_` must have shape [batch, seq, dim] with dim={self.embed_dim},"
+                f" but got {list(input_.shape)}."
+            )
+        if positions is None:
+            positions = torch.arange(input_.shape[-2], device=input_.device)
+        dtype = computing_dtype(input_.dtype)
+        return (input_.to(dtype) + self._encode(positions, dtype)).to(input_.dtype)
+
+    def _padded(self, encoding, positions):
+        if self.padding_idx is None:
+            return encoding
+        return encoding.masked_fill((positions == self.padding_idx)[..., None], 0)
+
+
+class SinusoidalPositionalEmbedding(_Encoding):
+    """Adds sines and cosines of the position to tokens, in fairseq's layout.
+
+    [`eqx_posemb.Sinusoidal`][] with `layout="tensor2tensor"`: all sines, then all
+    cosines, and an odd last channel as it is. The original has a table, which some
+    positions are beyond, and loses its input.
+
+    !!! Example
+
+        ```python
+        import torch
+        from eqx_posemb.interop.torch import SinusoidalPositionalEmbedding
+
+        embedding = SinusoidalPositionalEmbedding(embed_dim=64)
+        x = embedding.forward_input(torch.rand(2, 10, 64), torch.arange(10))
+        ```
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        max_length: int | None = None,
+        padding_idx: int | None = None,
+    ):
+        """**Arguments:**
+
+        - `embed_dim`: The number of channels of a token.
+        - `max_length`: Ignored: there is no table.
+        - `padding_idx`: The position of padding, which has zeros added. Others start
+            after it in fairseq.
+
+        **Raises:** a `ValueError` if `embed_dim` is less than four.
+        """
+        super().__init__(embed_dim, padding_idx)
+        waves = embed_dim - embed_dim % 2
+        self.angles = Angles(Geometric(waves, endpoint=True).turns())
+        ignore(self, "_float_tensor")
+
+    def forward(
+        self, positions: Num[Tensor, "*batch seq"], dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "*batch seq {self.embed_dim}"]:
+        """What to add to the tokens at `positions`, in that dtype."""
+        cos, sin = self.angles(positions, dtype)
+        waves = torch.cat([sin, cos], dim=-1)
+        waves = nn.functional.pad(waves, (0, self.embed_dim % 2))
+        return self._padded(waves, positions)
+
+    _encode = forward
+
+
+class LearnedPositionalEmbedding(_Encoding):
+    """Adds a learned vector for each position to tokens.
+
+    [`eqx_posemb.Learned`][] with fairseq's padding. The original cannot be made.
+
+    !!! Example
+
+        ```python
+        import torch
+        from eqx_posemb.interop.torch import LearnedPositionalEmbedding
+
+        embedding = LearnedPositionalEmbedding(max_length=512, embed_dim=64)
+        x = embedding.forward_input(torch.rand(2, 10, 64), torch.arange(10))
+        ```
+    """
+
+    def __init__(
+        self, *, max_length: int, embed_dim: int, padding_idx: int | None = None
+    ):
+        """**Arguments:**
+
+        - `max_length`: The number of positions, which begin after that of padding.
+        - `embed_dim`: The number of channels of a token.
+        - `padding_idx`: The position of padding, which has zeros added and is not
+            trained.
+
+        **Raises:** a `ValueError` if `max_length` or `embed_dim` is less than one.
+        """
+        check_at_least("max_length", max_length, 1)
+        check_at_least("embed_dim", embed_dim, 1)
+        super().__init__(embed_dim, padding_idx)
+        rows = max_length + 1 + (padding_idx or 0)
+        self.emb = nn.Embedding(rows, embed_dim, padding_idx=padding_idx)
+        nn.init.normal_(self.emb.weight, std=embed_dim**-0.5)
+        if padding_idx is not None:
+            nn.init.zeros_(self.emb.weight[padding_idx])
+
+    def forward(
+        self, positions: Integer[Tensor, "*batch seq"]
+    ) -> Float[Tensor, "*batch seq {self.embed_dim}"]:
+        """What to add to the tokens at `positions`, in the dtype of the weights.
+
+        **Raises:** a `ValueError` if positions are not integers, or one has no row.
+        """
+        positions = as_positions(positions, integers=True)
+        check_between("`positions`", positions, 0, self.emb.num_embeddings - 1)
+        return self._padded(self.emb(positions), positions)
+
+    def _encode(self, positions, dtype):
+        return self(positions).to(dtype)

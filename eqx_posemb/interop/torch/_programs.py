@@ -132,12 +132,12 @@ def _is_gap(leaf):
 
 
 def _turned(which):
-    def method(module: AbstractRotary, x, positions, **length):
-        rotation = _for_length(module, **length)(positions)
+    def method(module: AbstractRotary, q, q_positions, **length):
+        rotation = _for_length(module, **length)(q_positions)
         turn = getattr(rotation, which)
-        if x.ndim == 2 and rotation.heads is None:
-            return [turn(x)]
-        return [each_head(turn, x, rotation.heads)]
+        if q.ndim == 2 and rotation.heads is None:
+            return [turn(q)]
+        return [each_head(turn, q, rotation.heads)]
 
     return method
 

@@ -1,34 +1,27 @@
 """What goes by distance, as positional-embeddings-pytorch documents it."""
 
+import functools
+
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Integer, Num
+from jaxtyping import Float, Int
 from torch import nn, Tensor
 
 from ..._buckets import check_buckets, thresholds
-from ..._checks import check_at_least
+from ..._checks import check_at_least, check_positive
 from ..._frequencies import Geometric
-from ._angles import Angles, computing_dtype
-from ._fixed import Fixed
-from ._positional import (
-    check_shapes,
-    distances,
-    each,
-    Positional,
-    products,
-    shift_of_consecutive,
-)
+from ..._score import EnformerBasis, KEPT
+from ._angles import Angles, Fixed
+from ._positional import check_between, distances, Positional
 
 
 class TransformerXLPositionalEmbedding(Positional):
     """Lets the query meet a learned projection of the sinusoid of the distance.
 
-    [`eqx_posemb.TransformerXL`][] with the parameters of a layer. The original shifts
-    batch and heads in place of queries and keys, so that nothing goes by distance and
-    examples mix; its `u` and `v` begin as whatever is in memory, and it fails for
-    `dropout_p=0`. Here distances have both signs, for encoders, decoders and memory.
-
-    Dropout acts on the sinusoid as each query sees it.
+    [`eqx_posemb.TransformerXL`][] with the parameters of a layer. Distances have both
+    signs, for encoders, decoders and memory. Dropout acts on the sinusoid as each query
+    sees it. The original shifts batch and heads in place of queries and keys, so that
+    examples mix.
 
     !!! Example
 
@@ -60,89 +53,51 @@ class TransformerXLPositionalEmbedding(Positional):
         """**Arguments:**
 
         - `embed_dim`: The number of channels of the sinusoid.
-        - `num_heads`: The number of heads.
-        - `head_dim`: The number of channels of a head.
+        - `num_heads`, `head_dim`: The number of heads, and of channels of each.
         - `dropout_p`: The probability of dropout.
         - `clamp_len`: The distance beyond which all count as this one, if it is
             positive.
 
         **Raises:** a `ValueError` if `embed_dim` is odd, or a size not positive.
         """
-        check_at_least("num_heads", num_heads, 1)
-        check_at_least("head_dim", head_dim, 1)
-        super().__init__(head_dim**-0.5, dropout_p)
+        super().__init__(head_dim**-0.5, dropout_p, num_heads, head_dim)
         self.angles = Angles(Geometric(embed_dim).turns())
-        self.heads, self.dim, self.clamp_len = num_heads, head_dim, clamp_len
+        self.clamp_len = clamp_len
         self.r_net = nn.Linear(embed_dim, num_heads * head_dim, bias=False)
         self.r_w_bias = nn.Parameter(torch.empty(1, num_heads, 1, head_dim))
         self.r_r_bias = nn.Parameter(torch.empty(1, num_heads, 1, head_dim))
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=0.02)
 
-    def forward_attn(
-        self,
-        q: Float[Tensor, "batch heads q dim"],
-        k: Float[Tensor, "batch heads k dim"],
-        positions_q: Num[Tensor, "*batch q"] | None = None,
-        positions_k: Num[Tensor, "*batch k"] | None = None,
-    ) -> Float[Tensor, "batch heads q k"]:
-        """As in every class; multiply by `scale`, `head_dim**-0.5`."""
-        check_shapes(q, k, positions_q, positions_k, self.heads, self.dim)
-        dtype = computing_dtype(q.dtype)
+    def _added(self, q, k, at_q, at_k):
         u, v, weight = (
-            x.to(dtype) for x in (self.r_w_bias, self.r_r_bias, self.r_net.weight)
+            x.to(q.dtype) for x in (self.r_w_bias, self.r_r_bias, self.r_net.weight)
         )
-        wide, weight = q.to(dtype), weight.unflatten(0, (self.heads, self.dim))
-        positions = each(positions_q, q), each(positions_k, k)
-        drops = self.training and self.dropout.p > 0
-        shift = None if drops else shift_of_consecutive(*positions)
-        if shift is None:
-            far = self._of_pairs(self.dropout((wide + v) @ weight), *positions)
-        else:
-            far = self._of_distances(wide + v, weight, shift, k.shape[2])
-        return (products(wide + u, k) + far).to(q.dtype)
-
-    def _of_distances(self, q, weight, shift, k_count):
-        # A projection of `head_dim` channels for each distance, in place of one of
-        # `embed_dim` for each query.
-        q_count = q.shape[2]
-        behind = torch.arange(q_count - 1, -k_count - 1, -1, device=q.device) - shift
-        if self.clamp_len > 0:
-            behind = behind.clamp(-self.clamp_len, self.clamp_len)
-        cos, sin = self.angles(behind, q.dtype)
-        far = q @ (weight @ torch.cat([sin, cos], dim=-1).T)
-        # From distances to keys: cut into rows that are one shorter, each begins at
-        # the distance of its first key.
-        flat = far.flatten(2)[..., q_count - 1 : -1]
-        return flat.unflatten(2, (q_count, -1))[..., :k_count]
-
-    def _of_pairs(self, weights, positions_q, positions_k):
+        seen = self.dropout((q + v) @ weight.unflatten(0, (self.heads, self.dim)))
+        of_sin, of_cos = seen.chunk(2, dim=-1)
         # By the addition theorem: memory for no more than the logits.
-        of_sin, of_cos = weights.chunk(2, dim=-1)
-        cos_q, sin_q = (t[:, None] for t in self.angles(positions_q, weights.dtype))
-        cos_k, sin_k = (
-            t[:, None].transpose(-1, -2)
-            for t in self.angles(positions_k, weights.dtype)
+        (cos_q, sin_q), (cos_k, sin_k) = (
+            [table[:, None] for table in self.angles(at, q.dtype)]
+            for at in (at_q, at_k)
         )
-        near = (of_sin * sin_q + of_cos * cos_q) @ cos_k
-        near = near + (of_cos * sin_q - of_sin * cos_q) @ sin_k
-        if self.clamp_len <= 0:
-            return near
-        end = torch.tensor([self.clamp_len], device=weights.device)
-        cos, sin = self.angles(end, weights.dtype)
-        even = (of_cos * cos).sum(dim=-1, keepdim=True)
-        odd = (of_sin * sin).sum(dim=-1, keepdim=True)
-        behind = positions_q[:, None, :, None] - positions_k[:, None, None, :]
-        far = torch.where(behind > 0, even + odd, even - odd)
-        return torch.where(behind.abs() > self.clamp_len, far, near)
+        near = (of_sin * sin_q + of_cos * cos_q) @ cos_k.mT
+        near = near + (of_cos * sin_q - of_sin * cos_q) @ sin_k.mT
+        if self.clamp_len > 0:
+            end = torch.tensor([self.clamp_len], device=q.device)
+            cos, sin = self.angles(end, q.dtype)
+            even = (of_cos * cos).sum(dim=-1, keepdim=True)
+            odd = (of_sin * sin).sum(dim=-1, keepdim=True)
+            delta = distances(at_q, at_k)[:, None]
+            far = torch.where(delta < 0, even + odd, even - odd)
+            near = torch.where(delta.abs() > self.clamp_len, far, near)
+        return u @ k.mT + near
 
 
 class T5PositionalEmbedding(Positional):
     """Adds a learned number for each head and bucket of distances to the logits.
 
     [`eqx_posemb.T5Bias`][]. T5 does not scale its logits, and so `scale` is one. The
-    original ignores positions and `max_distance`, and aligns queries with the first
-    keys, which is wrong for decoding; a decoder has `bidirectional=False` here.
+    original ignores positions and `max_distance`.
 
     !!! Example
 
@@ -157,6 +112,7 @@ class T5PositionalEmbedding(Positional):
     """
 
     scale: float
+    _integers = True
 
     def __init__(
         self,
@@ -171,36 +127,17 @@ class T5PositionalEmbedding(Positional):
         - `num_heads`: The number of heads.
         - `num_buckets`: The number of buckets, for both directions together.
         - `max_distance`: The distance from which on all share a bucket.
-        - `bidirectional`: Whether keys may be in the future.
+        - `bidirectional`: Whether keys may be in the future; a decoder has `False`.
 
         **Raises:** a `ValueError` as [`eqx_posemb.T5Bias`][].
         """
-        check_at_least("num_heads", num_heads, 1)
-        super().__init__(1.0)
-        self.heads = num_heads
+        super().__init__(1.0, heads=num_heads)
         self.buckets = Buckets(num_buckets, max_distance, bidirectional)
         self.relative_attention_bias = nn.Embedding(num_buckets, num_heads)
 
-    def forward_attn(
-        self,
-        q: Float[Tensor, "batch heads q dim"],
-        k: Float[Tensor, "batch heads k dim"],
-        positions_q: Integer[Tensor, "*batch q"] | None = None,
-        positions_k: Integer[Tensor, "*batch k"] | None = None,
-    ) -> Float[Tensor, "batch heads q k"]:
-        """As in every class; `scale` is one."""
-        check_shapes(q, k, positions_q, positions_k, self.heads, integers=True)
-        logits, (q_count, k_count) = products(q, k), (q.shape[2], k.shape[2])
-        shift = shift_of_consecutive(each(positions_q, q), each(positions_k, k))
-        if shift is None:
-            buckets = self.buckets(distances(positions_q, positions_k, q, k))
-            bias = self.relative_attention_bias(buckets).permute(0, 3, 1, 2)
-        else:
-            # Each distance once, and the row of each query as a window of them.
-            delta = torch.arange(1 - q_count, k_count, device=q.device) + shift
-            along = self.relative_attention_bias(self.buckets(delta)).T
-            bias = along.unfold(1, k_count, 1).flip(1)
-        return (logits + bias.to(logits.dtype)).to(q.dtype)
+    def _added(self, q, k, at_q, at_k):
+        buckets = self.buckets(distances(at_q, at_k))
+        return self.relative_attention_bias(buckets).permute(0, 3, 1, 2).to(q.dtype)
 
 
 class Buckets(nn.Module):
@@ -220,3 +157,205 @@ class Buckets(nn.Module):
         beyond = torch.bucketize(far, self.firsts().to(far.dtype), right=True)
         bucket = torch.where(far < exact, far, exact - 1 + beyond)
         return bucket + self.side * ((delta > 0) & self.bidirectional)
+
+
+class UnifiedPositionalEmbedding(Positional):
+    r"""Adds products of positions that are projected apart from the content.
+
+    [`eqx_posemb.tupe`][], with the parameters of its authors' code: [CLS], at position
+    0, has two rows of the table and two buckets of its own for its numbers,
+
+    $$\ell_{ij} = s\, (q_i \cdot k_j + p^Q_i \cdot p^K_j) + b(p_j - p_i), \qquad
+      s = (2 d)^{-1/2}$$
+
+    for heads of $d$ channels. `forward_attn` has $\ell / s$. Compute it in one layer,
+    and in the others with the same module: TUPE shares it. Dropout acts on the
+    normalised rows. The original cannot be made.
+
+    !!! Example
+
+        ```python
+        import torch
+        from eqx_posemb.interop.torch import UnifiedPositionalEmbedding
+
+        embedding = UnifiedPositionalEmbedding(
+            embed_dim=512, num_heads=8, max_length=128, has_cls_token=True
+        )
+        q = k = torch.rand(2, 8, 10, 64)
+        logits = embedding.forward_attn(q, k, torch.arange(10), torch.arange(10))
+        weights = (embedding.scale * logits).softmax(dim=-1)
+        ```
+    """
+
+    scale: float
+    _integers = True
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        num_heads: int,
+        max_length: int,
+        dropout_p: float = 0.0,
+        has_cls_token: bool = False,
+        rel_pos_embed: bool = True,
+        num_buckets: int = 32,
+        max_distance: int = 128,
+        pos_scale_factor: float = 2,
+    ):
+        """**Arguments:**
+
+        - `embed_dim`: The number of channels of all heads, and of a row.
+        - `num_heads`: The number of heads.
+        - `max_length`: The number of positions.
+        - `dropout_p`: The probability of dropout.
+        - `has_cls_token`: Whether position 0 is [CLS].
+        - `rel_pos_embed`: Whether to add T5's bias (TUPE-R) or not (TUPE-A).
+        - `num_buckets`, `max_distance`: Of that bias, which is bidirectional.
+        - `pos_scale_factor`: How many terms the scale is for.
+
+        **Raises:** a `ValueError` if `num_heads` does not divide `embed_dim`, or a
+        number is out of its range.
+        """
+        check_at_least("num_heads", num_heads, 1)
+        check_at_least("max_length", max_length, 1)
+        check_positive("pos_scale_factor", pos_scale_factor)
+        if embed_dim < 1 or embed_dim % num_heads:
+            raise ValueError(
+                f"`embed_dim` must be a multiple of `num_heads`, {num_heads}, but got "
+                f"{embed_dim}."
+            )
+        dim = embed_dim // num_heads
+        super().__init__((dim * pos_scale_factor) ** -0.5, dropout_p, num_heads, dim)
+        self.has_cls_token = has_cls_token
+        self.abs_pos_embed = nn.Parameter(
+            torch.empty(max_length + has_cls_token, embed_dim)
+        )
+        self.ln = nn.LayerNorm(embed_dim)
+        self.in_proj = nn.Linear(embed_dim, 2 * embed_dim)
+        self.buckets = self.rel_pos_embed = None
+        if rel_pos_embed:
+            self.buckets = Buckets(num_buckets, max_distance, bidirectional=True)
+            self.rel_pos_embed = nn.Embedding(num_buckets + 1, num_heads)
+            nn.init.normal_(self.rel_pos_embed.weight, std=0.02)
+        nn.init.normal_(self.abs_pos_embed, std=0.02)
+        nn.init.normal_(self.in_proj.weight, std=0.02)
+        nn.init.zeros_(self.in_proj.bias)
+
+    def _added(self, q, k, at_q, at_k):
+        wide = functools.partial(torch.Tensor.to, dtype=q.dtype)
+        ln, in_proj = self.ln, self.in_proj
+        rows = nn.functional.layer_norm(
+            wide(self.abs_pos_embed),
+            ln.normalized_shape,
+            wide(ln.weight),
+            wide(ln.bias),
+            ln.eps,
+        )
+        projected = nn.functional.linear(
+            self.dropout(rows), wide(in_proj.weight), wide(in_proj.bias)
+        )
+        of_q, of_k = projected.unflatten(-1, (2, self.heads, self.dim)).unbind(dim=-3)
+        first = int(self.has_cls_token)
+        for name, at in ("positions_q", at_q), ("positions_k", at_k):
+            check_between(f"`{name}`", at, 0, of_q.shape[0] - first - 1)
+        bias = torch.einsum("bqhd,bkhd->bhqk", of_q[first:][at_q], of_k[first:][at_k])
+        # The numbers of the row and the column of [CLS].
+        cls = (of_q[:2] * of_k[:2]).sum(dim=-1)
+        if self.buckets is not None and self.rel_pos_embed is not None:
+            # The bias is outside of the scale.
+            weight = wide(self.rel_pos_embed.weight) / self.scale
+            buckets = self.buckets(distances(at_q, at_k))
+            bias = bias + nn.functional.embedding(buckets, weight).permute(0, 3, 1, 2)
+            # Two buckets that no distance has: the first of the future, and the last.
+            cls = cls + weight[[weight.shape[0] // 2, -1]]
+        if self.has_cls_token:
+            from_cls, to_cls = cls[:, :, None, None]
+            bias = torch.where(at_k[:, None, None, :] == 0, to_cls, bias)
+            bias = torch.where(at_q[:, None, :, None] == 0, from_cls, bias)
+        return bias
+
+
+class EnformerPositionalEmbedding(Positional):
+    """Lets the query meet a learned mix of decays, windows and bumps.
+
+    [`eqx_posemb.Enformer`][], DeepMind's features. They stretch with the length:
+    `max_length`, or that of the keys at hand, as DeepMind has it. Dropout acts on them.
+    The original has others, of the index of the key and not of distances, and sums over
+    batch and heads.
+
+    !!! Example
+
+        ```python
+        import torch
+        from eqx_posemb.interop.torch import EnformerPositionalEmbedding
+
+        embedding = EnformerPositionalEmbedding(num_heads=8, head_dim=64)
+        q = k = torch.rand(2, 8, 10, 64)
+        logits = embedding.forward_attn(q, k, torch.arange(10), torch.arange(10))
+        weights = (embedding.scale * logits).softmax(dim=-1)
+        ```
+    """
+
+    scale: float
+    _integers = True
+
+    def __init__(
+        self,
+        *,
+        num_heads: int,
+        head_dim: int,
+        dropout_p: float = 0.0,
+        max_length: int | None = None,
+        num_features: int | None = None,
+    ):
+        """**Arguments:**
+
+        - `num_heads`, `head_dim`: The number of heads, and of channels of each.
+        - `dropout_p`: The probability of dropout.
+        - `max_length`: What features are spread over, and no two tokens may be apart;
+            `None` is the number of keys.
+        - `num_features`: The number of features of a distance, a multiple of 6. By
+            default as many as there are channels in a head, rounded down to one.
+
+        **Raises:** a `ValueError` if a size is less than one, or `num_features` no
+        multiple of 6.
+        """
+        super().__init__(head_dim**-0.5, dropout_p, num_heads, head_dim)
+        if num_features is None:
+            num_features = max(6, head_dim - head_dim % 6)
+        self.features = num_features
+        table = _table(num_features, 1 if max_length is None else max_length)
+        self.table = None if max_length is None else Fixed(table)
+        self.pos_embed = nn.Linear(num_features, num_heads * head_dim, bias=False)
+        self.content_bias = nn.Parameter(torch.empty(1, num_heads, 1, head_dim))
+        self.pos_embed_bias = nn.Parameter(torch.empty(num_heads, 1, head_dim))
+        biases = (self.content_bias, num_heads), (self.pos_embed_bias, num_heads)
+        for parameter, fan_in in ((self.pos_embed.weight, num_features), *biases):
+            std = (2 / fan_in) ** 0.5 / KEPT
+            nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std)
+
+    def _added(self, q, k, at_q, at_k):
+        if self.table is None:
+            table = _table(self.features, max(k.shape[2], 1))
+            table = torch.tensor(table, device=q.device)
+        else:
+            table = self.table()
+        weight, u, v = (
+            x.to(q.dtype)
+            for x in (self.pos_embed.weight, self.content_bias, self.pos_embed_bias)
+        )
+        vectors = self.dropout(table.to(q.dtype)) @ weight.T
+        vectors = vectors.unflatten(-1, (self.heads, self.dim)).permute(1, 2, 0)
+        # The two biases are outside of the scale.
+        of_distances = (q + v / self.scale) @ vectors
+        delta, end = distances(at_q, at_k), table.shape[0] // 2
+        check_between("`positions_k` minus `positions_q`", delta, -end, end)
+        row = (delta + end)[:, None].expand(*q.shape[:3], k.shape[2])
+        return (u / self.scale) @ k.mT + of_distances.gather(-1, row)
+
+
+@functools.lru_cache(maxsize=16)
+def _table(features: int, length: int) -> Float[np.ndarray, "distances features"]:
+    """Of the distances from `1 - length` to `length - 1`."""
+    return EnformerBasis(features, length, symmetric=False).table().astype(np.float32)

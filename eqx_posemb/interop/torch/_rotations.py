@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..._rotary import AbstractRotary, Pairing, Rotary
 from ._angles import Angles, computing_dtype
-from ._parts import depths_of, scalar, TorchPart
+from ._parts import TorchPart
 from ._rotate import Layout, rotate
 
 
@@ -18,15 +18,14 @@ class TorchRotary(TorchPart):
 
     def __init__(self, module: AbstractRotary, rotation: Literal["torch", "jax"]):
         super().__init__(module)
-        self._angles: Angles | None = None
-        self._axis = self._coordinates = None
+        self._angles = self._axis = None
         self.native = (
             rotation == "torch" and isinstance(module, Rotary) and module.decay is None
         )
         if not isinstance(module, Rotary) or not self.native:
             return
         self._dim, self._scale = module.dim, module.scale
-        self._layout: Any = module.pairing
+        self._layout: Layout = module.pairing
         if isinstance(module.pairing, Pairing):
             rows = module.pairing
             self._layout = (rows.source, rows.partner, rows.pair, rows.sign)
@@ -37,7 +36,8 @@ class TorchRotary(TorchPart):
             self._axis = module.axes.axis(count).tolist()
             frequency = module.axes.frequency(count)
             turns = jax.tree.map(lambda word: word[..., frequency], turns)
-        if is_static(module):
+        static = all(isinstance(word, np.ndarray) for word in jax.tree.leaves(turns))
+        if static and not module.dynamic and module.arithmetic == "exact":
             self._angles = Angles(turns)
 
     @property
@@ -47,7 +47,7 @@ class TorchRotary(TorchPart):
 
     def forward(
         self, positions: Tensor, *, length: int | Tensor | None = None
-    ) -> "TorchRotation | TorchTurn":
+    ) -> "TorchTurn":
         """**Arguments:**
 
         - `positions`: [seq, *axes], with or without a batch before it.
@@ -56,15 +56,16 @@ class TorchRotary(TorchPart):
 
         **Returns:**
 
-        What to apply to queries and keys, by its methods `queries` and `keys`. The
-        tables are float32, or float64 where that is PyTorch's default.
+        What to apply to queries and keys, by its methods `queries` and `keys`: worth
+        making once for all layers. Its tables are float32, or float64 where that is
+        PyTorch's default.
 
         **Raises:** a `ValueError` if `positions` has another shape.
         """
         if not self.native:
             return TorchTurn(self, positions, length)
         cos, sin = self.tables(positions, length=length)
-        depth = positions.ndim - (1 if self._axis is None else 2)
+        depth = self._depth(positions)
         if depth and cos.ndim == depth + 2:
             cos, sin = cos.unsqueeze(-3), sin.unsqueeze(-3)
         return TorchRotation(cos, sin, self._dim, self._layout)
@@ -75,138 +76,73 @@ class TorchRotary(TorchPart):
         """The cosine and the sine of each angle, [*batch, *heads, seq, pairs], times
         the scale; of a [`eqx_posemb.Rotary`][] without decay only.
 
-        **Arguments:** as `forward`.
-
-        **Raises:** as `forward`.
+        **Arguments and errors:** as `forward`.
         """
-        self._check(positions)
+        depth = self._depth(positions)
         if self._angles is None:
-            depths = dict(positions=positions.ndim - (1 if self._axis is None else 2))
-            inputs = dict(positions=positions, length=scalar(length, positions))
-            cos, sin = self._run("tables", inputs, depths)
+            inputs = dict(positions=positions, length=length)
+            cos, sin = self._run("tables", inputs, dict(positions=depth))
             return cos, sin
         if self._axis is not None:
             positions = positions[..., self._axis]
         dtype = computing_dtype(torch.get_default_dtype())
         cos, sin = self._angles(positions, dtype)
-        if self._scale != 1:
-            cos, sin = cos * self._scale, sin * self._scale
-        return cos, sin
+        return cos * self._scale, sin * self._scale
 
-    def _check(self, positions):
-        if self._coordinates is None:
-            wanted, fits = "[*batch, seq]", positions.ndim >= 1
-        else:
-            wanted = f"[*batch, seq, {self._coordinates}]"
-            fits = positions.ndim >= 2 and positions.shape[-1] == self._coordinates
-        if not fits:
+    def _depth(self, positions):
+        """How many axes of positions are batch."""
+        own = 1 if self._axis is None else 2
+        wanted = "[*batch, seq]" if own == 1 else f"[*batch, seq, {self._coordinates}]"
+        fits = positions.ndim >= own
+        if not fits or (own == 2 and positions.shape[-1] != self._coordinates):
             raise ValueError(
                 f"`positions` must be of shape {wanted}, but got "
                 f"{tuple(positions.shape)}."
             )
-
-
-class TorchRotation:
-    """The rotation of some positions, as a value: worth making once for all layers."""
-
-    def __init__(self, cos: Tensor, sin: Tensor, dim: int, layout: Layout | tuple):
-        self.cos = cos
-        self.sin = sin
-        self.dim = dim
-        self.layout: Any = layout
-
-    def queries(self, q: Tensor) -> Tensor:
-        """**Arguments:**
-
-        - `q`: queries, [*batch, heads, seq, dim].
-
-        **Returns:**
-
-        The rotated queries, in the dtype of `q`; computed in at least float32.
-
-        **Raises:** a `ValueError` if the shape does not fit the positions.
-        """
-        return self._turn(q, "q")
-
-    def keys(self, k: Tensor) -> Tensor:
-        """**Arguments:**
-
-        - `k`: keys, [*batch, heads, seq, dim].
-
-        **Returns:**
-
-        The rotated keys, in the dtype of `k`; computed in at least float32.
-
-        **Raises:** as `queries`.
-        """
-        return self._turn(k, "k")
-
-    def _turn(self, x, name):
-        seq = self.cos.shape[-2]
-        fits = x.ndim >= max(2, self.cos.ndim) and x.shape[-2:] == (seq, self.dim)
-        if not (fits and x.is_floating_point()):
-            raise ValueError(
-                f"`{name}` must be floating point of shape [*batch, heads, seq, dim] "
-                f"with seq={seq} and dim={self.dim}, as the positions and the rotary "
-                f"embedding have, but got {x.dtype} of shape {tuple(x.shape)}."
-            )
-        if isinstance(self.layout, tuple):
-            return _apply(self.layout, x, self.cos, self.sin)
-        return rotate(x, self.cos, self.sin, self.layout)
+        return positions.ndim - own
 
 
 class TorchTurn:
-    """The same in JAX, where queries and keys are given."""
+    """What some positions do to queries and keys, as a value; in JAX."""
 
     def __init__(
         self, rotary: TorchPart, positions: Tensor, length: int | Tensor | None
     ):
-        self.rotary = rotary
-        self.positions = positions
-        self.length = length
+        self._rotary = rotary
+        self._inputs = dict(q_positions=positions, length=length)
 
     def queries(self, q: Tensor) -> Tensor:
-        """**Arguments:**
+        """Queries [*batch, heads, seq, dim], turned; in their dtype, computed in at
+        least float32.
 
-        - `q`: queries, [*batch, heads, seq, dim].
-
-        **Returns:**
-
-        What to multiply keys by, in the dtype of `q`.
+        **Raises:** a `ValueError` if the shape does not fit the positions.
         """
         return self._turn("queries", q)
 
     def keys(self, k: Tensor) -> Tensor:
-        """**Arguments:**
-
-        - `k`: keys, [*batch, heads, seq, dim].
-
-        **Returns:**
-
-        What to multiply queries by, in the dtype of `k`.
-        """
+        """Keys, as `queries`."""
         return self._turn("keys", k)
 
     def _turn(self, method, x):
-        depths = depths_of(dict(q=x, q_positions=self.positions))
-        inputs = dict(x=x, positions=self.positions, length=scalar(self.length, x))
-        depths = dict(x=depths["q"], positions=depths["q_positions"])
-        return self.rotary._run(method, inputs, depths)[0]
+        return self._rotary._run(method, dict(q=x, **self._inputs))[0]
 
 
-def is_static(module: Rotary) -> bool:
-    """Whether its angles are exact, and the same for every length."""
-    words = jax.tree.leaves(module.frequencies.turns())
-    static = all(isinstance(word, np.ndarray) for word in words)
-    return static and not module.dynamic and module.arithmetic == "exact"
+class TorchRotation(TorchTurn):
+    """The same in PyTorch's own operations."""
 
+    def __init__(self, cos: Tensor, sin: Tensor, dim: int, layout: Layout):
+        self.cos = cos
+        self.sin = sin
+        self.dim = dim
+        self.layout = layout
 
-def _apply(layout, x, cos, sin):
-    # A select and not a product with one: channels that pass through keep even the
-    # sign of their zeros.
-    dtype = computing_dtype(x.dtype)
-    wide, cos, sin = x.to(dtype), cos.to(dtype), sin.to(dtype)
-    source, partner, pair, sign = (torch.tensor(row, device=x.device) for row in layout)
-    turned = wide[..., source] * cos[..., pair]
-    turned = turned + sign * wide[..., partner] * sin[..., pair]
-    return torch.where(sign == 0, wide[..., source], turned).to(x.dtype)
+    def _turn(self, method, x):
+        seq = self.cos.shape[-2]
+        fits = x.ndim >= max(2, self.cos.ndim) and x.shape[-2:] == (seq, self.dim)
+        if not (fits and x.is_floating_point()):
+            raise ValueError(
+                f"`{method[0]}` must be floating point of shape [*batch, heads, seq, "
+                f"dim] with seq={seq} and dim={self.dim}, as the positions and the "
+                f"rotary embedding have, but got {x.dtype} of shape {tuple(x.shape)}."
+            )
+        return rotate(x, self.cos, self.sin, self.layout)

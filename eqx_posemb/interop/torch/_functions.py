@@ -1,0 +1,141 @@
+"""Functions of [`eqx_posemb.functional`][] for tensors, under Zeta's names."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ._angles import computing_dtype, cos_sin, words_of
+from ._rotate import rotate
+
+
+def fixed_pos_embedding(
+    x: Float[Tensor, "seq dim"],
+) -> tuple[Float[Tensor, "seq dim"], Float[Tensor, "seq dim"]]:
+    """The sine and cosine of every position, at as many frequencies as channels.
+
+    [`eqx_posemb.functional.fixed_pos_embedding`][] in the dtype and on the device of
+    `x`; Zeta rounds angles to that dtype, too.
+
+    !!! Example
+
+        ```python
+        import torch
+        from eqx_posemb.interop.torch import apply_rotary_pos_emb, fixed_pos_embedding
+
+        sin, cos = fixed_pos_embedding(torch.rand(10, 32))
+        q = apply_rotary_pos_emb(torch.rand(2, 10, 64), sin, cos)
+        ```
+    """
+    seq, dim = x.shape
+    positions = torch.arange(seq, device=x.device)
+    cos, sin = cos_sin(positions, words_of(2 * dim, 10_000, x.device), x.dtype)
+    return sin, cos
+
+
+def rotate_every_two(x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
+    """Turns each adjacent pair by a right angle: from (a, b) to (-b, a).
+
+    [`eqx_posemb.functional.rotate_every_two`][] with any leading axes.
+
+    !!! Example
+
+        ```python
+        import torch
+        from eqx_posemb.interop.torch import rotate_every_two
+
+        assert rotate_every_two(torch.tensor([1.0, 2.0])).tolist() == [-2, 1]
+        ```
+
+    **Raises:** a `ValueError` if the last axis is odd.
+    """
+    _check_even(x)
+    return torch.stack([-x[..., 1::2], x[..., ::2]], dim=-1).flatten(-2)
+
+
+def duplicate_interleave(m: Float[Tensor, "... n"]) -> Float[Tensor, "... twice"]:
+    """Every column twice, side by side.
+
+    [`eqx_posemb.functional.duplicate_interleave`][] with any leading axes.
+
+    !!! Example
+
+        ```python
+        import torch
+        from eqx_posemb.interop.torch import duplicate_interleave
+
+        twice = duplicate_interleave(torch.tensor([[1.0, 2.0]]))
+        assert twice.tolist() == [[1, 1, 2, 2]]
+        ```
+    """
+    return m.repeat_interleave(2, dim=-1)
+
+
+def apply_rotary_pos_emb(
+    x: Float[Tensor, "*batch seq dim"],
+    sin: Float[Tensor, "rows columns"],
+    cos: Float[Tensor, "rows columns"],
+    scale: float | Float[Tensor, "rows columns"] = 1,
+) -> Float[Tensor, "*batch seq dim"]:
+    """Rotates adjacent pairs of channels by given sines and cosines, times `scale`.
+
+    `sin` and `cos` have a column for each pair, as `fixed_pos_embedding` makes them
+    from an input of half the channels, or one for each channel, as
+    `duplicate_interleave` makes of those. Zeta's documentation applies tables for 1024
+    channels to 256, which is an error; it means the example below.
+
+    !!! Example
+
+        ```python
+        import torch
+        from eqx_posemb.interop.torch import apply_rotary_pos_emb, fixed_pos_embedding
+
+        input_tensor = torch.rand(16, 32, 256)
+        sin, cos = fixed_pos_embedding(torch.rand(32, 128))
+        output_tensor = apply_rotary_pos_emb(input_tensor, sin, cos, scale=1)
+        ```
+
+    **Returns:** a tensor like `x`; computed in at least float32.
+
+    **Raises:** a `ValueError` for other shapes.
+    """
+    _check_even(x)
+    seq, dim = x.shape[-2:]
+    if sin.shape != cos.shape or sin.shape not in ((seq, dim // 2), (seq, dim)):
+        raise ValueError(
+            "`sin` and `cos` must have a column for each pair of channels of `x`, "
+            f"{[seq, dim // 2]}, or for each channel, {[seq, dim]}, but got "
+            f"{list(sin.shape)} and {list(cos.shape)}. `fixed_pos_embedding` makes "
+            "those of pairs from an input of half the channels."
+        )
+    dtype = computing_dtype(x.dtype)
+    cos, sin = cos.to(dtype) * scale, sin.to(dtype) * scale
+    if sin.shape[1] == dim // 2:
+        return rotate(x, cos, sin, "adjacent")
+    wide = x.to(dtype)
+    return (wide * cos + rotate_every_two(wide) * sin).to(x.dtype)
+
+
+def linear_ramp_mask(min: float, max: float, dim: int) -> Float[Tensor, " {dim}"]:
+    """A ramp from zero at the index `min` to one at `max`.
+
+    [`eqx_posemb.functional.linear_ramp_mask`][] in PyTorch's default dtype.
+
+    !!! Example
+
+        ```python
+        from eqx_posemb.interop.torch import linear_ramp_mask
+
+        assert linear_ramp_mask(1, 3, dim=5).tolist() == [0, 0, 0.5, 1, 1]
+        ```
+    """
+    width = 0.001 if min == max else max - min
+    index = torch.arange(dim, dtype=torch.get_default_dtype())
+    return ((index - min) / width).clamp(0, 1)
+
+
+def _check_even(x):
+    if x.ndim == 0 or x.shape[-1] % 2:
+        raise ValueError(
+            "`x` must have an even last axis, to be turned in pairs, but got shape "
+            f"{tuple(x.shape)}."
+        )
