@@ -37,11 +37,10 @@ def as_torch(
 ) -> TorchPart:
     """Turns an embedding into a `torch.nn.Module` that does the same on tensors.
 
-    Its arrays become parameters of PyTorch, with the paths of the leaves as their
-    names: `bias.weight`, `rotary.parts.0.generator`. Its methods are those of the
-    JAX module, with leading batch axes where PyTorch has them: an encoding and a bias
-    are called on positions, a score on queries, keys and positions, a rotary embedding
-    on positions, for an object with `queries` and `keys`; a whole
+    Its arrays become parameters, with the paths of the leaves as their names:
+    `bias.weight`, `rotary.parts.0.generator`. There are no buffers; and computed is in
+    at least float32, whatever parameters are stored as. Its methods are those of the
+    JAX module, with leading batch axes where PyTorch has them. A whole
     [`eqx_posemb.PositionalEmbedding`][] has `embed`, `logits` and `attend`, and its
     parts in `encoding`, `rotary`, `bias` and `score`.
 
@@ -51,9 +50,6 @@ def as_torch(
     that the compiler takes as it is, with derivatives of any order by PyTorch's
     autograd, and with `torch.vmap` (not `torch.func.grad`). Memory is shared, not
     copied, where tensors are contiguous. Each new shape is compiled by JAX anew.
-
-    There are no buffers. So `state_dict`, `half`, `to` and the meta device meet
-    parameters only; computed is in at least float32, whatever they are stored as.
 
     !!! Example
 
@@ -99,7 +95,7 @@ def as_torch(
         return TorchEmbedding(module, slots)
     if isinstance(module, AbstractRotary):
         return TorchRotary(module, rotation)
-    for kind, made in _KINDS:
+    for kind, made in _KINDS.items():
         if isinstance(module, kind):
             return made(module)
     raise ValueError(
@@ -108,12 +104,12 @@ def as_torch(
     )
 
 
-_KINDS: tuple[tuple[type, Any], ...] = (
-    (AbstractEncoding, TorchEncoding),
-    (AbstractBias, TorchBias),
-    (AbstractScore, TorchScore),
-    (AbstractExtension, TorchExtension),
-)
+_KINDS: dict[type, type[TorchPart]] = {
+    AbstractEncoding: TorchEncoding,
+    AbstractBias: TorchBias,
+    AbstractScore: TorchScore,
+    AbstractExtension: TorchExtension,
+}
 
 
 def to_torch(module: eqx.Module) -> dict[str, Tensor]:
@@ -131,10 +127,6 @@ def to_torch(module: eqx.Module) -> dict[str, Tensor]:
         assert list(state) == ["weight"]
         as_torch(learned).load_state_dict(state)
         ```
-
-    **Arguments:**
-
-    - `module`: Any module whose arrays are its parameters.
 
     **Returns:** a tensor, with memory of its own, for each array; named by the path of
     the leaf in dots, as in [`eqx_posemb.interop.torch.as_torch`][].
@@ -159,13 +151,10 @@ def from_torch(module: _Module, state: Mapping[str, Any] | nn.Module) -> _Module
         assert (from_torch(bias, trained).raw_a == 1).all()
         ```
 
-    **Arguments:**
+    `state` has a tensor for each parameter, by its name, or is a `torch.nn.Module` that
+    has them, such as that of [`eqx_posemb.interop.torch.as_torch`][].
 
-    - `module`: What to put them into; it stays as it is.
-    - `state`: A tensor for each parameter, by its name, or a `torch.nn.Module` that
-        has them, such as that of [`eqx_posemb.interop.torch.as_torch`][].
-
-    **Returns:** a module with arrays of its own, in the dtypes that they had.
+    **Returns:** a module with arrays of its own, in the dtypes of those in `module`.
 
     **Raises:** a `ValueError` if a name is missing or unknown, or a tensor has another
     shape, or a dtype that does not fit into that of the array.

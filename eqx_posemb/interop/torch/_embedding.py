@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class TorchEmbedding(TorchPart):
         tokens [*batch, seq, dim], in their dtype; without one they stay as they are."""
         if self.encoding is None:
             return x
-        return self._run("embed", dict(x=x, positions=positions))[0]
+        return self._run("embed", x=x, positions=positions)[0]
 
     def logits(
         self,
@@ -50,10 +50,7 @@ class TorchEmbedding(TorchPart):
         k: Tensor,
         q_positions: Tensor,
         k_positions: Tensor,
-        *,
-        length: int | Tensor | None = None,
-        q_state: Tensor | None = None,
-        k_state: Tensor | None = None,
+        **others: int | Tensor | None,
     ) -> Tensor:
         """The finished logits, [*batch, heads, q, k], in the dtype of `q`: scaled,
         rotated, with bias and score; not masked.
@@ -61,9 +58,8 @@ class TorchEmbedding(TorchPart):
         **Arguments:** as in [`eqx_posemb.PositionalEmbedding.logits`][], after the
         batch.
         """
-        inputs = dict(q=q, k=k, q_positions=q_positions, k_positions=k_positions)
-        inputs |= dict(length=length, q_state=q_state, k_state=k_state)
-        return self._run("logits", inputs)[0]
+        at = dict(q_positions=q_positions, k_positions=k_positions)
+        return self._run("logits", q=q, k=k, **at, **others)[0]
 
     def attend(
         self,
@@ -78,12 +74,8 @@ class TorchEmbedding(TorchPart):
         window: int | tuple[int, int] | None = None,
         q_segments: Tensor | None = None,
         k_segments: Tensor | None = None,
-        length: int | Tensor | None = None,
-        q_state: Tensor | None = None,
-        k_state: Tensor | None = None,
-        soft_cap: float | None = None,
         implementation: Literal["auto", "dense", "blockwise"] = "auto",
-        block_size: int | None = None,
+        **others: Any,
     ) -> Tensor:
         """Softmax attention over the finished logits.
 
@@ -100,39 +92,33 @@ class TorchEmbedding(TorchPart):
         The attended values, [*batch, heads, q, dim_v], in the dtype of `v`; zeros for
         a query that sees no key.
         """
-        inputs = dict(q=q, k=k, v=v, q_positions=q_positions, k_positions=k_positions)
-        plain = soft_cap is q_state is k_state is block_size is None
+        at = dict(q_positions=q_positions, k_positions=k_positions)
+        rules = dict(mask=mask, causal=bool(causal), window=window)
+        rules |= dict(q_segments=q_segments, k_segments=k_segments)
+        # Angles that are the same for every length read no `length`.
+        plain = all(x is None for name, x in others.items() if name != "length")
         plain = plain and implementation == "auto" and q.dtype == k.dtype == v.dtype
-        if self._native and plain and q.ndim > 2:
-            at = q_positions, k_positions
-            seen = _seen(*at, mask, causal, window, q_segments, k_segments, q.ndim - 3)
-            return self._rotated(q, k, v, *at, seen)
+        if self.rotary is not None and self._native and plain and q.ndim > 2:
+            return torch.nn.functional.scaled_dot_product_attention(
+                self.rotary(q_positions).queries(q),
+                self.rotary(k_positions).keys(k),
+                v,
+                attn_mask=_seen(batch=q.ndim - 3, **at, **rules),
+                scale=self._scale,
+                enable_gqa=q.shape[-3] != k.shape[-3],
+            )
         if mask is not None and mask.ndim > 2:
-            mask = mask.expand(*mask.shape[:-3], q.shape[-3], *mask.shape[-2:])
-        inputs |= dict(mask=mask, q_segments=q_segments, k_segments=k_segments)
-        inputs |= dict(length=length, q_state=q_state, k_state=k_state)
-        settings = dict(causal=bool(causal), window=window, soft_cap=soft_cap)
-        settings |= dict(implementation=implementation, block_size=block_size)
-        return self._run("attend", inputs, **settings)[0]
+            rules["mask"] = mask.expand(*mask.shape[:-3], q.shape[-3], *mask.shape[-2:])
+        others["implementation"] = implementation
+        return self._run("attend", q=q, k=k, v=v, **at, **rules, **others)[0]
 
     def forward(self, *tensors: Tensor, **settings) -> Tensor:
         """The same as `attend`."""
         return self.attend(*tensors, **settings)
 
-    def _rotated(self, q, k, v, q_positions, k_positions, seen):
-        assert self.rotary is not None
-        return torch.nn.functional.scaled_dot_product_attention(
-            self.rotary(q_positions).queries(q),
-            self.rotary(k_positions).keys(k),
-            v,
-            attn_mask=seen,
-            scale=self._scale,
-            enable_gqa=q.shape[-3] != k.shape[-3],
-        )
-
 
 def _seen(
-    q_positions, k_positions, mask, causal, window, q_segments, k_segments, batch
+    batch, q_positions, k_positions, mask, causal, window, q_segments, k_segments
 ) -> Tensor | None:
     """The conjunction of all rules, to be broadcast to [*batch, heads, q, k]; `None` if
     there is no rule."""

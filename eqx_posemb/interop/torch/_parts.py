@@ -43,24 +43,30 @@ class TorchPart(nn.Module):
             holder = holder.get_submodule(group)
         holder.register_parameter(last, parameter)
 
-    def _run(self, method, inputs, depths=None, **settings):
+    def _run(self, method, depths=None, **inputs):
         """Calls a method on the inputs that are there, batched as deeply as `depths`
         says, or as the queries or tokens among them are."""
-        inputs = {
-            name: _as_input(name, value, inputs)
-            for name, value in inputs.items()
-            if value is not None
-        }
-        depths = _depths_of(inputs) if depths is None else depths
-        names = ",".join([f"{name}:{depths.get(name, 0)}" for name in inputs])
-        options = "".join([f"{name}={value!r};" for name, value in settings.items()])
+        given = {name: x for name, x in inputs.items() if x is not None}
+        device = next(x.device for x in given.values() if isinstance(x, Tensor))
+        if isinstance(length := given.get("length"), int):
+            # As a tensor, so that another one needs no other program.
+            given["length"] = torch.full((), length, dtype=torch.int32, device=device)
+        tensors, options = {}, ""
+        for name, x in given.items():
+            if isinstance(x, Tensor):
+                at = name.endswith("positions")
+                tensors[name] = as_positions(x, name) if at else x
+            else:
+                options += f"{name}={x!r};"
+        depths = _depths_of(tensors) if depths is None else depths
+        names = ",".join([f"{name}:{depths.get(name, 0)}" for name in tensors])
         program = f"{self._frame.digest}|{method}|{names}|{options}"
         # `functional_call`, replicas and parametrizations have plain tensors here.
         parameters = [
             functools.reduce(getattr, name.split("."), self)
             for name in self._frame.names
         ]
-        return call(program, [*parameters, *inputs.values()])
+        return call(program, [*parameters, *tensors.values()])
 
 
 class TorchEncoding(TorchPart):
@@ -74,7 +80,7 @@ class TorchEncoding(TorchPart):
         """From positions [*batch, seq, *axes] to [*batch, seq, dim], in JAX's default
         float dtype. `embed` of a whole embedding has the dtype of its tokens."""
         depths = dict(positions=max(positions.ndim - self._rank, 0))
-        return self._run("__call__", dict(positions=positions), depths)[0]
+        return self._run("__call__", depths, positions=positions)[0]
 
 
 class TorchBias(TorchPart):
@@ -89,7 +95,7 @@ class TorchBias(TorchPart):
         [*batch, heads, q, k], in JAX's default float dtype."""
         inputs = dict(q_positions=q_positions, k_positions=k_positions)
         depths = {name: max(x.ndim - self._rank, 0) for name, x in inputs.items()}
-        return self._run("__call__", inputs, depths)[0]
+        return self._run("__call__", depths, **inputs)[0]
 
 
 class TorchScore(TorchPart):
@@ -101,15 +107,13 @@ class TorchScore(TorchPart):
         k: Tensor,
         q_positions: Tensor,
         k_positions: Tensor,
-        *,
-        q_state: Tensor | None = None,
-        k_state: Tensor | None = None,
+        **states: Tensor | None,
     ) -> Tensor:
         """From queries and keys [*batch, heads, seq, dim], positions [seq, *axes] with
-        or without the batch, and states [*batch, seq, dim] where the score reads them,
-        to [*batch, heads, q, k]."""
-        inputs = dict(q=q, k=k, q_positions=q_positions, k_positions=k_positions)
-        return self._run("__call__", inputs | dict(q_state=q_state, k_state=k_state))[0]
+        or without the batch, and `q_state` and `k_state` [*batch, seq, dim] where the
+        score reads them, to [*batch, heads, q, k]."""
+        at = dict(q_positions=q_positions, k_positions=k_positions)
+        return self._run("__call__", q=q, k=k, **at, **states)[0]
 
 
 class TorchExtension(TorchPart):
@@ -127,8 +131,8 @@ class TorchExtension(TorchPart):
         """From queries and keys [*batch, heads, seq, dim] before any rotation, and
         positions [seq] with or without the batch, to products that are not scaled,
         [*batch, heads, q, k]. Schedules that depend on it read `length`."""
-        inputs = dict(q=q, k=k, q_positions=q_positions, k_positions=k_positions)
-        return self._run("products", inputs | dict(length=length))[0]
+        at = dict(q_positions=q_positions, k_positions=k_positions, length=length)
+        return self._run("products", q=q, k=k, **at)[0]
 
 
 def leaves_of(module: eqx.Module) -> dict[str, jax.Array]:
@@ -148,16 +152,6 @@ def rank_of_positions(module: Callable[..., Any], count: int) -> int:
             continue
         return 1
     return 2
-
-
-def _as_input(name, value, inputs):
-    if name.endswith("positions"):
-        return as_positions(value, name)
-    if not isinstance(value, Tensor):
-        # A length as a tensor, so that another one needs no other program.
-        device = next(iter(inputs.values())).device
-        return torch.full((), value, dtype=torch.int32, device=device)
-    return value
 
 
 # The axes of one example; those of positions are told by their tokens.

@@ -25,19 +25,19 @@ def rotate(
     cos, sin = cos.to(wide), sin.to(wide)
     if isinstance(layout, tuple):
         return _paired(x.to(wide), cos, sin, layout).to(x.dtype)
-    turned = x[..., :width].to(wide)
+    if width < x.shape[-1]:
+        turned = rotate(x[..., :width], cos, sin, layout)
+        return torch.cat([turned, x[..., width:]], dim=-1)
+    each = x.to(wide)
     if layout == "halves":
-        a, b = turned[..., : width // 2], turned[..., width // 2 :]
+        a, b = each[..., : width // 2], each[..., width // 2 :]
     else:
-        a, b = turned[..., ::2], turned[..., 1::2]
-    pair = [a * cos - b * sin, b * cos + a * sin]
+        a, b = each[..., ::2], each[..., 1::2]
+    # a cos - b sin and b cos + a sin.
+    pair = [torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)]
     if layout == "halves":
-        turned = torch.cat(pair, dim=-1).to(x.dtype)
-    else:
-        turned = torch.stack(pair, dim=-1).flatten(-2).to(x.dtype)
-    if width == x.shape[-1]:
-        return turned
-    return torch.cat([turned, x[..., width:]], dim=-1)
+        return torch.cat(pair, dim=-1).to(x.dtype)
+    return torch.stack(pair, dim=-1).flatten(-2).to(x.dtype)
 
 
 def _paired(x, cos, sin, layout):

@@ -81,7 +81,7 @@ class TorchRotary(TorchPart):
         depth = self._depth(positions)
         if self._angles is None:
             inputs = dict(positions=positions, length=length)
-            cos, sin = self._run("tables", inputs, dict(positions=depth))
+            cos, sin = self._run("tables", dict(positions=depth), **inputs)
             return cos, sin
         if self._axis is not None:
             positions = positions[..., self._axis]
@@ -124,7 +124,7 @@ class TorchTurn:
         return self._turn("keys", k)
 
     def _turn(self, method, x):
-        return self._rotary._run(method, dict(q=x, **self._inputs))[0]
+        return self._rotary._run(method, q=x, **self._inputs)[0]
 
 
 class TorchRotation(TorchTurn):
