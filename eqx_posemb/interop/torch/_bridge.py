@@ -17,14 +17,7 @@ from ..._rotary import AbstractExtension, AbstractRotary
 from ..._score import AbstractScore
 from ._embedding import TorchEmbedding
 from ._memory import copy_of, to_array
-from ._parts import (
-    leaves_of,
-    TorchBias,
-    TorchEncoding,
-    TorchExtension,
-    TorchPart,
-    TorchScore,
-)
+from ._parts import leaves_of, TorchExtension, TorchPart, TorchTerm
 from ._programs import name_of
 from ._rotations import TorchRotary
 
@@ -95,21 +88,20 @@ def as_torch(
         return TorchEmbedding(module, slots)
     if isinstance(module, AbstractRotary):
         return TorchRotary(module, rotation)
-    for kind, made in _KINDS.items():
+    if isinstance(module, AbstractExtension):
+        return TorchExtension(module)
+    at = "q_positions", "k_positions"
+    for kind, names in (
+        (AbstractEncoding, ("positions",)),
+        (AbstractBias, at),
+        (AbstractScore, ("q", "k", *at)),
+    ):
         if isinstance(module, kind):
-            return made(module)
+            return TorchTerm(module, names)
     raise ValueError(
         "`module` must be an encoding, a rotary embedding, a bias, a score or a "
         f"PositionalEmbedding, but got {type(module).__name__}."
     )
-
-
-_KINDS: dict[type, type[TorchPart]] = {
-    AbstractEncoding: TorchEncoding,
-    AbstractBias: TorchBias,
-    AbstractScore: TorchScore,
-    AbstractExtension: TorchExtension,
-}
 
 
 def to_torch(module: eqx.Module) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,12 +45,7 @@ class TorchEmbedding(TorchPart):
         return self._run("embed", x=x, positions=positions)[0]
 
     def logits(
-        self,
-        q: Tensor,
-        k: Tensor,
-        q_positions: Tensor,
-        k_positions: Tensor,
-        **others: int | Tensor | None,
+        self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor, **others
     ) -> Tensor:
         """The finished logits, [*batch, heads, q, k], in the dtype of `q`: scaled,
         rotated, with bias and score; not masked.
@@ -71,10 +66,7 @@ class TorchEmbedding(TorchPart):
         *,
         mask: Tensor | None = None,
         causal: bool = False,
-        window: int | tuple[int, int] | None = None,
-        q_segments: Tensor | None = None,
-        k_segments: Tensor | None = None,
-        implementation: Literal["auto", "dense", "blockwise"] = "auto",
+        implementation: str = "auto",
         **others: Any,
     ) -> Tensor:
         """Softmax attention over the finished logits.
@@ -85,7 +77,7 @@ class TorchEmbedding(TorchPart):
         - `mask`: [q, k], or [*batch, heads, q, k], where heads may be 1.
         - `implementation`: `"auto"` is PyTorch's `scaled_dot_product_attention` where
             there is no more than a rotation, which has no second derivatives, and JAX
-            elsewhere; the other two are JAX's.
+            elsewhere; `"dense"` and `"blockwise"` are JAX's.
 
         **Returns:**
 
@@ -93,32 +85,35 @@ class TorchEmbedding(TorchPart):
         a query that sees no key.
         """
         at = dict(q_positions=q_positions, k_positions=k_positions)
-        rules = dict(mask=mask, causal=bool(causal), window=window)
-        rules |= dict(q_segments=q_segments, k_segments=k_segments)
+        rules = {name: others.get(name) for name in _RULES}
         # Angles that are the same for every length read no `length`.
-        plain = all(x is None for name, x in others.items() if name != "length")
-        plain = plain and implementation == "auto" and q.dtype == k.dtype == v.dtype
-        if self.rotary is not None and self._native and plain and q.ndim > 2:
+        rest = [x for name, x in others.items() if name not in (*_RULES, "length")]
+        plain = implementation == "auto" and all(x is None for x in rest)
+        plain = plain and q.dtype == k.dtype == v.dtype and q.ndim > 2
+        if self.rotary is not None and self._native and plain:
             return torch.nn.functional.scaled_dot_product_attention(
                 self.rotary(q_positions).queries(q),
                 self.rotary(k_positions).keys(k),
                 v,
-                attn_mask=_seen(batch=q.ndim - 3, **at, **rules),
+                attn_mask=_seen(q.ndim - 3, mask, causal, **at, **rules),
                 scale=self._scale,
                 enable_gqa=q.shape[-3] != k.shape[-3],
             )
         if mask is not None and mask.ndim > 2:
-            rules["mask"] = mask.expand(*mask.shape[:-3], q.shape[-3], *mask.shape[-2:])
-        others["implementation"] = implementation
-        return self._run("attend", q=q, k=k, v=v, **at, **rules, **others)[0]
+            mask = mask.expand(*mask.shape[:-3], q.shape[-3], *mask.shape[-2:])
+        others |= dict(causal=bool(causal), implementation=implementation)
+        return self._run("attend", q=q, k=k, v=v, **at, mask=mask, **others)[0]
 
     def forward(self, *tensors: Tensor, **settings) -> Tensor:
         """The same as `attend`."""
         return self.attend(*tensors, **settings)
 
 
+_RULES = "window", "q_segments", "k_segments"
+
+
 def _seen(
-    batch, q_positions, k_positions, mask, causal, window, q_segments, k_segments
+    batch, mask, causal, q_positions, k_positions, window, q_segments, k_segments
 ) -> Tensor | None:
     """The conjunction of all rules, to be broadcast to [*batch, heads, q, k]; `None` if
     there is no rule."""

@@ -8,10 +8,6 @@ import torch
 from torch import Tensor
 
 
-_PLATFORMS = ("cpu", "cuda")
-_WIDE = (torch.float64, torch.uint64, torch.complex128)
-
-
 def device_of(tensors: list[Tensor]) -> torch.device:
     """The one device that all tensors are on."""
     devices = {tensor.device for tensor in tensors}
@@ -27,7 +23,7 @@ def device_of(tensors: list[Tensor]) -> torch.device:
 def jax_device(device: torch.device) -> Any:
     """The device of JAX that is the same piece of hardware."""
     try:
-        if device.type not in _PLATFORMS:
+        if device.type not in ("cpu", "cuda"):
             raise RuntimeError("DLPack crosses between these two only on CPU and CUDA")
         return jax.devices(device.type)[device.index or 0]
     except (RuntimeError, IndexError) as error:
@@ -39,7 +35,8 @@ def jax_device(device: torch.device) -> Any:
 
 def check_dtype(tensor: Tensor) -> None:
     """Refuses what DLPack would narrow in silence."""
-    if tensor.dtype in _WIDE and not jax.config.read("jax_enable_x64"):
+    wide = (torch.float64, torch.uint64, torch.complex128)
+    if tensor.dtype in wide and not jax.config.read("jax_enable_x64"):
         raise ValueError(
             "Tensors must have at most 32 bits where JAX is not in 64-bit mode, but "
             f"got {tensor.dtype}. Cast them, or run "

@@ -32,7 +32,8 @@ def _(program, tensors):
     structs = []
     for x in tensors:
         check_dtype(x)
-        dtype = jax.dtypes.canonicalize_dtype(_dtype_name(x.dtype))
+        dtype = str(x.dtype).removeprefix("torch.")
+        dtype = jax.dtypes.canonicalize_dtype(dtype)
         # One program for each shape, as in JAX: `int` says so to PyTorch's compiler.
         structs.append(jax.ShapeDtypeStruct(tuple(map(int, x.shape)), dtype))
     shapes = jax.eval_shape(frame_with(program).function(program), structs)
@@ -68,7 +69,3 @@ def _(info, in_dims, program, tensors):
     ]
     made = call(f"{program}|vmap:{marks}", first)
     return made, [0] * len(made)
-
-
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

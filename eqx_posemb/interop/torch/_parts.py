@@ -69,70 +69,39 @@ class TorchPart(nn.Module):
         return call(program, [*parameters, *tensors.values()])
 
 
-class TorchEncoding(TorchPart):
-    """An encoding: a vector for each position, to be added to the token there."""
+class TorchTerm(TorchPart):
+    """An encoding, a bias or a score: called as it is in JAX, after the batch.
 
-    def __init__(self, module: Any):
+    An encoding takes positions [*batch, seq, *axes], a bias those of queries and of
+    keys, and a score queries and keys [*batch, heads, seq, dim], both positions, and
+    `q_state` and `k_state` [*batch, seq, dim] where it reads them. Positions may come
+    without the batch. The result of the first two has JAX's default float dtype.
+    """
+
+    def __init__(self, module: Any, names: tuple[str, ...]):
         super().__init__(module)
-        self._rank = rank_of_positions(module, 1)
+        self._names = names
+        self._rank = None if "q" in names else rank_of_positions(module, len(names))
 
-    def forward(self, positions: Tensor) -> Tensor:
-        """From positions [*batch, seq, *axes] to [*batch, seq, dim], in JAX's default
-        float dtype. `embed` of a whole embedding has the dtype of its tokens."""
-        depths = dict(positions=max(positions.ndim - self._rank, 0))
-        return self._run("__call__", depths, positions=positions)[0]
-
-
-class TorchBias(TorchPart):
-    """A bias: numbers to add to the logits that depend on positions alone."""
-
-    def __init__(self, module: Any):
-        super().__init__(module)
-        self._rank = rank_of_positions(module, 2)
-
-    def forward(self, q_positions: Tensor, k_positions: Tensor) -> Tensor:
-        """From positions [*batch, seq, *axes], each with or without a batch, to
-        [*batch, heads, q, k], in JAX's default float dtype."""
-        inputs = dict(q_positions=q_positions, k_positions=k_positions)
-        depths = {name: max(x.ndim - self._rank, 0) for name, x in inputs.items()}
-        return self._run("__call__", depths, **inputs)[0]
-
-
-class TorchScore(TorchPart):
-    """A score: numbers to add to the logits that depend on positions and on content."""
-
-    def forward(
-        self,
-        q: Tensor,
-        k: Tensor,
-        q_positions: Tensor,
-        k_positions: Tensor,
-        **states: Tensor | None,
-    ) -> Tensor:
-        """From queries and keys [*batch, heads, seq, dim], positions [seq, *axes] with
-        or without the batch, and `q_state` and `k_state` [*batch, seq, dim] where the
-        score reads them, to [*batch, heads, q, k]."""
-        at = dict(q_positions=q_positions, k_positions=k_positions)
-        return self._run("__call__", q=q, k=k, **at, **states)[0]
+    def forward(self, *inputs: Tensor, **named: Tensor | None) -> Tensor:
+        given = dict(zip(self._names, inputs, strict=False)) | named
+        depths = None
+        if self._rank is not None:
+            depths = {name: max(x.ndim - self._rank, 0) for name, x in given.items()}
+        return self._run("__call__", depths, **given)[0]
 
 
 class TorchExtension(TorchPart):
     """A rotary embedding that sees other positions where keys are far."""
 
     def products(
-        self,
-        q: Tensor,
-        k: Tensor,
-        q_positions: Tensor,
-        k_positions: Tensor,
-        *,
-        length: int | Tensor | None = None,
+        self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor, **length
     ) -> Tensor:
         """From queries and keys [*batch, heads, seq, dim] before any rotation, and
         positions [seq] with or without the batch, to products that are not scaled,
         [*batch, heads, q, k]. Schedules that depend on it read `length`."""
-        at = dict(q_positions=q_positions, k_positions=k_positions, length=length)
-        return self._run("products", q=q, k=k, **at)[0]
+        at = dict(q_positions=q_positions, k_positions=k_positions)
+        return self._run("products", q=q, k=k, **at, **length)[0]
 
 
 def leaves_of(module: eqx.Module) -> dict[str, jax.Array]:

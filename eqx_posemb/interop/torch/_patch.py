@@ -10,9 +10,6 @@ from ._patch_biases import patch_alibi, patch_t5
 from ._patch_rotations import patch_rotation, PatchedRotation
 
 
-Undo = Callable[[], None]
-
-
 class Patch:
     """What [`eqx_posemb.interop.torch.patch_rotary`][] did, and how to undo it.
 
@@ -31,12 +28,15 @@ class Patch:
         ```
     """
 
-    def __init__(self, undo: dict[str, Undo], left: dict[str, str]):
+    patched: tuple[str, ...]
+    """The names of the modules that are ours now."""
+    left: dict[str, str]
+    """The names of those that are as they were, each with the reason."""
+
+    def __init__(self, undo: dict[str, Callable[[], None]], left: dict[str, str]):
         self._undo = undo
-        self.patched: tuple[str, ...] = tuple(undo)
-        """The names of the modules that are ours now."""
-        self.left: dict[str, str] = left
-        """The names of those that are as they were, each with the reason."""
+        self.patched = tuple(undo)
+        self.left = left
 
     def remove(self) -> None:
         """Puts back what was there. A second time does nothing."""
@@ -59,12 +59,11 @@ def patch_rotary(model: nn.Module) -> Patch:
     The tables of its rotary embeddings come from exact angles then: right to 2e-7 at
     every position, where those of transformers are off by up to 0.008 at position
     131,072 and 0.06 at a million. T5's and Bloom's biases are replaced as well. Weights
-    stay where they are, and so does the state dict. The configuration of each module is
-    read by [`eqx_posemb.interop.huggingface.load`][].
+    and the state dict stay. [`eqx_posemb.interop.huggingface.load`][] reads the
+    configuration of each module.
 
-    Before a module is replaced, the numbers of ours are compared with those of a fresh
-    one of its class, at short positions: what differs there, or is not known, is left
-    alone, and listed in `left` with the reason.
+    A module is replaced where ours has the numbers of a fresh one of its class at short
+    positions. Any other is left alone, and listed in `left` with the reason.
 
     !!! Example
 
@@ -82,10 +81,6 @@ def patch_rotary(model: nn.Module) -> Patch:
             assert patch.patched == ("model.rotary_emb",)
             torch.testing.assert_close(model(tokens).logits, before)
         ```
-
-    **Arguments:**
-
-    - `model`: A model of transformers, or a module of one.
 
     **Returns:** a handle: `remove()` undoes it, and so does the end of a `with`.
 

@@ -18,8 +18,6 @@ _LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "adjacent": lambda table: table.repeat_interleave(2, dim=-1),
     "pairs": lambda table: table,
 }
-# Where float32 is right to 1e-6, whatever the frequency.
-_SHORT = 8
 
 
 class PatchedRotation(nn.Module):
@@ -55,21 +53,20 @@ class _Tables(nn.Module):
         super().__init__()
         self.rotary = TorchRotary(rotary, "torch")
         self.layout = layout
-        self.axis = axis
         self.keeps_dtype = keeps_dtype
-        self.coordinates = None if rotary.axes is None else rotary.axes.coordinates
+        # How many coordinates come first. Text has one number for all of them.
+        on_grid = rotary.axes is not None and axis == 0
+        self.first = rotary.axes.coordinates if on_grid else 0
 
     @torch.no_grad()
     def forward(self, x, position_ids):
         positions = position_ids
-        if self.coordinates is not None and self.axis == 0:
-            # Text has one number for all coordinates.
-            positions = positions.expand(self.coordinates, -1, -1).movedim(0, -1)
+        if self.first:
+            positions = positions.expand(self.first, -1, -1).movedim(0, -1)
         length = None if self.rotary.exact else position_ids.max() + 1
         dtype = x.dtype if self.keeps_dtype else torch.float32
-        spread = _LAYOUTS[self.layout]
         tables = self.rotary.tables(positions, length=length)
-        cos, sin = (spread(table).to(dtype) for table in tables)
+        cos, sin = (_LAYOUTS[self.layout](table).to(dtype) for table in tables)
         return cos, sin
 
 
@@ -94,7 +91,9 @@ def patch_rotation(model: nn.Module, name: str, module: Any) -> Callable[[], Non
         kinds = [None]
     made = {kind: _equal(fresh, module.config, kind) for kind in kinds}
     holder = model.get_submodule(parent)
-    patched = PatchedRotation(module, made).to(_device_of(module))
+    buffers = (buffer.device for buffer in module.buffers())
+    device = next(buffers, torch.device("cpu"))
+    patched = PatchedRotation(module, made).to(device)
     setattr(holder, last, patched.train(module.training))
     return lambda: setattr(holder, last, patched.original)
 
@@ -120,9 +119,9 @@ def _equal(fresh, config, kind):
 
 
 def _examples(rotary: Rotary) -> Iterator[tuple[int, Tensor]]:
-    """Short positions, with the axis of the coordinates: [coordinates, batch, seq] for
-    text, and [patches, coordinates] for images."""
-    positions = torch.arange(_SHORT)
+    """Short positions, where float32 is right to 1e-6, with the axis of coordinates:
+    [coordinates, batch, seq] for text, and [patches, coordinates] for images."""
+    positions = torch.arange(8)
     if rotary.axes is None:
         yield 0, positions[None]
         return
@@ -149,10 +148,6 @@ def _same(ours, theirs):
         a.shape == b.shape and torch.allclose(a, b.float(), rtol=0, atol=1e-5)
         for a, b in zip(ours, theirs, strict=True)
     )
-
-
-def _device_of(module):
-    return next((buffer.device for buffer in module.buffers()), torch.device("cpu"))
 
 
 def _key(kind):

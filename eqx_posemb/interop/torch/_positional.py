@@ -40,15 +40,8 @@ class Positional(nn.Module):
         input_: Float[Tensor, "batch seq dim"],
         positions: Num[Tensor, "*batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq dim"]:
-        """**Arguments:**
-
-        - `input_`: the tokens.
-        - `positions`: their positions, [batch, seq] or [seq]; from 0 on by default.
-
-        **Returns:**
-
-        The tokens with what is added to them, in their dtype.
-        """
+        """The tokens with what is added to them, in their dtype; `positions` are
+        [batch, seq] or [seq], and from 0 on by default."""
         return input_
 
     def forward_attn(
@@ -58,15 +51,9 @@ class Positional(nn.Module):
         positions_q: Num[Tensor, "*batch q"] | None = None,
         positions_k: Num[Tensor, "*batch k"] | None = None,
     ) -> Float[Tensor, "batch heads q k"]:
-        """**Arguments:**
-
-        - `q`, `k`: the queries and the keys.
-        - `positions_q`, `positions_k`: their positions, [batch, seq] or [seq]. Either
-            both or, for as many keys as queries, neither: from 0 on.
-
-        **Returns:**
-
-        The logits, in the dtype of `q`: not masked, and not multiplied by `scale` yet.
+        """The logits, in the dtype of `q`: not masked, and not multiplied by `scale`
+        yet. Positions are [batch, seq] or [seq]: either both or, for as many keys as
+        queries, neither, and then from 0 on.
 
         **Raises:** a `ValueError` if shapes do not fit, positions are missing, or one
         has no row in a table.
@@ -149,11 +136,7 @@ class _Encoding(Positional):
         self.padding_idx = padding_idx
 
     def forward_input(self, input_, positions=None):
-        """As in every class: adds to tokens.
-
-        **Raises:** a `ValueError` if tokens do not have `embed_dim` channels, and as a
-        call.
-        """
+        """As in every class; an error for tokens of other channels than `embed_dim`."""
         if input_.shape[-1] != self.embed_dim:
             raise ValueError(
                 f"`input_` must have shape [batch, seq, dim] with dim={self.embed_dim},"
@@ -195,12 +178,8 @@ class SinusoidalPositionalEmbedding(_Encoding):
         max_length: int | None = None,
         padding_idx: int | None = None,
     ):
-        """**Arguments:**
-
-        - `embed_dim`: The number of channels of a token.
-        - `max_length`: Ignored: there is no table.
-        - `padding_idx`: The position of padding, which has zeros added. Others start
-            after it in fairseq.
+        """For tokens of `embed_dim` channels; `max_length` is ignored, as there is no
+        table. The position of padding, `padding_idx`, has zeros added.
 
         **Raises:** a `ValueError` if `embed_dim` is less than four.
         """
@@ -240,12 +219,8 @@ class LearnedPositionalEmbedding(_Encoding):
     def __init__(
         self, *, max_length: int, embed_dim: int, padding_idx: int | None = None
     ):
-        """**Arguments:**
-
-        - `max_length`: The number of positions, which begin after that of padding.
-        - `embed_dim`: The number of channels of a token.
-        - `padding_idx`: The position of padding, which has zeros added and is not
-            trained.
+        """For `max_length` positions after that of padding, `padding_idx`, which has
+        zeros added and is not trained.
 
         **Raises:** a `ValueError` if `max_length` or `embed_dim` is less than one.
         """

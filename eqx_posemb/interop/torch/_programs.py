@@ -9,6 +9,7 @@ derivative is a program as well, and has a derivative.
 """
 
 import ast
+import functools
 import hashlib
 import pickle
 import re
@@ -42,15 +43,6 @@ class Frame:
     def __deepcopy__(self, memo):
         return self
 
-    def module(self, parameters: Arrays) -> eqx.Module:
-        """The module with these arrays for its parameters."""
-        given = iter(parameters)
-        # Half precision is for storing them: what is computed is at least float32.
-        wide = lambda leaf: next(given).astype(jnp.result_type(float))
-        return jax.tree.map(
-            lambda leaf: wide(leaf) if _is_gap(leaf) else leaf, self.shell
-        )
-
     def function(self, program: str) -> Function:
         """What the program computes."""
         _, method, inputs, options, *transforms = program.split("|")
@@ -67,9 +59,10 @@ class Frame:
         return self._compiled[program]
 
     def _method(self, method, inputs, options):
-        pairs = [pair.rsplit(":", 1) for pair in inputs.split(",")]
-        names = [name for name, _ in pairs]
-        depths = [int(depth) for _, depth in pairs]
+        names, depths = zip(
+            *(pair.split(":") for pair in inputs.split(",")), strict=True
+        )
+        depths = [int(depth) for depth in depths]
         settings = {
             name: ast.literal_eval(value)
             for name, value in re.findall(r"(\w+)=([^;]+);", options)
@@ -83,8 +76,14 @@ class Frame:
             return [getattr(module, method)(**given, **settings)]
 
         def all_of_them(arrays):
-            module = self.module(arrays[:count])
-            batched = lambda *inputs: one(module, *inputs)
+            parameters = iter(arrays[:count])
+            # Half precision is for storing them: what is computed is at least float32.
+            fill = lambda leaf: (
+                next(parameters).astype(jnp.result_type(float))
+                if _is_gap(leaf)
+                else leaf
+            )
+            batched = functools.partial(one, jax.tree.map(fill, self.shell))
             for _ in range(max(depths)):
                 batched = jax.vmap(batched, [0 if depth else None for depth in depths])
             return batched(*arrays[count:])
@@ -131,15 +130,12 @@ def _is_gap(leaf):
     return isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def _turned(which):
-    def method(module: AbstractRotary, q, q_positions, **length):
-        rotation = _for_length(module, **length)(q_positions)
-        turn = getattr(rotation, which)
-        if q.ndim == 2 and rotation.heads is None:
-            return [turn(q)]
-        return [each_head(turn, q, rotation.heads)]
-
-    return method
+def _turned(which, module: AbstractRotary, q, q_positions, **length):
+    rotation = _for_length(module, **length)(q_positions)
+    turn = getattr(rotation, which)
+    if q.ndim == 2 and rotation.heads is None:
+        return [turn(q)]
+    return [each_head(turn, q, rotation.heads)]
 
 
 def _tables(module: Rotary, positions, **length):
@@ -157,8 +153,8 @@ def _for_length(module, length=None):
 
 
 _METHODS = {
-    "queries": _turned("queries"),
-    "keys": _turned("keys"),
+    "queries": functools.partial(_turned, "queries"),
+    "keys": functools.partial(_turned, "keys"),
     "tables": _tables,
     "products": _products,
 }
@@ -169,14 +165,13 @@ def _vjp(function: Function, wanted: list[bool]) -> Function:
 
     def back(arrays):
         primals, cotangents = arrays[: len(wanted)], arrays[len(wanted) :]
-        chosen = [x for x, want in zip(primals, wanted, strict=True) if want]
+        pairs = list(zip(primals, wanted, strict=True))
 
         def of_chosen(chosen):
             given = iter(chosen)
-            pairs = zip(primals, wanted, strict=True)
             return function([next(given) if want else x for x, want in pairs])
 
-        _, pull = jax.vjp(of_chosen, chosen)
+        _, pull = jax.vjp(of_chosen, [x for x, want in pairs if want])
         return pull(list(cotangents))[0]
 
     return back

@@ -50,13 +50,8 @@ class TransformerXLPositionalEmbedding(Positional):
         dropout_p: float = 0.0,
         clamp_len: int = -1,
     ):
-        """**Arguments:**
-
-        - `embed_dim`: The number of channels of the sinusoid.
-        - `num_heads`, `head_dim`: The number of heads, and of channels of each.
-        - `dropout_p`: The probability of dropout.
-        - `clamp_len`: The distance beyond which all count as this one, if it is
-            positive.
+        """The sinusoid has `embed_dim` channels, and distances beyond `clamp_len` count
+        as this one, if it is positive.
 
         **Raises:** a `ValueError` if `embed_dim` is odd, or a size not positive.
         """
@@ -122,15 +117,7 @@ class T5PositionalEmbedding(Positional):
         max_distance: int = 128,
         bidirectional: bool = True,
     ):
-        """**Arguments:**
-
-        - `num_heads`: The number of heads.
-        - `num_buckets`: The number of buckets, for both directions together.
-        - `max_distance`: The distance from which on all share a bucket.
-        - `bidirectional`: Whether keys may be in the future; a decoder has `False`.
-
-        **Raises:** a `ValueError` as [`eqx_posemb.T5Bias`][].
-        """
+        """**Arguments and errors:** as [`eqx_posemb.T5Bias`][]."""
         super().__init__(1.0, heads=num_heads)
         self.buckets = Buckets(num_buckets, max_distance, bidirectional)
         self.relative_attention_bias = nn.Embedding(num_buckets, num_heads)
@@ -205,10 +192,8 @@ class UnifiedPositionalEmbedding(Positional):
     ):
         """**Arguments:**
 
-        - `embed_dim`: The number of channels of all heads, and of a row.
-        - `num_heads`: The number of heads.
+        - `embed_dim`: The number of channels of all `num_heads`, and of a row.
         - `max_length`: The number of positions.
-        - `dropout_p`: The probability of dropout.
         - `has_cls_token`: Whether position 0 is [CLS].
         - `rel_pos_embed`: Whether to add T5's bias (TUPE-R) or not (TUPE-A).
         - `num_buckets`, `max_distance`: Of that bias, which is bidirectional.
@@ -311,8 +296,6 @@ class EnformerPositionalEmbedding(Positional):
     ):
         """**Arguments:**
 
-        - `num_heads`, `head_dim`: The number of heads, and of channels of each.
-        - `dropout_p`: The probability of dropout.
         - `max_length`: What features are spread over, and no two tokens may be apart;
             `None` is the number of keys.
         - `num_features`: The number of features of a distance, a multiple of 6. By

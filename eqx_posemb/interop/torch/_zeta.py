@@ -23,6 +23,10 @@ from ._angles import (
 from ._rotate import rotate
 
 
+Tokens = Float[Tensor, "*batch seq dim"]
+Keys = Float[Tensor, "*k_batch seq dim"]
+
+
 class XPOS(nn.Module):
     r"""Rotates adjacent pairs of channels, and lets logits fade with distance.
 
@@ -48,10 +52,7 @@ class XPOS(nn.Module):
     """
 
     def __init__(self, head_dim: int | None = None, scale_base: float = 512):
-        """**Arguments:**
-
-        - `head_dim`: The number of channels; `None` is that of the input.
-        - `scale_base`: How many positions it takes to fade.
+        """For `head_dim` channels, or as many as the input has.
 
         **Raises:** a `ValueError` if `head_dim` is odd or `scale_base` not positive.
         """
@@ -72,35 +73,18 @@ class XPOS(nn.Module):
             )
         return _log_zeta(self.head_dim, torch.device("cpu")).exp().float()
 
-    def forward(
-        self,
-        x: Float[Tensor, "*batch seq dim"],
-        offset: int = 0,
-        downscale: bool = False,
-    ) -> Float[Tensor, "*batch seq dim"]:
-        """**Arguments:**
-
-        - `x`: queries or keys.
-        - `offset`: how many tokens come before them.
-        - `downscale`: whether they are keys.
-
-        **Returns:**
-
-        A tensor like `x`; computed in at least float32.
+    def forward(self, x: Tokens, offset: int = 0, downscale: bool = False) -> Tokens:
+        """Queries, or keys with `downscale`, that come after `offset` tokens, rotated.
 
         **Raises:** a `ValueError` if the channels are odd or not `head_dim`, or if the
         growth overflows.
         """
         cos, sin, grown = self._tables(x, offset)
-        factor = 1 / grown if downscale else grown
-        return _scaled(x, cos, sin, factor)
+        return _scaled(x, cos, sin, 1 / grown if downscale else grown)
 
     def rotate_queries_and_keys(
-        self,
-        q: Float[Tensor, "*q_batch seq dim"],
-        k: Float[Tensor, "*k_batch seq dim"],
-        offset: int = 0,
-    ) -> tuple[Float[Tensor, "*q_batch seq dim"], Float[Tensor, "*k_batch seq dim"]]:
+        self, q: Tokens, k: Keys, offset: int = 0
+    ) -> tuple[Tokens, Keys]:
         """Both, of the same tokens, as by calls; with tables that are made once.
 
         **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
@@ -290,23 +274,12 @@ class YarnEmbedding(nn.Module):
         ignore(self, "inv_freq")
 
     def forward(
-        self,
-        x: Float[Tensor, "*batch seq dim"],
-        seq_len: int | None = None,
-        *,
-        positions: Num[Tensor, "*some seq"] | None = None,
-    ) -> Float[Tensor, "*batch seq dim"]:
-        """**Arguments:**
+        self, x: Tokens, seq_len: int | None = None, *, positions: Tensor | None = None
+    ) -> Tokens:
+        """Queries or keys, rotated in halves and computed in at least float32.
 
-        - `x`: queries or keys.
-        - `seq_len`: the context length that the stretch is for. By default, and at
-            least, as many as there are tokens.
-        - `positions`: those of the tokens, with as many leading axes as broadcast; from
-            0 on by default.
-
-        **Returns:**
-
-        A tensor like `x`, rotated in halves; computed in at least float32.
+        The stretch is for a context of `seq_len`, by default and at least as many as
+        there are tokens. Their `positions` are [..., seq], from 0 on by default.
 
         **Raises:** a `ValueError` if `x` has other channels, or more tokens than
         `seq_len`.
@@ -315,12 +288,12 @@ class YarnEmbedding(nn.Module):
 
     def rotate_queries_and_keys(
         self,
-        q: Float[Tensor, "*q_batch seq dim"],
-        k: Float[Tensor, "*k_batch seq dim"],
+        q: Tokens,
+        k: Keys,
         seq_len: int | None = None,
         *,
-        positions: Num[Tensor, "*some seq"] | None = None,
-    ) -> tuple[Float[Tensor, "*q_batch seq dim"], Float[Tensor, "*k_batch seq dim"]]:
+        positions: Tensor | None = None,
+    ) -> tuple[Tokens, Keys]:
         """Both, of the same tokens, as by calls; with tables that are made once.
 
         **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
