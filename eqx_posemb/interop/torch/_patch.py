@@ -1,13 +1,17 @@
 """Our rotary embeddings in models of transformers, and theirs back again."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import nn, Tensor
 
-from ._patch_biases import patch_alibi, patch_t5
-from ._patch_rotations import patch_rotation, PatchedRotation
+from ..._rotary import Chain, Rotary
+from .. import huggingface
+from ._parts import TorchRotary
+from ._relative import Buckets
 
 
 class Patch:
@@ -112,8 +116,238 @@ def patch_rotary(model: nn.Module) -> Patch:
     return Patch(undo, left)
 
 
+# What they make of the angles of the pairs: a table of all channels, or of half.
+_LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "halves": lambda table: torch.cat([table, table], dim=-1),
+    "adjacent": lambda table: table.repeat_interleave(2, dim=-1),
+    "pairs": lambda table: table,
+}
+
+
+class PatchedRotation(nn.Module):
+    """Stands where a rotary embedding of transformers stood, and is called as it was.
+
+    All else that one may ask of the other, such as its `inv_freq`, the other answers.
+    """
+
+    def __init__(self, original: nn.Module, made: Mapping[Any, nn.Module]):
+        super().__init__()
+        # Here, so that it moves and is cast along with the model until it is put back.
+        self.original = original
+        self.kinds = nn.ModuleDict({_key(kind): one for kind, one in made.items()})
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("original"), name)
+
+    def forward(
+        self, x: Tensor, position_ids: Tensor, layer_type: str | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The tables of cosines and of sines, [batch, seq, channels], in the dtype of
+        `x`; of positions [batch, seq], or [3, batch, seq] for M-RoPE."""
+        return self.kinds[_key(layer_type)](x, position_ids)
+
+
+class _Tables(nn.Module):
+    """The tables of one kind of layer."""
+
+    def __init__(self, rotary: Rotary, layout: str, axis: int, keeps_dtype: bool):
+        super().__init__()
+        self.rotary = TorchRotary(rotary, "torch")
+        self.layout = layout
+        self.keeps_dtype = keeps_dtype
+        # How many coordinates come first. Text has one number for all of them.
+        on_grid = rotary.axes is not None and axis == 0
+        self.first = rotary.axes.coordinates if on_grid else 0
+
+    @torch.no_grad()
+    def forward(self, x, position_ids):
+        positions = position_ids
+        if self.first:
+            positions = positions.expand(self.first, -1, -1).movedim(0, -1)
+        length = None if self.rotary.exact else position_ids.max() + 1
+        dtype = x.dtype if self.keeps_dtype else torch.float32
+        tables = self.rotary.tables(positions, length=length)
+        cos, sin = (_LAYOUTS[self.layout](table).to(dtype) for table in tables)
+        return cos, sin
+
+
+def _patch_rotation(model: nn.Module, name: str, module: Any) -> Callable[[], None]:
+    """Replaces a rotary embedding of the model; gives what undoes it.
+
+    **Raises:** a `ValueError` if it is of no kind that is known.
+    """
+    parent, _, last = name.rpartition(".")
+    if not last:
+        raise ValueError("a rotary embedding cannot be replaced in itself")
+    accepted = inspect.signature(type(module).forward).parameters
+    given = [parameter for parameter in accepted if parameter != "self"]
+    if given not in (["x", "position_ids"], ["x", "position_ids", "layer_type"]):
+        raise ValueError(f"its `forward` takes {', '.join(given)}")
+    with torch.device("cpu"):
+        # Theirs may be cast to half precision by now, frequencies and all.
+        fresh = type(module)(module.config)
+    if "layer_type" in given:
+        kinds = [kind for kind, rope in fresh.rope_type.items() if rope is not None]
+    else:
+        kinds = [None]
+    made = {kind: _equal(fresh, module.config, kind) for kind in kinds}
+    holder = model.get_submodule(parent)
+    buffers = (buffer.device for buffer in module.buffers())
+    device = next(buffers, torch.device("cpu"))
+    patched = PatchedRotation(module, made).to(device)
+    setattr(holder, last, patched.train(module.training))
+    return lambda: setattr(holder, last, patched.original)
+
+
+def _equal(fresh, config, kind):
+    """Tables of ours that are theirs, at short positions."""
+    arguments = () if kind is None else (kind,)
+    for rotary in _candidates(config, kind):
+        for axis, positions in _examples(rotary):
+            try:
+                theirs = fresh(torch.zeros(1), positions, *arguments)
+                half = fresh(torch.zeros(1, dtype=torch.float16), positions, *arguments)
+            except (IndexError, RuntimeError):
+                continue
+            for layout in _LAYOUTS:
+                keeps = half[0].dtype == torch.float16
+                tables = _Tables(rotary, layout, axis, keeps)
+                if _same(tables(torch.zeros(1), positions), theirs):
+                    return tables
+    raise ValueError(
+        "its tables are not those of its configuration, or of a layout not known here"
+    )
+
+
+def _examples(rotary: Rotary) -> Iterator[tuple[int, Tensor]]:
+    """Short positions, where float32 is right to 1e-6, with the axis of coordinates:
+    [coordinates, batch, seq] for text, and [patches, coordinates] for images."""
+    positions = torch.arange(8)
+    if rotary.axes is None:
+        yield 0, positions[None]
+        return
+    # Each coordinate its own, to see that it turns the same channels.
+    each = torch.stack([positions * (i + 1) for i in range(rotary.axes.coordinates)])
+    yield 0, each[:, None]
+    yield 1, each.T
+
+
+def _candidates(config: Any, kind: str | None) -> Iterator[Rotary]:
+    kinds = [kind] if kind else dict.fromkeys(huggingface.layer_types(config))
+    for quirks in False, True:
+        for each in kinds:
+            loaded = huggingface.load(config, layer_type=each, quirks=quirks).rotary
+            parts = loaded.parts if isinstance(loaded, Chain) else (loaded,)
+            # The temperature that a chain has besides is in the attention of theirs.
+            for part in parts:
+                if isinstance(part, Rotary) and part.decay is None:
+                    yield part
+
+
+def _same(ours, theirs):
+    return all(
+        a.shape == b.shape and torch.allclose(a, b.float(), rtol=0, atol=1e-5)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def _key(kind):
+    return "every layer" if kind is None else kind
+
+
+def _patch_t5(model: Any, name: str, module: Any) -> Callable[[], None]:
+    """Replaces the bias of an attention of T5; gives what undoes it.
+
+    **Raises:** a `ValueError` if it is another bias than that of its configuration.
+    """
+    stack = "decoder" if module.is_decoder else "encoder"
+    bias: Any = huggingface.load(model.config, layer_type=stack).bias
+    count = bias.weight.shape[0]
+    buckets = Buckets(count, bias.max_distance, bias.bidirectional)
+    return _replaced(module, "compute_bias", _T5(module, buckets), 9, 7)
+
+
+class _T5:
+    """Stands where `compute_bias` of an attention of T5 stood."""
+
+    def __init__(self, attention: Any, buckets: Buckets):
+        self.attention = attention
+        self.buckets = buckets
+
+    def __call__(
+        self,
+        query_length: int,
+        key_length: int,
+        device: torch.device | None = None,
+        past_seen_tokens: int | Tensor = 0,
+    ) -> Tensor:
+        table = self.attention.relative_attention_bias
+        where = table.weight.device if device is None else device
+        q_positions = torch.arange(query_length, device=where) + past_seen_tokens
+        delta = torch.arange(key_length, device=where) - q_positions[:, None]
+        return table(self.buckets.to(where)(delta)).permute(2, 0, 1)[None]
+
+
+def _patch_alibi(model: Any, name: str, module: Any) -> Callable[[], None]:
+    """Replaces the bias of Bloom; gives what undoes it.
+
+    **Raises:** a `ValueError` if it is another bias than that of its configuration.
+    """
+    bias: Any = huggingface.load(model.config).bias
+    mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
+    example = mask, module.num_heads, torch.float32
+    undo = _replaced(module, "build_alibi_tensor", _ALiBi(bias), *example)
+    # Without a mask Bloom has the formula once more, inline.
+    hook = module.register_forward_pre_hook(_with_mask, with_kwargs=True)
+
+    def both():
+        hook.remove()
+        undo()
+
+    return both
+
+
+class _ALiBi:
+    """Stands where `build_alibi_tensor` of Bloom stood."""
+
+    def __init__(self, bias: Any):
+        self.slopes = np.asarray(bias.slopes, np.float32).tolist()
+
+    def __call__(self, mask: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
+        # As seen from position zero: the softmax does not see the difference.
+        positions = (mask.cumsum(dim=-1) - 1) * mask
+        slopes = torch.tensor(self.slopes, device=mask.device)
+        return (
+            (slopes[:, None, None] * positions[:, None, None]).flatten(0, 1).to(dtype)
+        )
+
+
+def _with_mask(module, args, kwargs):
+    if kwargs.get("attention_mask") is not None or len(args) > 2:
+        return args, kwargs
+    tokens = args[0] if args else kwargs.get("input_ids")
+    tokens = kwargs["inputs_embeds"] if tokens is None else tokens
+    batch, seq = tokens.shape[:2]
+    cache = kwargs.get("past_key_values")
+    keys = seq if cache is None else cache.get_mask_sizes(seq, 0)[0]
+    mask = torch.ones(batch, keys, dtype=torch.int64, device=tokens.device)
+    return args, {**kwargs, "attention_mask": mask}
+
+
+def _replaced(module, name, ours, *example):
+    found, wanted = ours(*example), getattr(module, name)(*example)
+    # What both add up is the same, in one order or another.
+    if found.shape != wanted.shape or not torch.allclose(found, wanted, atol=1e-5):
+        raise ValueError("its bias is not that of its configuration")
+    setattr(module, name, ours)
+    return lambda: delattr(module, name)
+
+
 _PATCHES = (
-    (lambda module: "Rotary" in type(module).__name__, patch_rotation),
-    (lambda module: hasattr(module, "relative_attention_bias"), patch_t5),
-    (lambda module: hasattr(module, "build_alibi_tensor"), patch_alibi),
+    (lambda module: "Rotary" in type(module).__name__, _patch_rotation),
+    (lambda module: hasattr(module, "relative_attention_bias"), _patch_t5),
+    (lambda module: hasattr(module, "build_alibi_tensor"), _patch_alibi),
 )
