@@ -108,13 +108,12 @@ def rules(
             f"`mask` must have shape [q, k] = {(q, k)} or [heads, q, k] = "
             f"{(heads, q, k)}, but got {mask.shape}."
         )
-    return Rules(mask, q_segments, k_segments, bool(causal), reach_of(window))
+    reach = None if window is None else reach_of(window)
+    return Rules(mask, q_segments, k_segments, bool(causal), reach)
 
 
-def reach_of(window: Window | None) -> tuple[int, int] | None:
+def reach_of(window: Window) -> tuple[int, int]:
     """How far back and ahead a query sees."""
-    if window is None:
-        return None
     back, ahead = (window - 1, window - 1) if isinstance(window, int) else window
     if back < 0 or ahead < 0:
         raise ValueError(

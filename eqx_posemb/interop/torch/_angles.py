@@ -7,6 +7,7 @@ device, under `torch.compile`, and without a float that `.half()` could round.
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,11 +91,11 @@ def cos_sin(
 
 @torch.compiler.assume_constant_result
 def words_of(
-    dim: int, base: float, device: torch.device, *stretch: float
+    dim: int, base: float, device: torch.device, *stretch: Any
 ) -> Int[Tensor, "two half"]:
     """The frequencies of [`eqx_posemb.Geometric`][], or stretched by the settings of
     [`eqx_posemb.YaRNFrequencies`][], where a call decides on them."""
-    schedule = Geometric(dim, base)
+    schedule: Any = Geometric(dim, base)
     if stretch:
         schedule = YaRNFrequencies(schedule, *stretch)
     return torch.tensor(_words(schedule.turns()), device=device)

@@ -15,6 +15,15 @@ def fixed_pos_embedding(
 
     [`eqx_posemb.functional.fixed_pos_embedding`][] in the dtype and on the device of
     `x`; Zeta rounds angles to that dtype, too.
+
+    !!! Example
+
+        ```python
+        import torch
+        from eqx_posemb.interop.torch import fixed_pos_embedding
+
+        sin, cos = fixed_pos_embedding(torch.rand(10, 32))
+        ```
     """
     seq, dim = x.shape
     positions = torch.arange(seq, device=x.device)
@@ -27,6 +36,15 @@ def rotate_every_two(x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
 
     [`eqx_posemb.functional.rotate_every_two`][] with any leading axes.
 
+    !!! Example
+
+        ```python
+        import torch
+        from eqx_posemb.interop.torch import rotate_every_two
+
+        assert rotate_every_two(torch.tensor([1.0, 2.0])).tolist() == [-2, 1]
+        ```
+
     **Raises:** a `ValueError` if the last axis is odd.
     """
     _check_even(x)
@@ -37,6 +55,15 @@ def duplicate_interleave(m: Float[Tensor, "... n"]) -> Float[Tensor, "... twice"
     """Every column twice, side by side.
 
     [`eqx_posemb.functional.duplicate_interleave`][] with any leading axes.
+
+    !!! Example
+
+        ```python
+        import torch
+        from eqx_posemb.interop.torch import duplicate_interleave
+
+        assert duplicate_interleave(torch.tensor([1.0, 2.0])).tolist() == [1, 1, 2, 2]
+        ```
     """
     return m.repeat_interleave(2, dim=-1)
 
@@ -90,6 +117,14 @@ def linear_ramp_mask(min: float, max: float, dim: int) -> Float[Tensor, " {dim}"
     """A ramp from zero at the index `min` to one at `max`.
 
     [`eqx_posemb.functional.linear_ramp_mask`][] in PyTorch's default dtype.
+
+    !!! Example
+
+        ```python
+        from eqx_posemb.interop.torch import linear_ramp_mask
+
+        assert linear_ramp_mask(1, 3, dim=5).tolist() == [0, 0, 0.5, 1, 1]
+        ```
     """
     width = 0.001 if min == max else max - min
     index = torch.arange(dim, dtype=torch.get_default_dtype())

@@ -86,9 +86,9 @@ class TorchTerm(TorchPart):
         self._names = names
         self._rank = None if "q" in names else rank_of_positions(module, len(names))
 
-    def forward(self, *inputs: Tensor, **named: Tensor | None) -> Tensor:
-        given = dict(zip(self._names, inputs, strict=False)) | named
-        depths = None
+    def forward(self, *inputs: Tensor, **named: Any) -> Tensor:
+        given: dict[str, Any] = dict(zip(self._names, inputs, strict=False)) | named
+        depths: Any = None
         if self._rank is not None:
             depths = {name: max(x.ndim - self._rank, 0) for name, x in given.items()}
         return self._run("__call__", depths, **given)[0]

@@ -1,5 +1,7 @@
 """Modules with `forward_input` and `forward_attn`, and those that add to tokens."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int, Integer, Num
 from torch import nn, Tensor
@@ -17,6 +19,8 @@ class Positional(nn.Module):
     `1 / sqrt(head_dim)`.
     """
 
+    heads: Any
+    dim: Any
     _integers = False
     """Whether positions must be integers."""
 
@@ -69,7 +73,7 @@ class Positional(nn.Module):
         logits = wide_q @ wide_k.mT + self._added(wide_q, wide_k, at_q, at_k)
         return logits.to(q.dtype)
 
-    def _added(self, q, k, at_q, at_k):
+    def _added(self, q, k, at_q, at_k) -> Tensor | int:
         """What position adds to the products, [batch or 1, heads, q, k], of positions
         [batch or 1, seq]."""
         return 0
@@ -145,7 +149,7 @@ class _Encoding(Positional):
         if positions is None:
             positions = torch.arange(input_.shape[-2], device=input_.device)
         dtype = computing_dtype(input_.dtype)
-        return (input_.to(dtype) + self._encode(positions, dtype)).to(input_.dtype)
+        return (input_.to(dtype) + self(positions, dtype)).to(input_.dtype)
 
     def _padded(self, encoding, positions):
         if self.padding_idx is None:
@@ -167,7 +171,7 @@ class SinusoidalPositionalEmbedding(_Encoding):
         from eqx_posemb.interop.torch import SinusoidalPositionalEmbedding
 
         embedding = SinusoidalPositionalEmbedding(embed_dim=64)
-        x = embedding.forward_input(torch.rand(2, 10, 64), torch.arange(10))
+        x = embedding.forward_input(torch.rand(2, 10, 64))
         ```
     """
 
@@ -197,8 +201,6 @@ class SinusoidalPositionalEmbedding(_Encoding):
         waves = nn.functional.pad(waves, (0, self.embed_dim % 2))
         return self._padded(waves, positions)
 
-    _encode = forward
-
 
 class LearnedPositionalEmbedding(_Encoding):
     """Adds a learned vector for each position to tokens.
@@ -212,7 +214,7 @@ class LearnedPositionalEmbedding(_Encoding):
         from eqx_posemb.interop.torch import LearnedPositionalEmbedding
 
         embedding = LearnedPositionalEmbedding(max_length=512, embed_dim=64)
-        x = embedding.forward_input(torch.rand(2, 10, 64), torch.arange(10))
+        x = embedding.forward_input(torch.rand(2, 10, 64))
         ```
     """
 
@@ -234,15 +236,14 @@ class LearnedPositionalEmbedding(_Encoding):
             nn.init.zeros_(self.emb.weight[padding_idx])
 
     def forward(
-        self, positions: Integer[Tensor, "*batch seq"]
+        self, positions: Integer[Tensor, "*batch seq"], dtype: torch.dtype | None = None
     ) -> Float[Tensor, "*batch seq {self.embed_dim}"]:
-        """What to add to the tokens at `positions`, in the dtype of the weights.
+        """What to add to the tokens at `positions`; by default in the dtype of the
+        weights.
 
         **Raises:** a `ValueError` if positions are not integers, or one has no row.
         """
         positions = as_positions(positions, integers=True)
         check_between("`positions`", positions, 0, self.emb.num_embeddings - 1)
-        return self._padded(self.emb(positions), positions)
-
-    def _encode(self, positions, dtype):
-        return self(positions).to(dtype)
+        rows = self._padded(self.emb(positions), positions)
+        return rows if dtype is None else rows.to(dtype)

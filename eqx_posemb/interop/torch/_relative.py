@@ -102,7 +102,7 @@ class T5PositionalEmbedding(Positional):
 
         embedding = T5PositionalEmbedding(num_heads=8)
         q = k = torch.rand(2, 8, 10, 64)
-        logits = embedding.forward_attn(q, k, torch.arange(10), torch.arange(10))
+        weights = embedding.forward_attn(q, k).softmax(dim=-1)
         ```
     """
 
@@ -169,8 +169,7 @@ class UnifiedPositionalEmbedding(Positional):
             embed_dim=512, num_heads=8, max_length=128, has_cls_token=True
         )
         q = k = torch.rand(2, 8, 10, 64)
-        logits = embedding.forward_attn(q, k, torch.arange(10), torch.arange(10))
-        weights = (embedding.scale * logits).softmax(dim=-1)
+        weights = (embedding.scale * embedding.forward_attn(q, k)).softmax(dim=-1)
         ```
     """
 
@@ -277,8 +276,7 @@ class EnformerPositionalEmbedding(Positional):
 
         embedding = EnformerPositionalEmbedding(num_heads=8, head_dim=64)
         q = k = torch.rand(2, 8, 10, 64)
-        logits = embedding.forward_attn(q, k, torch.arange(10), torch.arange(10))
-        weights = (embedding.scale * logits).softmax(dim=-1)
+        weights = (embedding.scale * embedding.forward_attn(q, k)).softmax(dim=-1)
         ```
     """
 

@@ -300,7 +300,8 @@ class YarnEmbedding(nn.Module):
         dtype.
         """
         _check_same_tokens(q, k)
-        return self._rotated((q, k), seq_len, positions)
+        q, k = self._rotated((q, k), seq_len, positions)
+        return q, k
 
     def tables(
         self, x: Float[Tensor, "*batch dim"], seq_len: int | None = None
