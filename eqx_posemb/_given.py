@@ -4,6 +4,7 @@ Every part accepts both, checks them by the same functions, and computes with th
 the same dtypes.
 """
 
+from collections.abc import Iterator
 from typing import Any, TYPE_CHECKING
 
 import equinox as eqx
@@ -20,7 +21,8 @@ class Consecutive(NDArrayOperatorsMixin, Module):
     """The positions `start, start + 1, …`, as [`eqx_posemb.consecutive`][] makes them.
 
     It behaves as an array: operators, indices, methods and functions of `jax.numpy`
-    compute with the positions. It is a pytree with the leaf `start`.
+    compute with the positions. Functions of `jax.lax` and the indices of another array
+    need `jnp.asarray(positions)`. It is a pytree with the leaf `start`.
 
     !!! Example
 
@@ -70,10 +72,22 @@ class Consecutive(NDArrayOperatorsMixin, Module):
     def __array__(self, *arguments, **keywords) -> np.ndarray:
         return np.asarray(self.__jax_array__()).__array__(*arguments, **keywords)
 
-    def __array_ufunc__(self, ufunc, method, *inputs):
-        if method != "__call__":
-            return NotImplemented
-        return getattr(jnp, ufunc.__name__)(*map(jnp.asarray, inputs))
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **keywords):
+        # `positions += 1` names another array from then on, as it does in JAX.
+        ours = not out or out[0] is self
+        if ours and method == "__call__" and not keywords:
+            return getattr(jnp, ufunc.__name__)(*map(jnp.asarray, inputs))
+        inputs = (np.asarray(x) if isinstance(x, Consecutive) else x for x in inputs)
+        if not ours:
+            keywords["out"] = out
+        return getattr(ufunc, method)(*inputs, **keywords)
+
+    # An index out of range gives the last position, and so Python would never end.
+    def __iter__(self) -> Iterator[Array]:
+        return iter(self.__jax_array__())
+
+    def __bool__(self) -> bool:
+        return bool(self.__jax_array__())
 
     def __getitem__(self, index) -> Array:
         return self.__jax_array__()[index]

@@ -1,5 +1,7 @@
 """Positions that state that they are consecutive, in place of an array."""
 
+import operator
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -36,9 +38,22 @@ def test_it_behaves_as_the_array():
         lambda p: p.astype(jnp.float32),
         lambda p: p.at[0].set(9),
         lambda p: jnp.max(p),
+        lambda p: jnp.stack([*p, *reversed(p)]),
+        lambda p: operator.iadd(p, 1),
+        lambda p: operator.imul(jnp.ones(5, int), p),
+        lambda p: np.add.outer(p, p),
+        lambda p: np.add(p, 1, dtype=np.float32),
+        lambda p: operator.iadd(np.zeros(5, np.int32), p),
     ):
         np.testing.assert_array_equal(of(p), of(array))
         assert of(p).dtype == of(array).dtype
+
+
+def test_it_has_members_and_no_truth_value():
+    p = pe.consecutive(3, start=5)
+    assert 7 in p and 8 not in p
+    with pytest.raises(ValueError, match="ambiguous"):
+        bool(p)
 
 
 def test_start_may_be_traced_and_batched():
