@@ -50,9 +50,9 @@ class TorchPart(nn.Module):
         """Calls a method on the inputs that are there, batched as deeply as `depths`
         says, or as the queries or tokens among them are."""
         given = {name: x for name, x in inputs.items() if x is not None}
-        device = next(x.device for x in given.values() if isinstance(x, Tensor))
         if isinstance(length := given.get("length"), int):
             # As a tensor, so that another one needs no other program.
+            device = next(x.device for x in given.values() if isinstance(x, Tensor))
             given["length"] = torch.full((), length, dtype=torch.int32, device=device)
         tensors, options = {}, ""
         for name, x in given.items():
@@ -87,7 +87,8 @@ class TorchTerm(TorchPart):
         self._rank = None if "q" in names else rank_of_positions(module, len(names))
 
     def forward(self, *inputs: Tensor, **named: Any) -> Tensor:
-        given: dict[str, Any] = dict(zip(self._names, inputs, strict=False)) | named
+        names = self._names[: len(inputs)]
+        given: dict[str, Any] = dict(zip(names, inputs, strict=True)) | named
         depths: Any = None
         if self._rank is not None:
             depths = {name: max(x.ndim - self._rank, 0) for name, x in given.items()}

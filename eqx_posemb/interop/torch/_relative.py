@@ -192,10 +192,9 @@ class UnifiedPositionalEmbedding(Positional):
         """**Arguments:**
 
         - `embed_dim`: The number of channels of all `num_heads`, and of a row.
-        - `max_length`: The number of positions.
-        - `has_cls_token`: Whether position 0 is [CLS].
-        - `rel_pos_embed`: Whether to add T5's bias (TUPE-R) or not (TUPE-A).
-        - `num_buckets`, `max_distance`: Of that bias, which is bidirectional.
+        - `max_length`: The number of positions, of which 0 may be [CLS].
+        - `rel_pos_embed`: Whether to add T5's bias (TUPE-R) or not (TUPE-A), which is
+            bidirectional, with `num_buckets` up to `max_distance`.
         - `pos_scale_factor`: How many terms the scale is for.
 
         **Raises:** a `ValueError` if `num_heads` does not divide `embed_dim`, or a

@@ -234,17 +234,11 @@ class YarnEmbedding(nn.Module):
         finetuned: bool = False,
         device: torch.device | str | None = None,
     ):
-        """**Arguments:**
-
-        - `dim`, `base`: The number of channels, and the base of their frequencies.
-        - `max_position_embeddings`: The context length, in positions, of the model.
-        - `original_max_position_embeddings`: That of the model before YaRN.
-        - `extrapolation_factor`, `beta_fast`, `beta_slow`: As in
-            [`eqx_posemb.YaRNFrequencies`][], `fast` and `slow`.
-        - `attn_factor`: What to multiply stretched queries and keys by, besides YaRN's
-            own factor.
-        - `finetuned`: Whether the model was trained with the stretch.
-        - `device`: Where the module is to be.
+        """The two context lengths, in positions, are those of the model, and of the
+        model before YaRN. `beta_fast`, `beta_slow` and `extrapolation_factor` are as in
+        [`eqx_posemb.YaRNFrequencies`][]. Stretched queries and keys are multiplied by
+        `attn_factor`, besides YaRN's own factor. `finetuned` says whether the model was
+        trained with the stretch, and `device` where the module is.
 
         **Raises:** a `ValueError` if the original context is the longer one, and as
         [`eqx_posemb.YaRNFrequencies`][].
