@@ -2,24 +2,35 @@
 
 import inspect
 import math
+import numbers
 from typing import Any
 
 
 def check_positive(name: str, value: float) -> None:
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"`{name}` must be positive and finite, but got {value}.")
-
-
-def check_at_least(name: str, value: float, bound: float) -> None:
-    if not (value >= bound and math.isfinite(value)):
+    if not (_is_number(value) and value > 0 and math.isfinite(value)):
         raise ValueError(
-            f"`{name}` must be at least {bound} and finite, but got {value}."
+            f"`{name}` must be positive and finite, but got {described(value)}."
         )
 
 
+def check_at_least(name: str, value: float, bound: float) -> None:
+    if not (_is_number(value) and value >= bound and math.isfinite(value)):
+        raise ValueError(
+            f"`{name}` must be at least {bound} and finite, but got {described(value)}."
+        )
+
+
+def check_count(name: str, value: int, bound: int) -> None:
+    check_at_least(name, value, bound)
+    if not is_integer(value):
+        raise ValueError(f"`{name}` must be an integer, but got {value}.")
+
+
 def check_even(name: str, value: int, why: str) -> None:
-    if value < 2 or value % 2:
-        raise ValueError(f"`{name}` must be even and positive, {why}, but got {value}.")
+    if not is_integer(value) or value < 2 or value % 2:
+        raise ValueError(
+            f"`{name}` must be even and positive, {why}, but got {described(value)}."
+        )
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -37,12 +48,23 @@ def check_kind(name: str, value: object, kind: type, cure: str) -> None:
         )
 
 
+def is_integer(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_number(value):
+    # Scalars of NumPy and of JAX are numbers as well.
+    return isinstance(value, numbers.Real) or getattr(value, "ndim", None) == 0
+
+
 def described(value: Any) -> str:
     """What a value is, in a few words."""
+    if value is None:
+        return "None"
     if inspect.isroutine(value) or inspect.isclass(value):
         kind = "class" if inspect.isclass(value) else "function"
         return f"the {kind} `{value.__name__}`"
-    if hasattr(value, "shape"):
+    if getattr(value, "ndim", 0):
         return f"an array of shape {value.shape}"
     if isinstance(value, int | float | str):
         shown = repr(value)

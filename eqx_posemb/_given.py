@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Int, Num, Shaped
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from ._checks import described
 from ._module import Module
 
 
@@ -122,11 +123,19 @@ def as_positions(
 ) -> Shaped[Array, "..."]:
     """Positions as all parts compute with them: no integers narrower than int32.
 
-    **Raises:** a `ValueError` if their dtype is boolean or rounds integers, as bfloat16
-    does, or if they are concrete integers of NumPy that JAX would wrap.
+    **Raises:** a `ValueError` if they are no numbers, if their dtype is boolean or
+    rounds integers, as bfloat16 does, or if they are concrete integers of NumPy that
+    JAX would wrap.
     """
     if not isinstance(positions, np.ndarray):
-        positions = jnp.asarray(positions)
+        try:
+            positions = jnp.asarray(positions)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(
+                f"`{name}` must be an array of integers or floats that JAX has, but "
+                f"got {described(positions)}. Tokens from 0 on have "
+                "`jnp.arange(count)`."
+            ) from error
     dtype = positions.dtype
     if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
         raise ValueError(
@@ -134,13 +143,13 @@ def as_positions(
             f"{2 ** (jnp.finfo(dtype).nmant + 1)}, but got {dtype}. Use `jnp.int32`, "
             "or `jnp.float32` for what is between integers."
         )
-    if jnp.issubdtype(dtype, jnp.bool_):
+    if jnp.issubdtype(dtype, jnp.floating):
+        return positions
+    if not jnp.issubdtype(dtype, jnp.integer):
         raise ValueError(
             f"`{name}` must be integers or floats, but got {dtype}. "
             "`eqx_posemb.left_padded_positions` makes positions of a mask."
         )
-    if not jnp.issubdtype(dtype, jnp.integer):
-        return positions
     kept = jax.dtypes.canonicalize_dtype(dtype)
     if isinstance(positions, np.ndarray) and kept != dtype:
         least, most = (int(f(positions, initial=0)) for f in (np.min, np.max))
@@ -168,28 +177,48 @@ def in_common(*positions: Num[Positions, "..."]) -> list[Num[Array, "..."]]:
     return [p.astype(jnp.int64 if wide else jnp.int32) for p in arrays]
 
 
+def check_array(name: str, positions: Any) -> None:
+    if not hasattr(positions, "ndim"):
+        raise ValueError(
+            f"`{name}` must be an array, but got {described(positions)}. "
+            "`jnp.asarray` makes one."
+        )
+
+
 def check_sequence(name: str, positions: Shaped[Positions, "..."], why: str) -> None:
+    check_array(name, positions)
     if positions.ndim != 1:
         raise ValueError(
-            f"`{name}` must have shape [seq], {why}, but got {positions.shape}. Use "
-            "`jax.vmap` over a batch."
+            f"`{name}` must have shape [seq], {why}, but got {positions.shape}. "
+            f"{cure_for_axes(positions)}"
         )
 
 
 def check_positions(name: str, positions: Shaped[Positions, "..."]) -> None:
+    check_array(name, positions)
     if positions.ndim not in (1, 2):
         raise ValueError(
             f"`{name}` must have shape [seq] or [seq, axes], but got "
-            f"{positions.shape}. Use `jax.vmap` over a batch."
+            f"{positions.shape}. {cure_for_axes(positions)}"
         )
 
 
 def check_grid(name: str, positions: Shaped[Positions, "..."], axes: int) -> None:
+    check_array(name, positions)
     if positions.ndim != 2 or positions.shape[1] != axes:
         raise ValueError(
             f"`{name}` must have shape [seq, axes] with {axes} axes, but got shape "
-            f"{positions.shape}. `eqx_posemb.grid_positions` lists those of a grid."
+            f"{positions.shape}. {cure_for_axes(positions, 2)}"
         )
+
+
+def cure_for_axes(positions: Shaped[Positions, "..."], axes: int = 1) -> str:
+    """What to do about positions with another number of axes than these."""
+    if positions.ndim == 0:
+        return "Give one for each token: from 0 on they are `jnp.arange(count)`."
+    if positions.ndim > axes:
+        return "Use `jax.vmap` over a batch."
+    return "`eqx_posemb.grid_positions` lists those of a grid."
 
 
 def check_integers(name: str, positions: Shaped[Positions, "..."], why: str) -> None:

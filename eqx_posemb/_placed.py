@@ -1,6 +1,7 @@
 """A positional embedding at given positions."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
@@ -24,7 +25,7 @@ from ._attention import (
     with_channels,
 )
 from ._bias import AbstractBias
-from ._checks import check_at_least, check_choice, check_positive
+from ._checks import check_choice, check_count, check_positive, described, is_integer
 from ._context import context_lengths
 from ._frequencies import context_length
 from ._given import as_given, Positions
@@ -85,6 +86,15 @@ class Placed(Module):
     scale: float | None = eqx.field(static=True)
     reads: tuple[str, ...] = eqx.field(static=True)
 
+    if not TYPE_CHECKING:
+
+        def __call__(self, *x):
+            raise TypeError(
+                "A placed embedding has a method for each use, but got a call with "
+                f"{len(x)} argument(s). Write `placed.attend(q, k, v)` in each layer, "
+                "or `placed.queries(q)` and `placed.keys(k)` for a rotation alone."
+            )
+
     def queries(self, q: Float[Array, "heads q dim"]) -> Float[Array, "heads q to"]:
         """Rotates queries, as `attend` does.
 
@@ -100,6 +110,7 @@ class Placed(Module):
         rotates a pair of query and key by the distance between them, or if it reads the
         context length and `at` got no `length`.
         """
+        check_axes(q=q)
         self._check_rotates("queries")
         if self.q_rotation is None:
             return q
@@ -119,6 +130,7 @@ class Placed(Module):
 
         **Raises:** as `queries`.
         """
+        check_axes(k=k)
         self._check_rotates("keys")
         if self.k_rotation is None:
             return k
@@ -133,6 +145,7 @@ class Placed(Module):
         k_state: PyTree[Array] | None = None,
     ) -> Float[Array, "heads q k"]:
         """The finished logits: see [`eqx_posemb.PositionalEmbedding.logits`][]."""
+        check_axes(q=q, k=k)
         return _logits(self, q, k, dict(q_state=q_state, k_state=k_state))
 
     def attend(
@@ -173,14 +186,13 @@ class Placed(Module):
         if `keys_are_rotated` but the score or the extension reads the keys, or the
         rotary embedding reads the context length and `at` got no `length`.
         """
-        if not keys_are_rotated:
-            check_axes(q, k)
+        check_axes(q=q, k=k, v=v)
         check_values(k, v)
         check_choice("implementation", implementation, IMPLEMENTATIONS)
         if soft_cap is not None:
             check_positive("soft_cap", soft_cap)
         if block_size is not None:
-            check_at_least("block_size", block_size, 1)
+            check_count("block_size", block_size, 1)
         masked = rules(
             self.q_positions,
             self.k_positions,
@@ -219,9 +231,10 @@ class Placed(Module):
     ]:
         """The inputs of a fused kernel: see
         [`eqx_posemb.PositionalEmbedding.for_kernel`][]."""
+        check_axes(q=q, k=k, v=v)
         check_values(k, v)
         if pieces is not None:
-            check_at_least("pieces", pieces, 1)
+            check_count("pieces", pieces, 1)
         self._check_rotates("for_kernel")
         logits, q, k, *tokens = self._terms(q, k, {})
         q, k, v = with_channels(q, k, v, logits.low_rank(*tokens), pieces)
@@ -357,6 +370,7 @@ def place(embedding, q_positions, k_positions, length) -> Placed:
     k_positions = q_positions if same else as_given(k_positions, "k_positions")
     rotary, turn_q, turn_k = embedding.rotary, None, None
     if rotary is not None and length is not None:
+        _check_length(length)
         rotary = rotary.for_length(length)
     if isinstance(rotary, AbstractRotary) and not rotary.dynamic:
         turn_q = _rotation(rotary, q_positions)
@@ -373,3 +387,12 @@ def place(embedding, q_positions, k_positions, length) -> Placed:
         scale=embedding.scale,
         reads=embedding.reads,
     )
+
+
+def _check_length(length):
+    positive = is_integer(length) and length > 0
+    if not (positive or getattr(length, "shape", None) == ()):
+        raise ValueError(
+            "`length` must be one positive integer, which may be traced, but got "
+            f"{described(length)}. Use `jax.vmap` where lengths differ."
+        )

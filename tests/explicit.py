@@ -113,6 +113,30 @@ def trace(mesh):
     print(f"{len(traced)} traced")
 
 
+def alone():
+    """What is called without `attend`, at positions that are sharded."""
+    t5 = build("t5").bias
+    mesh = jax.make_mesh((8,), ("seq",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        p = jax.device_put(jnp.arange(N), NamedSharding(mesh, P("seq")))
+        calls = (
+            lambda t5, p: t5(p, p),
+            lambda t5, p: eqx.filter_grad(lambda t5: jnp.sum(t5(p, p) ** 2))(t5),
+            lambda t5, p: pe.distance(p, p),
+            lambda t5, p: pe.segment_positions(p // 4),
+            lambda t5, p: pe.left_padded_positions(p > 2),
+        )
+        found = [jax.tree.map(np.asarray, call(t5, p)) for call in calls]
+    for call, of_shards in zip(calls, found, strict=True):
+        for a, b in zip(
+            jax.tree.leaves(of_shards),
+            jax.tree.leaves(call(t5, jnp.arange(N))),
+            strict=True,
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    print(f"{len(calls)} alone")
+
+
 def compare(mesh):
     compared = (
         ("learned", "embed"),
@@ -217,6 +241,7 @@ def over_heads():
 def main() -> None:
     # Before there is a mesh for what is built to be on.
     over_heads()
+    alone()
     mesh = jax.make_mesh((2, 2, 2), ALL, axis_types=(AxisType.Explicit,) * 3)
     with jax.set_mesh(mesh):
         trace(mesh)

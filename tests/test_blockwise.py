@@ -160,7 +160,7 @@ def test_blocks_share_what_a_score_prepares(name):
     score = SCORES[name](jr.key(1))
     embedding = pe.PositionalEmbedding(score=score)
     p = jnp.asarray(np.arange(45) + 3 * (np.arange(45) >= 32))
-    assert jax.eval_shape(score.prepared, p[:8], p[8:16]) is not None
+    assert jax.eval_shape(score.prepare, p[:8], p[8:16]) is not None
     q, k, v = (normal((4, 45, 4), seed=seed) for seed in range(3))
 
     def attend(implementation, embedding, q, k, v):

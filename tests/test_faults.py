@@ -253,7 +253,7 @@ def test_numpy_positions_may_be_wide_where_they_fit():
 TOO_MANY_AXES = [
     case("`mask` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.left_padded_positions(np.ones((2, 3), bool))),
     case("`segment_ids` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.segment_positions(np.ones((2, 3), np.int32))),
-    case("`segment_ids` must have shape .seq.*but got ..*Use `jax.vmap`", lambda: pe.segment_positions(np.int32(3))),
+    case("`segment_ids` must have shape .seq.*but got ..*Give one for each token", lambda: pe.segment_positions(np.int32(3))),
     case("`digits` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.abacus_positions(np.ones((2, 3), bool))),
     case("`positions` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.randomized_positions(np.ones((2, 3), np.int32), longest=9, key=KEY)),
     case("`mask` must have shape .height, width.*but got .2, 3, 4.. Use `jax.vmap`", lambda: pe.detr_positions(np.ones((2, 3, 4), bool))),
@@ -316,6 +316,7 @@ def test_a_query_whose_keys_a_bias_hides_gets_zeros(implementation):
 # First guesses, each with its cure.
 ROPE = pe.rope(8)
 ROTATED = pe.PositionalEmbedding(rotary=ROPE)
+PLACED = ROTATED.at(jnp.asarray(P))
 ENCODED = pe.PositionalEmbedding(encoding=pe.Sinusoidal(8))
 # fmt: off
 GUESSES = [
@@ -345,14 +346,36 @@ GUESSES = [
     case("methods `queries` and `keys`, but got a call with 1 .*rotation.queries\\(q\\)", lambda: ROPE(P)(Q)),
     case("method for each place, but got a call with 2 .*embedding.embed\\(x, positions\\)", lambda: ROTATED(X, P)),
     case("`PositionalEmbedding` has no attribute `queries`.*embedding.at\\(positions\\).queries", lambda: ROTATED.queries(Q)),
-    case("the same `dim`, but got \\(4, 8\\) and \\(4, 8\\). Give the one head an axis", lambda: ROTATED.attend(Q[0], Q[0], Q[0], P, P)),
+    case("`q` must have shape \\[heads, seq, dim\\], but got \\(4, 8\\). Give the one head an axis", lambda: ROTATED.attend(Q[0], Q[0], Q[0], P, P)),
     case("the same `dim`, but got .* and \\(2, 4, 6\\). Project both", lambda: ROTATED.attend(Q, Q[..., :6], Q, P, P)),
-    case("the same `dim`, but got \\(1, 2, 4, 8\\).*Use `jax.vmap`", lambda: ROTATED.attend(Q[None], Q[None], Q[None], P, P)),
+    case("`q` must have shape .*but got \\(1, 2, 4, 8\\). Use `jax.vmap`", lambda: ROTATED.attend(Q[None], Q[None], Q[None], P, P)),
     case("the 2 tokens of `q`, but got shape \\(4,\\) for \\(4, 2, 8\\), which is \\[heads, seq, dim\\]", lambda: EMPTY.attend(*3 * [np.swapaxes(Q, 0, 1)], P, P)),
     case("`x` must have .*got \\(2, 4, 8\\). Use `jax.vmap`", lambda: ENCODED.embed(Q, P)),
     case("`x` must have .*got \\(4, 16\\). Build the encoding", lambda: ENCODED.embed(np.ones((4, 16)), P)),
     case("`x` must have .*got \\(5, 8\\). Give a position for each", lambda: ENCODED.embed(np.ones((5, 8)), P)),
-    case("`positions` must have shape \\[seq\\].*got \\(\\)", lambda: pe.Sinusoidal(8)(10)),
+    case("`positions` must have shape \\[seq\\].*got \\(\\). Give one for each token", lambda: pe.Sinusoidal(8)(10)),
+    case("`positions` must be an array of integers or floats.*got None.*jnp.arange", lambda: ROPE(None)),
+    case("`q_positions` must be an array of integers or floats.*got an object", lambda: ROTATED.at(object())),
+    case("`positions` must be integers or floats, but got complex64", lambda: ROPE(np.ones(4, np.complex64))),
+    case("`q_positions` must be an array, but got 6. `jnp.asarray`", lambda: pe.ALiBi(2)(6, 6)),
+    case("`segment_ids` must be an array, but got a list", lambda: pe.segment_positions([0, 0, 1])),
+    case("shape \\[seq, 2\\], but got int32 of shape \\(4,\\). `eqx_posemb.grid_positions`", lambda: pe.axial_rope(8)(P)),
+    case("shape \\[seq, 3\\], but got int32 of shape \\(4,\\). `eqx_posemb.mrope_positions`", lambda: pe.mrope(12, sizes=(2, 2, 2))(P)),
+    case("at least 2 axes, but got shape \\(4,\\). `eqx_posemb.grid_positions`", lambda: pe.prefixed(P)),
+    case("`q` must be an array .heads, seq, dim., but got None", lambda: PLACED.attend(None, Q, Q)),
+    case("`v` must have shape .heads, seq, dim., but got .4, 8..*`v.None.`", lambda: PLACED.attend(Q, Q, Q[0])),
+    case("`q` must have shape .heads, seq, dim., but got .4, 8.", lambda: PLACED.queries(Q[0])),
+    case("call with 1 argument.*`placed.attend\\(q, k, v\\)`", lambda: PLACED(Q)),
+    case("`window` must be .*integers.*got 2.5", lambda: PLACED.attend(Q, Q, Q, window=2.5)),
+    case("`window` must be .*got \\(1, 2, 3\\)", lambda: PLACED.attend(Q, Q, Q, window=(1, 2, 3))),
+    case("`block_size` must be an integer, but got 2.5", lambda: PLACED.attend(Q, Q, Q, block_size=2.5)),
+    case("`q_order` must be from .*got 1099511627776", lambda: PLACED.attend(Q, Q, Q, causal=True, q_order=np.full(4, 2**40), k_order=P)),
+    case("`length` must be one positive integer.*got '6'", lambda: ROTATED.at(P, length="6")),
+    case("`length` must be one .*array of shape \\(2,\\)", lambda: ROTATED.at(P, length=np.ones(2))),
+    case("`dim` must be even.*got '64'", lambda: pe.rope("64")),
+    case("`dim` must be even.*got 64.0", lambda: pe.rope(64.0)),
+    case("`heads` must be at least 1.*got '8'", lambda: pe.ALiBi("8")),
+    case("`heads` must be an integer, but got 2.0", lambda: pe.ALiBi(2.0)),
     case("`q_positions` must have shape \\[seq\\].*got \\(2, 4\\)", lambda: pe.ALiBi(2)(np.stack([P, P]), P)),
 ]
 # fmt: on

@@ -40,6 +40,7 @@ HOSTILE = {
     | {"rope_parameters": {"rope_type": "y" * 10**6}},
     "`rope_parameters` and `rope_scaling` must agree": LLAMA
     | {"rope_parameters": {"factor": "a" * 10**6}, "rope_scaling": {"factor": 2.0}},
+    "`rope_theta` must be .* but got a long integer": LLAMA | {"rope_theta": 10**5000},
     "`config` must have strings for keys": {i: i for i in range(10**5)},
     "`layer_type` must be given": {
         "model_type": "granite_swa",

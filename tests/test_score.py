@@ -78,3 +78,9 @@ def test_no_tokens_have_no_logits(name):
         call = eqx.filter_jit(embedding.score)
         score = call(one, other, p, others, **state)
         assert score.shape == (HEADS, one.shape[1], other.shape[1])
+
+
+def test_queries_of_no_keys_get_zeros():
+    q, p = normal((HEADS, 3, 16)), jnp.arange(3)
+    out = build("shaw").attend(q, q[:, :0], q[:, :0], p, p[:0])
+    np.testing.assert_array_equal(out, np.zeros_like(q))

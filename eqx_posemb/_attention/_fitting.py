@@ -3,9 +3,32 @@
 import jax
 import jax.numpy as jnp
 
+from .._checks import described
+
+
+def check_axes(**tokens):
+    for name, x in tokens.items():
+        if not hasattr(x, "ndim"):
+            raise ValueError(
+                f"`{name}` must be an array [heads, seq, dim], but got {described(x)}. "
+                "`jnp.asarray` makes an array."
+            )
+        if x.ndim != 3:
+            cure = "Use `jax.vmap` over a batch."
+            if x.ndim == 2:
+                cure = f"Give the one head an axis: `{name}[None]`."
+            raise ValueError(
+                f"`{name}` must have shape [heads, seq, dim], but got {x.shape}. {cure}"
+            )
+
 
 def check_shapes(q, k, q_positions, k_positions):
-    check_axes(q, k)
+    if q.shape[-1] != k.shape[-1]:
+        raise ValueError(
+            "`q` and `k` must have shapes [heads, q, dim] and [kv_heads, k, dim] with "
+            f"the same `dim`, but got {q.shape} and {k.shape}. Project both to as many "
+            "channels."
+        )
     if k.shape[0] == 0 or q.shape[0] % k.shape[0]:
         raise ValueError(
             "The heads of `q` must be a multiple of those of `k`, for every head of "
@@ -18,19 +41,6 @@ def check_shapes(q, k, q_positions, k_positions):
                 f"tokens of `{name}`, but got shape {positions.shape} for {x.shape}, "
                 "which is [heads, seq, dim]."
             )
-
-
-def check_axes(q, k):
-    if q.ndim != 3 or k.ndim != 3 or q.shape[-1] != k.shape[-1]:
-        cure = "Use `jax.vmap` over a batch."
-        if q.ndim == k.ndim == 3:
-            cure = "Project both to as many channels."
-        elif q.ndim == k.ndim == 2:
-            cure = "Give the one head an axis: `q[None]`."
-        raise ValueError(
-            "`q` and `k` must have shapes [heads, q, dim] and [kv_heads, k, dim] with "
-            f"the same `dim`, but got {q.shape} and {k.shape}. {cure}"
-        )
 
 
 def check_states(states, reads, **tokens):

@@ -1,10 +1,13 @@
 """Which keys a query may see."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Num
 
-from .._given import Positions
+from .._checks import is_integer
+from .._given import as_given, Positions
 from .._positions import distance
 from .._sharding import gathered
 
@@ -86,6 +89,10 @@ def rules(
     q, k = q_positions.shape[0], k_positions.shape[0]
     _check_each_token("segments", "an id", (q, q_segments), (k, k_segments))
     _check_each_token("order", "an integer", (q, q_order), (k, k_order))
+    if q_order is not None and k_order is not None:
+        # What does not fit into int32 would wrap.
+        q_order = as_given(q_order, "q_order")
+        k_order = as_given(k_order, "k_order")
     for name, order in ("q", q_order), ("k", k_order):
         if order is not None and not jnp.issubdtype(order.dtype, jnp.integer):
             raise ValueError(
@@ -112,14 +119,16 @@ def rules(
     return Rules(mask, q_segments, k_segments, bool(causal), reach)
 
 
-def reach_of(window: Window) -> tuple[int, int]:
+def reach_of(window: Any) -> tuple[int, int]:
     """How far back and ahead a query sees."""
-    back, ahead = (window - 1, window - 1) if isinstance(window, int) else window
-    if back < 0 or ahead < 0:
+    pair = (window - 1, window - 1) if is_integer(window) else window
+    numbers = isinstance(pair, tuple | list) and len(pair) == 2
+    if not numbers or not all(is_integer(number) and number >= 0 for number in pair):
         raise ValueError(
             "`window` must be a positive number of positions, or a pair (back, ahead) "
-            f"of numbers that are not negative, but got {window}."
+            f"of integers that are not negative, but got {window}."
         )
+    back, ahead = map(int, pair)
     return back, ahead
 
 

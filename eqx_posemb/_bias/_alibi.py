@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_at_least, check_choice, check_positive
+from .._checks import check_choice, check_count, check_positive
 from .._given import Positions
 from .._low_rank import centred, Factors
 from .._phase import as_float
@@ -152,7 +152,7 @@ class ALiBi(AbstractRelativeBias):
             raise ValueError(
                 "`heads` must be a number, or `slopes` be given, but got None."
             )
-        check_at_least("heads", heads, 1)
+        check_count("heads", heads, 1)
         check_choice("convention", convention, ("power_of_two", "geometric"))
         check_positive("factor", factor)
         biased = heads if biased_heads is None else biased_heads

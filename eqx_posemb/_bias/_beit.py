@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_at_least
+from .._checks import check_at_least, check_count
 from .._encoding import Method, resize
 from .._phase import as_float
 from .._spread import (
@@ -89,7 +89,7 @@ class BEiTBias(AbstractBias):
         less than one, or `std` is negative.
         """
         height, width = check_window("window", window)
-        check_at_least("heads", heads, 1)
+        check_count("heads", heads, 1)
         check_at_least("std", std, 0)
         table_key, cls_key = jr.split(key)
         shape = 2 * height - 1, 2 * width - 1, heads

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_choice
+from .._checks import check_choice, check_count
 from .._phase import as_float
 from ._abstract import AbstractRelativeBias
 from ._linear import linear_layer, uniform
@@ -85,9 +85,9 @@ class DynamicBias(AbstractRelativeBias):
         **Raises:** a `ValueError` if `heads`, `width` or `depth` is less than one, or
         `distances` is unknown.
         """
-        check_at_least("heads", heads, 1)
-        check_at_least("width", width, 1)
-        check_at_least("depth", depth, 1)
+        check_count("heads", heads, 1)
+        check_count("width", width, 1)
+        check_count("depth", depth, 1)
         check_choice("distances", distances, ("linear", "log"))
         sizes = [1, *[width] * depth, heads]
         w_keys, b_keys = (jr.split(k, depth + 1) for k in jr.split(key))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_positive
+from .._checks import check_count, check_positive
 from .._given import as_positions, Positions
 from .._phase import as_float
 from .._positions import distance
@@ -91,8 +91,8 @@ class FIRE(AbstractBias):
         **Raises:** a `ValueError` if `heads` or `width` is less than one, or `c` or
         `threshold` not positive.
         """
-        check_at_least("heads", heads, 1)
-        check_at_least("width", width, 1)
+        check_count("heads", heads, 1)
+        check_count("width", width, 1)
         check_positive("c", c)
         check_positive("threshold", threshold)
         keys = jr.split(key, 4)

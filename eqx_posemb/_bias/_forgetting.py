@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_at_least
+from .._checks import check_count
 from .._low_rank import centred, Factors
 from .._module import Module
 from .._phase import as_float
@@ -73,7 +73,7 @@ class Forgetting(AbstractBias):
     heads: int = eqx.field(static=True)
 
     def __check_init__(self):
-        check_at_least("heads", self.heads, 1)
+        check_count("heads", self.heads, 1)
 
     @jax.named_scope("eqx_posemb.Forgetting")
     def __call__(
@@ -184,8 +184,8 @@ class ForgetGate(Module):
 
         **Raises:** a `ValueError` if `dim` or `heads` is less than one.
         """
-        check_at_least("dim", dim, 1)
-        check_at_least("heads", heads, 1)
+        check_count("dim", dim, 1)
+        check_count("heads", heads, 1)
         self.weight = uniform(key, (heads, dim), dim)
         self.bias = jnp.zeros(heads)
 

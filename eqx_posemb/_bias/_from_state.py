@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 
-from .._checks import check_at_least
+from .._checks import check_count
 from .._state import array, listed
 from ._reset import ResetBias
 from ._sum import SumBias
@@ -125,7 +125,7 @@ def tupe_from_state_dict(
 
     **Raises:** a `ValueError` if a name is missing or `heads` does not divide `dim`.
     """
-    check_at_least("heads", heads, 1)
+    check_count("heads", heads, 1)
     rows = array(state, prefix + "pos.weight")
     dim = rows.shape[1]
     if dim % heads:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_at_least, check_choice
+from .._checks import check_choice, check_count
 from .._phase import as_float
 from .._positions import distance
 from ._abstract import AbstractBias
@@ -62,7 +62,7 @@ class GridALiBi(AbstractBias):
     )
 
     def __check_init__(self):
-        check_at_least("heads", self.heads, 1)
+        check_count("heads", self.heads, 1)
         check_choice("metric", self.metric, ("manhattan", "euclidean"))
 
     @jax.named_scope("eqx_posemb.GridALiBi")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_choice
+from .._checks import check_choice, check_count
 from .._phase import as_float
 from ._abstract import AbstractRelativeBias
 
@@ -78,7 +78,7 @@ class KERPLE(AbstractRelativeBias):
 
         **Raises:** a `ValueError` if `heads` is less than one or `kind` is unknown.
         """
-        check_at_least("heads", heads, 1)
+        check_count("heads", heads, 1)
         check_choice("kind", kind, ("log", "power"))
         a_key, r_key = jr.split(key)
         most_a = 1.0 if kind == "log" else 2.0

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_at_least
+from .._checks import check_count
 from .._given import Positions
 from .._low_rank import Factors
 from ._abstract import AbstractRelativeBias
@@ -68,7 +68,7 @@ class LearnedALiBi(AbstractRelativeBias):
         **Raises:** a `ValueError` if `heads` is less than one, or odd where it is to be
         halved, or if `form` is unknown.
         """
-        check_at_least("heads", heads, 1)
+        check_count("heads", heads, 1)
         check_form(form, heads)
         slopes = alibi_slopes(heads, form, "power_of_two")
         self.log_slopes = jnp.log(jnp.array(slopes))

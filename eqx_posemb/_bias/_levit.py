@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._checks import check_at_least
+from .._checks import check_at_least, check_count
 from .._encoding import Method, resize
 from .._phase import as_float
 from .._spread import Window
@@ -77,7 +77,7 @@ class LeViTBias(AbstractWindowBias):
         less than one, or `std` is negative.
         """
         height, width = check_window("window", window)
-        check_at_least("heads", heads, 1)
+        check_count("heads", heads, 1)
         check_at_least("std", std, 0)
         self.weight = std * jr.normal(key, (height, width, heads))
 

@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._checks import check_at_least
+from .._checks import check_count
 from .._phase import as_float
 from .._spread import Window
 from ._swin import check_window
@@ -95,8 +95,8 @@ class LogCPB(AbstractWindowBias):
         self.trained = self.size
         if pretrained_window is not None:
             self.trained = check_window("pretrained_window", pretrained_window)
-        check_at_least("heads", heads, 1)
-        check_at_least("hidden", hidden, 1)
+        check_count("heads", heads, 1)
+        check_count("hidden", hidden, 1)
         keys = jr.split(key, 3)
         uniform = lambda key, shape, inputs: jr.uniform(
             key, shape, minval=-(inputs**-0.5), maxval=inputs**-0.5

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from .._checks import check_at_least
+from .._checks import check_count
 from .._given import as_positions, Positions
 from .._low_rank import Factors, factors, side_by_side
 from .._phase import as_float
@@ -55,7 +55,7 @@ class ResetBias(AbstractBias):
         **Raises:** a `ValueError` if `heads` is less than one or `special` is empty.
         """
         check_bias("bias", bias)
-        check_at_least("heads", heads, 1)
+        check_count("heads", heads, 1)
         if not special:
             raise ValueError("`special` must have at least one position, but got ().")
         self.bias = bias

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_at_least, check_even, check_positive
+from .._checks import check_count, check_even, check_positive
 from .._given import Positions
 from .._low_rank import Factors
 from .._phase import cos_sin, HOST_PRECISION, Turns
@@ -63,7 +63,7 @@ class Sandwich(AbstractRelativeBias):
     theta: float = eqx.field(static=True, default=10_000.0, converter=float)
 
     def __check_init__(self):
-        check_at_least("heads", self.heads, 1)
+        check_count("heads", self.heads, 1)
         check_even("dim", self.dim, "to have a cosine for each frequency")
         check_positive("theta", self.theta)
 

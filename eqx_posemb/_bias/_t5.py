@@ -5,7 +5,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._buckets import bucket, check_buckets
-from .._checks import check_at_least, check_positive
+from .._checks import check_count, check_positive
 from .._given import check_integers
 from ._abstract import AbstractRelativeBias
 
@@ -90,7 +90,7 @@ class T5Bias(AbstractRelativeBias):
         few buckets to have near and far ones, or if `max_distance` is within the exact
         buckets.
         """
-        check_at_least("heads", heads, 1)
+        check_count("heads", heads, 1)
         check_positive("std", std)
         check_buckets(num_buckets, max_distance, bidirectional)
         self.weight = std * jr.normal(key, (num_buckets, heads))

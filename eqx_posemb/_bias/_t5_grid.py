@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_positive
+from .._checks import check_count, check_positive
 from .._given import check_grid
 from .._phase import as_float
 from .._positions import distance
@@ -92,7 +92,7 @@ class T5GridBias(AbstractBias):
         **Raises:** a `ValueError` as `T5Bias`, or if `axes`, `resolution` or `scale` is
         not positive.
         """
-        check_at_least("axes", axes, 1)
+        check_count("axes", axes, 1)
         check_positive("resolution", resolution)
         check_positive("scale", scale)
         self.biases = tuple(

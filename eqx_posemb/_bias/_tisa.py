@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_at_least
+from .._checks import check_count
 from .._phase import as_float
 from ._abstract import AbstractRelativeBias
 
@@ -64,8 +64,8 @@ class TISA(AbstractRelativeBias):
 
         **Raises:** a `ValueError` if `heads` or `bumps` is less than one.
         """
-        check_at_least("heads", heads, 1)
-        check_at_least("bumps", bumps, 1)
+        check_count("heads", heads, 1)
+        check_count("bumps", bumps, 1)
         a_key, b_key, c_key = jr.split(key, 3)
         shape = (heads, bumps)
         self.a = 0.1 + 0.01 * jr.normal(a_key, shape)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_at_least, check_choice, check_positive
+from .._checks import check_choice, check_count, check_positive
 from .._given import as_positions, check_grid
 from .._phase import as_float, cos_sin, HOST_PRECISION, Turns, TWO_PI
 from ._abstract import AbstractEncoding
@@ -70,7 +70,7 @@ class Fourier(AbstractEncoding):
     include_positions: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
-        check_at_least("bands", self.bands, 1)
+        check_count("bands", self.bands, 1)
         check_choice("spacing", self.spacing, ("linear", "geometric"))
         if not self.resolution:
             raise ValueError(
@@ -214,7 +214,7 @@ class GaussianFourier(AbstractEncoding):
                 "`dim` must be even and positive, for every sine to have its cosine, "
                 f"but got {dim}."
             )
-        check_at_least("axes", axes, 1)
+        check_count("axes", axes, 1)
         check_positive("scale", scale)
         if matrix is not None and np.shape(matrix) != (axes, dim // 2):
             raise ValueError(

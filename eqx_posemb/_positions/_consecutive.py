@@ -5,7 +5,7 @@ from typing import cast
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from .._checks import check_at_least
+from .._checks import check_count
 from .._given import as_positions, check_integers, Consecutive, Positions
 
 
@@ -51,7 +51,7 @@ def consecutive(
     integer.
     """
     if isinstance(length, int):  # and no symbol of `jax.export`
-        check_at_least("length", length, 0)
+        check_count("length", length, 0)
     given = as_positions(jnp.asarray(start), "start")
     check_integers("start", given, "as positions follow one another in steps of one")
     if given.ndim:

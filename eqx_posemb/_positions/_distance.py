@@ -3,6 +3,7 @@
 from jaxtyping import Array, Num
 
 from .._given import in_common, Positions
+from .._sharding import compiler_sharded, mesh_axes
 
 
 def distance(
@@ -45,4 +46,6 @@ def distance(
             "`jax.vmap` over a batch."
         )
     q, k = in_common(q_positions, k_positions)
-    return k[None] - q[:, None]
+    (of_q, *_), (of_k, *axes) = mesh_axes(q), mesh_axes(k)
+    difference = lambda q, k: k[None] - q[:, None]
+    return compiler_sharded(difference, (of_q, of_k, *axes), q, k)

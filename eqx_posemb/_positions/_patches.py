@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from .._checks import check_at_least, check_choice
-from .._given import as_positions
+from .._checks import check_choice, check_count
+from .._given import as_positions, check_array, cure_for_axes
 from ._grid import grid_positions
 
 
@@ -40,7 +40,7 @@ def merged_patch_positions(
 
     **Raises:** a `ValueError` if `merge` does not divide `height` and `width`.
     """
-    check_at_least("merge", merge, 1)
+    check_count("merge", merge, 1)
     if height % merge or width % merge:
         raise ValueError(
             f"`height` and `width` must be multiples of `merge`, {merge}, but got "
@@ -153,11 +153,12 @@ def zero_prefixed(
     **Raises:** a `ValueError` if `count` is negative, or if positions have not two
     axes.
     """
-    check_at_least("count", count, 0)
+    check_count("count", count, 0)
+    check_array("positions", positions)
     if positions.ndim != 2:
         raise ValueError(
             "`positions` must have shape [seq, axes], to be on a grid, but got shape "
-            f"{positions.shape}. Use `jax.vmap` over a batch."
+            f"{positions.shape}. {cure_for_axes(positions, 2)}"
         )
     positions = as_positions(positions)
     prefix = jnp.zeros((count, positions.shape[1]), positions.dtype)

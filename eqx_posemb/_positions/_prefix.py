@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
-from .._given import in_common
+from .._given import check_array, cure_for_axes, in_common
 
 
 def prefixed(
@@ -34,10 +34,11 @@ def prefixed(
 
     **Raises:** a `ValueError` if positions have fewer than two axes.
     """
+    check_array("positions", positions)
     if positions.ndim != 2 or positions.shape[1] < 2:
         raise ValueError(
             "`positions` must have shape [seq, axes] with at least 2 axes, but got "
-            f"shape {positions.shape}. Use `jax.vmap` over a batch."
+            f"shape {positions.shape}. {cure_for_axes(positions, 2)}"
         )
     (positions,) = in_common(positions)
     outside = jnp.full((count, positions.shape[1] - 1), -1, positions.dtype)

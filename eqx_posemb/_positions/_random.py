@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_positive
+from .._checks import check_at_least, check_count, check_positive
 from .._given import (
     as_positions,
     check_integers,
@@ -148,7 +148,7 @@ def shifted_positions(
         }
         ```
     """
-    check_at_least("furthest", furthest, 1)
+    check_count("furthest", furthest, 1)
     check_positions("positions", positions)
     (positions,) = in_common(positions)
     steps = jr.randint(key, positions.shape[1:], 0, furthest)
@@ -311,7 +311,7 @@ def abacus_positions(
         }
         ```
     """
-    check_at_least("furthest", furthest, 0)
+    check_count("furthest", furthest, 0)
     check_sequence("digits", digits, "to count those of each number")
     index = jnp.arange(1, digits.shape[0] + 1, dtype=jnp.int32)
     last_other = jax.lax.cummax(jnp.where(digits, 0, index))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from .._given import check_sequence
+from .._sharding import compiler_sharded, mesh_axes
 
 
 def segment_positions(segment_ids: Int[Array, " seq"]) -> Int[Array, " seq"]:
@@ -32,6 +33,11 @@ def segment_positions(segment_ids: Int[Array, " seq"]) -> Int[Array, " seq"]:
     **Raises:** a `ValueError` if `segment_ids` has not one axis.
     """
     check_sequence("segment_ids", segment_ids, "with an id for each token")
+    ids = jnp.asarray(segment_ids)
+    return compiler_sharded(_within_runs, mesh_axes(ids), ids)
+
+
+def _within_runs(segment_ids):
     index = jnp.arange(segment_ids.shape[0], dtype=jnp.int32)
     starts = jnp.concatenate([jnp.ones(1, bool), segment_ids[1:] != segment_ids[:-1]])[
         : segment_ids.shape[0]
@@ -64,4 +70,6 @@ def left_padded_positions(mask: Bool[Array, " seq"]) -> Int[Array, " seq"]:
     **Raises:** a `ValueError` if `mask` has not one axis.
     """
     check_sequence("mask", mask, "to count its tokens")
-    return jnp.maximum(jnp.cumsum(mask, dtype=jnp.int32) - 1, 0)
+    count = lambda mask: jnp.maximum(jnp.cumsum(mask, dtype=jnp.int32) - 1, 0)
+    mask = jnp.asarray(mask)
+    return compiler_sharded(count, mesh_axes(mask), mask)

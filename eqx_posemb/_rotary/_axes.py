@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from .._checks import check_at_least, check_choice
+from .._checks import check_choice, check_count
 from .._module import Module
 from .._phase import Frequencies, Turns
 
@@ -70,7 +70,7 @@ class Axial(AbstractAxes):
     interleaved: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
-        check_at_least("count", self.count, 1)
+        check_count("count", self.count, 1)
 
     @property
     def coordinates(self) -> int:
@@ -243,7 +243,7 @@ class Mixed(AbstractAxes):
     count: int = eqx.field(static=True, default=2)
 
     def __check_init__(self):
-        check_at_least("count", self.count, 1)
+        check_count("count", self.count, 1)
 
     @property
     def coordinates(self) -> int:

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from .._checks import check_at_least
+from .._checks import check_at_least, check_count
 from .._given import check_sequence, in_common, Positions
 from .._module import Module
 from .._phase import as_float, computing_dtype
@@ -218,7 +218,7 @@ class SelfExtend(AbstractExtension):
     window: int = eqx.field(static=True)
 
     def __check_init__(self):
-        check_at_least("group", self.group, 1)
+        check_count("group", self.group, 1)
         check_at_least("window", self.window, 1)
 
     def pieces(

@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_positive
+from .._checks import check_count, check_positive
 from .._frequencies import Geometric
 from .._given import check_sequence, Positions
 from .._phase import as_float, cos_sin
@@ -99,7 +99,7 @@ class FoPE(AbstractRotary):
         `std` is not positive, if no frequency turns within `length`, or if `pairing` is
         unknown.
         """
-        check_at_least("heads", heads, 1)
+        check_count("heads", heads, 1)
         check_positive("length", length)
         check_positive("std", std)
         check_layout(pairing, dim)

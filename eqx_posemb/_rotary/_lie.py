@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_positive
-from .._given import as_positions, Positions
+from .._checks import check_count, check_positive
+from .._given import as_positions, check_grid, Positions
 from .._phase import as_float, computing_dtype
 from .._sharding import compiler_sharded, mesh_axes
 from ._abstract import AbstractRotary, AbstractRotation, AXES
@@ -82,8 +82,8 @@ class LieRE(AbstractRotary):
         or `block` does not divide `dim`.
         """
         block = dim if block is None else block
-        check_at_least("dim", dim, 2)
-        check_at_least("count", count, 1)
+        check_count("dim", dim, 2)
+        check_count("count", count, 1)
         check_positive("scale", scale)
         if block < 2 or dim % block:
             raise ValueError(
@@ -105,11 +105,7 @@ class LieRE(AbstractRotary):
         **Raises:** a `ValueError` if `positions` has another shape.
         """
         count = self.generators.shape[0]
-        if positions.shape[1:] != (count,):
-            raise ValueError(
-                f"`positions` must have shape [seq, {count}], but got "
-                f"{positions.shape}. Use `jax.vmap` over a batch."
-            )
+        check_grid("positions", positions, count)
         generators = as_float(self.generators)
         skew = generators - jnp.swapaxes(generators, -1, -2)
         sums = jnp.einsum("sk,kbij->sbij", as_float(as_positions(positions)), skew)
@@ -222,7 +218,7 @@ class Cayley(AbstractRotary):
 
         **Raises:** a `ValueError` if `dim` or `std` is not positive.
         """
-        check_at_least("dim", dim, 1)
+        check_count("dim", dim, 1)
         check_positive("std", std)
         self.generator = std * jr.normal(key, (dim, dim))
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_at_least, check_positive
+from .._checks import check_count, check_positive
 from .._frequencies import Geometric
 from .._given import check_sequence, Positions
 from .._phase import as_float, computing_dtype, cos_sin
@@ -75,8 +75,8 @@ class PoPE(AbstractRotary):
 
         **Raises:** a `ValueError` if `dim`, `heads` or `theta` is not positive.
         """
-        check_at_least("dim", dim, 1)
-        check_at_least("heads", heads, 1)
+        check_count("dim", dim, 1)
+        check_count("heads", heads, 1)
         check_positive("theta", theta)
         self.frequencies = Geometric(2 * dim, theta)
         self.phase = jnp.zeros((heads, dim))

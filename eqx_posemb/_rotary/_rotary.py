@@ -10,7 +10,7 @@ from jaxtyping import Array, Num
 
 from .._checks import check_choice, check_positive
 from .._frequencies import AbstractFrequencies, check_schedule, in_context, Length
-from .._given import as_positions, Positions
+from .._given import as_positions, cure_for_axes, Positions
 from .._phase import cos_sin, Turns
 from ._abstract import AbstractRotary, FIRST_POSITIONS
 from ._axes import AbstractAxes, spread
@@ -251,10 +251,10 @@ class Rotary(AbstractRotary):
         if positions.shape[1:] == axes and positions.ndim:
             return
         wanted = "[seq]" if self.axes is None else f"[seq, {self.axes.coordinates}]"
-        cure = "Use `jax.vmap` over a batch."
-        if positions.ndim == 0:
-            cure = "Tokens from 0 on have `jnp.arange(count)`."
-        elif positions.ndim > 1 and jnp.issubdtype(positions.dtype, jnp.floating):
+        cure = cure_for_axes(positions, 1 + len(axes))
+        if axes == (3,):
+            cure = "`eqx_posemb.mrope_positions` makes those of text and images."
+        if positions.ndim > 1 and jnp.issubdtype(positions.dtype, jnp.floating):
             cure = f"{cure} {FIRST_POSITIONS}"
         raise ValueError(
             f"`positions` must be integers or floats of shape {wanted}, but got "

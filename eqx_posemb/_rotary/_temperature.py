@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_at_least, check_choice, check_positive
+from .._checks import check_choice, check_count, check_positive
 from .._given import as_positions, check_sequence, Positions
 from .._phase import as_float, computing_dtype
 from ._abstract import AbstractRotary, AbstractRotation, AXES
@@ -159,7 +159,7 @@ class ScalableSoftmax(AbstractRotary):
 
         **Raises:** a `ValueError` if `heads` is less than one.
         """
-        check_at_least("heads", heads, 1)
+        check_count("heads", heads, 1)
         self.weight = jnp.full(heads, float(weight))
         self.bias = jnp.full(heads, float(bias))
 

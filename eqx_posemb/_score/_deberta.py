@@ -7,7 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from .._buckets import firsts_of
-from .._checks import check_at_least, check_positive
+from .._checks import check_count, check_positive
 from .._given import Positions
 from .._phase import as_float
 from ._abstract import AbstractScore
@@ -117,10 +117,10 @@ class DeBERTa(AbstractScore):
         `buckets` is odd or less than 4, or if `reach` is not beyond the distances with
         a bucket each.
         """
-        check_at_least("heads", heads, 1)
-        check_at_least("head_dim", head_dim, 1)
-        check_at_least("dim", dim, 1)
-        check_at_least("reach", reach, 1)
+        check_count("heads", heads, 1)
+        check_count("head_dim", head_dim, 1)
+        check_count("dim", dim, 1)
+        check_count("reach", reach, 1)
         check_positive("eps", eps)
         check_positive("std", std)
         if buckets is not None:

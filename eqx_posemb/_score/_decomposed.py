@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_at_least
+from .._checks import check_at_least, check_count
 from .._given import check_grid
 from .._low_rank import Factors
 from .._phase import as_float
@@ -92,7 +92,7 @@ class Decomposed(AbstractScore):
             raise ValueError(
                 f"`shape` must have one positive size for each axis, but got {shape}."
             )
-        check_at_least("head_dim", head_dim, 1)
+        check_count("head_dim", head_dim, 1)
         check_at_least("std", std, 0)
         self.tables = tuple(
             std * jr.normal(each, (2 * size - 1, head_dim))

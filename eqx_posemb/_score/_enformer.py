@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_at_least
+from .._checks import check_count
 from .._given import Positions
 from .._phase import as_float
 from .._positions import distance
@@ -120,8 +120,8 @@ class Enformer(AbstractRelative):
         **Raises:** a `ValueError` if a size is not positive, or `features` no such
         multiple.
         """
-        check_at_least("heads", heads, 1)
-        check_at_least("head_dim", head_dim, 1)
+        check_count("heads", heads, 1)
+        check_count("head_dim", head_dim, 1)
         u_key, v_key, weight_key = jr.split(key, 3)
         self.basis = EnformerBasis(features, length, symmetric)
         self.u = _truncated_normal(u_key, (heads, head_dim), heads)
@@ -193,7 +193,7 @@ class EnformerBasis(AbstractBasis):
     symmetric: bool = eqx.field(static=True)
 
     def __check_init__(self):
-        check_at_least("length", self.length, 1)
+        check_count("length", self.length, 1)
         share = 3 if self.symmetric else 6
         if self.features < share or self.features % share:
             raise ValueError(

@@ -4,7 +4,7 @@ import jax
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_at_least, check_positive
+from .._checks import check_count, check_positive
 from .._given import Positions
 from ._abstract import AbstractScore
 from ._relative import with_rows, within
@@ -78,9 +78,9 @@ class MusicTransformer(AbstractScore):
 
         **Raises:** a `ValueError` if a size or `std` is not positive.
         """
-        check_at_least("heads", heads, 1)
-        check_at_least("head_dim", head_dim, 1)
-        check_at_least("length", length, 1)
+        check_count("heads", heads, 1)
+        check_count("head_dim", head_dim, 1)
+        check_count("length", length, 1)
         check_positive("std", std)
         self.weight = std * jr.normal(key, (heads, length, head_dim))
 

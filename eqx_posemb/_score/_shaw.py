@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_at_least, check_positive
+from .._checks import check_count, check_positive
 from .._given import Positions
 from .._phase import as_float
 from .._positions import distance
@@ -84,9 +84,9 @@ class Shaw(AbstractScore):
         **Raises:** a `ValueError` if `head_dim` or `std` is not positive, or `back` or
         `ahead` negative.
         """
-        check_at_least("head_dim", head_dim, 1)
-        check_at_least("back", back, 0)
-        check_at_least("ahead", ahead, 0)
+        check_count("head_dim", head_dim, 1)
+        check_count("back", back, 0)
+        check_count("ahead", ahead, 0)
         check_positive("std", std)
         self.weight = std * jr.normal(key, (back + ahead + 1, head_dim))
         self.back = back

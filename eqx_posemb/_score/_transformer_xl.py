@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_positive
+from .._checks import check_at_least, check_count, check_positive
 from .._encoding import Sinusoidal
 from .._given import Positions
 from .._phase import cos_sin
@@ -117,8 +117,8 @@ class TransformerXL(AbstractRelative):
         **Raises:** a `ValueError` if a size, `std` or `clamp` is not positive, or as
         [`eqx_posemb.Sinusoidal`][] does.
         """
-        check_at_least("heads", heads, 1)
-        check_at_least("head_dim", head_dim, 1)
+        check_count("heads", heads, 1)
+        check_count("head_dim", head_dim, 1)
         check_positive("std", std)
         u_key, v_key, weight_key = jr.split(key, 3)
         self.u = std * jr.normal(u_key, (heads, head_dim))

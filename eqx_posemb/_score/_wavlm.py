@@ -7,7 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._buckets import bucket, check_buckets
-from .._checks import check_at_least, check_positive
+from .._checks import check_count, check_positive
 from .._given import Positions
 from .._phase import as_float
 from ._abstract import AbstractScore, needed
@@ -92,8 +92,8 @@ class WavLM(AbstractScore):
         **Raises:** a `ValueError` if a size or `std` is not positive, if `num_buckets`
         is odd or less than 4, or if `max_distance` is within the exact buckets.
         """
-        check_at_least("heads", heads, 1)
-        check_at_least("head_dim", head_dim, 1)
+        check_count("heads", heads, 1)
+        check_count("head_dim", head_dim, 1)
         check_positive("std", std)
         check_buckets(num_buckets, max_distance, bidirectional=True)
         weight_key, gate_key = jr.split(key)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
-from ..._checks import check_at_least
+from ..._checks import check_count
 from ..._frequencies import Concatenated, Geometric, LearnedFrequencies
 from .._axes import Mixed, Sections
 from .._chain import Chain
@@ -220,7 +220,7 @@ def mixed_rope(
         }
         ```
     """
-    check_at_least("heads", heads, 1)
+    check_count("heads", heads, 1)
     if dim < 4 or dim % 4:
         raise ValueError(
             "`dim` must be a multiple of 4, for pairs along a direction and across it, "

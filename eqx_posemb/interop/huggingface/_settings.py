@@ -13,8 +13,16 @@ from typing import Any
 from ..._checks import check_choice
 
 
+class _Quoted(reprlib.Repr):
+    def repr_int(self, x, level):
+        # Python refuses to print an integer of more than 4300 digits.
+        return (
+            super().repr_int(x, level) if x.bit_length() < 2**12 else "a long integer"
+        )
+
+
 # Messages quote the beginning of a long value.
-_QUOTED = reprlib.Repr()
+_QUOTED = _Quoted()
 _QUOTED.maxstring = _QUOTED.maxother = 80
 _QUOTED.maxlevel = 3
 quoted = _QUOTED.repr
