@@ -6,6 +6,7 @@ alone, and representatives of each path are compiled and compared with one devic
 """
 
 import re
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -238,10 +239,34 @@ def over_heads():
     print(f"{len(given)} by heads")
 
 
+def ring_by_an_order():
+    """M-RoPE has no order of its own to be causal by, around a ring neither."""
+    mesh = jax.make_mesh((4,), ("seq",), axis_types=(AxisType.Auto,))
+    embedding, order = build("mrope"), jnp.arange(16)
+    p = pe.mrope_positions([3, (1, 3, 3), 4])
+    q, k, v = (normal((HEADS, 16, HEAD_DIM), seed=seed) for seed in range(3))
+
+    def attend(q, k, v, p, order, axis_name=None):
+        rules = dict(causal=True, window=5, q_order=order, k_order=order)
+        return embedding.attend(q, k, v, p, p, axis_name=axis_name, **rules)
+
+    tokens, heads = P("seq"), P(None, "seq")
+    ring = jax.shard_map(
+        partial(attend, axis_name="seq"),
+        mesh=mesh,
+        in_specs=(heads, heads, heads, tokens, tokens),
+        out_specs=heads,
+    )
+    inputs = q, k, v, p, order
+    np.testing.assert_allclose(jax.jit(ring)(*inputs), attend(*inputs), atol=1e-5)
+    print("ring by an order")
+
+
 def main() -> None:
     # Before there is a mesh for what is built to be on.
     over_heads()
     alone()
+    ring_by_an_order()
     mesh = jax.make_mesh((2, 2, 2), ALL, axis_types=(AxisType.Explicit,) * 3)
     with jax.set_mesh(mesh):
         trace(mesh)

@@ -76,8 +76,8 @@ def test_embeddings_of_shards_exchange_nothing():
 
 def test_every_variant_runs_where_axes_are_explicit():
     printed = finish(start(8, module="tests.explicit", EQX_ON_ERROR="off"))
-    parts = "by heads", "alone", "traced", "as on one device", "exchanges as by hand"
-    for done in parts:
+    parts = "by heads", "alone", "ring by an order", "traced", "as on one device"
+    for done in (*parts, "exchanges as by hand"):
         assert done in printed
 
 

@@ -51,7 +51,8 @@ def t5_from_state_dict(
     - `max_distance`, `bidirectional`: as in [`eqx_posemb.T5Bias`][]; a checkpoint does
         not say. A decoder has `bidirectional=False`.
 
-    **Returns:** the bias, in JAX's default float dtype.
+    **Returns:** the bias, in JAX's default float dtype. T5's own models attend with
+    `PositionalEmbedding(bias=bias, scale=1)`.
 
     **Raises:** a `ValueError` if there is none of the names or more than one.
     """
