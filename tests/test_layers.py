@@ -46,7 +46,7 @@ ROOMS = {
     | {"_buckets", "_low_rank", "_positions", "_encoding", "_spread", "_state"},
     "_score": BASE
     | {"_buckets", "_low_rank", "_positions", "_encoding", "_spread", "_state"},
-    "_attention": {"_given", "_low_rank", "_phase", "_positions", "_spread"}
+    "_attention": {"_checks", "_given", "_low_rank", "_phase", "_positions", "_spread"}
     | {"_bias", "_rotary", "_score", "_sharding"},
     "_slots": {"_bias", "_checks", "_encoding", "_frequencies", "_rotary", "_score"},
     "_context": {"_attention", "_frequencies", "_given"},
