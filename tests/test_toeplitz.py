@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 import eqx_posemb as pe
-from eqx_posemb._spread._toeplitz import block_by_block, row_by_row
+from eqx_posemb._spread._toeplitz import (
+    block_by_block,
+    by_skew,
+    by_slices,
+    row_by_row,
+)
 from tests.helpers import build, HEADS, NAMES, normal, shape_of
 
 
@@ -194,3 +199,11 @@ def test_the_function_of_the_distance_is_not_fused_into_the_spreading():
     logs = [line for line in text.splitlines() if "log-plus-one(" in line]
     assert not any(f"[{HEADS},{N},{N}]" in line for line in logs)
     assert any(f"[{HEADS},{2 * N - 1}]" in line for line in logs)
+
+
+@pytest.mark.parametrize("q, k", [(1, 5), (4, 4), (5, 3), (3, 1)])
+def test_the_form_for_tpus_has_the_same_bits(q, k):
+    values = normal((2, q + k - 1))
+    rows = np.stack([values[:, q - 1 - i : q - 1 - i + k] for i in range(q)], axis=1)
+    np.testing.assert_array_equal(by_slices(values, q), rows)
+    np.testing.assert_array_equal(by_skew(values, q), rows)

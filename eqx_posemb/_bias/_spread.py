@@ -26,10 +26,10 @@ def spread(
         check_sequence(f"{name}_positions", positions, "for one distance to each pair")
     q, k = in_common(q_positions, k_positions)
     result = None, *mesh_axes(q), *mesh_axes(k)
-    return compiler_sharded(_in_common, result, bias, q_positions, k_positions)
+    return compiler_sharded(_of_positions, result, bias, q_positions, k_positions)
 
 
-def _in_common(bias, q_positions, k_positions):
+def _of_positions(bias, q_positions, k_positions):
     q, k = in_common(q_positions, k_positions)
     few = is_less(q.size, 2) or is_less(k.size, 2)
     if few or not jnp.issubdtype(q.dtype, jnp.integer):
