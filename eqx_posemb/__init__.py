@@ -1,153 +1,26 @@
 """Every positional embedding a transformer can have, for JAX and Equinox."""
 
-from ._bias import (
-    AbstractBias as AbstractBias,
-    AbstractRelativeBias as AbstractRelativeBias,
-    AbstractWindowBias as AbstractWindowBias,
-    ALiBi as ALiBi,
-    beit_from_state_dict as beit_from_state_dict,
-    BEiTBias as BEiTBias,
-    ClippedBias as ClippedBias,
-    DynamicBias as DynamicBias,
-    FIRE as FIRE,
-    ForgetGate as ForgetGate,
-    Forgetting as Forgetting,
-    GridALiBi as GridALiBi,
-    KERPLE as KERPLE,
-    LearnedALiBi as LearnedALiBi,
-    levit_from_state_dict as levit_from_state_dict,
-    LeViTBias as LeViTBias,
-    LogCPB as LogCPB,
-    ResetBias as ResetBias,
-    Sandwich as Sandwich,
-    SumBias as SumBias,
-    swin_from_state_dict as swin_from_state_dict,
-    SwinBias as SwinBias,
-    swinv2_from_state_dict as swinv2_from_state_dict,
-    t5_from_state_dict as t5_from_state_dict,
-    T5Bias as T5Bias,
-    T5GridBias as T5GridBias,
-    TISA as TISA,
-    TUPE as TUPE,
-    tupe as tupe,
-    tupe_from_state_dict as tupe_from_state_dict,
-)
-from ._bundle import PositionalEmbedding as PositionalEmbedding
-from ._deberta_state import deberta_from_state_dict as deberta_from_state_dict
-from ._encoding import (
-    AbstractEncoding as AbstractEncoding,
-    AxialLearned as AxialLearned,
-    Fourier as Fourier,
-    GaussianFourier as GaussianFourier,
-    Learned as Learned,
-    learned_from_state_dict as learned_from_state_dict,
-    learned_grid_from_state_dict as learned_grid_from_state_dict,
-    LearnedBox as LearnedBox,
-    LearnedFourier as LearnedFourier,
-    LearnedGrid as LearnedGrid,
-    ScaledSinusoidal as ScaledSinusoidal,
-    Sinusoidal as Sinusoidal,
-    SinusoidalGrid as SinusoidalGrid,
-)
-from ._frequencies import (
-    AbstractDynamicFrequencies as AbstractDynamicFrequencies,
-    AbstractFrequencies as AbstractFrequencies,
-    AbstractScaledFrequencies as AbstractScaledFrequencies,
-    AbstractStaticFrequencies as AbstractStaticFrequencies,
-    Concatenated as Concatenated,
-    Divided as Divided,
-    DynamicNTK as DynamicNTK,
-    Geometric as Geometric,
-    LearnedFrequencies as LearnedFrequencies,
-    Linear as Linear,
-    Listed as Listed,
-    LongRoPEFrequencies as LongRoPEFrequencies,
-    NTK as NTK,
-    NTKByParts as NTKByParts,
-    NTKMixed as NTKMixed,
-    Scaled as Scaled,
-    Tabulated as Tabulated,
-    Truncated as Truncated,
-    YaRNFrequencies as YaRNFrequencies,
-)
-from ._given import Consecutive as Consecutive
-from ._phase import Turns as Turns
-from ._placed import Placed as Placed
-from ._positions import (
-    abacus_positions as abacus_positions,
-    cape_positions as cape_positions,
-    centred_positions as centred_positions,
-    consecutive as consecutive,
-    detr_positions as detr_positions,
-    distance as distance,
-    grid_positions as grid_positions,
-    left_padded_positions as left_padded_positions,
-    merged_patch_positions as merged_patch_positions,
-    mrope_positions as mrope_positions,
-    normalised_positions as normalised_positions,
-    prefixed as prefixed,
-    randomized_positions as randomized_positions,
-    segment_positions as segment_positions,
-    shifted_positions as shifted_positions,
-    zero_prefixed as zero_prefixed,
-    zigzag as zigzag,
-    zigzag_inverse as zigzag_inverse,
-)
-from ._registry import make as make, variants as variants
-from ._rotary import (
-    AbstractAxes as AbstractAxes,
-    AbstractExtension as AbstractExtension,
-    AbstractRotary as AbstractRotary,
-    AbstractRotation as AbstractRotation,
-    Assigned as Assigned,
-    Axial as Axial,
-    axial_rope as axial_rope,
-    Cayley as Cayley,
-    Chain as Chain,
-    DualChunk as DualChunk,
-    dynamic_ntk_rope as dynamic_ntk_rope,
-    FoPE as FoPE,
-    LieRE as LieRE,
-    linear_rope as linear_rope,
-    llama3_rope as llama3_rope,
-    longrope as longrope,
-    Mixed as Mixed,
-    mixed_rope as mixed_rope,
-    mrope as mrope,
-    NoPE as NoPE,
-    ntk_rope as ntk_rope,
-    Pairing as Pairing,
-    PoPE as PoPE,
-    proportional_rope as proportional_rope,
-    ReRoPE as ReRoPE,
-    rope as rope,
-    Rotary as Rotary,
-    Rotation as Rotation,
-    ScalableSoftmax as ScalableSoftmax,
-    Sections as Sections,
-    SelfExtend as SelfExtend,
-    string_rope as string_rope,
-    Temperature as Temperature,
-    xpos as xpos,
-    XPosDecay as XPosDecay,
-    yarn as yarn,
-)
-from ._score import (
-    AbstractScore as AbstractScore,
-    DeBERTa as DeBERTa,
-    Decomposed as Decomposed,
-    Enformer as Enformer,
-    enformer_from_state_dict as enformer_from_state_dict,
-    Inkling as Inkling,
-    MusicTransformer as MusicTransformer,
-    sam_from_state_dict as sam_from_state_dict,
-    Shaw as Shaw,
-    shaw_from_state_dict as shaw_from_state_dict,
-    shaw_values as shaw_values,
-    transformer_xl_from_state_dict as transformer_xl_from_state_dict,
-    TransformerXL as TransformerXL,
-    WavLM as WavLM,
-)
+from importlib import import_module
+from typing import Any, TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from ._public import *  # noqa: F403
 
 
 __version__ = "0.1.0"
+
+
+# The names are imported when the first of them is needed: the command line starts
+# without JAX.
+def __getattr__(name: str) -> Any:
+    if not name.startswith("_"):
+        public = vars(import_module(f"{__name__}._public"))
+        globals().update({k: v for k, v in public.items() if not k.startswith("_")})
+        if name in globals():
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *vars(import_module(f"{__name__}._public"))})

@@ -3,12 +3,23 @@
 import argparse
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from . import __version__
-from ._catalogue import describe, find, markdown_names, markdown_page, Refused, table
+from ._catalogue import (
+    as_json,
+    describe,
+    find,
+    markdown_names,
+    markdown_page,
+    PLACES,
+    Refused,
+    selected,
+    table,
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,7 +64,12 @@ def _parser():
         dest="command", required=True, metavar="{list,show,cite,inspect,plot,compare}"
     )
 
-    every = commands.add_parser("list", help="all embeddings, a line each")
+    every = commands.add_parser("list", help="all embeddings, by place")
+    every.add_argument(
+        "word", nargs="?", metavar="WORD", help="only those with this word"
+    )
+    every.add_argument("--place", choices=tuple(PLACES), help="only those of a place")
+    every.add_argument("--json", action="store_true", help="for machines")
     every.add_argument(
         "--markdown",
         nargs="?",
@@ -156,21 +172,29 @@ def _add_choice(command):
 
 
 def _list(options):
-    shown = {None: table, "page": markdown_page, "names": markdown_names}
-    print(shown[options.markdown]())
+    if options.markdown is not None:
+        print(markdown_page() if options.markdown == "page" else markdown_names())
+        return 0
+    rows = selected(options.place, options.word)
+    print(as_json(rows) if options.json else table(rows, _width()))
     return 0
 
 
 def _show(options):
-    print(describe(options.name))
+    print(describe(options.name, _width()))
     return 0
+
+
+def _width():
+    """The width of the terminal, as far as lines are easy to read."""
+    return min(max(shutil.get_terminal_size().columns, 40), 100)
 
 
 def _cite(options):
     # All names are looked up before the first is printed. Two variants of one paper
     # are one entry.
-    entries = dict.fromkeys(find(name).bibtex() for name in options.names)
-    print("\n\n".join(entry.strip() for entry in entries))
+    entries = dict.fromkeys(find(name).source.bibtex for name in options.names)
+    print("\n\n".join(entries))
     return 0
 
 

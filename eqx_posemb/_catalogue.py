@@ -1,18 +1,27 @@
 """The registry in words: what the command line prints and the documentation shows."""
 
-import inspect
+import json
 import re
 import textwrap
 from collections.abc import Sequence
 
-from ._registry import did_you_mean, Sizes, Variant, variant, VARIANTS, variants
+from ._formula import readable
+from ._registry import (
+    did_you_mean,
+    EXAMPLE,
+    resolved,
+    SIZES,
+    Variant,
+    variant,
+    VARIANTS,
+    variants,
+)
 
 
 class Refused(Exception):
     """What the user asked for cannot be done; the message is one line that says why."""
 
 
-_EXAMPLE = Sizes(heads=8, head_dim=64, dim=512, length=2048)
 _INTRODUCTION = """\
 ---
 hide: [toc]
@@ -27,9 +36,9 @@ The third column names the code that the tests compare the variant with. That co
 from the authors, or from a library that has their models. "formula" means that the
 tests compute the formula of the paper in NumPy.
 
-`eqx-posemb show NAME` prints the formula, the settings, the trained parameters and the
+`eqx-posemb show NAME` prints the formula, the traits, an example, the settings and the
 citation of a variant. [Which one should I choose](choosing.md) helps to choose."""
-_PLACES = {
+PLACES = {
     "encoding": ("Encodings", "An encoding is added to the tokens."),
     "rotary": (
         "Rotary embeddings",
@@ -43,6 +52,14 @@ _PLACES = {
         "Scores",
         "A score is added to the logits, and depends on queries, keys and positions.",
     ),
+}
+_TRAITS = {
+    "relative": "logits depend on positions by their differences",
+    "absolute": "logits depend on more than differences of positions",
+    "bounded": "positions have an end, where an error is raised",
+    "causal": "meant for causal attention",
+    "trained": "an optimizer trains its arrays",
+    "not trained": "it has no parameters",
 }
 
 
@@ -61,26 +78,60 @@ def unknown(name: str, names: Sequence[str]) -> Refused:
     )
 
 
-def table() -> str:
-    """The names and what they are, in columns."""
+def selected(place: str | None, word: str | None) -> list[Variant]:
+    """The rows of a place, and those with a word in their name or description."""
+    word = (word or "").lower()
     rows = [
-        (row.name, row.place, ", ".join(row.parameters) or "-", row.summary)
+        row
         for row in VARIANTS
+        if place in (None, row.place)
+        and word in f"{row.name} {row.summary} {row.builder} {row.oracle}".lower()
     ]
-    return in_columns([("name", "place", "trained", "what it is"), *rows])
+    if not rows:
+        raise Refused(
+            f"no {place or 'embedding'} has {word!r} in its name or description."
+            f"{did_you_mean(word, variants())} `eqx-posemb list` shows them all."
+        )
+    return rows
+
+
+def table(rows: Sequence[Variant], width: int) -> str:
+    """The names and what they are, by place."""
+    column = 4 + max(len(row.name) for row in rows)
+    parts = []
+    for place, (title, sentence) in PLACES.items():
+        lines = [
+            textwrap.fill(
+                f"  {row.name}".ljust(column) + row.summary,
+                width,
+                subsequent_indent=" " * column,
+                break_on_hyphens=False,
+            )
+            for row in rows
+            if row.place == place
+        ]
+        if lines:
+            head = textwrap.fill(f"{title}. {sentence}", width)
+            parts.append("\n".join([head, "", *lines]))
+    return "\n\n".join(parts)
+
+
+def as_json(rows: Sequence[Variant]) -> str:
+    """The rows for machines."""
+    return json.dumps([_facts(row) for row in rows], indent=2, ensure_ascii=False)
 
 
 def markdown_page() -> str:
     """The page of the documentation that has a table of variants for each place."""
     parts = [_INTRODUCTION]
-    for place, (title, sentence) in _PLACES.items():
+    for place, (title, sentence) in PLACES.items():
         lines = [
             "| name | what it is | tested against | paper |",
             "|---|---|---|---|",
         ]
         for row in VARIANTS:
             if row.place == place:
-                name = f"[`{row.name}`][eqx_posemb.{row.of.__name__}]"
+                name = f"[`{row.name}`][eqx_posemb.{row.builder}]"
                 cells = name, row.summary, row.oracle, _link(row)
                 lines.append(f"| {' | '.join(cells)} |")
         parts += [f"## {title}", sentence, "\n".join(lines)]
@@ -90,36 +141,54 @@ def markdown_page() -> str:
 def markdown_names() -> str:
     """The list of names in the README, an item for each place."""
     items = []
-    for place, (title, _) in _PLACES.items():
+    for place, (title, _) in PLACES.items():
         names = ", ".join(f"`{row.name}`" for row in VARIANTS if row.place == place)
         item = f"- **{title}**: {names}."
         items.append(textwrap.fill(item, 88, subsequent_indent="  "))
     return "\n".join(items)
 
 
-def describe(name: str) -> str:
-    """What the embedding is, its formula, its settings and its citation."""
+def describe(name: str, width: int) -> str:
+    """What the embedding is, its formula, an example, its settings and its citation."""
     row = find(name)
-    trained = ", ".join(row.parameters) or "nothing"
-    facts = [
+    source, facts = row.source, _facts(row)
+    traits = [f"{trait}: {_TRAITS[trait]}" for trait in facts["traits"]]
+    rows = [
         ("place", row.place),
-        ("built by", f"eqx_posemb.{row.of.__name__}"),
-        ("trained", trained),
+        ("built by", facts["built_by"]),
         ("tested against", row.oracle),
+        *zip(["traits", *len(traits) * [""]], traits, strict=False),
     ]
     return "\n\n".join(
         [
-            f"{row.name}: {row.summary}",
-            in_columns(facts),
-            _prose(row),
-            f"Settings that {row.of.__name__} has, and their values in `make({name!r}, "
-            f"heads={_EXAMPLE.heads}, head_dim={_EXAMPLE.head_dim}, "
-            f"dim={_EXAMPLE.dim}, length={_EXAMPLE.length})`:",
-            in_columns(_settings(row)) or "    none",
-            f"Reference: {row.reference()}",
-            row.bibtex(),
+            textwrap.fill(f"{row.name}: {row.summary}", width),
+            in_columns(rows),
+            readable(source.prose, width),
+            "Example:",
+            textwrap.indent(source.example, "    "),
+            f"Settings of {row.builder}, and their values in",
+            f"    {_call(row)}",
+            *_settings(row, width),
+            _reference(source, width),
+            source.bibtex,
         ]
     )
+
+
+def _facts(row):
+    """What the row and the source say, as a few words each."""
+    traits = row.all_traits()
+    if "absolute" not in traits:
+        traits = ("relative", *traits)
+    return {
+        "name": row.name,
+        "summary": row.summary,
+        "place": row.place,
+        "built_by": f"eqx_posemb.{row.builder}",
+        "traits": [*traits, "trained" if row.is_trained() else "not trained"],
+        "tested_against": row.oracle,
+        "reference": row.source.reference,
+    }
 
 
 def in_columns(rows: Sequence[Sequence[str]]) -> str:
@@ -133,28 +202,52 @@ def in_columns(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _link(row):
-    (link,) = re.findall(r"^\[.*?\]\(.*?\)", row.reference())
+    (link,) = re.findall(r"^\[.*?\]\(.*?\)", row.source.reference)
     return link
 
 
-def _prose(row):
-    prose = re.split(r"\n(?:!!!|\?\?\?|\*\*Arguments)", row.doc())[0].strip()
-    # Links within the documentation lead nowhere in a terminal.
-    return re.sub(r"\[(`[^`]*`)\]\[\]", r"\1", prose)
+def _reference(source, width):
+    text = re.sub(r"\[(.*?)\]\((.*?)\)", r"\1 <\2>", source.reference)
+    return textwrap.fill(f"Reference: {text}", width, break_on_hyphens=False)
 
 
-def _settings(row):
-    given = row.settings(_EXAMPLE)
-    signature = inspect.signature(row.of).parameters
-    rows = []
-    for name in row.accepts():
-        value = given.get(name, signature[name].default)
-        note = "as `make` sets it" if name in given else "the default"
-        rows.append((f"    {name}", _shown(value), note))
-    return rows
+def _call(row):
+    """The call of `make` with the sizes that the embedding needs."""
+    needed = row.needed(lambda row: row.source.parameters())
+    sizes = [f"{size}={EXAMPLE.get(size, size)}" for size in SIZES if size in needed]
+    return f"make({', '.join([repr(row.name), *sizes])})"
+
+
+def _settings(row, width):
+    """A paragraph for each setting, with its value and its meaning."""
+    source = row.source
+    given = row.given(source.parameters())
+    meanings = _meanings(source)
+    for name, default in source.settings().items():
+        if name == "key":
+            continue
+        value, note = default, "the default"
+        if name in given:
+            value, note = _shown(given[name]), "as `make` sets it"
+        meaning = readable(meanings.get(name, ""), width - 8)
+        yield f"    {name} = {value}   ({note})\n{textwrap.indent(meaning, ' ' * 8)}"
+
+
+def _meanings(source):
+    """What each setting means, also where the docstring refers to `rope`."""
+    found = source.meanings()
+    for name, text in found.items():
+        other = re.match(r"as in \[`eqx_posemb\.(\w+)`\]\[\]", text)
+        if other is not None and other[1] in variants():
+            found[name] = variant(other[1]).source.meanings()[name]
+    return found
 
 
 def _shown(value):
+    if isinstance(value, Variant):
+        values = map(_shown, value.given(value.source.parameters()).values())
+        return f"{value.builder}({', '.join(values)})"
+    value = resolved(value, EXAMPLE)
     if isinstance(value, tuple) and len(value) > 4 and len(set(value)) == 1:
         return f"({value[0]!r},) * {len(value)}"
     return repr(value)

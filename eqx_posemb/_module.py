@@ -5,7 +5,7 @@ Equinox and jaxtyping print by `wadler_lindig`, and install it.
 
 import dataclasses
 import inspect
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import wadler_lindig as wl
@@ -38,6 +38,15 @@ class Module(eqx.Module):
             end=wl.TextDoc(")"),
             indent=kwargs["indent"],
         )
+
+
+class Part(Module):
+    """A module that fills a slot of a [`eqx_posemb.PositionalEmbedding`][]."""
+
+    traits: ClassVar[tuple[Literal["absolute", "bounded", "causal"], ...]] = ()
+    """`"absolute"` if logits depend on more than the differences of positions,
+    `"bounded"` if positions have an end, where an error is raised, and `"causal"` if
+    the part is meant for causal attention."""
 
 
 def _is(value, default) -> bool:

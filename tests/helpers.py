@@ -15,11 +15,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 import eqx_posemb as pe
-from eqx_posemb._registry import Sizes, VARIANTS
+from eqx_posemb._registry import resolved, VARIANTS
 
 
 HEADS, HEAD_DIM, DIM, LENGTH = 4, 16, 64, 32
-SIZES = Sizes(HEADS, HEAD_DIM, DIM, LENGTH)
+SIZES = dict(heads=HEADS, head_dim=HEAD_DIM, dim=DIM, length=LENGTH)
 NAMES = pe.variants()
 GOLDEN = Path(__file__).parent / "golden"
 ROWS = {row.name: row for row in VARIANTS}
@@ -37,26 +37,18 @@ def shape_of(name: str) -> pe.PositionalEmbedding:
 
 @functools.cache
 def _build(name, x64, settings):
-    return pe.make(
-        name,
-        heads=HEADS,
-        head_dim=HEAD_DIM,
-        dim=DIM,
-        length=LENGTH,
-        key=jr.key(7),
-        **dict(settings),
-    )
+    return pe.make(name, key=jr.key(7), **SIZES, **dict(settings))
 
 
 def at(name: str, indices: Int[Array | np.ndarray, " seq"]) -> Int[Array, "seq ..."]:
     """The positions that a variant has for tokens in a row: numbers, or the cells of a
     grid six wide, which the tokens fill in order, after those that are on no grid."""
-    if (row_axes := ROWS[name].axes) is None:
+    if (axes := resolved(ROWS[name].axes, SIZES)) == 1:
         return jnp.asarray(indices)
     xp = jnp if isinstance(indices, jax.core.Tracer) else np
     which = xp.asarray(indices)
     indices = which - ROWS[name].prefix
-    digits = [indices // 6**i for i in reversed(range(row_axes(SIZES)))]
+    digits = [indices // 6**i for i in reversed(range(axes))]
     cells = xp.stack([digits[0], *(digit % 6 for digit in digits[1:])], axis=-1)
     apart = xp.stack([xp.full_like(which, -1)] * (len(digits) - 1) + [which], axis=-1)
     return jnp.asarray(xp.where((which < ROWS[name].prefix)[:, None], apart, cells))

@@ -11,7 +11,7 @@ import eqx_posemb as pe
 from tests.helpers import build, HEADS, NAMES, normal, ROWS
 
 
-BIASES = [n for n in NAMES if ROWS[n].place == "bias" and ROWS[n].axes is None]
+BIASES = [n for n in NAMES if ROWS[n].place == "bias" and ROWS[n].axes == 1]
 
 
 @eqx.filter_jit
@@ -26,7 +26,7 @@ def evaluated(*arguments):
 every_bias = pytest.mark.parametrize("name", BIASES)
 
 
-@pytest.mark.parametrize("name", [n for n in BIASES if ROWS[n].relative])
+@pytest.mark.parametrize("name", [n for n in BIASES if not ROWS[n].has("absolute")])
 def test_a_bias_is_toeplitz(name):
     bias = evaluated(build(name).bias, jnp.arange(9), jnp.arange(9))
     assert bias.shape == (HEADS, 9, 9)

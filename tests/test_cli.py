@@ -6,12 +6,14 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
 import eqx_posemb as pe
 from eqx_posemb import _catalogue
 from eqx_posemb.__main__ import main
+from eqx_posemb._formula import plain
 from eqx_posemb._registry import VARIANTS
 
 
@@ -40,14 +42,56 @@ def printed_by(capsys, *words):
     return printed.out
 
 
-def test_list_has_a_line_for_every_variant(capsys):
-    head, *lines = printed_by(capsys, "list").splitlines()
-    assert head.split() == ["name", "place", "trained", "what", "it", "is"]
-    assert [line.split()[0] for line in lines] == list(pe.variants())
-    (kerple,) = (line for line in lines if line.startswith("kerple "))
-    assert kerple.split(maxsplit=4)[1:] == [
-        "bias", "raw_a,", "raw_r", "a learned penalty logarithmic in the distance",
-    ]  # fmt: skip
+@pytest.fixture(params=[80, 120])
+def columns(request, monkeypatch):
+    """The width of the terminal."""
+    monkeypatch.setenv("COLUMNS", str(request.param))
+    return request.param
+
+
+def names_in(listed):
+    return re.findall(r"^  (\w+)  +\S", listed, re.MULTILINE)
+
+
+def test_list_has_a_line_for_every_variant_by_place(capsys, columns):
+    listed = printed_by(capsys, "list")
+    assert names_in(listed) == list(pe.variants())
+    heads = [line.split(".")[0] for line in listed.splitlines() if line[:1].isupper()]
+    assert heads == ["Encodings", "Rotary embeddings", "Biases", "Scores"]
+    assert "\n  kerple             a learned penalty logarithmic in" in listed
+    assert max(map(len, listed.splitlines())) <= columns
+
+
+def test_list_selects_by_place_and_by_word(capsys):
+    of_place = names_in(printed_by(capsys, "list", "--place", "score"))
+    assert of_place == [row.name for row in VARIANTS if row.place == "score"]
+    assert names_in(printed_by(capsys, "list", "Gemma")) == ["proportional_rope"]
+    both = names_in(printed_by(capsys, "list", "--place", "bias", "bucket"))
+    assert both == ["t5", "t5_grid"]
+
+
+def test_list_is_there_for_machines(capsys):
+    rows = json.loads(printed_by(capsys, "list", "--json"))
+    assert [row["name"] for row in rows] == list(pe.variants())
+    (fire,) = json.loads(printed_by(capsys, "list", "--json", "fire"))
+    assert fire["reference"].startswith("[Functional Interpolation for")
+    assert fire | {"reference": ""} == {
+        "name": "fire",
+        "summary": "a learned function of the distance relative to the position",
+        "place": "bias",
+        "built_by": "eqx_posemb.FIRE",
+        "traits": ["absolute", "causal", "trained"],
+        "tested_against": "formula",
+        "reference": "",
+    }
+
+
+def test_a_word_that_no_embedding_has_is_one_line(refused):
+    assert refused("list", "sandwhich") == (
+        "eqx-posemb list: no embedding has 'sandwhich' in its name or description. Did "
+        "you mean 'sandwich'? `eqx-posemb list` shows them all."
+    )
+    assert "no score has 'rope'" in refused("list", "--place", "score", "rope")
 
 
 def test_list_prints_the_page_of_variants(capsys):
@@ -94,26 +138,56 @@ def test_the_version_is_printed(capsys):
 
 
 @pytest.mark.parametrize("name", pe.variants())
-def test_show_says_what_an_embedding_is(name, capsys):
+def test_show_says_what_an_embedding_is(name, capsys, columns):
     (row,) = (row for row in VARIANTS if row.name == name)
     shown = printed_by(capsys, "show", name)
-    assert shown.startswith(f"{name}: {row.summary}\n")
-    for formula in row.formula().split("\n"):
-        assert formula.strip() in shown
-    for setting in row.accepts():
-        assert f"\n    {setting} " in shown
-    assert row.bibtex().strip() in shown and row.reference() in shown
-    assert "][]" not in shown and "```" not in shown
+    assert " ".join(shown.split()).startswith(f"{name}: {row.summary} place ")
+    for setting in row.source.settings():
+        if setting != "key":
+            assert re.search(rf"\n    {setting} = .*\n {{8}}\S", shown), setting
+    assert row.source.bibtex in shown
+    assert "import eqx_posemb as pe" in shown and f"make({name!r}" in shown
+    # A terminal has neither LaTeX nor Markdown.
+    words = shown.replace(row.source.bibtex, "").replace(row.source.example, "")
+    assert not set("\\$") & set(words)
+    assert "][" not in shown and "](" not in shown and "```" not in shown
+    title, _, address = row.source.reference[1:].partition("](")
+    assert f"{title} <{address.split(')')[0]}>" in " ".join(words.split())
+    prose = words.replace(textwrap.indent(row.source.example, "    "), "")
+    assert max(map(len, prose.splitlines())) <= columns
     # Headings in bold are for the documentation; powers of Python are not in bold.
     assert not re.search(r"\*\*[A-Z]", shown)
 
 
 def test_show_has_the_settings_of_the_registry_and_the_defaults(capsys):
     lines = printed_by(capsys, "show", "yarn").splitlines()
-    words = {line.split()[0]: line.split()[1:] for line in lines if line[:4] == "    "}
-    assert words["original_length"][:1] == ["2048"]
-    assert words["factor"] == ["4.0", "as", "`make`", "sets", "it"]
-    assert words["beta_fast"] == ["32.0", "the", "default"]
+    assert "    original_length = 2048   (as `make` sets it)" in lines
+    assert "    factor = 4.0   (as `make` sets it)" in lines
+    assert "    beta_fast = 32.0   (the default)" in lines
+    # The docstring refers to `rope` for it.
+    assert "        The base. 10,000 in the paper" in "\n".join(lines)
+
+
+def test_show_has_the_traits_with_their_meaning(capsys):
+    shown = printed_by(capsys, "show", "fire")
+    assert re.search(r"^traits +absolute: logits depend on more than", shown, re.M)
+    assert re.search(r"^ +causal: meant for causal attention$", shown, re.MULTILINE)
+    assert re.search(r"^ +trained: an optimizer trains its arrays$", shown, re.M)
+
+
+@pytest.mark.parametrize(
+    ("tex", "text"),
+    [
+        (r"\theta^{-2i/d}", "θ^(-2i/d)"),
+        (r"\frac{a + b}{\sqrt{D}} \cdot x_{ij}", "(a + b)/√D · x_ij"),
+        (r"r_\text{low} \qquad \bar d", "r_low\t" "d\u0304"),
+        (r"\begin{cases} n & n < w \\ w & \text{else} \end{cases}",
+         "{ n\t(n < w)\n{ w\t(else)"),
+        (r"\big\lfloor \tfrac{p}{L} \big\rfloor", "⌊p/L⌋"),
+    ],
+)  # fmt: skip
+def test_a_formula_is_plain_text(tex, text):
+    assert plain(tex) == text
 
 
 def test_cite_prints_each_entry_once_and_nothing_else(capsys):
@@ -134,13 +208,31 @@ def test_an_unknown_name_is_answered_by_what_is_close(command, refused):
 def test_the_pages_of_all_embeddings_need_no_docstrings():
     code = (
         "from eqx_posemb import _catalogue, variants\n"
-        "print(_catalogue.markdown_page(), *map(_catalogue.describe, variants()))"
+        "print(_catalogue.markdown_page())\n"
+        "print(*(_catalogue.describe(name, 80) for name in variants()))"
     )
     run = subprocess.run(
         [sys.executable, "-OO", "-c", code], capture_output=True, text=True
     )
-    pages = map(_catalogue.describe, pe.variants())
-    assert run.stdout == " ".join([_catalogue.markdown_page(), *pages]) + "\n"
+    pages = " ".join(_catalogue.describe(name, 80) for name in pe.variants())
+    assert run.stdout == f"{_catalogue.markdown_page()}\n{pages}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["list"], ["list", "--json"], ["show", "yarn"], ["cite", "t5"]],
+)
+def test_a_command_that_only_reads_starts_without_jax(words):
+    code = (
+        "import sys\n"
+        "from eqx_posemb.__main__ import main\n"
+        "try:\n"
+        f"    main({words!r})\n"
+        "finally:\n"
+        "    assert not {'jax', 'equinox', 'numpy'} & sys.modules.keys()"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_no_entry_is_printed_if_one_of_the_names_is_unknown(refused):

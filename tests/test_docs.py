@@ -22,7 +22,8 @@ every_page = pytest.mark.parametrize(
 
 def public_modules() -> list[Path]:
     """The files whose names users import: none on the way has an underscore."""
-    private = lambda part: part.startswith("_") and part != "__init__.py"
+    public = "__init__.py", "_public.py"
+    private = lambda part: part.startswith("_") and part not in public
     files = PACKAGE.rglob("*.py")
     return [p for p in files if not any(map(private, p.relative_to(PACKAGE).parts))]
 
@@ -30,7 +31,7 @@ def public_modules() -> list[Path]:
 def public_names(path: Path) -> list[str]:
     """What a module exports as `X as X`, and what it defines without an underscore."""
     parts = path.relative_to(ROOT).with_suffix("").parts
-    module = ".".join(part for part in parts if part != "__init__")
+    module = ".".join(part for part in parts if part not in ("__init__", "_public"))
     names = []
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.ImportFrom):

@@ -307,20 +307,20 @@ def test_logits_are_defined_pair_by_pair(name):
         assert_close(np.asarray(pair)[:, 0, 0], whole[:, i, j], value=2.0)
 
 
-@every([n for n in NAMES if ROWS[n].relative])
+@every([n for n in NAMES if not ROWS[n].has("absolute")])
 @few
 @hp.given(shift=st.integers(-(2**20), 2**20))
 def test_only_differences_of_positions_matter_if_it_says_so(name, shift):
     if name == "xpos":
         shift %= 2**13  # It is bound to its center by the range of float32.
-    if ROWS[name].place == "rotary" and ROWS[name].parameters:
+    if ROWS[name].place == "rotary" and ROWS[name].is_trained():
         shift %= 2**6  # Learned frequencies are float32, and so are their angles.
     layer, x, p = twelve(name)
     shifted = jnp.asarray(np.asarray(p) + np.int32(shift))
     assert_close(attend(layer, x, shifted), attend(layer, x, p))
 
 
-@every([n for n in NAMES if not ROWS[n].relative])
+@every([n for n in NAMES if ROWS[n].has("absolute")])
 def test_absolute_positions_matter_if_it_says_so(name):
     layer, x, p = twelve(name)
     moved = attend(layer, x, at(name, np.arange(3, 15))) - attend(layer, x, p)
@@ -347,7 +347,7 @@ def test_without_an_embedding_order_is_in_the_mask_alone():
     assert np.abs(attend(layer, x, p) - attend(layer, x, p[::-1])).max() > 1e-3
 
 
-@every([n for n in NAMES if ROWS[n].bounded and ROWS[n].place != "score"])
+@every([n for n in NAMES if ROWS[n].has("bounded") and ROWS[n].place != "score"])
 def test_positions_beyond_a_table_raise(name):
     embedding, row, q = build(name), ROWS[name], normal((HEADS, 1, HEAD_DIM))
     # Not the very first: for a special token there may be nothing to look up.
@@ -357,7 +357,7 @@ def test_positions_beyond_a_table_raise(name):
     def look_up(p):
         return embedding.embed(tokens(1), p), embedding.logits(q, q, first, p)
 
-    end = LENGTH if row.axes is None else 36 + row.prefix
+    end = LENGTH if row.axes == 1 else 36 + row.prefix
     # A bias looks up distances, for which a step back is none too far.
     for beyond in end, -1 if row.place == "encoding" else -end:
         with pytest.raises(Exception, match="positions` must be"):

@@ -1,5 +1,6 @@
 """The registry is complete, and says what is missing where it is not."""
 
+import ast
 import dataclasses
 import functools
 import inspect
@@ -11,15 +12,15 @@ import jax.random as jr
 import pytest
 
 import eqx_posemb as pe
-from eqx_posemb._registry import VARIANTS
+from eqx_posemb._registry import resolved, VARIANTS
 from tests.helpers import NAMES, ROWS, shape_of, SIZES
 
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = {
     name: value
-    for name, value in vars(pe).items()
-    if getattr(value, "__module__", "").startswith("eqx_posemb")
+    for name in dir(pe)
+    if getattr(value := getattr(pe, name), "__module__", "").startswith("eqx_posemb")
 }
 every_row = pytest.mark.parametrize("name", NAMES)
 
@@ -32,16 +33,50 @@ def test_names_are_unique_and_sorted_into_places():
 @every_row
 def test_a_row_is_public_documented_and_cited(name):
     row = ROWS[name]
-    assert PUBLIC.get(row.of.__name__) is row.of, f"export {row.of.__name__}"
-    assert row.formula(), f"{row.of.__name__} has no $$formula$$"
-    assert "](https://" in row.reference()
-    assert re.match(r"@\w+\{\w+,\n", row.bibtex())
-    assert row.bibtex().count("{") == row.bibtex().count("}")
+    assert PUBLIC.get(row.builder) is row.of, f"export {row.builder}"
+    source = row.source
+    assert "$$" in source.prose, f"{row.builder} has no $$formula$$"
+    assert "](https://" in source.reference
+    assert re.match(r"@\w+\{\w+,\n", source.bibtex)
+    assert source.bibtex.count("{") == source.bibtex.count("}")
+
+
+@every_row
+def test_the_source_of_a_row_is_read_as_python_reads_it(name):
+    row = ROWS[name]
+    doc = row.of.__doc__ if inspect.isroutine(row.of) else row.of.__init__.__doc__
+    assert inspect.cleandoc(row.of.__doc__ or "") == row.source.doc
+    assert set(row.source.meanings()) <= set(re.findall("`(.*?)`", doc or ""))
+    signature = inspect.signature(row.of).parameters
+    settings = row.source.settings()
+    assert list(settings) == list(signature)
+    for setting, default in settings.items():
+        value = signature[setting].default
+        if default is None:
+            assert value is inspect.Parameter.empty
+        elif default == "float('inf')":
+            assert value == float("inf")
+        else:
+            assert value == ast.literal_eval(default), setting
+
+
+@every_row
+def test_a_class_has_the_traits_that_are_read(name):
+    row = ROWS[name]
+    if inspect.isclass(row.of):
+        assert row.of.traits == row.source.traits
+    else:
+        assert not row.source.traits and not row.source.arrays
+
+
+def test_a_row_is_in_a_place():
+    with pytest.raises(ValueError, match=r"^`path` must begin with a place, but got"):
+        dataclasses.replace(VARIANTS[0], path="_frequencies._base.Geometric")
 
 
 @every_row
 def test_a_row_has_a_parity_test(name):
-    of = ROWS[name].of.__name__
+    of = ROWS[name].builder
     assert is_compared(of) or name == "nope", f"add a parity test of pe.{of}"
 
 
@@ -69,7 +104,8 @@ def test_every_concrete_part_has_a_row():
         and not inspect.isabstract(value)
         and not made_of_parts(value)
     ]
-    missing = [part.__name__ for part in parts if part not in [r.of for r in VARIANTS]]
+    built = [row.of for row in VARIANTS]
+    missing = [part.__name__ for part in parts if part not in built]
     assert not missing, f"add rows for {missing}"
 
 
@@ -117,7 +153,7 @@ def test_a_part_fills_its_slot_and_no_other(name):
         if getattr(embedding, slot) is not None
     }
     assert filled == {row.place}
-    assert embedding.scale == (row.scale and row.scale(SIZES))
+    assert embedding.scale == resolved(row.scale, SIZES)
 
 
 def test_settings_reach_the_part():
@@ -140,5 +176,46 @@ def test_documented_settings_are_those_of_the_signature(name):
     doc = inspect.getdoc(ROWS[name].of) or ""
     if inspect.isclass(ROWS[name].of):
         doc = inspect.getdoc(ROWS[name].of.__init__) or ""
-    for setting in ROWS[name].accepts():
-        assert f"`{setting}`" in doc, f"{ROWS[name].of.__name__}: `{setting}`"
+    for setting in ROWS[name].source.settings():
+        assert f"`{setting}`" in doc, f"{ROWS[name].builder}: `{setting}`"
+
+
+NEEDS = {
+    "nope": set(),
+    "rope": {"head_dim"},
+    "yarn": {"head_dim", "length"},
+    "rerope": {"head_dim", "length"},
+    "mixed_rope": {"heads", "head_dim", "key"},
+    "sinusoidal": {"dim"},
+    "alibi": {"heads"},
+    "t5": {"heads", "dim", "key"},
+    "kerple": {"heads", "key"},
+    "swin": {"heads", "length", "key"},
+    "deberta": {"heads", "head_dim", "dim", "length", "key"},
+    "inkling": {"heads", "head_dim", "dim", "length", "key"},
+}
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_make_needs_the_sizes_that_the_embedding_uses(name):
+    every = {**SIZES, "key": jr.key(7)}
+    given = {size: value for size, value in every.items() if size in NEEDS[name]}
+    made = eqx.filter_eval_shape(pe.make, name, **given)
+    assert eqx.tree_equal(made, shape_of(name))
+    names = ", ".join(f"`{size}`" for size in every if size in NEEDS[name])
+    for size in NEEDS[name]:
+        rest = {other: value for other, value in given.items() if other != size}
+        text = f"^`make\\('{name}'\\)` must have {names}, but got no `{size}`.$"
+        with pytest.raises(ValueError, match=text):
+            pe.make(name, **rest)
+
+
+def test_make_lists_all_sizes_that_are_missing():
+    text = "but got no `heads` and no `dim` and no `key`"
+    with pytest.raises(ValueError, match=text):
+        pe.make("t5", length=64)
+
+
+def test_a_setting_replaces_the_size_that_it_comes_from():
+    made = pe.make("yarn", head_dim=8, original_length=64, factor=2.0)
+    assert made.rotary == pe.yarn(8, factor=2.0, original_length=64)

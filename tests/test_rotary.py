@@ -19,7 +19,7 @@ ISOMETRIC = [n for n in ROTARY if n != "xpos"]
 every_rotary = pytest.mark.parametrize("name", ROTARY)
 every_isometry = pytest.mark.parametrize("name", ISOMETRIC)
 # Learned frequencies are float32, and so are their angles, near positions aside.
-STATIC = [n for n in ISOMETRIC if not ROWS[n].parameters]
+STATIC = [n for n in ISOMETRIC if not ROWS[n].is_trained()]
 every_static = pytest.mark.parametrize("name", STATIC)
 positions = st.lists(st.integers(-(2**30), 2**30), min_size=4, max_size=4)
 few = hp.settings(max_examples=10, deadline=None)

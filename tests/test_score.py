@@ -9,7 +9,7 @@ import pytest
 from tests.helpers import build, HEADS, LENGTH, logits, NAMES, normal, ROWS, states
 
 
-SCORES = [n for n in NAMES if ROWS[n].place == "score" and ROWS[n].axes is None]
+SCORES = [n for n in NAMES if ROWS[n].place == "score" and ROWS[n].axes == 1]
 every_score = pytest.mark.parametrize("name", SCORES)
 
 
@@ -55,12 +55,12 @@ def test_a_batch_of_positions_that_are_no_runs_is_a_loop(name):
         np.testing.assert_allclose(each, logits(embedding, q, k, p, p), atol=2e-5)
 
 
-@pytest.mark.parametrize("name", [n for n in SCORES if ROWS[n].bounded])
+@pytest.mark.parametrize("name", [n for n in SCORES if ROWS[n].has("bounded")])
 def test_distances_beyond_a_table_raise(name):
     embedding = build(name)
     q = jnp.ones((HEADS, 1, 16))
     here = jnp.array([100])
-    sides = (-1,) if ROWS[name].causal else (-1, 1)
+    sides = (-1,) if ROWS[name].has("causal") else (-1, 1)
     for side in sides:
         jax.block_until_ready(logits(embedding, q, q, here, here + side * (LENGTH - 1)))
         with pytest.raises(Exception, match="positions` must be"):

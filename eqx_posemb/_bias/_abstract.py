@@ -8,12 +8,12 @@ from jaxtyping import Array, Float, Num
 
 from .._checks import check_kind
 from .._given import in_common, Positions
-from .._module import Module
+from .._module import Part
 from .._spread import all_distances, are_consecutive
 from ._spread import spread
 
 
-class AbstractBias(Module):
+class AbstractBias(Part):
     """Numbers to add to the logits that depend on positions alone."""
 
     @property

@@ -67,6 +67,8 @@ class BEiTBias(AbstractBias):
         ```
     """
 
+    traits = ("absolute", "bounded")
+
     weight: Float[Array, "rows columns heads"]
     cls: Float[Array, "3 heads"]
 

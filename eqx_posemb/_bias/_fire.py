@@ -62,6 +62,8 @@ class FIRE(AbstractBias):
         ```
     """
 
+    traits = ("absolute", "causal")
+
     hidden_weight: Float[Array, "width 1"]
     hidden_bias: Float[Array, " width"]
     out_weight: Float[Array, "heads width"]

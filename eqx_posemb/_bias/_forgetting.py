@@ -70,6 +70,8 @@ class Forgetting(AbstractBias):
         ```
     """
 
+    traits = ("causal",)
+
     heads: int = eqx.field(static=True)
 
     def __check_init__(self):

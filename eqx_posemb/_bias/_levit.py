@@ -56,6 +56,8 @@ class LeViTBias(AbstractWindowBias):
         ```
     """
 
+    traits = ("bounded",)
+
     weight: Float[Array, "height width heads"]
 
     def __init__(

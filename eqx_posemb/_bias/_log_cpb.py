@@ -64,6 +64,8 @@ class LogCPB(AbstractWindowBias):
         ```
     """
 
+    traits = ("bounded",)
+
     hidden_weight: Float[Array, "hidden 2"]
     hidden_bias: Float[Array, " hidden"]
     weight: Float[Array, "heads hidden"]

@@ -56,6 +56,8 @@ class SwinBias(AbstractWindowBias):
         ```
     """
 
+    traits = ("bounded",)
+
     weight: Float[Array, "rows columns heads"]
 
     def __init__(

@@ -62,6 +62,8 @@ class TUPE(AbstractBias):
         ```
     """
 
+    traits = ("absolute", "bounded")
+
     weight: Float[Array, "length dim"]
     norm_weight: Float[Array, " dim"]
     norm_bias: Float[Array, " dim"]

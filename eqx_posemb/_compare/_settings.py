@@ -9,7 +9,8 @@ import jax.random as jr
 
 from .._bundle import PositionalEmbedding
 from .._catalogue import Refused, unknown
-from .._registry import make, variant, variants
+from .._make import make
+from .._registry import variant, variants
 from .._rotary import linear_rope, ntk_rope, rope, Rotary, yarn
 
 
@@ -83,7 +84,7 @@ def known(names: Sequence[str] | None) -> tuple[str, ...]:
     for name in names:
         if name not in every:
             raise unknown(name, every)
-        if name in variants() and variant(name).axes is not None:
+        if name in variants() and variant(name).axes != 1:
             raise Refused(
                 f"{name!r} takes positions of several numbers, and text has one each."
             )
@@ -97,7 +98,7 @@ def trained_as(name: str) -> str:
 
 def impossible(name: str, multiple: int) -> str | None:
     """Why the embedding cannot be evaluated at that multiple, if it cannot."""
-    if multiple > 1 and variant(trained_as(name)).bounded:
+    if multiple > 1 and variant(trained_as(name)).has("bounded"):
         return "positions beyond the training length have no row in its table"
     return None
 

@@ -5,10 +5,10 @@ import abc
 from jaxtyping import Array, Float, Num
 
 from .._given import Positions
-from .._module import Module
+from .._module import Part
 
 
-class AbstractEncoding(Module):
+class AbstractEncoding(Part):
     """A vector for each position, to be added to the token there.
 
     What reads the tokens themselves is no encoding but a layer of the model, though its

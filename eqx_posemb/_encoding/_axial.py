@@ -55,6 +55,8 @@ class AxialLearned(AbstractEncoding):
         ```
     """
 
+    traits = ("bounded",)
+
     weights: tuple[Float[Array, "size share"], ...]
     summed: bool = eqx.field(static=True)
 

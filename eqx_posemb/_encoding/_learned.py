@@ -53,6 +53,8 @@ class Learned(AbstractEncoding):
         ```
     """
 
+    traits = ("bounded",)
+
     weight: Float[Array, "rows dim"]
     offset: int = eqx.field(static=True)
     padding_idx: int | None = eqx.field(static=True)

@@ -63,6 +63,8 @@ class LearnedGrid(AbstractEncoding):
         ```
     """
 
+    traits = ("bounded",)
+
     weight: Float[Array, "*shape dim"]
     prefix: Float[Array, "prefix dim"] | None
 

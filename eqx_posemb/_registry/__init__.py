@@ -1,10 +1,44 @@
-"""Every published variant, one row each, and how to build it by name."""
+"""Every published variant, a row each. No file here imports JAX."""
 
-from ._make import (
+from ._biases import BIASES
+from ._encodings import ENCODINGS
+from ._rotaries import ROTARIES
+from ._scores import SCORES
+from ._variant import (
     did_you_mean as did_you_mean,
-    make as make,
-    variant as variant,
-    VARIANTS as VARIANTS,
-    variants as variants,
+    resolved as resolved,
+    SIZES as SIZES,
+    Variant as Variant,
 )
-from ._variant import Sizes as Sizes, Variant as Variant
+
+
+VARIANTS = (*ENCODINGS, *ROTARIES, *BIASES, *SCORES)
+EXAMPLE = dict(heads=8, head_dim=64, dim=512, length=2048)
+"""The sizes of a model that the command line shows variants for."""
+
+
+def variants() -> tuple[str, ...]:
+    """The names that [`eqx_posemb.make`][] knows.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        assert "rope" in pe.variants()
+        ```
+
+    **Returns:** the names of all variants, in the order of the registry.
+    """
+    return tuple(row.name for row in VARIANTS)
+
+
+def variant(name: str) -> Variant:
+    """The row of that name. If there is none, the error names what is close."""
+    for row in VARIANTS:
+        if row.name == name:
+            return row
+    raise ValueError(
+        f"`name` must be one of {', '.join(variants())}, but got {name!r}."
+        + did_you_mean(name, variants())
+    )

@@ -1,142 +1,83 @@
 """Scores: added to logits, with an eye on the content."""
 
-from .._score import (
-    DeBERTa,
-    Decomposed,
-    Enformer,
-    Inkling,
-    MusicTransformer,
-    Shaw,
-    TransformerXL,
-    WavLM,
-)
-from ._encodings import square
-from ._variant import Variant
+from ._variant import SIZES, square, Variant
 
 
-SCORES: tuple[Variant, ...] = (
+_LENGTH = SIZES["length"]
+
+
+def _deberta_scale(head_dim):
+    return (3 * head_dim) ** -0.5
+
+
+SCORES = (
     Variant(
-        name="transformer_xl",
-        summary="queries meet a projected sinusoid of the distance (XLNet, Conformer)",
-        place="score",
-        of=TransformerXL,
-        oracle="authors' code, transformers",
-        settings=lambda sizes: dict(
-            heads=sizes.heads, head_dim=sizes.head_dim, dim=sizes.dim
-        ),
-        parameters=("u", "v", "weight"),
+        "transformer_xl",
+        "_score._transformer_xl.TransformerXL",
+        "queries meet a projected sinusoid of the distance (XLNet, Conformer)",
+        "authors' code, transformers",
     ),
     Variant(
-        name="enformer",
-        summary="queries meet decays, windows and bumps over the distance",
-        place="score",
-        of=Enformer,
-        oracle="DeepMind's code",
-        settings=lambda sizes: dict(
-            heads=sizes.heads,
-            head_dim=sizes.head_dim,
-            # As Enformer has it, whose tokens are as wide as its values.
-            features=6 * max(sizes.dim // sizes.heads // 6, 1),
-            length=sizes.length,
-        ),
-        parameters=("u", "v", "weight"),
-        bounded=True,
+        "enformer",
+        "_score._enformer.Enformer",
+        "queries meet decays, windows and bumps over the distance",
+        "DeepMind's code",
+        # As Enformer has it, whose tokens are as wide as its values.
+        dict(features=lambda heads, dim: 6 * max(dim // heads // 6, 1)),
     ),
     Variant(
-        name="shaw",
-        summary="queries meet a learned vector for each distance up to a bound",
-        place="score",
-        of=Shaw,
-        oracle="transformers (Wav2Vec2-BERT)",
-        settings=lambda sizes: dict(head_dim=sizes.head_dim),
-        parameters=("weight",),
+        "shaw",
+        "_score._shaw.Shaw",
+        "queries meet a learned vector for each distance up to a bound",
+        "transformers (Wav2Vec2-BERT)",
     ),
     Variant(
-        name="music_transformer",
-        summary="queries meet a learned vector for each distance of the context",
-        place="score",
-        of=MusicTransformer,
-        oracle="formula",
-        settings=lambda sizes: dict(
-            heads=sizes.heads, head_dim=sizes.head_dim, length=sizes.length
-        ),
-        parameters=("weight",),
-        bounded=True,
-        causal=True,
+        "music_transformer",
+        "_score._music_transformer.MusicTransformer",
+        "queries meet a learned vector for each distance of the context",
     ),
     Variant(
-        name="deberta",
-        summary="queries and keys meet a learned vector for the distance",
-        place="score",
-        of=DeBERTa,
-        oracle="transformers",
-        settings=lambda sizes: dict(
-            heads=sizes.heads,
-            head_dim=sizes.head_dim,
-            dim=sizes.dim,
-            reach=sizes.length,
-        ),
-        parameters=("table", "key_weight", "query_weight", "query_bias"),
-        scale=lambda sizes: (3 * sizes.head_dim) ** -0.5,
+        "deberta",
+        "_score._deberta.DeBERTa",
+        "queries and keys meet a learned vector for the distance",
+        "transformers",
+        dict(reach=_LENGTH),
+        scale=_deberta_scale,
     ),
     Variant(
-        name="deberta_v2",
-        summary="the same with buckets of distances and a normalised table",
-        place="score",
-        of=DeBERTa,
-        oracle="transformers",
-        settings=lambda sizes: dict(
-            heads=sizes.heads,
-            head_dim=sizes.head_dim,
-            dim=sizes.dim,
+        "deberta_v2",
+        "_score._deberta.DeBERTa",
+        "the same with buckets of distances and a normalised table",
+        "transformers",
+        dict(
             # 256 and 512 for the 512 positions that it was trained on.
-            reach=max(sizes.length, 4),
-            buckets=4 * max(sizes.length // 8, 1),
+            reach=lambda length: max(length, 4),
+            buckets=lambda length: 4 * max(length // 8, 1),
             norm=True,
             key_bias=True,
         ),
-        parameters=(
-            "table",
-            "key_weight",
-            "key_bias",
-            "query_weight",
-            "query_bias",
-            "norm_weight",
-            "norm_bias",
-        ),
-        scale=lambda sizes: (3 * sizes.head_dim) ** -0.5,
+        scale=_deberta_scale,
     ),
     Variant(
-        name="decomposed",
-        summary="queries meet a learned vector for the distance along each axis (SAM)",
-        place="score",
-        of=Decomposed,
-        oracle="transformers (SAM)",
-        settings=lambda sizes: dict(shape=square(sizes), head_dim=sizes.head_dim),
-        parameters=("tables[0]", "tables[1]"),
-        bounded=True,
-        axes=lambda sizes: 2,
+        "decomposed",
+        "_score._decomposed.Decomposed",
+        "queries meet a learned vector for the distance along each axis (SAM)",
+        "transformers (SAM)",
+        dict(shape=square),
+        axes=2,
     ),
     Variant(
-        name="inkling",
-        summary="tokens mix learned profiles over the distance",
-        place="score",
-        of=Inkling,
-        oracle="transformers",
-        settings=lambda sizes: dict(
-            heads=sizes.heads, dim=sizes.dim, reach=sizes.length
-        ),
-        parameters=("weight", "bank"),
-        causal=True,
-        scale=lambda sizes: 1 / sizes.head_dim,
+        "inkling",
+        "_score._inkling.Inkling",
+        "tokens mix learned profiles over the distance",
+        "transformers",
+        dict(reach=_LENGTH),
+        scale=lambda head_dim: 1 / head_dim,
     ),
     Variant(
-        name="wavlm",
-        summary="a learned number for each bucket of distances, behind a gate",
-        place="score",
-        of=WavLM,
-        oracle="transformers",
-        settings=lambda sizes: dict(heads=sizes.heads, head_dim=sizes.head_dim),
-        parameters=("weight", "gate_weight", "gate_bias", "gate_scale"),
+        "wavlm",
+        "_score._wavlm.WavLM",
+        "a learned number for each bucket of distances, behind a gate",
+        "transformers",
     ),
 )

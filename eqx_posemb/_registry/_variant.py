@@ -1,84 +1,138 @@
 """What a row of the registry says of an embedding."""
 
-import ast
+import difflib
+import importlib
 import inspect
-import re
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
-
-class Sizes(NamedTuple):
-    """What every model can say of itself."""
-
-    heads: int
-    head_dim: int
-    dim: int
-    length: int
+from ._source import Source
 
 
 @dataclass(frozen=True)
 class Variant:
     """A row of the registry.
 
-    `of` is the class or recipe, whose docstring has the formula and the citation, and
-    `settings` says what [`eqx_posemb.make`][] gives it where the user does not.
+    The class or recipe has the rest: its docstring has the formula, the example and the
+    citation, its signature the sizes that it needs, and a class its `traits`.
     """
 
     name: str
+    path: str
+    """Where the class or recipe is: its module in this package, and its name."""
     summary: str
-    place: Literal["encoding", "rotary", "bias", "score"]
-    of: Callable[..., Any]
-    oracle: str
+    oracle: str = "formula"
     """What the tests compare its numbers with: the code of its authors or of a library
     that has its models, or the formula of the paper, written once more in NumPy."""
-    settings: Callable[[Sizes], Mapping[str, Any]]
-    parameters: tuple[str, ...] = ()
-    """The trained arrays, as paths within the part."""
-    relative: bool = True
-    """Whether logits depend on positions by their differences alone."""
-    bounded: bool = False
-    """Whether positions from `length` on are refused."""
-    dynamic: bool = False
-    """Whether the result depends on the length in use."""
-    causal: bool = False
-    """Whether it is meant for causal attention only."""
-    axes: Callable[[Sizes], int] | None = None
-    """How many coordinates a position has, if it is more than a number."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What [`eqx_posemb.make`][] gives it where the user does not. A function computes
+    a setting from the sizes that are its arguments, and a row stands for its part."""
+    scale: Callable[..., float] | float | None = None
+    """The factor of the logits, if it is not `1 / sqrt(head_dim)`."""
+    axes: Callable[..., int] | int = 1
+    """How many coordinates a position has."""
     prefix: int = 0
     """How many tokens it knows that are on no grid, such as [CLS]."""
-    scale: Callable[[Sizes], float] | None = None
-    """The factor of the logits, if it is not `1 / sqrt(head_dim)`."""
+    traits: tuple[str, ...] = ()
+    """The traits that a recipe or these settings have, in addition to the class."""
+    trained: bool = False
+    """Whether a recipe has parameters. The fields of a class say it."""
 
-    def accepts(self) -> list[str]:
-        """The settings that may be given by keyword."""
-        names = inspect.signature(self.of).parameters
-        return [name for name in names if name != "key"]
+    def __post_init__(self):
+        if not self.path.startswith(("_encoding", "_rotary", "_bias", "_score")):
+            raise ValueError(f"`path` must begin with a place, but got {self.path!r}.")
 
-    def formula(self) -> str:
-        """The formulas of the docstring, in LaTeX."""
-        return "\n".join(re.findall(r"\$\$(.*?)\$\$", self.doc(), re.DOTALL)).strip()
+    @property
+    def place(self) -> str:
+        """The slot that it fills: encoding, rotary, bias or score."""
+        return self.path.split(".")[0][1:]
 
-    def reference(self) -> str:
-        """Title, link and section of the paper, in Markdown."""
-        head = self.doc().split('??? cite "Reference"')[1].split("```bibtex")[0]
-        return " ".join(head.split())
+    @property
+    def builder(self) -> str:
+        """The name of the class or recipe."""
+        return self.path.rpartition(".")[2]
 
-    def bibtex(self) -> str:
-        """The BibTeX entry of the paper."""
-        (entry,) = re.findall(r"```bibtex\n(.*?)```", self.doc(), re.DOTALL)
-        return inspect.cleandoc(entry)
+    @cached_property
+    def source(self) -> Source:
+        """The class or recipe, as its file has it."""
+        return Source(self.path)
 
-    def doc(self) -> str:
-        """The docstring, from the source where `python -OO` has removed it."""
-        if sys.flags.optimize < 2:
-            return inspect.getdoc(self.of) or ""
-        module = ast.parse(inspect.getsource(sys.modules[self.of.__module__]))
-        (found,) = (
-            node
-            for node in module.body
-            if isinstance(node, ast.ClassDef | ast.FunctionDef)
-            and node.name == self.of.__name__
-        )
-        return ast.get_docstring(found) or ""
+    @property
+    def of(self) -> Callable[..., Any]:
+        """The class or recipe itself."""
+        package, _, _ = __package__.partition(".")
+        module = self.path.removesuffix(f".{self.builder}")
+        return getattr(importlib.import_module(f"{package}.{module}"), self.builder)
+
+    def is_trained(self) -> bool:
+        """Whether it has parameters."""
+        return self.trained or bool(self.source.arrays)
+
+    def has(self, trait: str) -> bool:
+        """Whether it is `"absolute"`, `"bounded"` or `"causal"`."""
+        return trait in self.all_traits()
+
+    def all_traits(self) -> tuple[str, ...]:
+        """The traits of the row, of the class, and of the place."""
+        of_place = ("absolute",) * (self.place == "encoding")
+        return tuple(sorted({*of_place, *self.traits, *self.source.traits}))
+
+    def given(self, parameters: Mapping[str, bool]) -> dict[str, Any]:
+        """What `make` gives for parameters that are required or not: the settings, and
+        a size for each required parameter with the name of one."""
+        # A rotary embedding is of a head, and its `dim` is the dimension of the head.
+        renamed = {"dim": "head_dim"} if self.place == "rotary" else {}
+        sizes = {
+            name: SIZES[renamed.get(name, name)]
+            for name, required in parameters.items()
+            if required and name in SIZES
+        }
+        return {**sizes, **self.settings}
+
+    def needed(
+        self,
+        parameters_of: Callable[["Variant"], Mapping[str, bool]],
+        settings: Collection[str] = (),
+    ) -> set[str]:
+        """What `make` must have, if the user gives these settings."""
+        given = self.given(parameters_of(self))
+        values = [value for name, value in given.items() if name not in settings]
+        needed: set[str] = set()
+        for value in (*values, self.scale):
+            if isinstance(value, Variant):
+                needed |= value.needed(parameters_of)
+            elif callable(value):
+                needed |= inspect.signature(value).parameters.keys()
+        return needed
+
+
+SIZES: dict[str, Callable[..., Any]] = dict(
+    heads=lambda heads: heads,
+    head_dim=lambda head_dim: head_dim,
+    dim=lambda dim: dim,
+    length=lambda length: length,
+    key=lambda key: key,
+)
+"""What [`eqx_posemb.make`][] gets, as settings that are the same."""
+
+
+def square(length: int) -> tuple[int, int]:
+    """The shape of the smallest square grid that has a cell for every position."""
+    side = math.isqrt(length - 1) + 1
+    return side, side
+
+
+def resolved(value: Any, sizes: Mapping[str, Any]) -> Any:
+    """A setting of a row for a model of these sizes."""
+    if not callable(value):
+        return value
+    return value(**{name: sizes[name] for name in inspect.signature(value).parameters})
+
+
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """A question that names what is close to `name`; nothing if nothing is."""
+    close = difflib.get_close_matches(name.lower(), names, n=3)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Num
 
 from .._checks import check_kind
 from .._given import Positions
-from .._module import Module
+from .._module import Module, Part
 from .._sharding import repeated
 
 
@@ -69,7 +69,7 @@ class AbstractRotation(Module):
             )
 
 
-class AbstractRotary(Module):
+class AbstractRotary(Part):
     """Multiplies positions into queries and keys.
 
     Logits may then depend on positions in any way that a product of a function of the

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Num
 
 from .._checks import check_at_least, check_count
 from .._given import check_sequence, in_common, Positions
-from .._module import Module
+from .._module import Part
 from .._phase import as_float, computing_dtype
 from ._abstract import AbstractRotary, check_rotary, each_head
 
@@ -17,7 +17,7 @@ from ._abstract import AbstractRotary, check_rotary, each_head
 Piece = tuple[Num[Array, " q"], Num[Array, " k"], Bool[Array, "q k"]]
 
 
-class AbstractExtension(Module):
+class AbstractExtension(Part):
     """A rotary embedding that sees other positions where keys are far.
 
     A distance as far keys are to have it, such as the lesser of two numbers, is no
@@ -137,6 +137,8 @@ class ReRoPE(AbstractExtension):
         ```
     """
 
+    traits = ("causal",)
+
     rotary: AbstractRotary
     window: int = eqx.field(static=True)
     factor: float = eqx.field(static=True, default=float("inf"), converter=float)
@@ -213,6 +215,8 @@ class SelfExtend(AbstractExtension):
         ```
     """
 
+    traits = ("absolute", "causal")
+
     rotary: AbstractRotary
     group: int = eqx.field(static=True)
     window: int = eqx.field(static=True)
@@ -283,6 +287,8 @@ class DualChunk(AbstractExtension):
         }
         ```
     """
+
+    traits = ("absolute", "causal")
 
     rotary: AbstractRotary
     chunk: int = eqx.field(static=True)

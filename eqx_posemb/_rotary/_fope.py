@@ -67,6 +67,8 @@ class FoPE(AbstractRotary):
         ```
     """
 
+    traits = ("absolute",)
+
     frequencies: Geometric
     cosines: Float[Array, "heads kept kept"]
     sines: Float[Array, "heads kept kept"]

@@ -57,6 +57,8 @@ class LieRE(AbstractRotary):
         ```
     """
 
+    traits = ("absolute",)
+
     generators: Float[Array, "axes blocks block block"]
 
     def __init__(

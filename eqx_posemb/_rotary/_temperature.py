@@ -66,6 +66,8 @@ class Temperature(AbstractRotary):
         ```
     """
 
+    traits = ("absolute",)
+
     beta: float = eqx.field(static=True, converter=float)
     length: float = eqx.field(static=True, converter=float)
     offset: int = eqx.field(static=True, default=0)
@@ -145,6 +147,8 @@ class ScalableSoftmax(AbstractRotary):
         }
         ```
     """
+
+    traits = ("absolute", "causal")
 
     weight: Float[Array, " heads"]
     bias: Float[Array, " heads"]

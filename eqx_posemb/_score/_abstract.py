@@ -6,11 +6,11 @@ from typing import ClassVar
 from jaxtyping import Array, Float, Num, PyTree
 
 from .._given import Positions
-from .._module import Module
+from .._module import Part
 from .._spread import ByDistance
 
 
-class AbstractScore(Module):
+class AbstractScore(Part):
     """Numbers to add to the logits that depend on positions and on content.
 
     A score may read more of a token than its query and key. The class attribute `reads`

@@ -66,6 +66,8 @@ class Decomposed(AbstractScore):
         ```
     """
 
+    traits = ("bounded",)
+
     tables: tuple[Float[Array, "_ head_dim"], ...]
 
     def __init__(

@@ -91,6 +91,8 @@ class Enformer(AbstractRelative):
         ```
     """
 
+    traits = ("bounded",)
+
     u: Float[Array, "heads head_dim"]
     v: Float[Array, "heads head_dim"]
     weight: Float[Array, "heads head_dim features"]

@@ -65,6 +65,8 @@ class Inkling(AbstractScore):
         ```
     """
 
+    traits = ("causal",)
+
     reads = ("q_state",)
     weight: Float[Array, "heads rank dim"]
     bank: Float[Array, "rank reach"]

@@ -57,6 +57,8 @@ class MusicTransformer(AbstractScore):
         ```
     """
 
+    traits = ("bounded", "causal")
+
     weight: Float[Array, "heads length head_dim"]
 
     def __init__(

@@ -15,16 +15,14 @@ from .._catalogue import find, Refused
 from .._frequencies import LearnedFrequencies
 from .._inspect import chosen, facts_of, refused
 from .._inspect._schedule import in_context
-from .._registry import make, Sizes, variants
+from .._make import make
+from .._registry import EXAMPLE, resolved, variants
 from .._rotary import Chain, Rotary
 from ..interop.huggingface import load
 from ._decay import decay
 from ._extrapolation import extrapolation
 from ._maps import bias, similarity
 from ._schedules import schedule, wavelengths
-
-
-_SIZES = Sizes(heads=8, head_dim=64, dim=512, length=2048)
 
 
 class _Subject(NamedTuple):
@@ -111,15 +109,15 @@ def _of_subject(subject: _Subject) -> Iterator[tuple[str, Any]]:
 
 def _of_name(options) -> _Subject:
     row = find(options.what)
-    embedding = make(row.name, key=jax.random.key(0), **_SIZES._asdict())
+    embedding = make(row.name, key=jax.random.key(0), **EXAMPLE)
     return _Subject(
         row.name,
         embedding,
         context=options.length or _meant_for(embedding),
-        axes=1 if row.axes is None else row.axes(_SIZES),
-        causal=row.causal,
-        heads=_SIZES.heads,
-        head_dim=_SIZES.head_dim,
+        axes=resolved(row.axes, EXAMPLE),
+        causal=row.has("causal"),
+        heads=EXAMPLE["heads"],
+        head_dim=EXAMPLE["head_dim"],
     )
 
 
@@ -172,7 +170,7 @@ def _meant_for(embedding) -> int:
         original = getattr(part.frequencies, "original_length", None)
         if original is not None:
             return int(original * max(part.frequencies.scaling_factor, 4.0))
-    return _SIZES.length
+    return EXAMPLE["length"]
 
 
 def _heads(embedding) -> int:

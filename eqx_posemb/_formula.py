@@ -1,0 +1,135 @@
+"""Formulas of the documentation as a terminal shows them."""
+
+import re
+import textwrap
+from collections.abc import Iterator
+
+
+_SYMBOLS = dict(
+    alpha="α", beta="β", gamma="γ", delta="δ", zeta="ζ", theta="θ", lambda_="λ",
+    mu="μ", pi="π", rho="ρ", sigma="σ", tau="τ", phi="φ", psi="ψ", omega="ω",
+    Gamma="Γ", Delta="Δ", cdot="·", cdots="⋯", dots="…", mapsto="→", times="×",
+    le="≤", ge="≥", sim="~", top="T", bmod="mod", langle="⟨", rangle="⟩", lfloor="⌊",
+    rfloor="⌋", lceil="⌈", rceil="⌉", sum="Σ", notin="∉", qquad="\t", quad="\t",
+    big="", Big="", **{"in": "∈"},
+)  # fmt: skip
+_TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\s+|.", re.DOTALL)
+
+
+def readable(prose: str, width: int) -> str:
+    """Prose with its formulas as plain text and its links as names, in lines."""
+    prose = re.sub(r"\[(`[^`]*`)\]\[\]", r"\1", prose)
+    blocks = re.split(r"\$\$(.*?)\$\$", prose, flags=re.DOTALL)
+    for i in range(1, len(blocks), 2):
+        blocks[i] = _lines(plain(blocks[i]), width - 4)
+    blocks[::2] = [_filled(block, width) for block in blocks[::2]]
+    return "\n\n".join(filter(None, blocks))
+
+
+def plain(tex: str) -> str:
+    """A formula in lines, with tabs between its parts."""
+    return _tidy(_sequence(iter(_TOKEN.findall(tex)), ""))
+
+
+def _lines(formula, width):
+    """A formula as a block, with its parts in a line if there is room for them."""
+    text = formula.replace("\t", "   ")
+    if max(map(len, text.split("\n"))) > width:
+        text = formula.replace(",\t", ",\n").replace("\t", "   ")
+    lines = (textwrap.fill(x, width, subsequent_indent="  ") for x in text.split("\n"))
+    return textwrap.indent("\n".join(lines), "    ")
+
+
+def _filled(prose, width):
+    """Paragraphs and items of lists."""
+    prose = re.sub(
+        r"\$(.*?)\$", lambda x: plain(x[1]).replace("\t", " "), prose, flags=re.DOTALL
+    )
+    paragraphs = re.split(r"\n\n(?=\S)", prose.strip())
+    return "\n\n".join(
+        "\n".join(
+            textwrap.fill(
+                " ".join(item.split()),
+                width,
+                subsequent_indent="  " * item.startswith("- "),
+                break_on_hyphens=False,
+            )
+            for item in re.split(r"\n+(?=- )", paragraph)
+        )
+        for paragraph in paragraphs
+    )
+
+
+def _tidy(text: str) -> str:
+    lines = [re.sub(" +", " ", line) for line in text.split("\n")]
+    text = "\n".join(filter(None, (re.sub(r" ?\t ?", "\t", x).strip() for x in lines)))
+    return re.sub(r"(?<=[⌊⌈⟨(]) | (?=[⌋⌉⟩),;])", "", text)
+
+
+def _sequence(tokens: Iterator[str], end: str) -> str:
+    """The text of all tokens up to `end`."""
+    return "".join(_texts(tokens, end))
+
+
+def _texts(tokens, end):
+    for token in tokens:
+        if token == end:
+            return
+        yield _text(token, tokens)
+
+
+def _text(token, tokens):
+    if token.isspace():
+        return " "
+    if token in "^_":
+        inner = _argument(tokens)
+        return token + (inner if len(inner) == 1 or inner.isalnum() else f"({inner})")
+    if token == "{":
+        return _sequence(tokens, "}")
+    if not token.startswith("\\"):
+        return token
+    name = token[1:]
+    if name in ("frac", "tfrac"):
+        return f"{_atom(_argument(tokens))}/{_atom(_argument(tokens))}"
+    if name in ("text", "mathrm", "mathcal"):
+        return _argument(tokens)
+    if name == "sqrt":
+        return f"√{_atom(_argument(tokens))}"
+    if name == "bar":
+        return f"{_argument(tokens)}\u0304"
+    if name == "begin":
+        return _rows(_argument(tokens), tokens)
+    if not name.isalpha():
+        return "" if name == "!" else " "
+    return _SYMBOLS.get(name, _SYMBOLS.get(f"{name}_", name))
+
+
+def _argument(tokens):
+    """The next token that is no space, or the group that it opens."""
+    return _tidy(_text(next(token for token in tokens if not token.isspace()), tokens))
+
+
+def _atom(text):
+    simple = re.fullmatch(r"[\w.√]+(?:\^\w|\([^()]*\))?|\([^()]*\)", text)
+    return text if simple else f"({text})"
+
+
+def _rows(kind, tokens):
+    """The lines of an environment: cases, each with its condition, or formulas."""
+    text = "".join(_between(tokens))
+    lines = []
+    for line in re.split(r"\\\\", text):
+        value, _, condition = map(_tidy, map(plain, line.partition("&")))
+        lines.append(f"{value}\t({condition})" if condition else value)
+    if kind != "cases":
+        return "\n" + "\n".join(lines)
+    return "\n" + "\n".join(f"{{ {line}" for line in lines) + "\n"
+
+
+def _between(tokens):
+    """Tokens up to the end of the environment."""
+    for token in tokens:
+        if token == "\\end":
+            _argument(tokens)
+            return
+        yield token
