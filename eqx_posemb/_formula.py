@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterator
 
 
-_SYMBOLS = dict(
+_SYMBOLS: dict[str, str] = dict(
     alpha="α", beta="β", gamma="γ", delta="δ", zeta="ζ", theta="θ", lambda_="λ",
     mu="μ", pi="π", rho="ρ", sigma="σ", tau="τ", phi="φ", psi="ψ", omega="ω",
     Gamma="Γ", Delta="Δ", cdot="·", cdots="⋯", dots="…", mapsto="→", times="×",
@@ -78,7 +78,7 @@ def _texts(tokens, end):
         yield _text(token, tokens)
 
 
-def _text(token, tokens):
+def _text(token: str, tokens: Iterator[str]) -> str:
     if token.isspace():
         return " "
     if token in "^_":

@@ -15,16 +15,16 @@ class Source:
 
         - `path`: The module within the package, and the name: `"_bias._fire.FIRE"`.
         """
-        module, _, self._name = path.rpartition(".")
-        package, _, _ = __package__.partition(".")
-        text = pkgutil.get_data(package, f"{module.replace('.', '/')}.py") or b""
-        self._body = ast.parse(text).body
-        (self._node,) = (
-            node
-            for node in self._body
-            if isinstance(node, ast.ClassDef | ast.FunctionDef)
-            and node.name == self._name
-        )
+        module, _, name = path.rpartition(".")
+        package, _, _ = __name__.partition(".")
+        file = pkgutil.get_data(package, f"{module.replace('.', '/')}.py") or b""
+        text = file.decode()
+        # No more of the file than that is parsed, as all variants are in some lists.
+        own = rf"^(?:class|def) {name}\b.*?(?=^[^\s)]|\Z)"
+        (code,) = re.findall(own, text, re.DOTALL | re.MULTILINE)
+        (self._node,) = ast.parse(code).body
+        assigned = rf'^{name}\.__init__\.__doc__ = """(.*?)"""'
+        self._assigned = re.findall(assigned, text, re.DOTALL | re.MULTILINE)
         self.doc = ast.get_docstring(self._node) or ""
 
     def _part(self, heading: str) -> str:
@@ -57,7 +57,10 @@ class Source:
     def traits(self) -> tuple[str, ...]:
         """The class attribute of that name."""
         for node in self._class_body():
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets) == "traits":
+            if (
+                isinstance(node, ast.Assign)
+                and ast.unparse(node.targets[0]) == "traits"
+            ):
                 return ast.literal_eval(node.value)
         return ()
 
@@ -107,11 +110,7 @@ class Source:
             return self.doc.partition("**Arguments:**")[2]
         if (made := self._init()) is not None:
             return ast.get_docstring(made) or ""
-        for node in self._body:
-            if isinstance(node, ast.Assign):
-                if ast.unparse(node.targets) == f"{self._name}.__init__.__doc__":
-                    return ast.literal_eval(node.value)
-        return ""
+        return "".join(self._assigned)
 
     def _class_body(self) -> list[ast.stmt]:
         return self._node.body if isinstance(self._node, ast.ClassDef) else []

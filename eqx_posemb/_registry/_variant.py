@@ -63,7 +63,7 @@ class Variant:
     @property
     def of(self) -> Callable[..., Any]:
         """The class or recipe itself."""
-        package, _, _ = __package__.partition(".")
+        package, _, _ = __name__.partition(".")
         module = self.path.removesuffix(f".{self.builder}")
         return getattr(importlib.import_module(f"{package}.{module}"), self.builder)
 
