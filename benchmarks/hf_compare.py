@@ -23,7 +23,7 @@ NEAR, MAPS = 512, 2e-5
 GIVEN = 1e-6
 
 
-class Given(pe.AbstractFrequencies):
+class Given(pe.frequencies.AbstractFrequencies):
     """Frequencies as float32 numbers of theirs."""
 
     values: Any
@@ -53,7 +53,7 @@ def loaded(config: Any, layer_type: str | None, quirks: bool, model_type=None) -
     found = []
     for each in asked:
         rotary = huggingface.load(config, layer_type=each, **told).rotary
-        rotary = rotary.parts[0] if isinstance(rotary, pe.Chain) else rotary
+        rotary = rotary.parts[0] if isinstance(rotary, pe.rotations.Chain) else rotary
         if isinstance(rotary, pe.Rotary):
             found.append(rotary)
     if not found and layer_type is None:
@@ -64,7 +64,7 @@ def loaded(config: Any, layer_type: str | None, quirks: bool, model_type=None) -
 def difference(rotary: pe.Rotary, table: Table) -> str | None:
     """What is not equal to within the tolerances; None if all is."""
     if table.weight is not None:
-        learned = pe.LearnedFrequencies(table.weight.T.reshape(-1))
+        learned = pe.frequencies.LearnedFrequencies(table.weight.T.reshape(-1))
         rotary = eqx.tree_at(lambda r: r.frequencies, rotary, learned)
     positions = np.abs(table.positions).reshape(len(table.positions), -1).max(-1)
     near = positions < NEAR

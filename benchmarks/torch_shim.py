@@ -72,7 +72,7 @@ def beside_transformers(q, k, positions):
         max_position_embeddings=len(positions),
     )
     their_tables = llama.LlamaRotaryEmbedding(config).to(q.device)
-    our_tables = Angles(pe.Geometric(DIM).turns()).to(q.device)
+    our_tables = Angles(pe.frequencies.Geometric(DIM).turns()).to(q.device)
     cos_sin = their_tables(q, positions[None])
     cos, sin = our_tables(positions)
 
@@ -103,7 +103,7 @@ def beside_transformers(q, k, positions):
 
 def beside_rotary_embedding_torch(package, q, positions):
     theirs = package.RotaryEmbedding(DIM).to(q.device)
-    tables = Angles(pe.Geometric(DIM).turns()).to(q.device)
+    tables = Angles(pe.frequencies.Geometric(DIM).turns()).to(q.device)
 
     def ours(q):
         cos, sin = tables(positions)

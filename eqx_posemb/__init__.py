@@ -5,22 +5,39 @@ from typing import Any, TYPE_CHECKING
 
 
 if TYPE_CHECKING:
+    from . import (
+        abstract as abstract,
+        axes as axes,
+        frequencies as frequencies,
+        functional as functional,
+        positions as positions,
+        rotations as rotations,
+    )
     from ._public import *  # noqa: F403
 
 
 __version__ = "0.1.0"
 
+_NAMESPACES = "abstract", "axes", "frequencies", "positions", "rotations"
+
 
 # The names are imported when the first of them is needed: the command line starts
 # without JAX.
 def __getattr__(name: str) -> Any:
+    if name in (*_NAMESPACES, "functional"):
+        return import_module(f"{__name__}.{name}")
     if not name.startswith("_"):
         public = vars(import_module(f"{__name__}._public"))
         globals().update({k: v for k, v in public.items() if not k.startswith("_")})
         if name in globals():
             return globals()[name]
+        from ._moved import moved
+
+        if (found := moved(name, _NAMESPACES)) is not None:
+            return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *vars(import_module(f"{__name__}._public"))})
+    public = vars(import_module(f"{__name__}._public"))
+    return sorted({*globals(), *public, *_NAMESPACES, "functional"})

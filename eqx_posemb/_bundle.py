@@ -215,7 +215,7 @@ class PositionalEmbedding(Module):
         A query sees the keys that all of the given rules let it see. The rules go by
         position, and not by index: a cache in any order, or shards of a sequence, need
         nothing else. Positions may be up to 2³¹ − 1 apart, as in
-        [`eqx_posemb.distance`][]. There is no dropout of the weights.
+        [`eqx_posemb.positions.distance`][]. There is no dropout of the weights.
 
         **Arguments:**
 
@@ -255,11 +255,11 @@ class PositionalEmbedding(Module):
         - `axis_name`: under `jax.shard_map`, the axis of the mesh that the sequence is
             sharded over, for ring attention: each device has its shard of queries, keys
             and values with their positions, in any order, and keys go around from
-            device to device. Deal tokens out by [`eqx_posemb.zigzag`][] for causal
-            attention, or the last device has most of the work. By blocks, whatever
-            `implementation` is; no second derivatives.
-            Without it, each device attends to its own shard alone, and no error is
-            raised: JAX does not tell a shard of a sequence from an example of a batch.
+            device to device. Deal tokens out by [`eqx_posemb.positions.zigzag`][] for
+            causal attention, or the last device has most of the work. By blocks,
+            whatever `implementation` is; no second derivatives. Without it, each device
+            attends to its own shard alone, and no error is raised: JAX does not tell a
+            shard of a sequence from an example of a batch.
 
         **Returns:**
 

@@ -19,7 +19,9 @@ from ._module import Module
 
 
 class Consecutive(NDArrayOperatorsMixin, Module):
-    """The positions `start, start + 1, …`, as [`eqx_posemb.consecutive`][] makes them.
+    """The positions `start, start + 1, …`.
+
+    [`eqx_posemb.positions.consecutive`][] makes the value.
 
     It behaves as an array: operators, indices, methods and functions of `jax.numpy`
     compute with the positions. Functions of `jax.lax` and the indices of another array
@@ -30,8 +32,8 @@ class Consecutive(NDArrayOperatorsMixin, Module):
         ```python
         import eqx_posemb as pe
 
-        positions = pe.consecutive(3, start=5)
-        assert isinstance(positions, pe.Consecutive)
+        positions = pe.positions.consecutive(3, start=5)
+        assert isinstance(positions, pe.positions.Consecutive)
         assert (positions + 1).tolist() == [6, 7, 8]
         ```
     """
@@ -148,7 +150,7 @@ def as_positions(
     if not jnp.issubdtype(dtype, jnp.integer):
         raise ValueError(
             f"`{name}` must be integers or floats, but got {dtype}. "
-            "`eqx_posemb.left_padded_positions` makes positions of a mask."
+            "`eqx_posemb.positions.left_padded_positions` makes positions of a mask."
         )
     kept = jax.dtypes.canonicalize_dtype(dtype)
     if isinstance(positions, np.ndarray) and kept != dtype:
@@ -218,7 +220,7 @@ def cure_for_axes(positions: Shaped[Positions, "..."], axes: int = 1) -> str:
         return "Give one for each token: from 0 on they are `jnp.arange(count)`."
     if positions.ndim > axes:
         return "Use `jax.vmap` over a batch."
-    return "`eqx_posemb.grid_positions` lists those of a grid."
+    return "`eqx_posemb.positions.grid_positions` lists those of a grid."
 
 
 def check_integers(name: str, positions: Shaped[Positions, "..."], why: str) -> None:

@@ -42,14 +42,14 @@ class Turns(eqx.Module):
 
     The words are integers, so that no optimiser sees them, and they may be stacked over
     the layers of a `jax.lax.scan`. Schedules make them; see
-    [`eqx_posemb.AbstractFrequencies`][].
+    [`eqx_posemb.frequencies.AbstractFrequencies`][].
 
     !!! Example
 
         ```python
         import eqx_posemb as pe
 
-        turns = pe.Geometric(dim=4).turns()
+        turns = pe.frequencies.Geometric(dim=4).turns()
         assert (turns.whole == 0).all()  # Both are slower than a turn per position.
         assert turns.high[0] == int(2**32 / 6.283185307179586)
         ```

@@ -1,151 +1,77 @@
-"""The public names."""
+"""The names at the top: what most models are built from."""
 
-from ._bias import (
-    AbstractBias as AbstractBias,
-    AbstractRelativeBias as AbstractRelativeBias,
-    AbstractWindowBias as AbstractWindowBias,
-    ALiBi as ALiBi,
-    beit_from_state_dict as beit_from_state_dict,
-    BEiTBias as BEiTBias,
-    ClippedBias as ClippedBias,
-    DynamicBias as DynamicBias,
-    FIRE as FIRE,
-    ForgetGate as ForgetGate,
-    Forgetting as Forgetting,
-    GridALiBi as GridALiBi,
-    KERPLE as KERPLE,
-    LearnedALiBi as LearnedALiBi,
-    levit_from_state_dict as levit_from_state_dict,
-    LeViTBias as LeViTBias,
-    LogCPB as LogCPB,
-    ResetBias as ResetBias,
-    Sandwich as Sandwich,
-    SumBias as SumBias,
-    swin_from_state_dict as swin_from_state_dict,
-    SwinBias as SwinBias,
-    swinv2_from_state_dict as swinv2_from_state_dict,
-    t5_from_state_dict as t5_from_state_dict,
-    T5Bias as T5Bias,
-    T5GridBias as T5GridBias,
-    TISA as TISA,
-    TUPE as TUPE,
-    tupe as tupe,
-    tupe_from_state_dict as tupe_from_state_dict,
-)
+from ._bias._alibi import ALiBi as ALiBi
+from ._bias._beit import BEiTBias as BEiTBias
+from ._bias._clipped import ClippedBias as ClippedBias
+from ._bias._dynamic import DynamicBias as DynamicBias
+from ._bias._fire import FIRE as FIRE
+from ._bias._forgetting import ForgetGate as ForgetGate, Forgetting as Forgetting
+from ._bias._grid_alibi import GridALiBi as GridALiBi
+from ._bias._kerple import KERPLE as KERPLE
+from ._bias._learned_alibi import LearnedALiBi as LearnedALiBi
+from ._bias._levit import LeViTBias as LeViTBias
+from ._bias._log_cpb import LogCPB as LogCPB
+from ._bias._reset import ResetBias as ResetBias
+from ._bias._sandwich import Sandwich as Sandwich
+from ._bias._sum import SumBias as SumBias
+from ._bias._swin import SwinBias as SwinBias
+from ._bias._t5 import T5Bias as T5Bias
+from ._bias._t5_grid import T5GridBias as T5GridBias
+from ._bias._tisa import TISA as TISA
+from ._bias._tupe import TUPE as TUPE, tupe as tupe
 from ._bundle import PositionalEmbedding as PositionalEmbedding
-from ._deberta_state import deberta_from_state_dict as deberta_from_state_dict
-from ._encoding import (
-    AbstractEncoding as AbstractEncoding,
-    AxialLearned as AxialLearned,
-    Fourier as Fourier,
-    GaussianFourier as GaussianFourier,
-    Learned as Learned,
-    learned_from_state_dict as learned_from_state_dict,
-    learned_grid_from_state_dict as learned_grid_from_state_dict,
-    LearnedBox as LearnedBox,
-    LearnedFourier as LearnedFourier,
-    LearnedGrid as LearnedGrid,
-    ScaledSinusoidal as ScaledSinusoidal,
-    Sinusoidal as Sinusoidal,
-    SinusoidalGrid as SinusoidalGrid,
-)
-from ._frequencies import (
-    AbstractDynamicFrequencies as AbstractDynamicFrequencies,
-    AbstractFrequencies as AbstractFrequencies,
-    AbstractScaledFrequencies as AbstractScaledFrequencies,
-    AbstractStaticFrequencies as AbstractStaticFrequencies,
-    Concatenated as Concatenated,
-    Divided as Divided,
-    DynamicNTK as DynamicNTK,
-    Geometric as Geometric,
-    LearnedFrequencies as LearnedFrequencies,
-    Linear as Linear,
-    Listed as Listed,
-    LongRoPEFrequencies as LongRoPEFrequencies,
-    NTK as NTK,
-    NTKByParts as NTKByParts,
-    NTKMixed as NTKMixed,
-    Scaled as Scaled,
-    Tabulated as Tabulated,
-    Truncated as Truncated,
-    YaRNFrequencies as YaRNFrequencies,
-)
-from ._given import Consecutive as Consecutive
+from ._encoding._axial import AxialLearned as AxialLearned
+from ._encoding._box import LearnedBox as LearnedBox
+from ._encoding._fourier import Fourier as Fourier, GaussianFourier as GaussianFourier
+from ._encoding._learned import Learned as Learned
+from ._encoding._learned_fourier import LearnedFourier as LearnedFourier
+from ._encoding._learned_grid import LearnedGrid as LearnedGrid
+from ._encoding._scaled_sinusoidal import ScaledSinusoidal as ScaledSinusoidal
+from ._encoding._sinusoidal import Sinusoidal as Sinusoidal
+from ._encoding._sinusoidal_grid import SinusoidalGrid as SinusoidalGrid
 from ._make import make as make
-from ._phase import Turns as Turns
 from ._placed import Placed as Placed
-from ._positions import (
-    abacus_positions as abacus_positions,
-    cape_positions as cape_positions,
-    centred_positions as centred_positions,
-    consecutive as consecutive,
-    detr_positions as detr_positions,
-    distance as distance,
-    grid_positions as grid_positions,
-    left_padded_positions as left_padded_positions,
-    merged_patch_positions as merged_patch_positions,
-    mrope_positions as mrope_positions,
-    normalised_positions as normalised_positions,
-    prefixed as prefixed,
-    randomized_positions as randomized_positions,
-    segment_positions as segment_positions,
-    shifted_positions as shifted_positions,
-    zero_prefixed as zero_prefixed,
-    zigzag as zigzag,
-    zigzag_inverse as zigzag_inverse,
-)
 from ._registry import variants as variants
-from ._rotary import (
-    AbstractAxes as AbstractAxes,
-    AbstractExtension as AbstractExtension,
-    AbstractRotary as AbstractRotary,
-    AbstractRotation as AbstractRotation,
-    Assigned as Assigned,
-    Axial as Axial,
-    axial_rope as axial_rope,
-    Cayley as Cayley,
-    Chain as Chain,
+from ._rotary._extension import (
     DualChunk as DualChunk,
-    dynamic_ntk_rope as dynamic_ntk_rope,
-    FoPE as FoPE,
-    LieRE as LieRE,
-    linear_rope as linear_rope,
-    llama3_rope as llama3_rope,
-    longrope as longrope,
-    Mixed as Mixed,
+    ReRoPE as ReRoPE,
+    SelfExtend as SelfExtend,
+)
+from ._rotary._fope import FoPE as FoPE
+from ._rotary._lie import LieRE as LieRE
+from ._rotary._nope import NoPE as NoPE
+from ._rotary._pope import PoPE as PoPE
+from ._rotary._recipes._axes import (
+    axial_rope as axial_rope,
     mixed_rope as mixed_rope,
     mrope as mrope,
-    NoPE as NoPE,
-    ntk_rope as ntk_rope,
-    Pairing as Pairing,
-    PoPE as PoPE,
-    proportional_rope as proportional_rope,
-    ReRoPE as ReRoPE,
-    rope as rope,
-    Rotary as Rotary,
-    Rotation as Rotation,
-    ScalableSoftmax as ScalableSoftmax,
-    Sections as Sections,
-    SelfExtend as SelfExtend,
     string_rope as string_rope,
-    Temperature as Temperature,
-    xpos as xpos,
-    XPosDecay as XPosDecay,
+)
+from ._rotary._recipes._by_parts import (
+    llama3_rope as llama3_rope,
+    longrope as longrope,
     yarn as yarn,
 )
-from ._score import (
-    AbstractScore as AbstractScore,
-    DeBERTa as DeBERTa,
-    Decomposed as Decomposed,
-    Enformer as Enformer,
-    enformer_from_state_dict as enformer_from_state_dict,
-    Inkling as Inkling,
-    MusicTransformer as MusicTransformer,
-    sam_from_state_dict as sam_from_state_dict,
-    Shaw as Shaw,
-    shaw_from_state_dict as shaw_from_state_dict,
-    shaw_values as shaw_values,
-    transformer_xl_from_state_dict as transformer_xl_from_state_dict,
-    TransformerXL as TransformerXL,
-    WavLM as WavLM,
+from ._rotary._recipes._rope import (
+    proportional_rope as proportional_rope,
+    rope as rope,
+    xpos as xpos,
 )
+from ._rotary._recipes._stretch import (
+    dynamic_ntk_rope as dynamic_ntk_rope,
+    linear_rope as linear_rope,
+    ntk_rope as ntk_rope,
+)
+from ._rotary._rotary import Rotary as Rotary
+from ._rotary._temperature import (
+    ScalableSoftmax as ScalableSoftmax,
+    Temperature as Temperature,
+)
+from ._score._deberta import DeBERTa as DeBERTa
+from ._score._decomposed import Decomposed as Decomposed
+from ._score._enformer import Enformer as Enformer
+from ._score._inkling import Inkling as Inkling
+from ._score._music_transformer import MusicTransformer as MusicTransformer
+from ._score._shaw import Shaw as Shaw
+from ._score._transformer_xl import TransformerXL as TransformerXL
+from ._score._wavlm import WavLM as WavLM

@@ -41,6 +41,18 @@ def square(name: str, count: int) -> tuple[int, int]:
     return side, side
 
 
+def by_head(
+    weight: Float[Array, "rows *rest"], heads: int
+) -> Float[Array, "heads each *rest"]:
+    """The rows of a projection by the heads that they belong to."""
+    if weight.shape[0] % heads:
+        raise ValueError(
+            f"`heads` must divide the {weight.shape[0]} rows of a projection, but got "
+            f"{heads}."
+        )
+    return weight.reshape(heads, weight.shape[0] // heads, *weight.shape[1:])
+
+
 def listed(state: Mapping[str, Any]) -> str:
     """The first names, for an error to show."""
     return ", ".join(sorted(state)[:10]) or "nothing"

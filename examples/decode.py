@@ -46,7 +46,7 @@ def step(
     text grows: leave the rotary embedding to `attend` then, and cache keys as they are.
     """
     q, k, here = q[:, None], k[:, None], position[None]
-    if isinstance(embedding.rotary, pe.AbstractRotary):
+    if isinstance(embedding.rotary, pe.abstract.AbstractRotary):
         turn = embedding.rotary(here)
         q, k = jax.vmap(turn.queries)(q), jax.vmap(turn.keys)(k)
         embedding = eqx.tree_at(lambda e: e.rotary, embedding, None)

@@ -78,7 +78,7 @@ class MiniLM(eqx.Module):
     @staticmethod
     def load(config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> "MiniLM":
         """From the config and the state dict of a BERT of transformers."""
-        table = pe.learned_from_state_dict(weights, prefix="embeddings.")
+        table = pe.Learned.from_state_dict(weights, prefix="embeddings.")
         blocks = []
         for i in range(config["num_hidden_layers"]):
             at = f"encoder.layer.{i}"

@@ -31,7 +31,7 @@ def main(steps: int = 5) -> None:
     )
     arrays, static = eqx.partition(make("alibi"), eqx.is_inexact_array)
     # As much causal attention for each device: one early piece of a text and one late.
-    order = pe.zigzag(LENGTH, SHARDS)
+    order = pe.positions.zigzag(LENGTH, SHARDS)
 
     def here(arrays, inputs, targets, positions):
         """The loss of this device's part of this device's texts."""

@@ -82,7 +82,7 @@ class Stack(eqx.Module):
     @staticmethod
     def load(config: Mapping[str, Any], weights: Weights, name: str) -> "Stack":
         decoder = name == "decoder"
-        bias = pe.t5_from_state_dict(
+        bias = pe.T5Bias.from_state_dict(
             weights,
             prefix=f"{name}.block.0.layer.0.SelfAttention.",
             max_distance=config["relative_attention_max_distance"],

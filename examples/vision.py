@@ -67,7 +67,7 @@ class ViT(eqx.Module):
     def __call__(self, image: Float[Array, "8 8"]) -> Float[Array, " 10"]:
         patches = image.reshape(SIDE, 2, SIDE, 2).swapaxes(1, 2).reshape(-1, 4)
         # Row and column of each patch, in the order of the patches.
-        positions = pe.grid_positions((SIDE, SIDE))
+        positions = pe.positions.grid_positions((SIDE, SIDE))
         x = self.position.embed(jax.vmap(self.patch)(patches), positions)
         for block in self.blocks:
             x = block(x, self.position, positions)

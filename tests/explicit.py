@@ -123,9 +123,9 @@ def alone():
         calls = (
             lambda t5, p: t5(p, p),
             lambda t5, p: eqx.filter_grad(lambda t5: jnp.sum(t5(p, p) ** 2))(t5),
-            lambda t5, p: pe.distance(p, p),
-            lambda t5, p: pe.segment_positions(p // 4),
-            lambda t5, p: pe.left_padded_positions(p > 2),
+            lambda t5, p: pe.positions.distance(p, p),
+            lambda t5, p: pe.positions.segment_positions(p // 4),
+            lambda t5, p: pe.positions.left_padded_positions(p > 2),
         )
         found = [jax.tree.map(np.asarray, call(t5, p)) for call in calls]
     for call, of_shards in zip(calls, found, strict=True):
@@ -243,7 +243,7 @@ def ring_by_an_order():
     """M-RoPE has no order of its own to be causal by, around a ring neither."""
     mesh = jax.make_mesh((4,), ("seq",), axis_types=(AxisType.Auto,))
     embedding, order = build("mrope"), jnp.arange(16)
-    p = pe.mrope_positions([3, (1, 3, 3), 4])
+    p = pe.positions.mrope_positions([3, (1, 3, 3), 4])
     q, k, v = (normal((HEADS, 16, HEAD_DIM), seed=seed) for seed in range(3))
 
     def attend(q, k, v, p, order, axis_name=None):

@@ -62,7 +62,10 @@ def main(name: str) -> None:
         return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3), has_aux=True))
 
     whole, in_ring = gradient(attend), gradient(ring)
-    for order, p in ("plain", jnp.arange(N)), ("zigzag", pe.zigzag(N, SHARDS)):
+    for order, p in (
+        ("plain", jnp.arange(N)),
+        ("zigzag", pe.positions.zigzag(N, SHARDS)),
+    ):
         inputs = (arrays, q, k, v, p, p // 24)
         expected = whole(*inputs)
         # Each process has the whole, and gives its devices their shards.

@@ -73,9 +73,9 @@ def test_angles_are_right_at_every_size_of_position(schedule):
         truth = true_tables(schedule.truth(dim, theta), POSITIONS, schedule.scale)
         atol = FLOAT32 * float(schedule.scale)
         half = len(POSITIONS)
-        rotation = pe.Rotation(cos[:half], sin[:half], None, dim, "halves")
+        rotation = pe.rotations.Rotation(cos[:half], sin[:half], None, dim, "halves")
         assert_tables(rotation, truth, atol)
-        backwards = pe.Rotation(cos[half:], sin[half:], None, dim, "halves")
+        backwards = pe.rotations.Rotation(cos[half:], sin[half:], None, dim, "halves")
         assert_tables(backwards, mirrored(truth), atol)
 
 
@@ -176,7 +176,7 @@ def test_the_derivative_by_float_positions_is_minus_frequency_times_sine(x64):
 
 def test_an_assigned_angle_reads_its_coordinate_and_its_frequency():
     axes, which = [0, 1, 1, 0], [2, 0, 3, 1]
-    rotary = pe.Rotary(pe.Geometric(8), axes=pe.Assigned(axes, which))
+    rotary = pe.Rotary(pe.frequencies.Geometric(8), axes=pe.axes.Assigned(axes, which))
     p = np.array([[0, 0], [1, 40], [131071, 7], [-3, 10**6]])
     found = jax.jit(rotary)(integers(p))
     angles = p[:, axes] * 10_000.0 ** (-np.array(which) / 4)
@@ -218,7 +218,7 @@ def test_a_traced_length_costs_dynamic_ntk_what_its_docstring_says(factor, lengt
 
 def test_float32_arithmetic_is_as_wrong_as_documented():
     """The comparison mode has the error of others: near 0.008 at position 131,071."""
-    rotary = pe.Rotary(pe.Geometric(dim=128), arithmetic="float32")
+    rotary = pe.Rotary(pe.frequencies.Geometric(dim=128), arithmetic="float32")
     truth = true_tables(geometric(128, 1e4), [131071])
     error = np.abs(np.asarray(rotary(integers([131071])).cos) - truth[0]).max()
     assert 1e-4 < error < 8e-3
@@ -263,7 +263,7 @@ def test_the_length_does_not_wrap_at_the_largest_position(dtype, position, origi
 @pytest.mark.parametrize("center", [0, 100, -100, 1000])
 def test_xpos_counts_from_its_center_in_every_integer_dtype(dtype, center):
     positions = [0, 3, 127]
-    ours = pe.XPosDecay(8, center=center)(integers(positions, dtype))
+    ours = pe.rotations.XPosDecay(8, center=center)(integers(positions, dtype))
     zeta = (2 * np.arange(4) + 3.2) / 11.2
     growth = (np.array(positions) - center)[:, None] / 512 * np.log(zeta)[None]
     # A difference that is exact, a rate and their product that are rounded.
@@ -351,7 +351,7 @@ def test_angles_of_several_coordinates_add_up_exactly(x64, floating):
     if floating:
         # What a float32 position holds with its fraction.
         p = p % 2**20
-    rotary = pe.Rotary(pe.Geometric(3 * dim, theta), axes=pe.Mixed(3))
+    rotary = pe.Rotary(pe.frequencies.Geometric(3 * dim, theta), axes=pe.axes.Mixed(3))
     given = jnp.asarray(p + fraction) if floating else integers(p)
     rotation = jax.jit(lambda p: (rotary(p).cos, rotary(p).sin))(given)
     frequencies = [[*f] for f in np.reshape(geometric(3 * dim, theta), (3, dim // 2))]

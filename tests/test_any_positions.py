@@ -26,7 +26,7 @@ PLACES = {
     "alibi": lambda p: pe.ALiBi(2)(p, HERE),
     "t5": lambda p: T5(HERE, p),
     "shaw": lambda p: SHAW(Q, Q, p, HERE),
-    "distance": lambda p: pe.distance(p, HERE),
+    "distance": lambda p: pe.positions.distance(p, HERE),
     "attend": lambda p: BOTH.attend(Q, Q, Q, p, HERE, causal=True),
 }
 INTEGERS = "int8", "uint8", "int16", "uint16", "int32", "int64", "uint64"

@@ -81,7 +81,7 @@ def test_attention_is_its_definition(rules, seen, kv_heads):
 def test_rules_go_by_position_and_not_by_index():
     q, k, v = qkv()
     p = jnp.array([3, 0, 5, 1, 4, 2])
-    far = np.asarray(pe.distance(p, p))
+    far = np.asarray(pe.positions.distance(p, p))
     for rules, seen in (
         (dict(causal=True), far <= 0),
         (dict(window=(1, 0)), (far <= 0) & (far >= -1)),
@@ -134,13 +134,13 @@ def test_the_scale_of_the_bundle_is_the_scale_of_the_logits():
         np.testing.assert_allclose(embedding.logits(q, k, p, p), expected, atol=1e-6)
 
 
-class KeyNorm(pe.AbstractScore):
+class KeyNorm(pe.abstract.AbstractScore):
     """A score that looks at content: the size of the key, times the distance."""
 
     weight: Float[Array, ""]
 
     def __call__(self, q, k, q_positions, k_positions):
-        far = pe.distance(q_positions, k_positions).astype(q.dtype)
+        far = pe.positions.distance(q_positions, k_positions).astype(q.dtype)
         return self.weight * far[None] * jnp.sum(k**2 + q[:, :1] * 0, -1)[:, None]
 
 
@@ -174,7 +174,7 @@ def test_all_four_places_add_up():
     np.testing.assert_allclose(found[1], expected[1], atol=5e-6)
 
 
-class Similar(pe.AbstractScore):
+class Similar(pe.abstract.AbstractScore):
     """A score that reads what tokens bring along, of the keys only if it is there."""
 
     reads = ("q_state", "k_state")
@@ -225,13 +225,15 @@ def test_a_state_may_be_batched_and_differentiated():
 
 
 def test_positions_of_a_grid_reach_the_embedding():
-    class Near(pe.AbstractBias):
+    class Near(pe.abstract.AbstractBias):
         def __call__(self, q_positions, k_positions):
-            far = jnp.sum(jnp.abs(pe.distance(q_positions, k_positions)), axis=-1)
+            far = jnp.sum(
+                jnp.abs(pe.positions.distance(q_positions, k_positions)), axis=-1
+            )
             return -jnp.broadcast_to(far.astype(jnp.float32), (4, *far.shape))
 
     q, k, _ = qkv()
-    p = pe.grid_positions((2, 3))
+    p = pe.positions.grid_positions((2, 3))
     logits = pe.PositionalEmbedding(bias=Near(), scale=1.0).logits(q, k, p, p)
     products = jnp.einsum("hqd,hkd->hqk", q, k)
     # From one corner of the grid to the other: one step down and two to the right.

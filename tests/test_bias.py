@@ -102,7 +102,7 @@ def test_the_gradient_of_a_bucket_is_the_sum_over_its_pairs():
     weights = normal((HEADS, 20, 20))
     differentiate = jax.jit(jax.grad(lambda b: jnp.sum(b(p, p) * weights)))
     gradient = np.asarray(differentiate(bias).weight)
-    bucket = np.asarray(bias.buckets(pe.distance(p, p)))
+    bucket = np.asarray(bias.buckets(pe.positions.distance(p, p)))
     for row in range(32):
         np.testing.assert_allclose(
             gradient[row],

@@ -26,13 +26,13 @@ from tests.helpers import (
 N = 11  # Of blocks of 4: two whole ones, and one to fill up.
 
 
-class Far(pe.AbstractScore):
+class Far(pe.abstract.AbstractScore):
     """A score that looks at content, and whose weight is trained."""
 
     weight: Float[Array, ""]
 
     def __call__(self, q, k, q_positions, k_positions):
-        delta = pe.distance(q_positions, k_positions).astype(q.dtype)
+        delta = pe.positions.distance(q_positions, k_positions).astype(q.dtype)
         return self.weight * delta[None] * q[:, :, :1] * k[:, None, :, 0]
 
 
@@ -245,7 +245,7 @@ ANY = np.random.default_rng(3)
 ORDERS = {
     "shuffled": (ANY.permutation(N), ANY.permutation(N)),
     "one document after another": (np.arange(N) % 4, np.arange(N) % 4),
-    "dealt out": (np.asarray(pe.zigzag(12, 3)[:N]), np.arange(N)),
+    "dealt out": (np.asarray(pe.positions.zigzag(12, 3)[:N]), np.arange(N)),
     "other queries than keys": (np.array([9, 2, 30]), np.arange(N)),
     "floats": (0.7 * np.arange(N), 0.7 * np.arange(N) + 0.1),
 }

@@ -68,7 +68,7 @@ def test_what_is_not_seen_is_not_computed():
         assert jnp.isfinite(out).all(), rules
 
 
-class Counted(pe.AbstractRelativeBias):
+class Counted(pe.abstract.AbstractRelativeBias):
     """Says how often it is evaluated."""
 
     count: Callable[[None], None] = eqx.field(static=True)
@@ -83,7 +83,7 @@ class Counted(pe.AbstractRelativeBias):
     [
         (jnp.arange(16), 4),  # Once for each diagonal of tiles.
         (jnp.arange(16) % 8, 2),  # Two documents, which may as well be one.
-        (pe.zigzag(16, 2), 4),
+        (pe.positions.zigzag(16, 2), 4),
         (jnp.arange(16) * jnp.arange(16), 10),  # Nothing in common.
     ],
 )

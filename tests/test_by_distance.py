@@ -156,7 +156,7 @@ def test_a_query_of_a_run_that_sees_no_key_gets_zeros_and_zero_gradients():
         assert not np.asarray(zeros).any()
 
 
-class Counted(pe.AbstractScore):
+class Counted(pe.abstract.AbstractScore):
     """Says for how many distances it makes vectors, and gives NaN for pairs."""
 
     count: Callable[[int], None] = eqx.field(static=True)

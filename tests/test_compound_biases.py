@@ -53,5 +53,7 @@ def test_t5_takes_the_weights_of_transformers_and_of_the_original(decoder):
         ({"decoder/relative_attention_bias": table.T}, "decoder/"),
         ({"encoder/relpos_bias/rel_embedding": table.T}, "encoder/relpos_bias/"),
     ):
-        bias = pe.t5_from_state_dict(state, prefix=prefix, bidirectional=not decoder)
+        bias = pe.T5Bias.from_state_dict(
+            state, prefix=prefix, bidirectional=not decoder
+        )
         np.testing.assert_array_equal(bias(P, P), theirs)

@@ -21,7 +21,7 @@ def _built(name):
 
 
 def test_it_behaves_as_the_array():
-    p, array = pe.consecutive(5, start=3), jnp.arange(3, 8)
+    p, array = pe.positions.consecutive(5, start=3), jnp.arange(3, 8)
     assert (p.shape, p.ndim, p.size, len(p)) == ((5,), 1, 5, 5)
     assert p.dtype == array.dtype
     np.testing.assert_array_equal(np.asarray(p), array)
@@ -50,14 +50,16 @@ def test_it_behaves_as_the_array():
 
 
 def test_it_has_members_and_no_truth_value():
-    p = pe.consecutive(3, start=5)
+    p = pe.positions.consecutive(3, start=5)
     assert 7 in p and 8 not in p
     with pytest.raises(ValueError, match="ambiguous"):
         bool(p)
 
 
 def test_start_may_be_traced_and_batched():
-    of = jax.jit(jax.vmap(lambda start: jnp.asarray(pe.consecutive(3, start))))
+    of = jax.jit(
+        jax.vmap(lambda start: jnp.asarray(pe.positions.consecutive(3, start)))
+    )
     np.testing.assert_array_equal(of(jnp.array([0, 7])), [[0, 1, 2], [7, 8, 9]])
 
 
@@ -71,7 +73,7 @@ def test_start_may_be_traced_and_batched():
 )
 def test_what_is_not_consecutive_raises(length, start, words, as_users_have_it):
     with pytest.raises(ValueError, match=words):
-        pe.consecutive(length, start)
+        pe.positions.consecutive(length, start)
 
 
 def _attend(embedding, x, q_positions, k_positions, implementation):
@@ -110,7 +112,7 @@ def test_attention_is_as_for_the_array(name, implementation):
         def of(parts, *positions):
             return jnp.sum(_attend(*parts, *positions, implementation) ** 2)
 
-        stated = pe.consecutive(6, start), pe.consecutive(SEQ)
+        stated = pe.positions.consecutive(6, start), pe.positions.consecutive(SEQ)
         return of(parts, *stated), of(parts, *map(jnp.asarray, stated))
 
     # 6 queries do not fill the last block, and 8 keys do.
@@ -130,15 +132,15 @@ def test_a_program_has_one_way_for_stated_positions(name):
         text = str(jax.make_jaxpr(of)(positions))
         return text.count(" cond[") - text.count(" platform_index[")
 
-    assert count(jnp.arange(24)) > count(pe.consecutive(24)) == 0
+    assert count(jnp.arange(24)) > count(pe.positions.consecutive(24)) == 0
 
 
 def test_a_bias_of_a_user_takes_it():
-    class Ramp(pe.AbstractBias):
+    class Ramp(pe.abstract.AbstractBias):
         def __call__(self, q_positions, k_positions):
             return (k_positions[None] - q_positions[:, None]).astype(float)[None]
 
-    p, x = pe.consecutive(4), jnp.ones((1, 4, 2))
+    p, x = pe.positions.consecutive(4), jnp.ones((1, 4, 2))
     of = lambda p: pe.PositionalEmbedding(bias=Ramp()).attend(x, x, x, p, p)
     np.testing.assert_allclose(of(p), of(jnp.arange(4)))
 
@@ -146,7 +148,10 @@ def test_a_bias_of_a_user_takes_it():
 def test_a_strip_is_the_bias_of_each_distance():
     biases = [pe.ALiBi(2), pe.T5Bias(2, key=jax.random.key(0))]
     for bias in (*biases, pe.SumBias(*biases)):
-        q, k = pe.consecutive(3, start=5), pe.consecutive(4, start=6)
+        q, k = (
+            pe.positions.consecutive(3, start=5),
+            pe.positions.consecutive(4, start=6),
+        )
         strip = bias.strip(q, k)
         assert strip is not None
         rows = [strip[:, 2 - i : 6 - i] for i in range(3)]
@@ -154,7 +159,7 @@ def test_a_strip_is_the_bias_of_each_distance():
 
 
 def test_there_is_no_strip_of_what_is_more_than_distances():
-    p = pe.consecutive(4)
+    p = pe.positions.consecutive(4)
     fire = pe.FIRE(2, key=jax.random.key(0))
     assert fire.strip(p, p) is None
     assert pe.SumBias(pe.ALiBi(2), fire).strip(p, p) is None

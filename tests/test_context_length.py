@@ -28,7 +28,7 @@ DYNAMIC = {
     if shape_of(name).rotary is not None and shape_of(name).rotary.dynamic
 }
 DYNAMIC["a chain"] = pe.PositionalEmbedding(
-    rotary=pe.Chain((BASE, pe.Temperature(0.1, 8)))
+    rotary=pe.rotations.Chain((BASE, pe.Temperature(0.1, 8)))
 )
 EXTENDED = pe.PositionalEmbedding(rotary=pe.ReRoPE(BASE, 4))
 every_row = pytest.mark.parametrize("name", DYNAMIC)
@@ -93,7 +93,7 @@ def test_the_sentinel_of_a_ring_buffer_does_not_count(name):
 @every_row
 def test_packed_documents_have_their_own_lengths(name, implementation):
     ids = np.repeat([7, 3], [4, 24])
-    p = pe.segment_positions(jnp.asarray(ids))
+    p = pe.positions.segment_positions(jnp.asarray(ids))
     packed = run(
         DYNAMIC[name], Q, K, V, p, p, implementation=implementation, **both(ids)
     )
@@ -104,7 +104,7 @@ def test_packed_documents_have_their_own_lengths(name, implementation):
 @every_row
 def test_a_step_of_packed_documents_reads_each_length(name):
     ids, last = np.repeat([7, 3], [4, 24]), np.array([27, 3])
-    p = np.asarray(pe.segment_positions(jnp.asarray(ids)))
+    p = np.asarray(pe.positions.segment_positions(jnp.asarray(ids)))
     segments = dict(q_segments=jnp.asarray(ids[last]), k_segments=jnp.asarray(ids))
     step = run(DYNAMIC[name], Q[:, last], K, V, p[last], p, **segments)
     for i, document in enumerate((slice(4, 28), slice(4))):
@@ -120,7 +120,7 @@ def test_padding_does_not_count(name):
     for rule in both(real), dict(mask=jnp.asarray(np.tile(real, (28, 1)))):
         assert_close(run(embedding, Q, K, V, p, p, **rule)[:, :12], right)
     real = np.arange(28) >= 12
-    p = pe.left_padded_positions(jnp.asarray(real))
+    p = pe.positions.left_padded_positions(jnp.asarray(real))
     padded = run(embedding, Q, K, V, p, p, **both(real))
     assert_close(padded[:, 12:], alone(embedding, slice(12, 28)))
 

@@ -98,7 +98,7 @@ def test_consecutive_positions_have_a_symbolic_length():
 
     @jax.jit
     def call(q):
-        p = pe.consecutive(q.shape[1], 5)
+        p = pe.positions.consecutive(q.shape[1], 5)
         return embedding.attend(q, q, q, p, p, causal=True)
 
     (seq,) = jax.export.symbolic_shape("seq")

@@ -41,7 +41,7 @@ WRONG_SLOTS = [
     case("`bias` must be .*but got the class `ALiBi`. Call it: `ALiBi\\(...\\)`", embedding(bias=pe.ALiBi)),
     case("`rotary` must be .*but got 'rope'. `eqx_posemb.make` builds", embedding(rotary="rope")),
     case("`rotary` must be .*but got a PositionalEmbedding.*Give one of its slots", lambda: pe.PositionalEmbedding(rotary=pe.PositionalEmbedding())),
-    case("`rotary` must be .*but got a Geometric. Give it as `rotary=eqx_posemb.Rotary", embedding(rotary=pe.Geometric(8))),
+    case("`rotary` must be .*but got a Geometric. Give it as `rotary=eqx_posemb.Rotary", embedding(rotary=pe.frequencies.Geometric(8))),
     case("`bias` must be .*but got an array of shape \\(300,\\)", embedding(bias=np.ones(300))),
 ]
 # fmt: on
@@ -93,7 +93,7 @@ def test_slots_are_filled_in_transformed_functions():
 # Positions that cannot tell tokens apart.
 Q = np.ones((2, 4, 8), np.float32)
 X = np.ones((4, 8), np.float32)
-BASE = pe.Geometric(8)
+BASE = pe.frequencies.Geometric(8)
 EMPTY = pe.PositionalEmbedding()
 BY_BLOCKS = dict(implementation="blockwise", block_size=4)
 GRID = pe.LearnedGrid((2, 2), 8, key=jr.key(0))
@@ -134,11 +134,11 @@ ENTRANCES = {
     "logits": lambda p: EMPTY.logits(Q, Q, P, p),
     "for_kernel": lambda p: EMPTY.for_kernel(Q, Q, Q, p, P),
     "embed": lambda p: pe.PositionalEmbedding(encoding=pe.Sinusoidal(8)).embed(X, p),
-    "distance": lambda p: pe.distance(p, P),
-    "prefixed": lambda p: pe.prefixed(cells(p)),
-    "zero_prefixed": lambda p: pe.zero_prefixed(p[:, None], 1),
-    "shifted": lambda p: pe.shifted_positions(p, furthest=9, key=KEY),
-    "cape": lambda p: pe.cape_positions(p, key=KEY),
+    "distance": lambda p: pe.positions.distance(p, P),
+    "prefixed": lambda p: pe.positions.prefixed(cells(p)),
+    "zero_prefixed": lambda p: pe.positions.zero_prefixed(p[:, None], 1),
+    "shifted": lambda p: pe.positions.shifted_positions(p, furthest=9, key=KEY),
+    "cape": lambda p: pe.positions.cape_positions(p, key=KEY),
     "functional.sinusoidal": lambda p: functional.sinusoidal(p, 8),
     "functional.xpos": lambda p: functional.xpos(X, p),
     "functional.rotary_embedding": lambda p: functional.rotary_embedding(p, 8),
@@ -163,7 +163,7 @@ def test_no_part_takes_positions_that_round_integers(name):
         axes = resolved(ROWS[name].axes, SIZES)
         p = jnp.zeros((4, axes) if axes > 1 else 4, jnp.bfloat16)
         if made.rotary is not None:
-            if isinstance(made.rotary, pe.AbstractExtension):
+            if isinstance(made.rotary, pe.abstract.AbstractExtension):
                 return made.rotary.products(Q, Q, p, p)
             return made.rotary(p)
         if made.encoding is not None:
@@ -221,7 +221,10 @@ def test_narrow_integers_have_rows_and_prefixes():
         for rows in found:
             np.testing.assert_array_equal(rows, table[SHUFFLED])
         cells = jnp.stack([p, p], axis=1)
-        moved = pe.zero_prefixed(cells, 1) - 1, pe.prefixed(cells, 1)
+        moved = (
+            pe.positions.zero_prefixed(cells, 1) - 1,
+            pe.positions.prefixed(cells, 1),
+        )
         assert moved[0].tolist()[:2] == [[-1, -1], [6, 6]]
         assert moved[1].tolist()[:2] == [[-1, 0], [7, 7]]
         special = pe.ResetBias(pe.ALiBi(2), 2, (-1, 255))
@@ -243,26 +246,26 @@ def test_numpy_positions_may_be_wide_where_they_fit():
     near = np.arange(4, dtype=np.int64)
     np.testing.assert_array_equal(pe.rope(8)(near).cos, pe.rope(8)(jnp.arange(4)).cos)
     with jax.enable_x64(True):
-        assert pe.distance(near, near + 2**40)[0, 0] == 2**40
+        assert pe.positions.distance(near, near + 2**40)[0, 0] == 2**40
 
 
 # The number of axes.
 # fmt: off
 TOO_MANY_AXES = [
-    case("`mask` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.left_padded_positions(np.ones((2, 3), bool))),
-    case("`segment_ids` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.segment_positions(np.ones((2, 3), np.int32))),
-    case("`segment_ids` must have shape .seq.*but got ..*Give one for each token", lambda: pe.segment_positions(np.int32(3))),
-    case("`digits` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.abacus_positions(np.ones((2, 3), bool))),
-    case("`positions` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.randomized_positions(np.ones((2, 3), np.int32), longest=9, key=KEY)),
-    case("`mask` must have shape .height, width.*but got .2, 3, 4.. Use `jax.vmap`", lambda: pe.detr_positions(np.ones((2, 3, 4), bool))),
-    case("`positions` must have shape .seq, axes.*but got shape .5, 2, 2.. Use `jax.vmap`", lambda: pe.prefixed(np.ones((5, 2, 2), np.int32))),
-    case("`positions` must have shape .seq, axes.*but got shape .5, 2, 2.. Use `jax.vmap`", lambda: pe.zero_prefixed(np.ones((5, 2, 2), np.int32), 1)),
-    case("`positions` must have shape .seq, axes.*but got shape .5,..", lambda: pe.zero_prefixed(np.ones(5, np.int32), 1)),
-    case("`positions` must have shape .seq. or .seq, axes.*but got .2, 3, 2.. Use `jax.vmap`", lambda: pe.shifted_positions(np.ones((2, 3, 2), np.int32), furthest=2, key=KEY)),
-    case("`positions` must have shape .seq. or .seq, axes.*but got .2, 3, 2.. Use `jax.vmap`", lambda: pe.cape_positions(np.ones((2, 3, 2), np.int32), key=KEY)),
-    case("`q_positions` and `k_positions` must have shapes .q. and .k., or .q, axes. and .k, axes.*got .3,. and .3, 2.. Use `jax.vmap`", lambda: pe.distance(np.ones(3, np.int32), np.ones((3, 2), np.int32))),
-    case("`q_positions` and `k_positions` must have shapes.*got .2, 3. and .2, 4.. Use `jax.vmap`", lambda: pe.distance(np.ones((2, 3), np.int32), np.ones((2, 4), np.int32))),
-    case("`q_positions` and `k_positions` must have shapes.*got .. and .3,.", lambda: pe.distance(np.int32(1), np.ones(3, np.int32))),
+    case("`mask` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.left_padded_positions(np.ones((2, 3), bool))),
+    case("`segment_ids` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.segment_positions(np.ones((2, 3), np.int32))),
+    case("`segment_ids` must have shape .seq.*but got ..*Give one for each token", lambda: pe.positions.segment_positions(np.int32(3))),
+    case("`digits` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.abacus_positions(np.ones((2, 3), bool))),
+    case("`positions` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.randomized_positions(np.ones((2, 3), np.int32), longest=9, key=KEY)),
+    case("`mask` must have shape .height, width.*but got .2, 3, 4.. Use `jax.vmap`", lambda: pe.positions.detr_positions(np.ones((2, 3, 4), bool))),
+    case("`positions` must have shape .seq, axes.*but got shape .5, 2, 2.. Use `jax.vmap`", lambda: pe.positions.prefixed(np.ones((5, 2, 2), np.int32))),
+    case("`positions` must have shape .seq, axes.*but got shape .5, 2, 2.. Use `jax.vmap`", lambda: pe.positions.zero_prefixed(np.ones((5, 2, 2), np.int32), 1)),
+    case("`positions` must have shape .seq, axes.*but got shape .5,..", lambda: pe.positions.zero_prefixed(np.ones(5, np.int32), 1)),
+    case("`positions` must have shape .seq. or .seq, axes.*but got .2, 3, 2.. Use `jax.vmap`", lambda: pe.positions.shifted_positions(np.ones((2, 3, 2), np.int32), furthest=2, key=KEY)),
+    case("`positions` must have shape .seq. or .seq, axes.*but got .2, 3, 2.. Use `jax.vmap`", lambda: pe.positions.cape_positions(np.ones((2, 3, 2), np.int32), key=KEY)),
+    case("`q_positions` and `k_positions` must have shapes .q. and .k., or .q, axes. and .k, axes.*got .3,. and .3, 2.. Use `jax.vmap`", lambda: pe.positions.distance(np.ones(3, np.int32), np.ones((3, 2), np.int32))),
+    case("`q_positions` and `k_positions` must have shapes.*got .2, 3. and .2, 4.. Use `jax.vmap`", lambda: pe.positions.distance(np.ones((2, 3), np.int32), np.ones((2, 4), np.int32))),
+    case("`q_positions` and `k_positions` must have shapes.*got .. and .3,.", lambda: pe.positions.distance(np.int32(1), np.ones(3, np.int32))),
 ]
 # fmt: on
 
@@ -275,13 +278,15 @@ def test_a_batch_is_no_sequence(text, call):
 
 
 # A bias that hides all keys.
-class Hiding(pe.AbstractBias):
+class Hiding(pe.abstract.AbstractBias):
     """Negative infinity for the first query, and for one key of the others."""
 
     slope: jax.Array
 
     def __call__(self, q_positions, k_positions):
-        far = self.slope * pe.distance(q_positions, k_positions)[None].astype(float)
+        far = self.slope * pe.positions.distance(q_positions, k_positions)[None].astype(
+            float
+        )
         hidden = (q_positions[:, None] == 0) | (k_positions[None] == 1)
         return jnp.where(hidden, -jnp.inf, far).repeat(2, axis=0)
 
@@ -318,19 +323,19 @@ PLACED = ROTATED.at(jnp.asarray(P))
 ENCODED = pe.PositionalEmbedding(encoding=pe.Sinusoidal(8))
 # fmt: off
 GUESSES = [
-    case("`base` must be an AbstractStaticFrequencies, but got an array of shape \\(4,\\).*`eqx_posemb.Listed`", lambda: pe.Tabulated(np.ones(4))),
-    case("`base` must be .*but got a list.*Listed", lambda: pe.Tabulated([1.0, 0.1])),
-    case("`base` must be an AbstractStaticFrequencies, but got 8.*Geometric", lambda: pe.Linear(8, 2.0)),
-    case("`base` must be .*but got 64", lambda: pe.DynamicNTK(64, 2.0, 8)),
-    case("`base` must be .*but got 64", lambda: pe.Truncated(64, 2)),
-    case("`base` must be .*but got 64", lambda: pe.Divided(64, (1.0,))),
-    case("`short` must be .*but got 64", lambda: pe.LongRoPEFrequencies(64, 64, 8)),
-    case("`parts` must be .*but got 64", lambda: pe.Concatenated((64,))),
-    case("`weight` must be an array, but got a Geometric.*LearnedFrequencies\\(schedule\\(\\)\\)", lambda: pe.LearnedFrequencies(pe.Geometric(8))),
-    case("`weight` must be an array, but got a list.*jnp.array", lambda: pe.LearnedFrequencies([1.0])),
-    case("`frequencies` must be an AbstractFrequencies, but got 64.*eqx_posemb.Geometric\\(dim=64\\)", lambda: pe.Rotary(64)),
-    case("`frequencies` must be .*but got the class `Geometric`. Call it", lambda: pe.Rotary(pe.Geometric)),
-    case("`parts` must be an AbstractRotary, but got 64.*eqx_posemb.rope", lambda: pe.Chain((64,))),
+    case("`base` must be an AbstractStaticFrequencies, but got an array of shape \\(4,\\).*`eqx_posemb.frequencies.Listed`", lambda: pe.frequencies.Tabulated(np.ones(4))),
+    case("`base` must be .*but got a list.*Listed", lambda: pe.frequencies.Tabulated([1.0, 0.1])),
+    case("`base` must be an AbstractStaticFrequencies, but got 8.*Geometric", lambda: pe.frequencies.Linear(8, 2.0)),
+    case("`base` must be .*but got 64", lambda: pe.frequencies.DynamicNTK(64, 2.0, 8)),
+    case("`base` must be .*but got 64", lambda: pe.frequencies.Truncated(64, 2)),
+    case("`base` must be .*but got 64", lambda: pe.frequencies.Divided(64, (1.0,))),
+    case("`short` must be .*but got 64", lambda: pe.frequencies.LongRoPEFrequencies(64, 64, 8)),
+    case("`parts` must be .*but got 64", lambda: pe.frequencies.Concatenated((64,))),
+    case("`weight` must be an array, but got a Geometric.*LearnedFrequencies\\(schedule\\(\\)\\)", lambda: pe.frequencies.LearnedFrequencies(pe.frequencies.Geometric(8))),
+    case("`weight` must be an array, but got a list.*jnp.array", lambda: pe.frequencies.LearnedFrequencies([1.0])),
+    case("`frequencies` must be an AbstractFrequencies, but got 64.*eqx_posemb.frequencies.Geometric\\(dim=64\\)", lambda: pe.Rotary(64)),
+    case("`frequencies` must be .*but got the class `Geometric`. Call it", lambda: pe.Rotary(pe.frequencies.Geometric)),
+    case("`parts` must be an AbstractRotary, but got 64.*eqx_posemb.rope", lambda: pe.rotations.Chain((64,))),
     case("`rotary` must be an AbstractRotary, but got 64", lambda: pe.ReRoPE(64, 4)),
     case("`biases` must be an AbstractBias, but got a Rotary.*ALiBi", lambda: pe.SumBias(ROPE)),
     case("`bias` must be an AbstractBias, but got 2", lambda: pe.ResetBias(2, 2)),
@@ -356,10 +361,10 @@ GUESSES = [
     case("`q_positions` must be an array of integers or floats.*got an object", lambda: ROTATED.at(object())),
     case("`positions` must be integers or floats, but got complex64", lambda: ROPE(np.ones(4, np.complex64))),
     case("`q_positions` must be an array, but got 6. `jnp.asarray`", lambda: pe.ALiBi(2)(6, 6)),
-    case("`segment_ids` must be an array, but got a list", lambda: pe.segment_positions([0, 0, 1])),
-    case("shape \\[seq, 2\\], but got int32 of shape \\(4,\\). `eqx_posemb.grid_positions`", lambda: pe.axial_rope(8)(P)),
-    case("shape \\[seq, 3\\], but got int32 of shape \\(4,\\). `eqx_posemb.mrope_positions`", lambda: pe.mrope(12, sizes=(2, 2, 2))(P)),
-    case("at least 2 axes, but got shape \\(4,\\). `eqx_posemb.grid_positions`", lambda: pe.prefixed(P)),
+    case("`segment_ids` must be an array, but got a list", lambda: pe.positions.segment_positions([0, 0, 1])),
+    case("shape \\[seq, 2\\], but got int32 of shape \\(4,\\). `eqx_posemb.positions.grid_positions`", lambda: pe.axial_rope(8)(P)),
+    case("shape \\[seq, 3\\], but got int32 of shape \\(4,\\). `eqx_posemb.positions.mrope_positions`", lambda: pe.mrope(12, sizes=(2, 2, 2))(P)),
+    case("at least 2 axes, but got shape \\(4,\\). `eqx_posemb.positions.grid_positions`", lambda: pe.positions.prefixed(P)),
     case("`q` must be an array .heads, seq, dim., but got None", lambda: PLACED.attend(None, Q, Q)),
     case("`v` must have shape .heads, seq, dim., but got .4, 8..*`v.None.`", lambda: PLACED.attend(Q, Q, Q[0])),
     case("`q` must have shape .heads, seq, dim., but got .4, 8.", lambda: PLACED.queries(Q[0])),

@@ -119,9 +119,9 @@ def test_the_error_of_several_parts_has_the_call_that_works():
     text = eval(call[1], {"load": load, "config": FLAT})
     alone = {k: v for k, v in FLAT.items() if k != "vision_config"}
     assert text == load(alone | {"model_type": "qwen2_5_vl_text"})
-    assert text.rotary.axes == pe.Sections([2, 3, 3])
+    assert text.rotary.axes == pe.axes.Sections([2, 3, 3])
     vision = load(FLAT, part="vision")
-    assert vision.rotary.axes == pe.Axial(2)
+    assert vision.rotary.axes == pe.axes.Axial(2)
     nested = {"model_type": "omni", "thinker_config": FLAT}
     message = r"Call `load\(config, part=\"thinker_config\"\)`"
     with pytest.raises(ValueError, match=message):
@@ -165,7 +165,7 @@ def test_a_learned_temperature_starts_from_one_in_every_layer():
     assert layer_types(config) == ("rope", "rope", "rope", "nope")
     both = load(config, layer_type="rope").rotary
     learned = load(config, layer_type="nope").rotary
-    assert isinstance(both, pe.Chain) and isinstance(both.parts[0], pe.Rotary)
+    assert isinstance(both, pe.rotations.Chain) and isinstance(both.parts[0], pe.Rotary)
     q = jnp.ones((64, 9, 128))
     assert (learned(jnp.arange(9)).queries(q) == q).all()
     assert jnp.array_equal(both.parts[1].weight, learned.weight)
@@ -203,8 +203,12 @@ def test_quirks_follow_transformers_where_it_errs():
         "original_max_position_embeddings": 64,
         "rope_scaling": {"type": "longrope", **lists, **scale},
     }
-    assert isinstance(load(phimoe).rotary.frequencies, pe.LongRoPEFrequencies)
-    assert isinstance(load(phimoe, quirks=True).rotary.frequencies, pe.Divided)
+    assert isinstance(
+        load(phimoe).rotary.frequencies, pe.frequencies.LongRoPEFrequencies
+    )
+    assert isinstance(
+        load(phimoe, quirks=True).rotary.frequencies, pe.frequencies.Divided
+    )
     twice = scaled(**YARN, rope_theta=1e6) | {"rope_theta": 1e4}
     with pytest.raises(
         ValueError, match=r"`rope_parameters.rope_theta` and `rope_theta`"

@@ -64,18 +64,31 @@ OTHERS = [
         pe.proportional_rope(64, fraction=0.3, factor=2.0),
         pe.proportional_rope(64, fraction=0.25, pairing="adjacent"),
         pe.Rotary(
-            pe.Geometric(64), pairing=pe.Pairing.adjacent_to_halves(192, 64, 128)
+            pe.frequencies.Geometric(64),
+            pairing=pe.rotations.Pairing.adjacent_to_halves(192, 64, 128),
         ),
-        pe.Rotary(pe.Geometric(64), pairing=pe.Pairing.halves(192, 64, 128)),
-        pe.Rotary(pe.Geometric(32), axes=pe.Axial(2)),
-        pe.Rotary(pe.Geometric(32), axes=pe.Axial(2), pairing="adjacent"),
-        pe.Rotary(pe.Geometric(64), axes=pe.Sections((8, 12, 12))),
-        pe.Rotary(pe.Geometric(32), dim=64, axes=pe.Sections((4, 6, 6))),
-        pe.Rotary(pe.Geometric(64), axes=pe.Sections((12, 10, 10), "interleaved")),
         pe.Rotary(
-            pe.Geometric(64), pairing="adjacent", axes=pe.Sections((8, 12, 12), "tail")
+            pe.frequencies.Geometric(64),
+            pairing=pe.rotations.Pairing.halves(192, 64, 128),
         ),
-        pe.Chain(
+        pe.Rotary(pe.frequencies.Geometric(32), axes=pe.axes.Axial(2)),
+        pe.Rotary(
+            pe.frequencies.Geometric(32), axes=pe.axes.Axial(2), pairing="adjacent"
+        ),
+        pe.Rotary(pe.frequencies.Geometric(64), axes=pe.axes.Sections((8, 12, 12))),
+        pe.Rotary(
+            pe.frequencies.Geometric(32), dim=64, axes=pe.axes.Sections((4, 6, 6))
+        ),
+        pe.Rotary(
+            pe.frequencies.Geometric(64),
+            axes=pe.axes.Sections((12, 10, 10), "interleaved"),
+        ),
+        pe.Rotary(
+            pe.frequencies.Geometric(64),
+            pairing="adjacent",
+            axes=pe.axes.Sections((8, 12, 12), "tail"),
+        ),
+        pe.rotations.Chain(
             (pe.yarn(64, factor=4.0, original_length=99), pe.Temperature(0.1, 99))
         ),
     )
@@ -124,7 +137,9 @@ def test_what_is_learned_comes_back_in_its_shape():
         pe.PositionalEmbedding(rotary=pe.rope(8), bias=pe.ALiBi(2)),
         pe.PositionalEmbedding(bias=pe.ALiBi(2, form="symmetric")),
         pe.PositionalEmbedding(encoding=pe.Sinusoidal(8)),
-        pe.PositionalEmbedding(rotary=pe.Rotary(pe.Geometric(8), scale=2.0)),
+        pe.PositionalEmbedding(
+            rotary=pe.Rotary(pe.frequencies.Geometric(8), scale=2.0)
+        ),
         pe.PositionalEmbedding(bias=pe.ALiBi(2), scale=3.0),
     ],
     ids=str,

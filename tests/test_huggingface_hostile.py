@@ -62,9 +62,15 @@ def test_a_refusal_is_short_and_comes_soon(text):
 
 def test_as_many_factors_as_there_may_be_take_a_second():
     start = time.process_time()
-    base, factors = pe.Geometric(2**16), [1 + i / 2**15 for i in range(2**15)]
-    short, long = (pe.Divided(base, factors) for _ in range(2))
-    assert len(pe.LongRoPEFrequencies(short, long, original_length=8)()) == 2**15
+    base, factors = (
+        pe.frequencies.Geometric(2**16),
+        [1 + i / 2**15 for i in range(2**15)],
+    )
+    short, long = (pe.frequencies.Divided(base, factors) for _ in range(2))
+    assert (
+        len(pe.frequencies.LongRoPEFrequencies(short, long, original_length=8)())
+        == 2**15
+    )
     # A power of decimals for each frequency took 8 seconds.
     assert time.process_time() - start < 3
 

@@ -68,7 +68,7 @@ def test_a_report_for_readers(said):
 llama: 32 layers, a context of 131,072 positions
 
 Layers 0-31, rope:
-    rotary            eqx_posemb.Rotary over eqx_posemb.NTKByParts
+    rotary            eqx_posemb.Rotary over eqx_posemb.frequencies.NTKByParts
     channels          128 of 128 rotate
     pairs             halves
     theta             500,000

@@ -250,7 +250,7 @@ def test_prefill_in_chunks_is_the_full_pass(name):
 def test_packed_documents_are_separate_documents(name):
     layer, x, p = twelve(name)
     ids = np.repeat([4, 1, 2], 4)
-    restarted = at(name, pe.segment_positions(jnp.asarray(ids)))
+    restarted = at(name, pe.positions.segment_positions(jnp.asarray(ids)))
     packed = attend(layer, x, restarted, ids=ids)
     # What follows the first document is in its future.
     alone = [attend(layer, jnp.roll(x, -i, axis=0), p)[:, :4] for i in (0, 4, 8)]
@@ -262,7 +262,7 @@ def test_left_padding_changes_nothing(name):
     layer, x, p = twelve(name)
     for padding in range(12):
         real = np.arange(12) >= padding
-        padded_p = at(name, pe.left_padded_positions(jnp.asarray(real)))
+        padded_p = at(name, pe.positions.left_padded_positions(jnp.asarray(real)))
         padded = attend(layer, x, padded_p, mask=real[None])
         # Without padding the same tokens come first, and what follows is not seen.
         alone = attend(layer, jnp.asarray(np.roll(x, -padding, axis=0)), p)

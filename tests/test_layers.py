@@ -69,12 +69,17 @@ OUTSIDE = {
     "__main__",
     "_catalogue",
     "_compare",
-    "_deberta_state",
     "_formula",
     "_inspect",
+    "_moved",
     "_public",
+    "abstract",
+    "axes",
+    "frequencies",
     "interop",
     "plot",
+    "positions",
+    "rotations",
 }
 
 

@@ -38,7 +38,7 @@ CASES = {
     "tupe_absolute": (bundle(bias=TUPE, scale=0.2), P),
     "decomposed": (
         bundle(score=pe.Decomposed((3, 5), DIM, key=KEY)),
-        pe.grid_positions((3, 5))[:N] + 7,
+        pe.positions.grid_positions((3, 5))[:N] + 7,
     ),
     "a sum": (bundle(bias=pe.SumBias(pe.ALiBi(HEADS), TUPE)), P),
     "a reset": (bundle(bias=pe.ResetBias(pe.ALiBi(HEADS), HEADS, (2, 5))), P),
@@ -281,7 +281,7 @@ def test_every_variant_goes_or_says_why_not(name):
     embedding, q = build(name), jnp.ones((4, 5, 16))
     p = at(name, jnp.arange(5))
     part = embedding.bias or embedding.score or embedding.rotary
-    if isinstance(part, pe.AbstractRotary) or name in CASES:
+    if isinstance(part, pe.abstract.AbstractRotary) or name in CASES:
         jax.eval_shape(lambda q: embedding.for_kernel(q, q, q, p, p, length=6)[:3], q)
         return
     with pytest.raises(

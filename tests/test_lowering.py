@@ -23,7 +23,7 @@ every_width = pytest.mark.parametrize("width", [DIM, 8])
 
 def pair(layout, width):
     """The fast form, and the formula for any layout, which JAX differentiates."""
-    general = getattr(pe.Pairing, layout)(DIM, width)
+    general = getattr(pe.rotations.Pairing, layout)(DIM, width)
     return [
         pe.rope(DIM, pairing=pairing, rotary_dim=width) for pairing in (layout, general)
     ]

@@ -12,7 +12,7 @@ import eqx_posemb as pe
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
 KEY = jr.key(0)
-BASE = pe.Geometric(16)
+BASE = pe.frequencies.Geometric(16)
 P = jnp.arange(4)
 Q = jnp.ones((2, 4, 16))
 MAKE = dict(heads=2, head_dim=16, dim=32, length=8, key=KEY)
@@ -20,7 +20,7 @@ GRID = pe.LearnedGrid((2, 2), 8, key=KEY)
 EMPTY = pe.PositionalEmbedding()
 
 
-class Reading(pe.AbstractScore):
+class Reading(pe.abstract.AbstractScore):
     reads = ("q_state",)
 
     def __call__(self, q, k, q_positions, k_positions, *, q_state=None):
@@ -38,38 +38,38 @@ def case(text, call):
 # fmt: off
 SETTINGS = [
     # Frequencies.
-    case("`dim` must be even and positive, to be rotated in pairs, but got 7", lambda: pe.Geometric(7)),
-    case("`theta` must be positive and finite, but got -1.0", lambda: pe.Geometric(8, -1)),
-    case("`theta` must be positive and finite, but got inf", lambda: pe.Geometric(8, float("inf"))),
-    case("`dim` must be at least 4 for `endpoint=True`.*but got 2", lambda: pe.Geometric(2, endpoint=True)),
-    case("`factor` must be at least 1 and finite, but got 0.5", lambda: pe.Linear(BASE, 0.5)),
-    case("`factor` must be at least 1 and finite, but got nan", lambda: pe.NTK(BASE, float("nan"))),
-    case("`base` must have at least 2 frequencies.*got 1. Rotate at least 4", lambda: pe.NTK(pe.Geometric(2), 2.0)),
-    case("`base` must have at least 2 frequencies.*got 1. Rotate at least 4", lambda: pe.DynamicNTK(pe.Geometric(2), 2.0, 8)),
-    case("`original_length` must be positive and finite, but got 0", lambda: pe.DynamicNTK(BASE, 2.0, 0)),
-    case("`original_length` must be positive and finite, but got -3", lambda: pe.NTKByParts(BASE, 2.0, -3)),
-    case("`0 <= slow <= fast`, but got slow=4.0 and fast=1.0", lambda: pe.NTKByParts(BASE, 2.0, 8, slow=4, fast=1)),
-    case("`0 < slow <= fast`, but got slow=0.0 and fast=32.0", lambda: pe.YaRNFrequencies(BASE, 2.0, 8, slow=0)),
-    case("`extrapolation_factor` must be between 0 and 1, but got 2.0", lambda: pe.YaRNFrequencies(BASE, 2.0, 8, extrapolation_factor=2)),
-    case("`base` must have a `theta` above 1.*but got 1.0", lambda: pe.YaRNFrequencies(pe.Geometric(8, 1.0), 2.0, 8)),
-    case("`divisors` must have one number per frequency, 8, but got 2", lambda: pe.Divided(BASE, (1.0, 2.0))),
-    case("`divisors` must be positive and finite, but got", lambda: pe.Divided(BASE, (0.0,) * 8)),
-    case("`short` and `long` must have as many frequencies, but got 8 and 4", lambda: pe.LongRoPEFrequencies(BASE, pe.Geometric(8), 8)),
-    case("`original_length` must be positive and finite, but got 0", lambda: pe.LongRoPEFrequencies(BASE, BASE, 0)),
-    case("`keep` must be between 0 and the number of frequencies, 8, but got 9", lambda: pe.Truncated(BASE, 9)),
+    case("`dim` must be even and positive, to be rotated in pairs, but got 7", lambda: pe.frequencies.Geometric(7)),
+    case("`theta` must be positive and finite, but got -1.0", lambda: pe.frequencies.Geometric(8, -1)),
+    case("`theta` must be positive and finite, but got inf", lambda: pe.frequencies.Geometric(8, float("inf"))),
+    case("`dim` must be at least 4 for `endpoint=True`.*but got 2", lambda: pe.frequencies.Geometric(2, endpoint=True)),
+    case("`factor` must be at least 1 and finite, but got 0.5", lambda: pe.frequencies.Linear(BASE, 0.5)),
+    case("`factor` must be at least 1 and finite, but got nan", lambda: pe.frequencies.NTK(BASE, float("nan"))),
+    case("`base` must have at least 2 frequencies.*got 1. Rotate at least 4", lambda: pe.frequencies.NTK(pe.frequencies.Geometric(2), 2.0)),
+    case("`base` must have at least 2 frequencies.*got 1. Rotate at least 4", lambda: pe.frequencies.DynamicNTK(pe.frequencies.Geometric(2), 2.0, 8)),
+    case("`original_length` must be positive and finite, but got 0", lambda: pe.frequencies.DynamicNTK(BASE, 2.0, 0)),
+    case("`original_length` must be positive and finite, but got -3", lambda: pe.frequencies.NTKByParts(BASE, 2.0, -3)),
+    case("`0 <= slow <= fast`, but got slow=4.0 and fast=1.0", lambda: pe.frequencies.NTKByParts(BASE, 2.0, 8, slow=4, fast=1)),
+    case("`0 < slow <= fast`, but got slow=0.0 and fast=32.0", lambda: pe.frequencies.YaRNFrequencies(BASE, 2.0, 8, slow=0)),
+    case("`extrapolation_factor` must be between 0 and 1, but got 2.0", lambda: pe.frequencies.YaRNFrequencies(BASE, 2.0, 8, extrapolation_factor=2)),
+    case("`base` must have a `theta` above 1.*but got 1.0", lambda: pe.frequencies.YaRNFrequencies(pe.frequencies.Geometric(8, 1.0), 2.0, 8)),
+    case("`divisors` must have one number per frequency, 8, but got 2", lambda: pe.frequencies.Divided(BASE, (1.0, 2.0))),
+    case("`divisors` must be positive and finite, but got", lambda: pe.frequencies.Divided(BASE, (0.0,) * 8)),
+    case("`short` and `long` must have as many frequencies, but got 8 and 4", lambda: pe.frequencies.LongRoPEFrequencies(BASE, pe.frequencies.Geometric(8), 8)),
+    case("`original_length` must be positive and finite, but got 0", lambda: pe.frequencies.LongRoPEFrequencies(BASE, BASE, 0)),
+    case("`keep` must be between 0 and the number of frequencies, 8, but got 9", lambda: pe.frequencies.Truncated(BASE, 9)),
     # Rotary embeddings.
     case("`rotary_dim` must be at most `dim`, 8, but got 16", lambda: pe.rope(8, rotary_dim=16)),
     case("`rotary_dim` must be even and positive.*but got 3", lambda: pe.rope(8, rotary_dim=3)),
     case("`pairing` must be one of 'halves', 'adjacent', but got 'half'", lambda: pe.rope(8, pairing="half")),
-    case("`pairing` must be over as many channels as a head has, 8, but got one over 16", lambda: pe.rope(8, pairing=pe.Pairing.halves(16))),
-    case("`pairing` must use each angle of the schedule, 4, but got a pairing of 8", lambda: pe.Rotary(pe.Geometric(8), pairing=pe.Pairing.halves(16))),
-    case("`pairing` must use each angle of the schedule, 96, but got a pairing of 32", lambda: pe.Rotary(pe.Geometric(192), dim=192, pairing=pe.Pairing.adjacent(192, 64, 128))),
+    case("`pairing` must be over as many channels as a head has, 8, but got one over 16", lambda: pe.rope(8, pairing=pe.rotations.Pairing.halves(16))),
+    case("`pairing` must use each angle of the schedule, 4, but got a pairing of 8", lambda: pe.Rotary(pe.frequencies.Geometric(8), pairing=pe.rotations.Pairing.halves(16))),
+    case("`pairing` must use each angle of the schedule, 96, but got a pairing of 32", lambda: pe.Rotary(pe.frequencies.Geometric(192), dim=192, pairing=pe.rotations.Pairing.adjacent(192, 64, 128))),
     case("`dim` must be at least the number of rotated channels, 16, but got 8", lambda: pe.Rotary(BASE, dim=8)),
-    case("`decay` must be over the rotated channels, 16, but got one over 8", lambda: pe.Rotary(BASE, decay=pe.XPosDecay(8))),
+    case("`decay` must be over the rotated channels, 16, but got one over 8", lambda: pe.Rotary(BASE, decay=pe.rotations.XPosDecay(8))),
     case("`scale` must be positive and finite, but got 0.0", lambda: pe.Rotary(BASE, scale=0.0)),
     case("`arithmetic` must be one of 'exact', 'float32', but got 'bfloat16'", lambda: pe.Rotary(BASE, arithmetic="bfloat16")),
     case("`scale_base` must be positive and finite, but got 0.0", lambda: pe.xpos(8, scale_base=0)),
-    case("`dim` must be even and positive.*but got 5", lambda: pe.XPosDecay(5)),
+    case("`dim` must be even and positive.*but got 5", lambda: pe.rotations.XPosDecay(5)),
     case("`mscale` and `mscale_all_dim` go together.*got mscale=1.0 and mscale_all_dim=None", lambda: pe.yarn(8, factor=2, original_length=8, mscale=1.0)),
     case("`attention_factor` is a final value.*Give one or the other", lambda: pe.yarn(8, factor=2, original_length=8, mscale=1.0, mscale_all_dim=1.0, attention_factor=2.0)),
     case("`attention_factor` must be positive and finite, but got -1", lambda: pe.yarn(8, factor=2, original_length=8, attention_factor=-1)),
@@ -80,35 +80,35 @@ SETTINGS = [
     case("`attention_factor` must be positive and finite, but got 0", lambda: pe.longrope(4, short_factor=(1, 1), long_factor=(1, 1), original_length=8, factor=2, attention_factor=0)),
     case("`fraction` must be above 0 and at most 1, but got 0", lambda: pe.proportional_rope(8, fraction=0)),
     # Pairings.
-    case("must have one entry per channel each, but got 2, 1, 2 and 2", lambda: pe.Pairing((0, 1), (1,), (1, 1), (0, 0))),
-    case("`source` and `partner` must be channels, from 0 to 1, but got", lambda: pe.Pairing((0, 2), (1, 0), (1, 1), (0, 0))),
-    case("`sign` must be -1, 0 or 1, but got", lambda: pe.Pairing((0, 1), (1, 0), (2, 1), (0, 0))),
-    case("`pair` must not be negative, but got", lambda: pe.Pairing((0, 1), (1, 0), (1, 1), (0, -1))),
-    case("`blocks` must cut the rotated channels.*got 3 blocks of 8 channels", lambda: pe.Pairing.halves_per_block(8, 3)),
-    case("must fit into `dim`, but got 8 from 4 on in 8", lambda: pe.Pairing.halves(8, 8, start=4)),
+    case("must have one entry per channel each, but got 2, 1, 2 and 2", lambda: pe.rotations.Pairing((0, 1), (1,), (1, 1), (0, 0))),
+    case("`source` and `partner` must be channels, from 0 to 1, but got", lambda: pe.rotations.Pairing((0, 2), (1, 0), (1, 1), (0, 0))),
+    case("`sign` must be -1, 0 or 1, but got", lambda: pe.rotations.Pairing((0, 1), (1, 0), (2, 1), (0, 0))),
+    case("`pair` must not be negative, but got", lambda: pe.rotations.Pairing((0, 1), (1, 0), (1, 1), (0, -1))),
+    case("`blocks` must cut the rotated channels.*got 3 blocks of 8 channels", lambda: pe.rotations.Pairing.halves_per_block(8, 3)),
+    case("must fit into `dim`, but got 8 from 4 on in 8", lambda: pe.rotations.Pairing.halves(8, 8, start=4)),
     # Axes.
-    case("`count` must be at least 1", lambda: pe.Axial(0)),
-    case("`count` must be at least 1", lambda: pe.Mixed(0)),
-    case("`sizes` must have one number of pairs, not negative, .*but got \\(\\)", lambda: pe.Sections(())),
-    case("`order` must be one of 'chunked', .*but got 'mixed'", lambda: pe.Sections((1, 1), "mixed")),
-    case("`sizes` must add up to the number of frequencies, 8, but got \\(2, 2\\), which are 4", lambda: pe.Rotary(BASE, axes=pe.Sections((2, 2)))),
-    case("as many frequencies for each of the 3 coordinates, but the schedule has 8", lambda: pe.Rotary(BASE, axes=pe.Mixed(3))),
-    case("`axes` and `frequencies` must have one entry per angle each, but got 2 and 1", lambda: pe.Assigned((0, 1), (0,))),
-    case("`axes` and `frequencies` must not be negative", lambda: pe.Assigned((0, -1), (0, 1))),
-    case("among those of the schedule, from 0 to 7, but got 8", lambda: pe.Rotary(BASE, axes=pe.Assigned((0, 1), (0, 8)))),
-    case("`decay` must be None where there are `axes`", lambda: pe.Rotary(BASE, axes=pe.Axial(2), decay=pe.XPosDecay(32))),
+    case("`count` must be at least 1", lambda: pe.axes.Axial(0)),
+    case("`count` must be at least 1", lambda: pe.axes.Mixed(0)),
+    case("`sizes` must have one number of pairs, not negative, .*but got \\(\\)", lambda: pe.axes.Sections(())),
+    case("`order` must be one of 'chunked', .*but got 'mixed'", lambda: pe.axes.Sections((1, 1), "mixed")),
+    case("`sizes` must add up to the number of frequencies, 8, but got \\(2, 2\\), which are 4", lambda: pe.Rotary(BASE, axes=pe.axes.Sections((2, 2)))),
+    case("as many frequencies for each of the 3 coordinates, but the schedule has 8", lambda: pe.Rotary(BASE, axes=pe.axes.Mixed(3))),
+    case("`axes` and `frequencies` must have one entry per angle each, but got 2 and 1", lambda: pe.axes.Assigned((0, 1), (0,))),
+    case("`axes` and `frequencies` must not be negative", lambda: pe.axes.Assigned((0, -1), (0, 1))),
+    case("among those of the schedule, from 0 to 7, but got 8", lambda: pe.Rotary(BASE, axes=pe.axes.Assigned((0, 1), (0, 8)))),
+    case("`decay` must be None where there are `axes`", lambda: pe.Rotary(BASE, axes=pe.axes.Axial(2), decay=pe.rotations.XPosDecay(32))),
     case("`positions` must be .*of shape \\[seq, 2\\], but got int32 of shape \\(4,\\)", lambda: pe.axial_rope(8)(P)),
     case("`dim` must be a multiple of 4, for pairs along.*but got 6", lambda: pe.mixed_rope(6, heads=2, key=KEY)),
     case("`heads` must be at least 1", lambda: pe.mixed_rope(8, heads=0, key=KEY)),
     case("`q` must have shape \\[..., heads, seq, dim\\] with heads=2, seq=4 and dim=8", lambda: pe.mixed_rope(8, heads=2, key=KEY)(jnp.ones((4, 2))).queries(Q)),
-    case("`parts` must have at least one schedule", lambda: pe.Concatenated(())),
-    case("`weight` must have shape \\[half\\] or \\[heads, half\\], but got \\(1, 1, 4\\)", lambda: pe.LearnedFrequencies(jnp.ones((1, 1, 4)))),
-    case("`frequencies` must be finite and not negative.*flip the signs", lambda: pe.Listed((1.0, -1.0))),
-    case("`factor` must be positive and finite, but got 0.0", lambda: pe.Scaled(BASE, 0)),
-    case("`factor` must be at least 1 and finite, but got 0.5", lambda: pe.NTKMixed(BASE, 0.5)),
-    case("`exponent` must be positive and finite, but got 0.0", lambda: pe.NTKMixed(BASE, 2.0, 0)),
+    case("`parts` must have at least one schedule", lambda: pe.frequencies.Concatenated(())),
+    case("`weight` must have shape \\[half\\] or \\[heads, half\\], but got \\(1, 1, 4\\)", lambda: pe.frequencies.LearnedFrequencies(jnp.ones((1, 1, 4)))),
+    case("`frequencies` must be finite and not negative.*flip the signs", lambda: pe.frequencies.Listed((1.0, -1.0))),
+    case("`factor` must be positive and finite, but got 0.0", lambda: pe.frequencies.Scaled(BASE, 0)),
+    case("`factor` must be at least 1 and finite, but got 0.5", lambda: pe.frequencies.NTKMixed(BASE, 0.5)),
+    case("`exponent` must be positive and finite, but got 0.0", lambda: pe.frequencies.NTKMixed(BASE, 2.0, 0)),
     # Maps of queries and keys that are no rotations.
-    case("`parts` must have at least one map, but got none", lambda: pe.Chain(())),
+    case("`parts` must have at least one map, but got none", lambda: pe.rotations.Chain(())),
     case("`beta` must be positive and finite", lambda: pe.Temperature(0, 8)),
     case("`length` must be positive and finite", lambda: pe.Temperature(0.1, -1)),
     case("`kind` must be one of 'stepped', 'log', 'power', but got 'sqrt'", lambda: pe.Temperature(0.1, 8, kind="sqrt")),
@@ -128,19 +128,19 @@ SETTINGS = [
     case("`scale` must be positive", lambda: pe.LieRE(8, scale=0, key=KEY)),
     case("`positions` must have shape .* with 2 axes, but got shape \\(4,\\)", lambda: pe.LieRE(8, key=KEY)(P)),
     case("`q` must have shape \\[..., seq, dim\\] with seq=4 and dim=8.*got \\(2, 4, 16\\)", lambda: pe.LieRE(8, key=KEY)(jnp.ones((4, 2))).queries(Q)),
-    case("`std` must be positive", lambda: pe.Cayley(8, std=0, key=KEY)),
-    case("`source` must have every channel once, to be undone", lambda: pe.Pairing((0, 0), (1, 1), (-1, 1), (0, 0)).of_output()),
+    case("`std` must be positive", lambda: pe.rotations.Cayley(8, std=0, key=KEY)),
+    case("`source` must have every channel once, to be undone", lambda: pe.rotations.Pairing((0, 0), (1, 1), (-1, 1), (0, 0)).of_output()),
     case("`window` must be at least 1", lambda: pe.ReRoPE(pe.rope(8), 0)),
     case("`factor` must be at least 1, but got 0.5", lambda: pe.ReRoPE(pe.rope(8), 4, 0.5)),
     case("`group` must be at least 1", lambda: pe.SelfExtend(pe.rope(8), 0, 4)),
     case("`chunk` must be larger than `window`, 8, but got 8", lambda: pe.DualChunk(pe.rope(8), 8, 8)),
     case("`k_positions` must have shape \\[seq\\], to be near or far, but got \\(4, 2\\)", lambda: pe.ReRoPE(pe.rope(16), 4).products(Q, Q, P, jnp.ones((4, 2)))),
     # Positions of patches.
-    case("`height` and `width` must be multiples of `merge`, 2, but got 3 and 4", lambda: pe.merged_patch_positions(3, 4)),
-    case("`by` must be one of 'each', 'largest', 'smallest', but got 'all'", lambda: pe.normalised_positions((2, 2), "all")),
-    case("`count` must be at least 0", lambda: pe.zero_prefixed(jnp.ones((4, 2)), -1)),
-    case("`runs` must be numbers of tokens of text, or .*but got \\(1, 2\\)", lambda: pe.mrope_positions([(1, 2)])),
-    case("`advance` must be one of 'largest', 'space', but got 'time'", lambda: pe.mrope_positions([1], advance="time")),
+    case("`height` and `width` must be multiples of `merge`, 2, but got 3 and 4", lambda: pe.positions.merged_patch_positions(3, 4)),
+    case("`by` must be one of 'each', 'largest', 'smallest', but got 'all'", lambda: pe.positions.normalised_positions((2, 2), "all")),
+    case("`count` must be at least 0", lambda: pe.positions.zero_prefixed(jnp.ones((4, 2)), -1)),
+    case("`runs` must be numbers of tokens of text, or .*but got \\(1, 2\\)", lambda: pe.positions.mrope_positions([(1, 2)])),
+    case("`advance` must be one of 'largest', 'space', but got 'time'", lambda: pe.positions.mrope_positions([1], advance="time")),
     # Encodings.
     case("`layout` must be one of 'interleaved', .*but got 'concat'", lambda: pe.Sinusoidal(8, layout="concat")),
     case("`dim` must be even for `layout='interleaved'`.*but got 7", lambda: pe.Sinusoidal(7)),
@@ -206,19 +206,19 @@ SETTINGS = [
     case("`rope` has the settings dim, theta, pairing, rotary_dim, but got base", lambda: pe.make("rope", **MAKE, base=1e6)),
     case("`length` must be at least 1 and finite, but got 0", lambda: pe.make("rope", **{**MAKE, "length": 0})),
     # Positions.
-    case("`shape` must have one size, not negative, for each axis", lambda: pe.grid_positions(())),
-    case("`shape` must have one size, not negative, for each axis", lambda: pe.grid_positions((2, -1))),
-    case("`centered` must be False where `normalized` is.*but got True. Subtract", lambda: pe.detr_positions(jnp.ones((2, 2), bool), normalized=False, centered=True)),
-    case("`longest` must be at least the number of tokens, 4, but got 3", lambda: pe.randomized_positions(P, longest=3, key=KEY)),
-    case("`furthest` must be at least 1 and finite, but got 0", lambda: pe.shifted_positions(P, furthest=0, key=KEY)),
-    case("`shift` must be at least 0 and finite, but got -1", lambda: pe.cape_positions(P, shift=-1, key=KEY)),
-    case("`jitter` must be at least 0 and finite, but got -1", lambda: pe.cape_positions(P, jitter=-1, key=KEY)),
-    case("`scale` must be at least 1 and finite, but got 0.5", lambda: pe.cape_positions(P, scale=0.5, key=KEY)),
-    case("`spacing` must be positive and finite, but got 0", lambda: pe.cape_positions(P, spacing=0, key=KEY)),
-    case("`spacing` must be one number, or one for each axis.*\\(4,\\), but got \\(1, 2\\)", lambda: pe.cape_positions(P, spacing=(1, 2), key=KEY)),
-    case("`furthest` must be at least 0 and finite, but got -1", lambda: pe.abacus_positions(P > 0, furthest=-1)),
-    case("`length` must be a multiple of `2 \\* shards`.*length=6 and shards=2. Pad", lambda: pe.zigzag(6, 2)),
-    case("`length` must be a multiple of `2 \\* shards`.*length=6 and shards=0", lambda: pe.zigzag_inverse(6, 0)),
+    case("`shape` must have one size, not negative, for each axis", lambda: pe.positions.grid_positions(())),
+    case("`shape` must have one size, not negative, for each axis", lambda: pe.positions.grid_positions((2, -1))),
+    case("`centered` must be False where `normalized` is.*but got True. Subtract", lambda: pe.positions.detr_positions(jnp.ones((2, 2), bool), normalized=False, centered=True)),
+    case("`longest` must be at least the number of tokens, 4, but got 3", lambda: pe.positions.randomized_positions(P, longest=3, key=KEY)),
+    case("`furthest` must be at least 1 and finite, but got 0", lambda: pe.positions.shifted_positions(P, furthest=0, key=KEY)),
+    case("`shift` must be at least 0 and finite, but got -1", lambda: pe.positions.cape_positions(P, shift=-1, key=KEY)),
+    case("`jitter` must be at least 0 and finite, but got -1", lambda: pe.positions.cape_positions(P, jitter=-1, key=KEY)),
+    case("`scale` must be at least 1 and finite, but got 0.5", lambda: pe.positions.cape_positions(P, scale=0.5, key=KEY)),
+    case("`spacing` must be positive and finite, but got 0", lambda: pe.positions.cape_positions(P, spacing=0, key=KEY)),
+    case("`spacing` must be one number, or one for each axis.*\\(4,\\), but got \\(1, 2\\)", lambda: pe.positions.cape_positions(P, spacing=(1, 2), key=KEY)),
+    case("`furthest` must be at least 0 and finite, but got -1", lambda: pe.positions.abacus_positions(P > 0, furthest=-1)),
+    case("`length` must be a multiple of `2 \\* shards`.*length=6 and shards=2. Pad", lambda: pe.positions.zigzag(6, 2)),
+    case("`length` must be a multiple of `2 \\* shards`.*length=6 and shards=0", lambda: pe.positions.zigzag_inverse(6, 0)),
 ]
 
 SHAPES = [
@@ -231,7 +231,7 @@ SHAPES = [
     case("`positions` must have shape \\[seq, axes\\] with 2 axes, but got shape \\(4,\\)", lambda: pe.SinusoidalGrid(8)(P)),
     case("`positions` must have shape \\[seq, axes\\] with 2 axes, but got shape \\(4, 3\\)", lambda: GRID(jnp.ones((4, 3), int))),
     case("`positions` must be integers, to look rows up with, but got float32", lambda: GRID(jnp.ones((4, 2)))),
-    case("`positions` must have shape \\[seq, axes\\] with at least 2 axes.*\\(4,\\)", lambda: pe.prefixed(P)),
+    case("`positions` must have shape \\[seq, axes\\] with at least 2 axes.*\\(4,\\)", lambda: pe.positions.prefixed(P)),
     case("`q_positions` and `k_positions` must be integers, to sort.*float32", lambda: pe.T5Bias(2, key=KEY)(jnp.ones(2), P)),
     case("`q_positions` and `k_positions` must be integers, to sort.*float32", lambda: pe.T5Bias(2, key=KEY)(P, jnp.ones(2))),
     case("`x` must have the shape \\[seq, dim\\].*\\(4, 8\\), but got \\(4, 9\\)", lambda: pe.PositionalEmbedding(encoding=pe.Sinusoidal(8)).embed(jnp.ones((4, 9)), P)),
@@ -254,7 +254,7 @@ SHAPES = [
     case("`q_order` and `k_order` go together", lambda: EMPTY.attend(Q, Q, Q, P, P, causal=True, q_order=P)),
     case("`k_order` must have an integer for each of the 4 tokens.*\\(3,\\)", lambda: EMPTY.attend(Q, Q, Q, P, P, q_order=P, k_order=P[:3])),
     case("`q_order` must be integers.*float32.*int32", lambda: EMPTY.attend(Q, Q, Q, P, P, q_order=P.astype("float32"), k_order=P)),
-    case("`causal` and `window` compare positions of shape \\[seq\\].*\\(4, 2\\).*use `mask`", lambda: EMPTY.attend(Q, Q, Q, pe.grid_positions((2, 2)), pe.grid_positions((2, 2)), causal=True)),
+    case("`causal` and `window` compare positions of shape \\[seq\\].*\\(4, 2\\).*use `mask`", lambda: EMPTY.attend(Q, Q, Q, pe.positions.grid_positions((2, 2)), pe.positions.grid_positions((2, 2)), causal=True)),
     case("`soft_cap` must be positive and finite, but got 0.0", lambda: EMPTY.attend(Q, Q, Q, P, P, soft_cap=0.0)),
     case("`block_size` must be at least 1 and finite, but got 0", lambda: EMPTY.attend(Q, Q, Q, P, P, block_size=0)),
     case("`k_segments` must have an id for each of the 4 tokens of `k`.*\\(3,\\)", lambda: EMPTY.attend(Q, Q, Q, P, P, q_segments=P, k_segments=P[:3])),
@@ -280,7 +280,7 @@ def test_a_wrong_shape_says_so_when_it_is_traced(text, call):
 
 
 def test_negative_frequencies_say_what_to_do_instead():
-    class Backwards(pe.AbstractStaticFrequencies):
+    class Backwards(pe.frequencies.AbstractStaticFrequencies):
         def exact(self):
             return -BASE.exact()
 

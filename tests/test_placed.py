@@ -31,7 +31,8 @@ NO_TABLES = ("pope", "nope", "liere", "temperature", "scalable_softmax")
 TABLES = [
     name
     for name in NAMES
-    if isinstance(shape_of(name).rotary, pe.AbstractRotary) and name not in NO_TABLES
+    if isinstance(shape_of(name).rotary, pe.abstract.AbstractRotary)
+    and name not in NO_TABLES
 ]
 
 
@@ -101,7 +102,7 @@ def test_a_layer_computes_no_sine(name, implementation):
 def test_layers_share_one_trace(implementation):
     traces = []
 
-    class Counted(pe.AbstractRelativeBias):
+    class Counted(pe.abstract.AbstractRelativeBias):
         def along(self, delta):
             traces.append(None)
             return jnp.zeros((HEADS, delta.size))

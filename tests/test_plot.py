@@ -44,7 +44,7 @@ RESULTS = {
 FIGURES = {
     "wavelengths": lambda: plot.wavelengths(LLAMA3, context=4096),
     "wavelengths without a stretch": lambda: plot.wavelengths(
-        pe.Geometric(32), context=1024
+        pe.frequencies.Geometric(32), context=1024
     ),
     "schedule": lambda: plot.schedule(LLAMA3, context=4096),
     "schedule by search": lambda: plot.schedule(
@@ -146,19 +146,19 @@ def test_wavelengths_are_those_of_the_formula_in_three_fates(drawn):
 
 
 def test_a_scaling_of_the_users_own_is_told_as_any_other():
-    class Slowest(pe.AbstractScaledFrequencies):
-        base: pe.AbstractStaticFrequencies
+    class Slowest(pe.frequencies.AbstractScaledFrequencies):
+        base: pe.frequencies.AbstractStaticFrequencies
         factor: float = eqx.field(static=True)
 
         def exact(self):
             kept, last = np.split(self.base.exact(), [-1])
             return np.concatenate([kept, last / decimal.Decimal(self.factor)])
 
-    schedule = Slowest(pe.Geometric(8), 4.0)
+    schedule = Slowest(pe.frequencies.Geometric(8), 4.0)
     axes = plot.wavelengths(schedule, context=4096).axes[0]
     assert marked(axes, "kept")[0].tolist() == [0, 1, 2]
     assert marked(axes, "interpolated")[0].tolist() == [3]
-    waves = 2 * math.pi / pe.Geometric(8)()
+    waves = 2 * math.pi / pe.frequencies.Geometric(8)()
     assert np.allclose(marked(axes, "before the stretch")[1], waves, rtol=1e-12)
 
 
@@ -201,7 +201,7 @@ def test_biases_are_drawn_as_they_are(drawn):
 
 def test_a_grid_of_biases_is_that_of_the_query_in_the_middle(drawn):
     pictures = images(drawn["bias on a grid"])
-    bias = made("swin").bias(jnp.array([[2, 2]]), pe.grid_positions((5, 5)))
+    bias = made("swin").bias(jnp.array([[2, 2]]), pe.positions.grid_positions((5, 5)))
     assert np.array_equal(np.stack(pictures).reshape(4, 25), bias[:, 0])
 
 

@@ -56,25 +56,26 @@ def test_every_variant_prints_in_few_lines(name):
     assert lines(build(name)) <= FEW
 
 
+Pairing = pe.rotations.Pairing
 RULES = {
-    "Pairing.halves(8)": pe.Pairing.halves(8),
-    "Pairing.halves(12, rotary_dim=4, start=2)": pe.Pairing.halves(12, 4, 2),
-    "Pairing.adjacent(12, rotary_dim=8)": pe.Pairing.adjacent(12, 8),
-    "Pairing.adjacent_to_halves(192, start=128)": pe.Pairing.adjacent_to_halves(
+    "Pairing.halves(8)": Pairing.halves(8),
+    "Pairing.halves(12, rotary_dim=4, start=2)": Pairing.halves(12, 4, 2),
+    "Pairing.adjacent(12, rotary_dim=8)": Pairing.adjacent(12, 8),
+    "Pairing.adjacent_to_halves(192, start=128)": Pairing.adjacent_to_halves(
         192, 64, 128
     ),
-    "Pairing.halves_per_block(24, blocks=3)": pe.Pairing.halves_per_block(24, 3),
+    "Pairing.halves_per_block(24, blocks=3)": Pairing.halves_per_block(24, 3),
     "Pairing.halves_per_block(24, blocks=2, rotary_dim=16)": (
-        pe.Pairing.halves_per_block(24, 2, 16)
+        Pairing.halves_per_block(24, 2, 16)
     ),
-    "Pairing.halves(8).inverse()": pe.Pairing.halves(8).inverse(),
+    "Pairing.halves(8).inverse()": Pairing.halves(8).inverse(),
 }
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_pairing_prints_its_rule(rule):
     assert repr(RULES[rule]) == rule
-    assert eval(rule, {"Pairing": pe.Pairing}) == RULES[rule]
+    assert eval(rule, {"Pairing": pe.rotations.Pairing}) == RULES[rule]
 
 
 @pytest.mark.parametrize(
@@ -89,18 +90,23 @@ def test_a_pairing_prints_its_rule(rule):
 def test_a_pairing_without_a_rule_prints_its_rows(rows):
     names = ("source", "partner", "sign", "pair")
     said = ", ".join(f"{name}={row}" for name, row in zip(names, rows, strict=True))
-    assert on_one_line(pe.Pairing(*rows)) == f"Pairing({said})"
+    assert on_one_line(pe.rotations.Pairing(*rows)) == f"Pairing({said})"
 
 
 def test_many_numbers_are_printed_by_the_first():
-    assert repr(pe.Listed(range(8, 0, -1))).startswith("Listed(frequencies=(8.0, 7.0,")
-    listed = pe.Listed(range(9, 0, -1))
+    assert repr(pe.frequencies.Listed(range(8, 0, -1))).startswith(
+        "Listed(frequencies=(8.0, 7.0,"
+    )
+    listed = pe.frequencies.Listed(range(9, 0, -1))
     assert repr(listed) == "Listed(frequencies=(9.0, 8.0, 7.0, ... 6 more))"
 
 
 def test_defaults_are_left_out_and_arrays_are_not():
-    assert repr(pe.Geometric(8)) == "Geometric(dim=8)"
-    assert repr(pe.Geometric(8, endpoint=True)) == "Geometric(dim=8, endpoint=True)"
+    assert repr(pe.frequencies.Geometric(8)) == "Geometric(dim=8)"
+    assert (
+        repr(pe.frequencies.Geometric(8, endpoint=True))
+        == "Geometric(dim=8, endpoint=True)"
+    )
     embedding = pe.PositionalEmbedding(rotary=pe.rope(8, theta=1e6))
     assert on_one_line(embedding) == (
         "PositionalEmbedding(rotary=Rotary(frequencies=Geometric(dim=8, "
@@ -111,7 +117,7 @@ def test_defaults_are_left_out_and_arrays_are_not():
 
 
 def test_a_module_of_the_users_own_prints_alike():
-    class Slopes(pe.AbstractBias):
+    class Slopes(pe.abstract.AbstractBias):
         weight: jnp.ndarray
         kind: str = eqx.field(static=True, default="far")
 
@@ -124,7 +130,7 @@ def test_a_module_of_the_users_own_prints_alike():
     near = Slopes(jnp.ones(3), "near")
     assert on_one_line(near) == f"{kind}(weight=f32[3], kind='near')"
 
-    class Started(pe.AbstractBias):
+    class Started(pe.abstract.AbstractBias):
         weight: jnp.ndarray
 
         def __init__(self, weight=ONES):

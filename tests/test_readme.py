@@ -24,12 +24,14 @@ BRIDGES = [
     importlib.import_module(f"eqx_posemb.interop.{module.name}")
     for module in pkgutil.iter_modules(interop.__path__)
 ]
+NAMESPACES = pe.abstract, pe.axes, pe.frequencies, pe.positions, pe.rotations
 PUBLIC = {
     f"{module.__name__}.{name}": value
-    for module in (pe, functional, plot, *BRIDGES)
-    for name, value in vars(module).items()
+    for module in (pe, *NAMESPACES, functional, plot, *BRIDGES)
+    for name in dir(module)
     if not name.startswith("_")
-    and getattr(value, "__module__", "").startswith(module.__name__)
+    for value in [getattr(module, name)]
+    if getattr(value, "__module__", "").startswith(pe.__name__)
 }
 
 

@@ -147,7 +147,7 @@ def test_halves_and_adjacent_differ_by_a_permutation(name):
 @pytest.mark.parametrize("name", ["halves", "adjacent"])
 def test_fast_forms_are_the_general_form(name, rotary_dim):
     x, p = vectors(), jnp.array([1, 5, 100, 31])
-    general = getattr(pe.Pairing, name)(HEAD_DIM, rotary_dim)
+    general = getattr(pe.rotations.Pairing, name)(HEAD_DIM, rotary_dim)
     fast = turn(pe.rope(HEAD_DIM, pairing=name, rotary_dim=rotary_dim), x, p)
     slow = turn(pe.rope(HEAD_DIM, pairing=general, rotary_dim=rotary_dim), x, p)
     for a, b in zip(fast, slow, strict=True):
@@ -157,10 +157,10 @@ def test_fast_forms_are_the_general_form(name, rotary_dim):
 @pytest.mark.parametrize(
     "pairing",
     [
-        pe.Pairing.halves(HEAD_DIM, 8, start=8),
-        pe.Pairing.adjacent(HEAD_DIM, 8, start=4),
-        pe.Pairing.adjacent_to_halves(HEAD_DIM, 8, start=6),
-        pe.Pairing.halves_per_block(HEAD_DIM, 2, 8),
+        pe.rotations.Pairing.halves(HEAD_DIM, 8, start=8),
+        pe.rotations.Pairing.adjacent(HEAD_DIM, 8, start=4),
+        pe.rotations.Pairing.adjacent_to_halves(HEAD_DIM, 8, start=6),
+        pe.rotations.Pairing.halves_per_block(HEAD_DIM, 2, 8),
     ],
 )
 def test_every_pairing_is_a_rotation_of_its_own_channels(pairing):
@@ -178,9 +178,11 @@ def test_every_pairing_is_a_rotation_of_its_own_channels(pairing):
 ROTATIONS = {
     "halves": pe.rope(HEAD_DIM),
     "adjacent": pe.rope(HEAD_DIM, pairing="adjacent"),
-    "pairing": pe.rope(HEAD_DIM, pairing=pe.Pairing.adjacent_to_halves(HEAD_DIM)),
+    "pairing": pe.rope(
+        HEAD_DIM, pairing=pe.rotations.Pairing.adjacent_to_halves(HEAD_DIM)
+    ),
     "xpos": pe.xpos(HEAD_DIM),
-    "temperature": pe.Chain((pe.Temperature(0.1, 2), pe.rope(HEAD_DIM))),
+    "temperature": pe.rotations.Chain((pe.Temperature(0.1, 2), pe.rope(HEAD_DIM))),
     "lie": pe.LieRE(HEAD_DIM, count=1, key=jr.key(0)),
 }
 
@@ -201,7 +203,11 @@ def test_heads_and_batches_are_axes_before_tokens(name):
 
 def test_the_gradient_of_a_rotation_is_its_inverse():
     x, g = vectors(), vectors()[::-1]
-    for pairing in "halves", "adjacent", pe.Pairing.halves_per_block(HEAD_DIM, 2):
+    for pairing in (
+        "halves",
+        "adjacent",
+        pe.rotations.Pairing.halves_per_block(HEAD_DIM, 2),
+    ):
         rotation = pe.rope(HEAD_DIM, pairing=pairing)(jnp.array([3, 8, 5, 100]))
         back = pe.rope(HEAD_DIM, pairing=pairing)(-jnp.array([3, 8, 5, 100]))
         _, pullback = jax.vjp(rotation.queries, x)
@@ -235,7 +241,10 @@ def test_tables_are_made_once_for_all_uses():
 
 def test_schedules_may_be_stacked_over_layers_and_stay_exact():
     thetas, p = (1e4, 1e6), jnp.array([3, 100_000])
-    ropes = [pe.Rotary(pe.Tabulated(pe.Geometric(HEAD_DIM, t))) for t in thetas]
+    ropes = [
+        pe.Rotary(pe.frequencies.Tabulated(pe.frequencies.Geometric(HEAD_DIM, t)))
+        for t in thetas
+    ]
     stacked = jax.tree.map(lambda *words: jnp.stack(words), *ropes)
     assert not jax.tree.leaves(eqx.filter(stacked, eqx.is_inexact_array))
     tables = jax.lax.map(lambda rope: rope(p).cos, stacked)
@@ -244,7 +253,7 @@ def test_schedules_may_be_stacked_over_layers_and_stay_exact():
 
 
 def test_learned_frequencies_have_gradients():
-    class Free(pe.AbstractFrequencies):
+    class Free(pe.frequencies.AbstractFrequencies):
         values: Float[Array, " half"]
 
         def turns(self):
@@ -254,7 +263,7 @@ def test_learned_frequencies_have_gradients():
             return self.values
 
     x, p = vectors(), jnp.array([0, 2, 5, 9])
-    start = jnp.asarray(pe.Geometric(HEAD_DIM)(), jnp.float32)
+    start = jnp.asarray(pe.frequencies.Geometric(HEAD_DIM)(), jnp.float32)
 
     def loss(values):
         return jnp.sum(pe.Rotary(Free(values))(p).queries(x) ** 3)

@@ -22,13 +22,13 @@ dims = st.sampled_from([4, 16, 64, 128])
 many = hp.settings(max_examples=60, deadline=None)
 
 STRETCHES = {
-    "linear": lambda base, s, n: pe.Linear(base, s),
-    "ntk": lambda base, s, n: pe.NTK(base, s),
-    "dynamic_ntk": lambda base, s, n: pe.DynamicNTK(base, s, n),
-    "by_parts": lambda base, s, n: pe.NTKByParts(base, s, n),
-    "llama3": lambda base, s, n: pe.NTKByParts(base, s, n, fast=4.0),
-    "yarn": lambda base, s, n: pe.YaRNFrequencies(base, s, n),
-    "yarn_untruncated": lambda base, s, n: pe.YaRNFrequencies(
+    "linear": lambda base, s, n: pe.frequencies.Linear(base, s),
+    "ntk": lambda base, s, n: pe.frequencies.NTK(base, s),
+    "dynamic_ntk": lambda base, s, n: pe.frequencies.DynamicNTK(base, s, n),
+    "by_parts": lambda base, s, n: pe.frequencies.NTKByParts(base, s, n),
+    "llama3": lambda base, s, n: pe.frequencies.NTKByParts(base, s, n, fast=4.0),
+    "yarn": lambda base, s, n: pe.frequencies.YaRNFrequencies(base, s, n),
+    "yarn_untruncated": lambda base, s, n: pe.frequencies.YaRNFrequencies(
         base, s, n, truncate=False
     ),
 }
@@ -41,7 +41,7 @@ every_stretch = pytest.mark.parametrize("stretch", STRETCHES.values(), ids=STRET
 def test_frequencies_are_positive_and_do_not_increase(
     stretch, dim, theta, factor, length
 ):
-    frequencies = stretch(pe.Geometric(dim, theta), factor, length)()
+    frequencies = stretch(pe.frequencies.Geometric(dim, theta), factor, length)()
     assert (frequencies > 0).all()
     assert (np.diff(frequencies) <= 0).all()
 
@@ -52,7 +52,7 @@ def test_frequencies_are_positive_and_do_not_increase(
 def test_every_frequency_lies_between_kept_and_stretched(
     stretch, dim, theta, factor, length
 ):
-    base = pe.Geometric(dim, theta)
+    base = pe.frequencies.Geometric(dim, theta)
     stretched = stretch(base, factor, length)()
     ulp = 1 + 2**-52
     assert (stretched <= base() * ulp).all()
@@ -63,13 +63,13 @@ def test_every_frequency_lies_between_kept_and_stretched(
 @many
 @hp.given(dim=dims, theta=thetas, length=lengths)
 def test_factor_one_changes_nothing(stretch, dim, theta, length):
-    base = pe.Geometric(dim, theta)
+    base = pe.frequencies.Geometric(dim, theta)
     assert np.array_equal(stretch(base, 1.0, length)(), base())
 
 
 @pytest.mark.parametrize("name", ["ntk", "by_parts", "yarn", "llama3"])
 def test_the_fastest_is_kept_and_the_slowest_divided_bit_for_bit(name):
-    base = pe.Geometric(128, 500_000.0)
+    base = pe.frequencies.Geometric(128, 500_000.0)
     stretched = STRETCHES[name](base, 8.0, 8192)()
     assert stretched[0] == base()[0]
     assert stretched[-1] == base()[-1] / 8
@@ -79,24 +79,30 @@ def test_the_fastest_is_kept_and_the_slowest_divided_bit_for_bit(name):
 @hp.given(factor=factors, length=st.integers(1, 4096))
 @hp.example(factor=16.737856863098877, length=1036)
 def test_dynamic_ntk_is_ntk_at_its_own_factor(factor, length):
-    base = pe.Geometric(64)
-    schedule = pe.DynamicNTK(base, factor, original_length=1024)
+    base = pe.frequencies.Geometric(64)
+    schedule = pe.frequencies.DynamicNTK(base, factor, original_length=1024)
     stretch = Fraction(max(length, 1024), 1024)
     # Exact until it is a float64, of which NTK has a few ulps of its powers.
     now = float(Fraction(factor) * (stretch - 1) + 1)
-    np.testing.assert_allclose(schedule(length), pe.NTK(base, now)(), rtol=1e-15)
+    np.testing.assert_allclose(
+        schedule(length), pe.frequencies.NTK(base, now)(), rtol=1e-15
+    )
 
 
 def test_dynamic_ntk_is_the_same_traced_but_for_float32():
-    schedule = pe.DynamicNTK(pe.Geometric(64), 2.0, original_length=1024)
+    schedule = pe.frequencies.DynamicNTK(
+        pe.frequencies.Geometric(64), 2.0, original_length=1024
+    )
     for length in (1, 1024, 1025, 9000):
         traced = jax.jit(schedule)(jnp.asarray(length))
         np.testing.assert_allclose(traced, schedule(length), rtol=1e-6)
 
 
 def test_longrope_switches_beyond_the_original_length_and_not_at_it():
-    base = pe.Geometric(8)
-    schedule = pe.LongRoPEFrequencies(base, pe.Linear(base, 4.0), 1024)
+    base = pe.frequencies.Geometric(8)
+    schedule = pe.frequencies.LongRoPEFrequencies(
+        base, pe.frequencies.Linear(base, 4.0), 1024
+    )
     for length, expected in (1024, base()), (1025, base() / 4), (None, base()):
         np.testing.assert_allclose(schedule(length), expected, rtol=1e-7)
     traced = jax.jit(schedule)
@@ -105,24 +111,24 @@ def test_longrope_switches_beyond_the_original_length_and_not_at_it():
 
 
 def test_stopped_frequencies_are_zero_and_the_others_untouched():
-    schedule = pe.Truncated(pe.Geometric(16), keep=3)
-    assert np.array_equal(schedule()[:3], pe.Geometric(16)()[:3])
+    schedule = pe.frequencies.Truncated(pe.frequencies.Geometric(16), keep=3)
+    assert np.array_equal(schedule()[:3], pe.frequencies.Geometric(16)()[:3])
     assert np.array_equal(schedule()[3:], np.zeros(5))
 
 
 def test_schedules_wrap_schedules():
-    base = pe.Geometric(16)
-    both = pe.Linear(pe.NTK(base, 4.0), 2.0)()
-    assert np.array_equal(both, pe.NTK(base, 4.0)() / 2)
+    base = pe.frequencies.Geometric(16)
+    both = pe.frequencies.Linear(pe.frequencies.NTK(base, 4.0), 2.0)()
+    assert np.array_equal(both, pe.frequencies.NTK(base, 4.0)() / 2)
 
 
 def test_the_users_decimal_context_does_not_matter():
-    class Fresh(pe.Geometric):
+    class Fresh(pe.frequencies.Geometric):
         """A schedule that was never evaluated."""
 
-    expected = pe.NTK(pe.Geometric(64), 3.0).turns()
+    expected = pe.frequencies.NTK(pe.frequencies.Geometric(64), 3.0).turns()
     with decimal.localcontext(prec=5):
-        found = pe.NTK(Fresh(64), 3.0).turns()
+        found = pe.frequencies.NTK(Fresh(64), 3.0).turns()
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
         assert np.array_equal(a, b)
 
@@ -130,30 +136,36 @@ def test_the_users_decimal_context_does_not_matter():
 @many
 @hp.given(frequency=st.floats(0, 1e9))
 def test_turns_are_what_they_were_made_of(frequency):
-    turns = pe.Turns.from_radians(np.array([decimal.Decimal(frequency)], object))
+    turns = pe.frequencies.Turns.from_radians(
+        np.array([decimal.Decimal(frequency)], object)
+    )
     # 2⁻⁶⁵ of a turn from the fixed point, 2⁻²³ of the value from float32.
     error = abs(float(turns.radians()[0]) - frequency)
     assert error <= 2**-62 + 2**-23 * frequency
 
 
-BASE = pe.Geometric(16)
+BASE = pe.frequencies.Geometric(16)
 SCHEDULES = {
     "geometric": BASE,
-    "listed": pe.Listed((1.0, 0.5, 0.25)),
-    "learned": pe.LearnedFrequencies(np.ones((2, 5))),
-    "tabulated": pe.Tabulated(BASE),
-    "linear": pe.Linear(BASE, 4.0),
-    "ntk": pe.NTK(BASE, 4.0),
-    "ntk_mixed": pe.NTKMixed(BASE, 4.0),
-    "by_parts": pe.NTKByParts(BASE, 4.0, 64),
-    "yarn": pe.YaRNFrequencies(BASE, 4.0, 64),
-    "divided": pe.Divided(BASE, (1.0,) * 7 + (4.0,)),
-    "truncated": pe.Truncated(pe.Linear(BASE, 4.0), keep=3),
-    "unit": pe.Scaled(pe.Linear(BASE, 4.0), 2.0),
-    "dynamic_ntk": pe.DynamicNTK(BASE, 4.0, 64),
-    "longrope": pe.LongRoPEFrequencies(BASE, pe.Linear(BASE, 4.0), 64),
-    "of_parts": pe.Concatenated((BASE, pe.DynamicNTK(BASE, 4.0, 64))),
-    "twice": pe.Linear(pe.NTK(BASE, 2.0), 2.0),
+    "listed": pe.frequencies.Listed((1.0, 0.5, 0.25)),
+    "learned": pe.frequencies.LearnedFrequencies(np.ones((2, 5))),
+    "tabulated": pe.frequencies.Tabulated(BASE),
+    "linear": pe.frequencies.Linear(BASE, 4.0),
+    "ntk": pe.frequencies.NTK(BASE, 4.0),
+    "ntk_mixed": pe.frequencies.NTKMixed(BASE, 4.0),
+    "by_parts": pe.frequencies.NTKByParts(BASE, 4.0, 64),
+    "yarn": pe.frequencies.YaRNFrequencies(BASE, 4.0, 64),
+    "divided": pe.frequencies.Divided(BASE, (1.0,) * 7 + (4.0,)),
+    "truncated": pe.frequencies.Truncated(pe.frequencies.Linear(BASE, 4.0), keep=3),
+    "unit": pe.frequencies.Scaled(pe.frequencies.Linear(BASE, 4.0), 2.0),
+    "dynamic_ntk": pe.frequencies.DynamicNTK(BASE, 4.0, 64),
+    "longrope": pe.frequencies.LongRoPEFrequencies(
+        BASE, pe.frequencies.Linear(BASE, 4.0), 64
+    ),
+    "of_parts": pe.frequencies.Concatenated(
+        (BASE, pe.frequencies.DynamicNTK(BASE, 4.0, 64))
+    ),
+    "twice": pe.frequencies.Linear(pe.frequencies.NTK(BASE, 2.0), 2.0),
 }
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 
@@ -204,7 +216,7 @@ def test_the_scaling_factor_of_longrope_is_that_of_the_context():
 def counted():
     """A schedule that counts its evaluations, of a class that no cache has seen."""
 
-    class Counted(pe.AbstractStaticFrequencies):
+    class Counted(pe.frequencies.AbstractStaticFrequencies):
         evaluations: ClassVar[list[int]] = []
         count: int = eqx.field(static=True)
 
@@ -222,8 +234,10 @@ def counted():
 def test_a_schedule_is_evaluated_once_and_not_before_it_is_asked(counted):
     q, p = jnp.ones((3, 16)), jnp.arange(3)
     rotary = pe.Rotary(counted(8))
-    scaled = pe.LongRoPEFrequencies(
-        pe.Divided(counted(8), (1.0,) * 8), pe.Linear(counted(8), 2.0), 64
+    scaled = pe.frequencies.LongRoPEFrequencies(
+        pe.frequencies.Divided(counted(8), (1.0,) * 8),
+        pe.frequencies.Linear(counted(8), 2.0),
+        64,
     )
     switched = pe.Rotary(scaled)
     assert counted.evaluations == []
@@ -243,19 +257,19 @@ def test_a_schedule_is_evaluated_once_and_not_before_it_is_asked(counted):
 
 
 def test_what_a_schedule_gives_cannot_spoil_the_next():
-    pe.Geometric(8)()[:] = 0
-    assert pe.Geometric(8)()[0] == 1
+    pe.frequencies.Geometric(8)()[:] = 0
+    assert pe.frequencies.Geometric(8)()[0] == 1
     with pytest.raises(ValueError, match="read-only"):
-        pe.Geometric(8).exact()[:] = 0
+        pe.frequencies.Geometric(8).exact()[:] = 0
     with pytest.raises(ValueError, match="read-only"):
-        pe.Geometric(8).turns().low[:] = 0
+        pe.frequencies.Geometric(8).turns().low[:] = 0
 
 
 @pytest.mark.parametrize("name", ["linear", "longrope"])
 def test_only_a_schedule_that_reads_the_length_has_its_positions_reduced(name):
     q, p = jnp.ones((2, 3, 16)), jnp.arange(3)
     rotary = pe.Rotary(SCHEDULES[name])
-    chain = pe.Chain((rotary, pe.NoPE()))
+    chain = pe.rotations.Chain((rotary, pe.NoPE()))
     embedding = pe.PositionalEmbedding(rotary=rotary)
     for call in (
         lambda p: rotary(p).cos,

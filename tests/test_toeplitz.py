@@ -17,7 +17,9 @@ from tests.helpers import build, HEADS, NAMES, normal, shape_of
 
 
 RELATIVE = [
-    name for name in NAMES if isinstance(shape_of(name).bias, pe.AbstractRelativeBias)
+    name
+    for name in NAMES
+    if isinstance(shape_of(name).bias, pe.abstract.AbstractRelativeBias)
 ]
 every_relative_bias = pytest.mark.parametrize("name", RELATIVE)
 # A table, and a function: what spreads them is the same for all.
@@ -50,7 +52,7 @@ def by_call(bias, q, k):
 
 
 def by_definition(bias, q, k):
-    values = bias.along(pe.distance(q, k).ravel())
+    values = bias.along(pe.positions.distance(q, k).ravel())
     return values.reshape(HEADS, q.size, k.size)
 
 

@@ -12,13 +12,16 @@ from tests.helpers import normal
 
 
 HEADS, WINDOW = 3, (3, 4)
-CELLS = pe.grid_positions(WINDOW)
+CELLS = pe.positions.grid_positions(WINDOW)
 KEY = jr.key(0)
 BIASES = {
     "swin": (pe.SwinBias(WINDOW, HEADS, std=1.0, key=KEY), CELLS),
     "log_cpb": (pe.LogCPB(WINDOW, HEADS, hidden=8, key=KEY), CELLS),
     "levit": (pe.LeViTBias(WINDOW, HEADS, std=1.0, key=KEY), CELLS),
-    "beit": (pe.BEiTBias(WINDOW, HEADS, std=1.0, key=KEY), pe.prefixed(CELLS)),
+    "beit": (
+        pe.BEiTBias(WINDOW, HEADS, std=1.0, key=KEY),
+        pe.positions.prefixed(CELLS),
+    ),
 }
 every_bias = pytest.mark.parametrize("name", BIASES)
 

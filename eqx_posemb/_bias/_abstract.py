@@ -67,8 +67,9 @@ class AbstractRelativeBias(AbstractBias):
     A subclass says what the bias of each distance is, and has here that of each pair.
     Consecutive positions take one evaluation for each distance and not for each pair,
     and the gradient takes no memory of the size of the bias. Any other positions are
-    right as well. The program decides at run time, and [`eqx_posemb.consecutive`][]
-    decides at trace time. Under `jax.vmap` a batch of positions is decided as one.
+    right as well. The program decides at run time, and
+    [`eqx_posemb.positions.consecutive`][] decides at trace time. Under `jax.vmap` a
+    batch of positions is decided as one.
 
     By integer positions, gradients are there to any order, but not in forward mode
     (`jax.jvp`).

@@ -1,6 +1,7 @@
 """A table of differences between patches, and three numbers for a class token."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,10 +20,10 @@ from .._spread import (
     of_window,
     Window,
 )
+from .._state import array, filled, only
 from .._symbolic import error_if
 from ._abstract import AbstractBias
-from ._swin import check_window
-from ._window import cells, within
+from ._window import cells, check_window, fitting_window, within
 
 
 class BEiTBias(AbstractBias):
@@ -34,7 +35,7 @@ class BEiTBias(AbstractBias):
 
     for the row and column of the query minus those of the key. Between patches it is
     [`eqx_posemb.SwinBias`][] with a window as large as the image; [CLS] is nowhere, and
-    has the position (−1, 0) that [`eqx_posemb.prefixed`][] gives it.
+    has the position (−1, 0) that [`eqx_posemb.positions.prefixed`][] gives it.
 
     For images of another size the table is resized and [CLS] kept: see `resized`.
     transformers swaps height and width there, so that it is wrong for images that are
@@ -47,7 +48,7 @@ class BEiTBias(AbstractBias):
         import eqx_posemb as pe
 
         bias = pe.BEiTBias((14, 14), heads=12, key=jax.random.key(0))
-        positions = pe.prefixed(pe.grid_positions((14, 14)))
+        positions = pe.positions.prefixed(pe.positions.grid_positions((14, 14)))
         assert bias(positions, positions).shape == (12, 197, 197)
         ```
 
@@ -97,6 +98,52 @@ class BEiTBias(AbstractBias):
         shape = 2 * height - 1, 2 * width - 1, heads
         self.weight = std * jr.normal(table_key, shape)
         self.cls = std * jr.normal(cls_key, (3, heads))
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, Any],
+        *,
+        prefix: str = "",
+        window: Sequence[int] | None = None,
+    ) -> "BEiTBias":
+        """Builds a [`eqx_posemb.BEiTBias`][] with the weights of a checkpoint.
+
+        This name must be there, after `prefix` (`blocks.0.attn.` or `rel_pos_bias.` in
+        the original and in timm, `encoder.relative_position_bias.` in transformers):
+
+        - `relative_position_bias_table`, [(2 height - 1) (2 width - 1) + 3, heads]; the
+            last three rows are those of [CLS].
+
+        !!! Example
+
+            ```python
+            import numpy as np
+            import eqx_posemb as pe
+
+            state = {"attn.relative_position_bias_table": np.ones((27 * 27 + 3, 12))}
+            bias = pe.BEiTBias.from_state_dict(state, prefix="attn.")
+            assert bias.window == (14, 14)
+            ```
+
+        **Arguments:**
+
+        - `state`: arrays by name, of NumPy or anything that it understands.
+        - `prefix`: what comes before the name.
+        - `window`: the height and the width of the image in patches; by default it is
+            square.
+
+        **Returns:** the bias, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if the name is missing, or its rows do not fit
+        `window`.
+        """
+        name = only(state, prefix, "relative_position_bias_table")
+        table = array(state, name)
+        window = fitting_window(name, table.shape[0] - 3, window)
+        made = cls(window, table.shape[1], key=jr.key(0))
+        weight = table[:-3].reshape(made.weight.shape)
+        return filled(made, weight=weight, cls=table[-3:])
 
     @property
     def window(self) -> Window:

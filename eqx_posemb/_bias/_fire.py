@@ -28,9 +28,10 @@ class FIRE(AbstractBias):
     threshold keeps short contexts from being stretched.
 
     So it depends on more than the distance, and positions must start at zero: packed
-    documents need [`eqx_posemb.segment_positions`][]. It is meant for causal attention.
-    For keys in the future it takes the distance without its sign, as the listing in the
-    paper does; the fraction then exceeds one, where nothing was trained unless you do.
+    documents need [`eqx_posemb.positions.segment_positions`][]. It is meant for causal
+    attention. For keys in the future it takes the distance without its sign, as the
+    listing in the paper does; the fraction then exceeds one, where nothing was trained
+    unless you do.
 
     !!! Example
 

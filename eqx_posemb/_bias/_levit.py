@@ -1,6 +1,7 @@
 """A learned number for how many rows and columns two cells are apart."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,8 +12,8 @@ from .._checks import check_at_least, check_count
 from .._encoding import Method, resize
 from .._phase import as_float
 from .._spread import Window
-from ._swin import check_window
-from ._window import AbstractWindowBias
+from .._state import array, filled, only, square
+from ._window import AbstractWindowBias, check_window, unfitting
 
 
 class LeViTBias(AbstractWindowBias):
@@ -34,8 +35,12 @@ class LeViTBias(AbstractWindowBias):
         import eqx_posemb as pe
 
         bias = pe.LeViTBias((14, 14), heads=4, key=jax.random.key(0))
-        queries = 2 * pe.grid_positions((7, 7))
-        assert bias(queries, pe.grid_positions((14, 14))).shape == (4, 49, 196)
+        queries = 2 * pe.positions.grid_positions((7, 7))
+        assert bias(queries, pe.positions.grid_positions((14, 14))).shape == (
+            4,
+            49,
+            196,
+        )
         ```
 
     ??? cite "Reference"
@@ -82,6 +87,56 @@ class LeViTBias(AbstractWindowBias):
         check_count("heads", heads, 1)
         check_at_least("std", std, 0)
         self.weight = std * jr.normal(key, (height, width, heads))
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, Any],
+        *,
+        prefix: str = "",
+        window: Sequence[int] | None = None,
+    ) -> "LeViTBias":
+        """Builds a [`eqx_posemb.LeViTBias`][] with the weights of a checkpoint.
+
+        This name must be there, after `prefix`:
+
+        - `attention_biases`, [heads, height * width]: the original, timm and
+            transformers.
+
+        !!! Example
+
+            ```python
+            import numpy as np
+            import eqx_posemb as pe
+
+            state = {"attn.attention_biases": np.ones((4, 196))}
+            bias = pe.LeViTBias.from_state_dict(state, prefix="attn.")
+            assert bias.window == (14, 14)
+            ```
+
+        **Arguments:**
+
+        - `state`: arrays by name, of NumPy or anything that it understands.
+        - `prefix`: what comes before the name.
+        - `window`: the height and the width of the image in cells; by default it is
+            square.
+
+        **Returns:** the bias, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if the name is missing, or its rows do not fit
+        `window`.
+        """
+        name = only(state, prefix, "attention_biases")
+        table = array(state, name).T
+        cells = table.shape[0]
+        shape = (
+            square(name, cells) if window is None else check_window("window", window)
+        )
+        if shape[0] * shape[1] != cells:
+            raise ValueError(unfitting(name, cells, shape))
+        made = cls(shape, table.shape[1], key=jr.key(0))
+        weight = table.reshape(made.weight.shape)
+        return filled(made, weight=weight)
 
     @property
     def window(self) -> Window:

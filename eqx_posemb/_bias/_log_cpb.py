@@ -1,6 +1,7 @@
 """A bias of differences between cells that a small network computes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,8 +13,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._checks import check_count
 from .._phase import as_float
 from .._spread import Window
-from ._swin import check_window
-from ._window import AbstractWindowBias
+from .._state import array, filled, only
+from ._window import AbstractWindowBias, check_window
 
 
 class LogCPB(AbstractWindowBias):
@@ -42,7 +43,7 @@ class LogCPB(AbstractWindowBias):
 
         bias = pe.LogCPB((8, 8), heads=3, key=jax.random.key(0))
         larger = bias.for_window((16, 16))
-        cells = pe.grid_positions((16, 16))
+        cells = pe.positions.grid_positions((16, 16))
         assert larger(cells, cells).shape == (3, 256, 256)
         ```
 
@@ -106,6 +107,69 @@ class LogCPB(AbstractWindowBias):
         self.hidden_weight = uniform(keys[0], (hidden, 2), 2)
         self.hidden_bias = uniform(keys[1], (hidden,), 2)
         self.weight = uniform(keys[2], (heads, hidden), hidden)
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, Any],
+        window: Sequence[int],
+        *,
+        prefix: str = "",
+        pretrained_window: Sequence[int] | None = None,
+    ) -> "LogCPB":
+        """Builds a [`eqx_posemb.LogCPB`][] with the weights of a checkpoint.
+
+        These names must be there, after `prefix` (`layers.0.blocks.0.attn.` in the
+        original and in timm):
+
+        - `cpb_mlp.0.weight`, [hidden, 2], `cpb_mlp.0.bias`, [hidden], and
+            `cpb_mlp.2.weight`, [heads, hidden]; in transformers
+            `continuous_position_bias_mlp` in place of `cpb_mlp`.
+
+        Beside them is `logit_scale`, [heads, 1, 1]: the model's, whose cosine
+        similarities are multiplied by `exp(min(logit_scale, log(100)))`.
+
+        !!! Example
+
+            ```python
+            import numpy as np
+            import eqx_posemb as pe
+
+            state = {
+                "cpb_mlp.0.weight": np.ones((512, 2)),
+                "cpb_mlp.0.bias": np.ones(512),
+                "cpb_mlp.2.weight": np.ones((3, 512)),
+            }
+            bias = pe.LogCPB.from_state_dict(state, (8, 8))
+            assert bias.window == (8, 8)
+            ```
+
+        **Arguments:**
+
+        - `state`: arrays by name, of NumPy or anything that it understands.
+        - `window`: the height and the width of the window, which a checkpoint does not
+            say.
+        - `prefix`: what comes before the names.
+        - `pretrained_window`: as in `LogCPB`.
+
+        **Returns:** the bias, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if a name is missing, or a window is not two sizes.
+        """
+        arrays = []
+        for part in "0.weight", "0.bias", "2.weight":
+            names = f"cpb_mlp.{part}", f"continuous_position_bias_mlp.{part}"
+            arrays.append(array(state, only(state, prefix, *names)))
+        heads, hidden = arrays[2].shape
+        made = cls(
+            window,
+            heads,
+            pretrained_window=pretrained_window,
+            hidden=hidden,
+            key=jr.key(0),
+        )
+        first, bias, last = arrays
+        return filled(made, hidden_weight=first, hidden_bias=bias, weight=last)
 
     @property
     def window(self) -> Window:

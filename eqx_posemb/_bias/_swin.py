@@ -1,6 +1,7 @@
 """A learned number for each difference between two cells of a window."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ from .._checks import check_at_least, check_count
 from .._encoding import Method, resize
 from .._phase import as_float
 from .._spread import Window
-from ._window import AbstractWindowBias
+from .._state import array, filled, only
+from ._window import AbstractWindowBias, check_window, fitting_window
 
 
 class SwinBias(AbstractWindowBias):
@@ -35,7 +37,7 @@ class SwinBias(AbstractWindowBias):
         import eqx_posemb as pe
 
         bias = pe.SwinBias((7, 7), heads=3, key=jax.random.key(0))
-        cells = pe.grid_positions((7, 7))
+        cells = pe.positions.grid_positions((7, 7))
         assert bias(cells, cells).shape == (3, 49, 49)
         ```
 
@@ -84,6 +86,50 @@ class SwinBias(AbstractWindowBias):
         shape = 2 * height - 1, 2 * width - 1, heads
         self.weight = std * jr.normal(key, shape)
 
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, Any],
+        *,
+        prefix: str = "",
+        window: Sequence[int] | None = None,
+    ) -> "SwinBias":
+        """Builds a [`eqx_posemb.SwinBias`][] with the weights of a checkpoint.
+
+        This name must be there, after `prefix` (`layers.0.blocks.0.attn.` in the
+        original and in timm):
+
+        - `relative_position_bias_table`, [(2 height - 1) (2 width - 1), heads].
+
+        !!! Example
+
+            ```python
+            import numpy as np
+            import eqx_posemb as pe
+
+            state = {"attn.relative_position_bias_table": np.ones((169, 3))}
+            bias = pe.SwinBias.from_state_dict(state, prefix="attn.")
+            assert bias.window == (7, 7)
+            ```
+
+        **Arguments:**
+
+        - `state`: arrays by name, of NumPy or anything that it understands.
+        - `prefix`: what comes before the name.
+        - `window`: the height and the width of the window; by default it is square.
+
+        **Returns:** the bias, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if the name is missing, or its rows do not fit
+        `window`.
+        """
+        name = only(state, prefix, "relative_position_bias_table")
+        table = array(state, name)
+        window = fitting_window(name, table.shape[0], window)
+        made = cls(window, table.shape[1], key=jr.key(0))
+        weight = table.reshape(made.weight.shape)
+        return filled(made, weight=weight)
+
     @property
     def window(self) -> Window:
         """The height and the width of the window, in cells."""
@@ -120,13 +166,3 @@ class SwinBias(AbstractWindowBias):
         shape = 2 * height - 1, 2 * width - 1
         weight = resize(self.weight, shape, method=method, antialias=antialias)
         return eqx.tree_at(lambda bias: bias.weight, self, weight)
-
-
-def check_window(name: str, window: Sequence[int]) -> Window:
-    """The height and the width, if that is what `window` is."""
-    sizes = tuple(window)
-    if len(sizes) != 2 or min(sizes) < 1:
-        raise ValueError(
-            f"`{name}` must be a positive height and width, but got {sizes}."
-        )
-    return sizes

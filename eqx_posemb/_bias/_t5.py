@@ -1,5 +1,8 @@
 """A learned number for each bucket of distances."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import equinox as eqx
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -7,6 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._buckets import bucket, check_buckets
 from .._checks import check_count, check_positive
 from .._given import check_integers
+from .._state import array, filled, only
 from ._abstract import AbstractRelativeBias
 
 
@@ -96,6 +100,64 @@ class T5Bias(AbstractRelativeBias):
         self.weight = std * jr.normal(key, (num_buckets, heads))
         self.max_distance = max_distance
         self.bidirectional = bidirectional
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, Any],
+        *,
+        prefix: str = "",
+        max_distance: int = 128,
+        bidirectional: bool = True,
+    ) -> "T5Bias":
+        """Builds a [`eqx_posemb.T5Bias`][] with the weights of a checkpoint.
+
+        One of these names must be there, after `prefix`:
+
+        - `relative_attention_bias.weight`, [buckets, heads]: transformers, in the first
+            layer of each stack (`encoder.block.0.layer.0.SelfAttention.`,
+            `decoder.block.0.layer.0.SelfAttention.`).
+        - `relative_attention_bias`, [heads, buckets]: the original checkpoints
+            (`encoder/block_000/layer_000/SelfAttention/`).
+        - `rel_embedding`, [heads, buckets]: T5X (`encoder/relpos_bias/`).
+
+        !!! Example
+
+            ```python
+            import numpy as np
+            import eqx_posemb as pe
+
+            state = {"SelfAttention.relative_attention_bias.weight": np.ones((32, 8))}
+            bias = pe.T5Bias.from_state_dict(state, prefix="SelfAttention.")
+            assert bias.weight.shape == (32, 8)
+            ```
+
+        **Arguments:**
+
+        - `state`: arrays by name, of NumPy or anything that it understands.
+        - `prefix`: what comes before the name.
+        - `max_distance`, `bidirectional`: as in [`eqx_posemb.T5Bias`][]; a checkpoint
+            does not say. A decoder has `bidirectional=False`.
+
+        **Returns:** the bias, in JAX's default float dtype. T5's own models attend with
+        `PositionalEmbedding(bias=bias, scale=1)`.
+
+        **Raises:** a `ValueError` if there is none of the names or more than one.
+        """
+        names = "relative_attention_bias.weight", "relative_attention_bias"
+        name = only(state, prefix, *names, "rel_embedding")
+        weight = array(state, name)
+        if name != prefix + names[0]:
+            weight = weight.T
+        buckets, heads = weight.shape
+        made = cls(
+            heads,
+            num_buckets=buckets,
+            max_distance=max_distance,
+            bidirectional=bidirectional,
+            key=jr.key(0),
+        )
+        return filled(made, weight=weight)
 
     def buckets(self, delta: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
         """**Arguments:**

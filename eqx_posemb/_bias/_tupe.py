@@ -1,15 +1,20 @@
 """Which positions look at which, learned apart from the content."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_at_least, check_positive
+from .._checks import check_at_least, check_count, check_positive
 from .._given import as_positions, check_integers, Positions
 from .._low_rank import Factors
 from .._phase import as_float
 from .._sharding import rows_of
+from .._state import array
 from .._symbolic import error_if
 from ._abstract import AbstractBias
 from ._reset import ResetBias
@@ -105,6 +110,113 @@ class TUPE(AbstractBias):
         self.q_bias = jnp.zeros((heads, head_dim))
         self.k_weight = std * jr.normal(keys[2], (heads, head_dim, dim))
         self.k_bias = jnp.zeros((heads, head_dim))
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, Any],
+        heads: int,
+        *,
+        prefix: str = "",
+        max_distance: int = 128,
+    ) -> ResetBias:
+        """Builds a [`eqx_posemb.tupe`][] with the weights of the authors' checkpoint.
+
+        These names must be there, after `prefix` (`encoder.sentence_encoder.`):
+
+        - `pos.weight`, [1 + length, dim]: position $p$ has row $p + 1$.
+        - `pos_ln.weight` and `pos_ln.bias`, [dim].
+        - `pos_q_linear.weight` and `pos_k_linear.weight`, [dim, dim], and `.bias`,
+            [dim]; or `pos_proj.weight`, [2 dim, dim], and `.bias`, with the queries
+            first.
+        - `relative_attention_bias.weight`, [buckets + 1, heads]: TUPE-R alone.
+
+        In that code the numbers of [CLS] are products of rows 0 and 1 with themselves,
+        plus the buckets that distances do not use: the last one, and the first of the
+        future.
+
+        !!! Example
+
+            ```python
+            import numpy as np
+            import eqx_posemb as pe
+
+            state = {
+                "pos.weight": np.ones((129, 64)),
+                "pos_ln.weight": np.ones(64),
+                "pos_ln.bias": np.zeros(64),
+                "pos_proj.weight": np.ones((128, 64)),
+                "pos_proj.bias": np.ones(128),
+            }
+            bias = pe.TUPE.from_state_dict(state, heads=4)
+            assert bias.bias.length == 128
+            ```
+
+        **Arguments:**
+
+        - `state`: arrays by name, of NumPy or anything that it understands.
+        - `heads`: the number of heads, which must divide `dim`.
+        - `prefix`: what comes before the names.
+        - `max_distance`: as in [`eqx_posemb.T5Bias`][].
+
+        **Returns:** the bias, in JAX's default float dtype. Attend with
+        `scale=(2 * dim / heads)**-0.5`.
+
+        **Raises:** a `ValueError` if a name is missing or `heads` does not divide
+        `dim`.
+        """
+        check_count("heads", heads, 1)
+        rows = array(state, prefix + "pos.weight")
+        dim = rows.shape[1]
+        if dim % heads:
+            raise ValueError(
+                f"`heads` must divide the {dim} channels of `pos.weight`, but got "
+                f"{heads}."
+            )
+        shape = (heads, dim // heads)
+        projections = []
+        for kind in "weight", "bias":
+            if f"{prefix}pos_proj.{kind}" in state:
+                both = array(state, f"{prefix}pos_proj.{kind}")
+                q, k = both[:dim], both[dim:]
+            else:
+                q = array(state, f"{prefix}pos_q_linear.{kind}")
+                k = array(state, f"{prefix}pos_k_linear.{kind}")
+            projections += [
+                q.reshape(*shape, *q.shape[1:]),
+                k.reshape(*shape, *k.shape[1:]),
+            ]
+        norm = [array(state, f"{prefix}pos_ln.{kind}") for kind in ("weight", "bias")]
+
+        def absolute(rows):
+            made = cls(rows.shape[0], dim, *shape, key=jr.key(0))
+            where = lambda m: (
+                m.weight,
+                m.norm_weight,
+                m.norm_bias,
+                m.q_weight,
+                m.k_weight,
+                m.q_bias,
+                m.k_bias,
+            )
+            return eqx.tree_at(where, made, (rows, *norm, *projections))
+
+        two = jnp.arange(2)
+        special = jnp.diagonal(absolute(rows[:2])(two, two), axis1=1, axis2=2)
+        bias = absolute(rows[1:])
+        if f"{prefix}relative_attention_bias.weight" in state:
+            table = array(state, f"{prefix}relative_attention_bias.weight")
+            buckets = table.shape[0] - 1
+            relative = T5Bias(
+                heads, num_buckets=buckets, max_distance=max_distance, key=jr.key(0)
+            )
+            relative = eqx.tree_at(lambda bias: bias.weight, relative, table[:buckets])
+            bias = SumBias(bias, relative)
+            special = special + jnp.stack([table[buckets // 2], table[buckets]], axis=1)
+        where = lambda m: (m.from_special, m.to_special)
+        return eqx.tree_at(
+            where, ResetBias(bias, heads), (special[:, 0], special[:, 1])
+        )
 
     @property
     def length(self) -> int:
@@ -212,7 +324,7 @@ def tupe(
 
     The authors' code does not have $\theta_1$ and $\theta_2$ as parameters, as the
     paper does, but makes them of two more rows of the table and of two buckets that
-    distances do not use; the values are the same. [`eqx_posemb.tupe_from_state_dict`][]
+    distances do not use; the values are the same. [`eqx_posemb.TUPE.from_state_dict`][]
     loads its weights.
 
     !!! Example

@@ -1,6 +1,7 @@
 """A bias of the difference between two cells of a window."""
 
 import abc
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from .._spread import (
     of_window,
     Window,
 )
+from .._state import square
 from .._symbolic import error_if
 from ._abstract import AbstractBias
 
@@ -109,4 +111,31 @@ def within(
         f"of this `{name}`. Resize it, or attend within windows.",
         q,
         k,
+    )
+
+
+def check_window(name: str, window: Sequence[int]) -> Window:
+    """The height and the width, if that is what `window` is."""
+    sizes = tuple(window)
+    if len(sizes) != 2 or min(sizes) < 1:
+        raise ValueError(
+            f"`{name}` must be a positive height and width, but got {sizes}."
+        )
+    return sizes
+
+
+def fitting_window(name: str, differences: int, window: Sequence[int] | None) -> Window:
+    if window is None:
+        side, _ = square(name, differences)
+        return (side + 1) // 2, (side + 1) // 2
+    height, width = check_window("window", window)
+    if (2 * height - 1) * (2 * width - 1) != differences:
+        raise ValueError(unfitting(name, differences, (height, width)))
+    return height, width
+
+
+def unfitting(name: str, count: int, window: Window) -> str:
+    return (
+        f"`window` must be that of the {count} rows of `{name}`, but got {window}. "
+        "Resize the bias afterwards."
     )

@@ -27,7 +27,7 @@ class AxialLearned(AbstractEncoding):
 
     Reformer concatenates, and folds a sequence of half a million into a grid, whose
     positions are $(\lfloor p / m \rfloor, p \bmod m)$, those of
-    [`eqx_posemb.grid_positions`][]. Pix2Struct sums those of patches.
+    [`eqx_posemb.positions.grid_positions`][]. Pix2Struct sums those of patches.
 
     !!! Example
 
@@ -37,7 +37,7 @@ class AxialLearned(AbstractEncoding):
 
         key = jax.random.key(0)
         encoding = pe.AxialLearned((64, 128), 256, dims=(64, 192), key=key)
-        assert encoding(pe.grid_positions((64, 128))).shape == (8192, 256)
+        assert encoding(pe.positions.grid_positions((64, 128))).shape == (8192, 256)
         ```
 
     ??? cite "Reference"

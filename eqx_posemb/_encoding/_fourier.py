@@ -155,7 +155,7 @@ class GaussianFourier(AbstractEncoding):
 
         buffer = np.ones((2, 128))  # prompt_encoder.pe_layer's, of a checkpoint
         encoding = pe.GaussianFourier(256, matrix=buffer[::-1])
-        points = (2 * pe.grid_positions((64, 64)) + 1) / 64 - 1
+        points = (2 * pe.positions.grid_positions((64, 64)) + 1) / 64 - 1
         assert encoding(points).shape == (4096, 256)
         ```
 

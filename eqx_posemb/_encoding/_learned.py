@@ -1,5 +1,8 @@
 """A learned vector for each position, added to tokens."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,6 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._checks import check_positive
 from .._given import as_positions, check_integers, check_sequence, Positions
 from .._sharding import rows_of
+from .._state import array, filled, only
 from .._symbolic import error_if
 from ._abstract import AbstractEncoding
 
@@ -107,6 +111,61 @@ class Learned(AbstractEncoding):
         self.padding_idx = padding_idx
         self.scale = float(scale)
         self.normalized = normalized
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, Any],
+        *,
+        prefix: str = "",
+        offset: int = 0,
+        padding_idx: int | None = None,
+    ) -> "Learned":
+        """Builds a [`eqx_posemb.Learned`][] with the weights of a checkpoint.
+
+        One of these names must be there, after `prefix`, with shape [rows, dim]:
+
+        - `wpe.weight`: GPT-2 (`transformer.`).
+        - `position_embeddings.weight`: BERT and RoBERTa (`embeddings.`).
+        - `embed_positions.weight`: BART and OPT (`decoder.`), with `offset=2`.
+        - `position_embedding.weight`: the text of CLIP (`text_model.embeddings.`).
+
+        !!! Example
+
+            ```python
+            import numpy as np
+            import eqx_posemb as pe
+
+            state = {"transformer.wpe.weight": np.ones((1024, 64))}
+            encoding = pe.Learned.from_state_dict(state, prefix="transformer.")
+            assert encoding.length == 1024
+            ```
+
+        **Arguments:**
+
+        - `state`: arrays by name, of NumPy or anything that it understands.
+        - `prefix`: what comes before the name.
+        - `offset`, `padding_idx`: as in `Learned`; a checkpoint does not say.
+
+        **Returns:** the encoding, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if there is none of the names or more than one, or as
+        `Learned`.
+        """
+        name = only(
+            state,
+            prefix,
+            "wpe.weight",
+            "position_embeddings.weight",
+            "embed_positions.weight",
+            "position_embedding.weight",
+        )
+        weight = array(state, name)
+        rows, dim = weight.shape
+        made = cls(
+            rows - offset, dim, offset=offset, padding_idx=padding_idx, key=jr.key(0)
+        )
+        return filled(made, weight=weight)
 
     @property
     def length(self) -> int:

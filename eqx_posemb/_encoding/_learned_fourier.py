@@ -33,7 +33,7 @@ class LearnedFourier(AbstractEncoding):
         import eqx_posemb as pe
 
         encoding = pe.LearnedFourier(64, axes=2, key=jax.random.key(0))
-        assert encoding(pe.grid_positions((4, 5))).shape == (20, 64)
+        assert encoding(pe.positions.grid_positions((4, 5))).shape == (20, 64)
         ```
 
     ??? cite "Reference"

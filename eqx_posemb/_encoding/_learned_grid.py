@@ -1,7 +1,8 @@
 """A learned vector for each cell of a grid, added to tokens."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._checks import check_positive
 from .._given import check_grid, check_integers, in_common
 from .._sharding import rows_of
+from .._state import array, filled, only, square
 from .._symbolic import error_if
 from ._abstract import AbstractEncoding
 from ._resize import Method, resize
@@ -24,8 +26,8 @@ class LearnedGrid(AbstractEncoding):
 
     for the row $y$ and the column $x$ of a patch, the table $W$ (`weight`), and the
     vectors $P$ (`prefix`) of tokens that are on no grid, such as [CLS]: those have the
-    row −1, as [`eqx_posemb.prefixed`][] gives it to them. ViT, DeiT, CLIP, DINO. A
-    patch beyond the grid has no vector, and asking for one raises an error.
+    row −1, as [`eqx_posemb.positions.prefixed`][] gives it to them. ViT, DeiT, CLIP,
+    DINO. A patch beyond the grid has no vector, and asking for one raises an error.
 
     For images of another size the table is resized, as a picture would be, and the
     prefix kept: see `resized`. Not to be confused with [`eqx_posemb.AxialLearned`][],
@@ -40,7 +42,7 @@ class LearnedGrid(AbstractEncoding):
 
         encoding = pe.LearnedGrid((14, 14), dim=64, prefix=1, key=jax.random.key(0))
         larger = encoding.resized((16, 20))
-        positions = pe.prefixed(pe.grid_positions((16, 20)))
+        positions = pe.positions.prefixed(pe.positions.grid_positions((16, 20)))
         x = jnp.ones((1 + 16 * 20, 64)) + larger(positions)
         ```
 
@@ -103,6 +105,72 @@ class LearnedGrid(AbstractEncoding):
         grid_key, prefix_key = jr.split(key)
         self.weight = std * jr.normal(grid_key, (*shape, dim))
         self.prefix = std * jr.normal(prefix_key, (prefix, dim)) if prefix else None
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, Any],
+        *,
+        prefix: str = "",
+        tokens: int = 1,
+        shape: Sequence[int] | None = None,
+    ) -> "LearnedGrid":
+        """Builds a [`eqx_posemb.LearnedGrid`][] with the weights of a checkpoint.
+
+        One of these names must be there, after `prefix`, with shape
+        [1, tokens + cells, dim] or [tokens + cells, dim]:
+
+        - `position_embeddings`: ViT, DeiT, DINOv2 in transformers (`embeddings.`).
+        - `pos_embed`: timm, and the original DINO, DINOv2 and MAE.
+        - `position_embedding.weight`: the images of CLIP (`vision_model.embeddings.`),
+            and of SigLIP, with `tokens=0`.
+
+        !!! Example
+
+            ```python
+            import numpy as np
+            import eqx_posemb as pe
+
+            state = {"pos_embed": np.ones((1, 197, 64))}
+            encoding = pe.LearnedGrid.from_state_dict(state)
+            assert encoding.shape == (14, 14)
+            ```
+
+        **Arguments:**
+
+        - `state`: arrays by name, of NumPy or anything that it understands.
+        - `prefix`: what comes before the name.
+        - `tokens`: how many rows come before those of the grid: 1 for [CLS], 2 with
+            DeiT's distillation token.
+        - `shape`: the height and the width of the grid; by default it is square.
+
+        **Returns:** the encoding, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if there is none of the names or more than one, or if
+        the rows do not fill the grid.
+        """
+        name = only(
+            state,
+            prefix,
+            "position_embeddings",
+            "pos_embed",
+            "position_embedding.weight",
+        )
+        rows = array(state, name)
+        rows = rows.reshape(-1, rows.shape[-1])
+        cells = rows.shape[0] - tokens
+        shape = square(name, cells) if shape is None else tuple(shape)
+        made = cls(shape, rows.shape[1], prefix=tokens, key=jr.key(0))
+        if math.prod(shape) != cells:
+            raise ValueError(
+                f"`shape` must have as many cells as `{name}` has rows for, {cells}, "
+                f"but got {shape}."
+            )
+        weight = rows[tokens:].reshape(made.weight.shape)
+        made = filled(made, weight=weight)
+        if not tokens:
+            return made
+        return filled(made, prefix=rows[:tokens])
 
     @property
     def shape(self) -> tuple[int, ...]:

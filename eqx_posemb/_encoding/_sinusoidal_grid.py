@@ -67,7 +67,7 @@ class SinusoidalGrid(AbstractEncoding):
     for a row $y$, a column $x$, the base $\theta$ and the $w$ channels of an axis. That
     is MAE's layout, and models disagree about everything in it: which axis comes first,
     where cosines go, how frequencies are spaced. With $t, y, x$ for the coordinates in
-    the order of [`eqx_posemb.grid_positions`][]:
+    the order of [`eqx_posemb.positions.grid_positions`][]:
 
     | `layout` | axes | channels, in order | $\omega_m$ |
     |---|---|---|---|
@@ -90,7 +90,7 @@ class SinusoidalGrid(AbstractEncoding):
     half after the width and gives it the row. timm's option to interleave sines and
     cosines is `"moco_v3"`, and to reverse the coordinates means to reverse those of the
     positions. DETR counts pixels from one and may scale them by the size of the image:
-    see [`eqx_posemb.detr_positions`][].
+    see [`eqx_posemb.positions.detr_positions`][].
 
     No parameters, and defined on grids of any size; as for sequences, a model is not
     good beyond what it has seen. For that there is [`eqx_posemb.LearnedGrid`][], which
@@ -103,7 +103,7 @@ class SinusoidalGrid(AbstractEncoding):
         import eqx_posemb as pe
 
         encoding = pe.SinusoidalGrid(dim=64)
-        x = jnp.ones((14 * 14, 64)) + encoding(pe.grid_positions((14, 14)))
+        x = jnp.ones((14 * 14, 64)) + encoding(pe.positions.grid_positions((14, 14)))
         ```
 
     ??? cite "Reference"

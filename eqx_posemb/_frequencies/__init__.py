@@ -1,10 +1,7 @@
 """Schedules: how fast each pair of channels turns."""
 
 from ._base import (
-    AbstractDynamicFrequencies as AbstractDynamicFrequencies,
     AbstractFrequencies as AbstractFrequencies,
-    AbstractScaledFrequencies as AbstractScaledFrequencies,
-    AbstractStaticFrequencies as AbstractStaticFrequencies,
     check_schedule as check_schedule,
     Geometric as Geometric,
 )
@@ -22,16 +19,7 @@ from ._length import (
     one_more as one_more,
 )
 from ._listed import Listed as Listed
-from ._longrope import (
-    Divided as Divided,
-    LongRoPEFrequencies as LongRoPEFrequencies,
-)
+from ._longrope import Divided as Divided, LongRoPEFrequencies as LongRoPEFrequencies
 from ._proportional import Truncated as Truncated
 from ._scaled import Scaled as Scaled
-from ._stretch import (
-    DynamicNTK as DynamicNTK,
-    Linear as Linear,
-    NTK as NTK,
-    NTKMixed as NTKMixed,
-)
-from ._tabulated import Tabulated as Tabulated
+from ._stretch import DynamicNTK as DynamicNTK, Linear as Linear, NTK as NTK

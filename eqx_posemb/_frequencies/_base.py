@@ -80,9 +80,9 @@ class AbstractFrequencies(Module):
 
     @abc.abstractmethod
     def turns(self) -> Frequencies:
-        """What [`eqx_posemb.Rotary`][] reads: exact [`eqx_posemb.Turns`][] where the
-        schedule is static, and radians in floating point where it is learned or
-        traced."""
+        """What [`eqx_posemb.Rotary`][] reads: exact
+        [`eqx_posemb.frequencies.Turns`][] where the schedule is static, and radians in
+        floating point where it is learned or traced."""
 
     @abc.abstractmethod
     def __call__(self) -> Float[Array, "*heads half"] | Float[np.ndarray, " half"]:
@@ -98,7 +98,7 @@ class AbstractStaticFrequencies(AbstractFrequencies):
     evaluated once.
 
     A schedule that slows another one down for longer contexts is an
-    [`eqx_posemb.AbstractScaledFrequencies`][].
+    [`eqx_posemb.frequencies.AbstractScaledFrequencies`][].
 
     !!! Example
 
@@ -109,7 +109,7 @@ class AbstractStaticFrequencies(AbstractFrequencies):
         import numpy as np
         import eqx_posemb as pe
 
-        class Harmonic(pe.AbstractStaticFrequencies):
+        class Harmonic(pe.frequencies.AbstractStaticFrequencies):
             count: int = eqx.field(static=True)
 
             @property
@@ -156,8 +156,8 @@ def check_schedule(
         name,
         value,
         kind,
-        "Give a schedule, such as `eqx_posemb.Geometric(dim=64)`. "
-        "`eqx_posemb.Listed` makes one of numbers.",
+        "Give a schedule, such as `eqx_posemb.frequencies.Geometric(dim=64)`. "
+        "`eqx_posemb.frequencies.Listed` makes one of numbers.",
     )
 
 
@@ -189,9 +189,9 @@ class AbstractScaledFrequencies(AbstractDerivedFrequencies):
     """A static schedule that slows another one, `base`, down by up to `factor`.
 
     This is the way to a longer context. Subclasses have the two as fields, and write
-    their formula in `exact`, as [`eqx_posemb.AbstractStaticFrequencies`][] says.
-    [`eqx_posemb.plot.schedule`][] and [`eqx_posemb.plot.wavelengths`][] then tell which
-    frequencies are kept, and which are divided in full or in part.
+    their formula in `exact`, as [`eqx_posemb.frequencies.AbstractStaticFrequencies`][]
+    says. [`eqx_posemb.plot.schedule`][] and [`eqx_posemb.plot.wavelengths`][] then tell
+    which frequencies are kept, and which are divided in full or in part.
 
     !!! Example
 
@@ -202,17 +202,17 @@ class AbstractScaledFrequencies(AbstractDerivedFrequencies):
         import numpy as np
         import eqx_posemb as pe
 
-        class Slowest(pe.AbstractScaledFrequencies):
-            base: pe.AbstractStaticFrequencies
+        class Slowest(pe.frequencies.AbstractScaledFrequencies):
+            base: pe.frequencies.AbstractStaticFrequencies
             factor: float = eqx.field(static=True)
 
             def exact(self):
                 kept, last = np.split(self.base.exact(), [-1])
                 return np.concatenate([kept, last / Decimal(self.factor)])
 
-        schedule = Slowest(pe.Geometric(dim=4), factor=2.0)
+        schedule = Slowest(pe.frequencies.Geometric(dim=4), factor=2.0)
         assert list(schedule()) == [1.0, 0.005]
-        assert schedule.unscaled == pe.Geometric(dim=4)
+        assert schedule.unscaled == pe.frequencies.Geometric(dim=4)
         ```
     """
 
@@ -301,8 +301,8 @@ class Geometric(AbstractStaticFrequencies):
         ```python
         import eqx_posemb as pe
 
-        assert list(pe.Geometric(dim=4, theta=10_000.0)()) == [1.0, 0.01]
-        assert list(pe.Geometric(dim=4, endpoint=True)()) == [1.0, 0.0001]
+        assert list(pe.frequencies.Geometric(dim=4, theta=10_000.0)()) == [1.0, 0.01]
+        assert list(pe.frequencies.Geometric(dim=4, endpoint=True)()) == [1.0, 0.0001]
         ```
 
     ??? cite "Reference"

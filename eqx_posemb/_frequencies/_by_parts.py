@@ -35,15 +35,18 @@ class NTKByParts(AbstractScaledFrequencies):
     equal to `fast` there is no blend, only the cut.
 
     This ramps over turns, as the paper does. Its released code ramps over the *index*
-    of the frequency: that is [`eqx_posemb.YaRNFrequencies`][], and the two differ.
+    of the frequency: that is [`eqx_posemb.frequencies.YaRNFrequencies`][], and the two
+    differ.
 
     !!! Example
 
         ```python
         import eqx_posemb as pe
 
-        base = pe.Geometric(dim=128, theta=500_000.0)
-        schedule = pe.NTKByParts(base, factor=8.0, original_length=8192, fast=4.0)
+        base = pe.frequencies.Geometric(dim=128, theta=500_000.0)
+        schedule = pe.frequencies.NTKByParts(
+            base, factor=8.0, original_length=8192, fast=4.0
+        )
         assert schedule()[0] == base()[0]
         assert schedule()[-1] == base()[-1] / 8
         ```
@@ -109,9 +112,10 @@ positive, or unless `0 <= slow <= fast`.
 
 
 class YaRNFrequencies(AbstractScaledFrequencies):
-    r"""[`eqx_posemb.NTKByParts`][] with the ramp over the index of the frequency.
+    r"""Slows down by parts, with the ramp over the index of the frequency.
 
-    This is what the authors' code does, and with it every model trained by it. A
+    [`eqx_posemb.frequencies.NTKByParts`][] has the ramp over the turns. This
+    is what the authors' code does, and with it every model trained by it. A
     frequency of a geometric schedule with base $\theta$ over $d$ channels makes
     $\beta$ turns within the original context of $L_0$ positions at the index
 
@@ -135,8 +139,10 @@ class YaRNFrequencies(AbstractScaledFrequencies):
         ```python
         import eqx_posemb as pe
 
-        base = pe.Geometric(dim=128)
-        schedule = pe.YaRNFrequencies(base, factor=4.0, original_length=4096)
+        base = pe.frequencies.Geometric(dim=128)
+        schedule = pe.frequencies.YaRNFrequencies(
+            base, factor=4.0, original_length=4096
+        )
         assert (schedule()[:20] == base()[:20]).all()
         assert (schedule()[46:] == base()[46:] / 4).all()
         ```

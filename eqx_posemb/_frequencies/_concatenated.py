@@ -16,8 +16,8 @@ class Concatenated(AbstractFrequencies):
     $$\omega = (\omega^{(1)}, \dots, \omega^{(n)})$$
 
     For positions whose coordinates need schedules of their own, as time, height and
-    width of a video do: a part for each coordinate, and [`eqx_posemb.Sections`][] to
-    say so. [`eqx_posemb.axial_rope`][] is that. To stretch one of the axes only,
+    width of a video do: a part for each coordinate, and [`eqx_posemb.axes.Sections`][]
+    to say so. [`eqx_posemb.axial_rope`][] is that. To stretch one of the axes only,
     stretch its part.
 
     !!! Example
@@ -25,8 +25,14 @@ class Concatenated(AbstractFrequencies):
         ```python
         import eqx_posemb as pe
 
-        parts = pe.Geometric(dim=16), pe.Geometric(dim=24), pe.Geometric(dim=24)
-        video = pe.Rotary(pe.Concatenated(parts), axes=pe.Sections((8, 12, 12)))
+        parts = (
+            pe.frequencies.Geometric(dim=16),
+            pe.frequencies.Geometric(dim=24),
+            pe.frequencies.Geometric(dim=24),
+        )
+        video = pe.Rotary(
+            pe.frequencies.Concatenated(parts), axes=pe.axes.Sections((8, 12, 12))
+        )
         assert video.dim == 64
         ```
     """

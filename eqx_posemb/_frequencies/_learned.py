@@ -27,7 +27,7 @@ class LearnedFrequencies(AbstractFrequencies):
         ```python
         import eqx_posemb as pe
 
-        learned = pe.LearnedFrequencies(pe.Geometric(dim=64)())
+        learned = pe.frequencies.LearnedFrequencies(pe.frequencies.Geometric(dim=64)())
         rope = pe.Rotary(learned)
         ```
     """

@@ -16,14 +16,14 @@ class Listed(AbstractStaticFrequencies):
     $$\omega_i = f_i$$
 
     For what no formula has: numbers found by a search, or stored with a checkpoint. To
-    train them, see [`eqx_posemb.LearnedFrequencies`][].
+    train them, see [`eqx_posemb.frequencies.LearnedFrequencies`][].
 
     !!! Example
 
         ```python
         import eqx_posemb as pe
 
-        rope = pe.Rotary(pe.Listed((1.0, 0.1, 0.01)))
+        rope = pe.Rotary(pe.frequencies.Listed((1.0, 0.1, 0.01)))
         assert rope.dim == 6
         ```
     """

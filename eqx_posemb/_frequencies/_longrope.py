@@ -27,14 +27,16 @@ class Divided(AbstractDerivedFrequencies):
     $$\omega_i \mapsto \omega_i / \lambda_i$$
 
     for the $\lambda$ given by `divisors`. The part that
-    [`eqx_posemb.LongRoPEFrequencies`][] is made of, twice.
+    [`eqx_posemb.frequencies.LongRoPEFrequencies`][] is made of, twice.
 
     !!! Example
 
         ```python
         import eqx_posemb as pe
 
-        schedule = pe.Divided(pe.Geometric(dim=4), divisors=(1.0, 4.0))
+        schedule = pe.frequencies.Divided(
+            pe.frequencies.Geometric(dim=4), divisors=(1.0, 4.0)
+        )
         assert list(schedule()) == [1.0, 0.0025]
         ```
     """
@@ -98,8 +100,10 @@ class LongRoPEFrequencies(AbstractDynamicFrequencies):
         ```python
         import eqx_posemb as pe
 
-        base = pe.Geometric(dim=4)
-        schedule = pe.LongRoPEFrequencies(base, pe.Linear(base, 4.0), original_length=8)
+        base = pe.frequencies.Geometric(dim=4)
+        schedule = pe.frequencies.LongRoPEFrequencies(
+            base, pe.frequencies.Linear(base, 4.0), original_length=8
+        )
         assert float(schedule(length=8)[0]) == 1.0
         assert float(schedule(length=9)[0]) == 0.25
         ```

@@ -31,7 +31,9 @@ class Truncated(AbstractDerivedFrequencies):
         ```python
         import eqx_posemb as pe
 
-        assert list(pe.Truncated(pe.Geometric(dim=4), keep=1)()) == [1.0, 0.0]
+        assert list(
+            pe.frequencies.Truncated(pe.frequencies.Geometric(dim=4), keep=1)()
+        ) == [1.0, 0.0]
         ```
 
     ??? cite "Reference"

@@ -24,7 +24,7 @@ class Scaled(AbstractDerivedFrequencies):
     that the fastest pair turns twice over the image.
 
     To make room for a longer context, which divides frequencies, there is
-    [`eqx_posemb.Linear`][].
+    [`eqx_posemb.frequencies.Linear`][].
 
     !!! Example
 
@@ -32,7 +32,9 @@ class Scaled(AbstractDerivedFrequencies):
         import math
         import eqx_posemb as pe
 
-        turns = pe.Scaled(pe.Geometric(dim=4), factor=2 * math.pi)
+        turns = pe.frequencies.Scaled(
+            pe.frequencies.Geometric(dim=4), factor=2 * math.pi
+        )
         assert turns()[0] == 2 * math.pi
         ```
     """

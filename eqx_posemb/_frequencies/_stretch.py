@@ -29,14 +29,17 @@ class Linear(AbstractScaledFrequencies):
     for a stretch $s$ given by `factor`. It is the same as dividing the positions, so
     that a context $s$ times longer sweeps the angles of the trained one. Neighbours
     come to look alike, and the model wants some further training; without any,
-    [`eqx_posemb.NTK`][] and [`eqx_posemb.YaRNFrequencies`][] do better.
+    [`eqx_posemb.frequencies.NTK`][] and [`eqx_posemb.frequencies.YaRNFrequencies`][] do
+    better.
 
     !!! Example
 
         ```python
         import eqx_posemb as pe
 
-        assert list(pe.Linear(pe.Geometric(dim=4), factor=2.0)()) == [0.5, 0.005]
+        assert list(
+            pe.frequencies.Linear(pe.frequencies.Geometric(dim=4), factor=2.0)()
+        ) == [0.5, 0.005]
         ```
 
     ??? cite "Reference"
@@ -92,7 +95,9 @@ class NTK(AbstractScaledFrequencies):
         ```python
         import eqx_posemb as pe
 
-        assert list(pe.NTK(pe.Geometric(dim=4), factor=2.0)()) == [1.0, 0.005]
+        assert list(
+            pe.frequencies.NTK(pe.frequencies.Geometric(dim=4), factor=2.0)()
+        ) == [1.0, 0.005]
         ```
 
     ??? cite "Reference"
@@ -143,19 +148,21 @@ class NTKMixed(AbstractScaledFrequencies):
       \Big(\frac{i + 1}{n}\Big)^{b}\Big), \qquad i = 0, \dots, n - 1$$
 
     for $n$ frequencies, a stretch $s$ given by `factor` and an `exponent` $b$. Where
-    [`eqx_posemb.NTK`][] leaves the fastest pair alone, this slows it, too, a little.
-    With $b = 1$ it is known as NTK-RoPE-fixed, `"ntk"` in some inference servers, and
-    with $b = 0.625$ as NTK-RoPE-mixed.
+    [`eqx_posemb.frequencies.NTK`][] leaves the fastest pair alone, this slows it, too,
+    a little. With $b = 1$ it is known as NTK-RoPE-fixed, `"ntk"` in some inference
+    servers, and with $b = 0.625$ as NTK-RoPE-mixed.
 
-    Not to be confused with NTK-alpha of Hunyuan, which is [`eqx_posemb.NTK`][] with
-    `factor=alpha`.
+    Not to be confused with NTK-alpha of Hunyuan, which is
+    [`eqx_posemb.frequencies.NTK`][] with `factor=alpha`.
 
     !!! Example
 
         ```python
         import eqx_posemb as pe
 
-        slowed = pe.NTKMixed(pe.Geometric(dim=4), factor=4.0, exponent=1.0)()
+        slowed = pe.frequencies.NTKMixed(
+            pe.frequencies.Geometric(dim=4), factor=4.0, exponent=1.0
+        )()
         assert list(slowed) == [0.5, 0.0025]
         ```
 
@@ -202,7 +209,7 @@ NTKMixed.__init__.__doc__ = """**Arguments:**
 
 
 class DynamicNTK(AbstractDynamicFrequencies):
-    r"""[`eqx_posemb.NTK`][] whose stretch grows with the length in use.
+    r"""[`eqx_posemb.frequencies.NTK`][] whose stretch grows with the length in use.
 
     $$s(L) = s\,\frac{\max(L, L_0)}{L_0} - (s - 1)$$
 
@@ -221,7 +228,9 @@ class DynamicNTK(AbstractDynamicFrequencies):
         ```python
         import eqx_posemb as pe
 
-        schedule = pe.DynamicNTK(pe.Geometric(dim=4), factor=2.0, original_length=8)
+        schedule = pe.frequencies.DynamicNTK(
+            pe.frequencies.Geometric(dim=4), factor=2.0, original_length=8
+        )
         assert list(schedule(length=8)) == [1.0, 0.01]
         assert list(schedule(length=12)) == [1.0, 0.005]
         ```

@@ -26,14 +26,18 @@ class Tabulated(AbstractFrequencies):
         import eqx_posemb as pe
 
         ropes = [
-            pe.Rotary(pe.Tabulated(pe.Geometric(dim=64, theta=theta)))
+            pe.Rotary(
+                pe.frequencies.Tabulated(pe.frequencies.Geometric(dim=64, theta=theta))
+            )
             for theta in (10_000.0, 1_000_000.0)
         ]
         stacked = jax.tree.map(lambda *words: jnp.stack(words), *ropes)
         positions, q = jnp.arange(10), jnp.ones((10, 64))
 
+
         def layer(q, rope):
             return rope(positions).queries(q), None
+
 
         q, _ = jax.lax.scan(layer, q, stacked)
         ```

@@ -86,7 +86,7 @@ def _part(part):
 
 
 def _rotary_rows(part):
-    yield "rotary", f"eqx_posemb.Rotary over eqx_posemb.{part['schedule']}"
+    yield "rotary", f"eqx_posemb.Rotary over eqx_posemb.frequencies.{part['schedule']}"
     yield "channels", f"{part['rotated']} of {part['head_dim']} rotate"
     yield "pairs", part["pairing"]
     if part["coordinates"] > 1:

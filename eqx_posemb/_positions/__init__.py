@@ -5,26 +5,5 @@ positions the tokens have, and not of the embedding. Here are the usual ways to 
 them.
 """
 
-from ._consecutive import consecutive as consecutive
-from ._detr import detr_positions as detr_positions
 from ._distance import distance as distance
 from ._grid import grid_positions as grid_positions
-from ._patches import (
-    centred_positions as centred_positions,
-    merged_patch_positions as merged_patch_positions,
-    mrope_positions as mrope_positions,
-    normalised_positions as normalised_positions,
-    zero_prefixed as zero_prefixed,
-)
-from ._prefix import prefixed as prefixed
-from ._random import (
-    abacus_positions as abacus_positions,
-    cape_positions as cape_positions,
-    randomized_positions as randomized_positions,
-    shifted_positions as shifted_positions,
-)
-from ._sequence import (
-    left_padded_positions as left_padded_positions,
-    segment_positions as segment_positions,
-)
-from ._zigzag import zigzag as zigzag, zigzag_inverse as zigzag_inverse

@@ -31,7 +31,7 @@ def consecutive(
 
         @jax.jit
         def layer(x, start):
-            placed = embedding.at(pe.consecutive(x.shape[1], start))
+            placed = embedding.at(pe.positions.consecutive(x.shape[1], start))
             return placed.attend(x, x, x, causal=True)
 
         x = jnp.ones((8, 10, 64))  # [heads, seq, dim]
@@ -44,8 +44,8 @@ def consecutive(
         `jax.export`.
     - `start`: The first position: an integer, which may be traced.
 
-    **Returns:** a [`eqx_posemb.Consecutive`][]. It behaves as an array of the shape
-    `[length]` but is no instance of `jax.Array`.
+    **Returns:** a [`eqx_posemb.positions.Consecutive`][]. It behaves as an array of the
+    shape `[length]` but is no instance of `jax.Array`.
 
     **Raises:** a `ValueError` if `length` is negative, or if `start` is not one
     integer.

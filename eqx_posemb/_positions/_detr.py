@@ -32,10 +32,10 @@ def detr_positions(
         import eqx_posemb as pe
 
         image = jnp.ones((2, 3), bool)
-        counted = pe.detr_positions(image, normalized=False)
-        assert (counted == pe.grid_positions((2, 3)) + 1).all()
+        counted = pe.positions.detr_positions(image, normalized=False)
+        assert (counted == pe.positions.grid_positions((2, 3)) + 1).all()
         encoding = pe.SinusoidalGrid(64, layout="detr")
-        assert encoding(pe.detr_positions(image)).shape == (6, 64)
+        assert encoding(pe.positions.detr_positions(image)).shape == (6, 64)
         ```
 
     **Arguments:**

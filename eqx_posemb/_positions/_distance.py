@@ -25,7 +25,9 @@ def distance(
         import jax.numpy as jnp
         import eqx_posemb as pe
 
-        assert pe.distance(jnp.array([5]), jnp.array([3, 5])).tolist() == [[-2, 0]]
+        assert pe.positions.distance(jnp.array([5]), jnp.array([3, 5])).tolist() == [
+            [-2, 0]
+        ]
         ```
 
     **Arguments:**

@@ -15,7 +15,7 @@ def grid_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
         ```python
         import eqx_posemb as pe
 
-        positions = pe.grid_positions((2, 2))
+        positions = pe.positions.grid_positions((2, 2))
         assert positions.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
         ```
 

@@ -19,14 +19,14 @@ def merged_patch_positions(
 
     Models that merge `merge * merge` neighbouring patches into one token for the
     language model, such as Qwen2-VL, keep the patches of a block together. The
-    coordinates are those of [`eqx_posemb.grid_positions`][] in another order.
+    coordinates are those of [`eqx_posemb.positions.grid_positions`][] in another order.
 
     !!! Example
 
         ```python
         import eqx_posemb as pe
 
-        first_block = pe.merged_patch_positions(4, 4, merge=2)[:4]
+        first_block = pe.positions.merged_patch_positions(4, 4, merge=2)[:4]
         assert first_block.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
         ```
 
@@ -63,7 +63,7 @@ def centred_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
         ```python
         import eqx_posemb as pe
 
-        assert pe.centred_positions((1, 4))[:, 1].tolist() == [-2, -1, 0, 1]
+        assert pe.positions.centred_positions((1, 4))[:, 1].tolist() == [-2, -1, 0, 1]
         ```
 
     **Arguments:**
@@ -73,7 +73,7 @@ def centred_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
     **Returns:** positions, int32, from `-(n - n // 2)` to `n // 2 - 1` along an axis of
     `n` cells; the last axis of the grid varies fastest.
 
-    **Raises:** as [`eqx_posemb.grid_positions`][].
+    **Raises:** as [`eqx_posemb.positions.grid_positions`][].
     """
     shape = tuple(shape)
     middle = jnp.array([n - n // 2 for n in shape], jnp.int32)
@@ -90,14 +90,14 @@ def normalised_positions(
     for the cell $j_k$ of $n_k$ along axis $k$, and $m_k$ that number itself, or the
     largest or smallest of all. An image then has the same coordinates at every
     resolution. DINOv3 normalises each axis and turns by
-    `eqx_posemb.Scaled(..., 2 * math.pi)`.
+    `eqx_posemb.frequencies.Scaled(..., 2 * math.pi)`.
 
     !!! Example
 
         ```python
         import eqx_posemb as pe
 
-        columns = pe.normalised_positions((1, 4))[:, 1]
+        columns = pe.positions.normalised_positions((1, 4))[:, 1]
         assert columns.tolist() == [-0.75, -0.25, 0.25, 0.75]
         ```
 
@@ -111,7 +111,7 @@ def normalised_positions(
     varies fastest.
 
     **Raises:** a `ValueError` if `by` is unknown, and as
-    [`eqx_posemb.grid_positions`][].
+    [`eqx_posemb.positions.grid_positions`][].
     """
     check_choice("by", by, ("each", "largest", "smallest"))
     shape = tuple(shape)
@@ -135,7 +135,9 @@ def zero_prefixed(
         import jax.numpy as jnp
         import eqx_posemb as pe
 
-        positions = pe.zero_prefixed(pe.grid_positions((14, 14)) + 1, count=5)
+        positions = pe.positions.zero_prefixed(
+            pe.positions.grid_positions((14, 14)) + 1, count=5
+        )
         rotation = pe.axial_rope(64)(positions)
         x = jnp.ones((201, 64))
         assert (rotation.queries(x)[:5] == x[:5]).all()
@@ -183,7 +185,7 @@ def mrope_positions(
         import eqx_posemb as pe
 
         # Two tokens of text, an image of 1 x 2 x 2 tokens, one more of text.
-        positions = pe.mrope_positions([2, (1, 2, 2), 1])
+        positions = pe.positions.mrope_positions([2, (1, 2, 2), 1])
         assert positions[2:].tolist() == [
             [2, 2, 2], [2, 2, 3], [2, 3, 2], [2, 3, 3], [4, 4, 4],
         ]

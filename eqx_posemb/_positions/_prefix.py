@@ -14,14 +14,14 @@ def prefixed(
     Their row is −1, which no grid has, and their last coordinate tells them apart.
     [`eqx_posemb.LearnedGrid`][] and [`eqx_posemb.BEiTBias`][] know them; an embedding
     that does not takes them for cells above the grid. Rotary embeddings want zeros for
-    them instead: [`eqx_posemb.zero_prefixed`][].
+    them instead: [`eqx_posemb.positions.zero_prefixed`][].
 
     !!! Example
 
         ```python
         import eqx_posemb as pe
 
-        positions = pe.prefixed(pe.grid_positions((1, 2)), 2)
+        positions = pe.positions.prefixed(pe.positions.grid_positions((1, 2)), 2)
         assert positions.tolist() == [[-1, 0], [-1, 1], [0, 0], [0, 1]]
         ```
 

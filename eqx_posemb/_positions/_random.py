@@ -46,7 +46,9 @@ def randomized_positions(
         import eqx_posemb as pe
 
         key = jax.random.key(0)
-        positions = pe.randomized_positions(jnp.arange(10), longest=2048, key=key)
+        positions = pe.positions.randomized_positions(
+            jnp.arange(10), longest=2048, key=key
+        )
         assert (jnp.diff(positions) > 0).all() and positions[-1] < 2048
         ```
 
@@ -117,7 +119,9 @@ def shifted_positions(
         import eqx_posemb as pe
 
         key = jax.random.key(0)
-        positions = pe.shifted_positions(jnp.arange(10), furthest=100, key=key)
+        positions = pe.positions.shifted_positions(
+            jnp.arange(10), furthest=100, key=key
+        )
         assert (positions - positions[0] == jnp.arange(10)).all()
         ```
 
@@ -190,7 +194,7 @@ def cape_positions(
         import jax.numpy as jnp
         import eqx_posemb as pe
 
-        positions = pe.cape_positions(
+        positions = pe.positions.cape_positions(
             jnp.arange(10), shift=5.0, jitter=0.5, scale=1.03, key=jax.random.key(0)
         )
         encoding = pe.Sinusoidal(64)(positions)
@@ -278,7 +282,7 @@ def abacus_positions(
         import eqx_posemb as pe
 
         digits = jnp.array([True, True, False, True, True, True])  # 12+345
-        places = pe.abacus_positions(digits)
+        places = pe.positions.abacus_positions(digits)
         assert places.tolist() == [1, 2, 0, 1, 2, 3]
         encoding = pe.Learned(1024, 64, key=jax.random.key(0))
         x = jnp.ones((6, 64)) + encoding(places)

@@ -20,7 +20,7 @@ def segment_positions(segment_ids: Int[Array, " seq"]) -> Int[Array, " seq"]:
         import jax.numpy as jnp
         import eqx_posemb as pe
 
-        positions = pe.segment_positions(jnp.array([0, 0, 0, 1, 1]))
+        positions = pe.positions.segment_positions(jnp.array([0, 0, 0, 1, 1]))
         assert positions.tolist() == [0, 1, 2, 0, 1]
         ```
 
@@ -58,7 +58,7 @@ def left_padded_positions(mask: Bool[Array, " seq"]) -> Int[Array, " seq"]:
         import eqx_posemb as pe
 
         mask = jnp.array([False, False, True, True, True])
-        assert pe.left_padded_positions(mask).tolist() == [0, 0, 0, 1, 2]
+        assert pe.positions.left_padded_positions(mask).tolist() == [0, 0, 0, 1, 2]
         ```
 
     **Arguments:**

@@ -17,7 +17,7 @@ def zigzag(length: int, shards: int) -> Int[Array, " length"]:
         ```python
         import eqx_posemb as pe
 
-        assert pe.zigzag(8, 2).tolist() == [0, 1, 6, 7, 2, 3, 4, 5]
+        assert pe.positions.zigzag(8, 2).tolist() == [0, 1, 6, 7, 2, 3, 4, 5]
         ```
 
     **Arguments:**
@@ -33,20 +33,22 @@ def zigzag(length: int, shards: int) -> Int[Array, " length"]:
 
 
 def zigzag_inverse(length: int, shards: int) -> Int[Array, " length"]:
-    """Undoes [`eqx_posemb.zigzag`][]: `x[zigzag(...)][zigzag_inverse(...)]` is `x`.
+    """Undoes [`eqx_posemb.positions.zigzag`][].
+
+    `x[zigzag(...)][zigzag_inverse(...)]` is `x`.
 
     !!! Example
 
         ```python
         import eqx_posemb as pe
 
-        order = pe.zigzag(8, 2)
-        assert order[pe.zigzag_inverse(8, 2)].tolist() == list(range(8))
+        order = pe.positions.zigzag(8, 2)
+        assert order[pe.positions.zigzag_inverse(8, 2)].tolist() == list(range(8))
         ```
 
     **Arguments:**
 
-    - `length`, `shards`: as in [`eqx_posemb.zigzag`][].
+    - `length`, `shards`: as in [`eqx_posemb.positions.zigzag`][].
 
     **Returns:** for each place in the old order, the index in the new, int32.
 

@@ -60,8 +60,10 @@ class Axial(AbstractAxes):
         ```python
         import eqx_posemb as pe
 
-        rope = pe.Rotary(pe.Geometric(dim=32), axes=pe.Axial(2))  # 64 channels
-        rotation = rope(pe.grid_positions((14, 14)))
+        rope = pe.Rotary(
+            pe.frequencies.Geometric(dim=32), axes=pe.axes.Axial(2)
+        )  # 64 channels
+        rotation = rope(pe.positions.grid_positions((14, 14)))
         assert rope.dim == 64
         ```
     """
@@ -125,7 +127,7 @@ class Sections(AbstractAxes):
         ```python
         import eqx_posemb as pe
 
-        axes = pe.Sections((2, 1, 1), order="interleaved")
+        axes = pe.axes.Sections((2, 1, 1), order="interleaved")
         assert axes.axis(4)[0].tolist() == [0, 1, 2, 0]
         ```
 
@@ -212,8 +214,8 @@ class Mixed(AbstractAxes):
       i = 0, \dots, m - 1$$
 
     for $n$ coordinates (`count`) and a schedule of $n m$ frequencies, which are mostly
-    learned: [`eqx_posemb.LearnedFrequencies`][]. A pair then turns along a direction of
-    the image, and not only along its rows or columns: see
+    learned: [`eqx_posemb.frequencies.LearnedFrequencies`][]. A pair then turns along a
+    direction of the image, and not only along its rows or columns: see
     [`eqx_posemb.mixed_rope`][].
 
     !!! Example
@@ -221,7 +223,7 @@ class Mixed(AbstractAxes):
         ```python
         import eqx_posemb as pe
 
-        diagonal = pe.Rotary(pe.Geometric(dim=8), axes=pe.Mixed(2))
+        diagonal = pe.Rotary(pe.frequencies.Geometric(dim=8), axes=pe.axes.Mixed(2))
         assert diagonal.dim == 4  # Two frequencies for each of two angles.
         ```
 
@@ -283,17 +285,18 @@ class Assigned(AbstractAxes):
 
     $$a_i = p_{\text{axis}(i)}\, \omega_{\text{frequency}(i)}$$
 
-    For what [`eqx_posemb.Axial`][] and [`eqx_posemb.Sections`][] do not have, such as
-    Pixtral's ladder, whose even frequencies are of the rows and whose odd ones are of
-    the columns. With a [`eqx_posemb.Pairing`][] there may be an angle for each channel.
+    For what [`eqx_posemb.axes.Axial`][] and [`eqx_posemb.axes.Sections`][] do not have,
+    such as Pixtral's ladder, whose even frequencies are of the rows and whose odd ones
+    are of the columns. With a [`eqx_posemb.rotations.Pairing`][] there may be an angle
+    for each channel.
 
     !!! Example
 
         ```python
         import eqx_posemb as pe
 
-        ladder = pe.Assigned(axes=(0, 0, 1, 1), frequencies=(0, 2, 1, 3))
-        rope = pe.Rotary(pe.Geometric(dim=8), axes=ladder)
+        ladder = pe.axes.Assigned(axes=(0, 0, 1, 1), frequencies=(0, 2, 1, 3))
+        rope = pe.Rotary(pe.frequencies.Geometric(dim=8), axes=ladder)
         ```
     """
 

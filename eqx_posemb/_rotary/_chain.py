@@ -23,7 +23,7 @@ class Chain(AbstractRotary):
         import eqx_posemb as pe
 
         temperature = pe.Temperature(beta=0.1, length=16_384)
-        both = pe.Chain((pe.rope(64), temperature))
+        both = pe.rotations.Chain((pe.rope(64), temperature))
         rotation = both(jnp.arange(20_000, 20_010))
         q = rotation.queries(jnp.ones((8, 10, 64)))
         ```
@@ -74,7 +74,7 @@ Chain.__init__.__doc__ = """**Arguments:**
 
 
 class Chained(AbstractRotation):
-    """What a [`eqx_posemb.Chain`][] is at some positions."""
+    """What a [`eqx_posemb.rotations.Chain`][] is at some positions."""
 
     parts: tuple[AbstractRotation, ...]
 

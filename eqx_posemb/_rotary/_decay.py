@@ -31,8 +31,8 @@ class XPosDecay(Module):
         import jax.numpy as jnp
         import eqx_posemb as pe
 
-        decay = pe.XPosDecay(dim=64, scale_base=512.0)
-        rope = pe.Rotary(pe.Geometric(dim=64), decay=decay)
+        decay = pe.rotations.XPosDecay(dim=64, scale_base=512.0)
+        rope = pe.Rotary(pe.frequencies.Geometric(dim=64), decay=decay)
         rotated = rope(jnp.arange(10)).keys(jnp.ones((10, 64)))
         ```
     """

@@ -128,7 +128,7 @@ class FoPE(AbstractRotary):
 
         **Returns:**
 
-        A [`eqx_posemb.Rotation`][] with tables for each head.
+        A [`eqx_posemb.rotations.Rotation`][] with tables for each head.
 
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """

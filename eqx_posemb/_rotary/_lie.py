@@ -37,7 +37,7 @@ class LieRE(AbstractRotary):
         import eqx_posemb as pe
 
         liere = pe.LieRE(64, block=8, key=jax.random.key(0))
-        rotation = liere(pe.grid_positions((14, 14)))
+        rotation = liere(pe.positions.grid_positions((14, 14)))
         q = rotation.queries(jnp.ones((8, 196, 64)))
         ```
 
@@ -186,8 +186,8 @@ class Cayley(AbstractRotary):
         import jax.numpy as jnp
         import eqx_posemb as pe
 
-        basis = pe.Cayley(64, key=jax.random.key(0))
-        both = pe.Chain((basis, pe.rope(64)))
+        basis = pe.rotations.Cayley(64, key=jax.random.key(0))
+        both = pe.rotations.Chain((basis, pe.rope(64)))
         q = both(jnp.arange(10)).queries(jnp.ones((10, 64)))
         ```
 
@@ -233,7 +233,7 @@ class Cayley(AbstractRotary):
         # The two factors commute.
         return jnp.linalg.solve(one + skew, one - skew)
 
-    @jax.named_scope("eqx_posemb.Cayley")
+    @jax.named_scope("eqx_posemb.rotations.Cayley")
     def __call__(self, positions: Num[Positions, "seq *axes"]) -> MatrixRotation:
         """**Arguments:**
 

@@ -38,7 +38,7 @@ class Pairing(Module):
         import eqx_posemb as pe
 
         # Multi-head latent attention as released with DeepSeek-V3.
-        pairing = pe.Pairing.adjacent_to_halves(64)
+        pairing = pe.rotations.Pairing.adjacent_to_halves(64)
         rope = pe.rope(64, pairing=pairing)
         rotated = rope(jnp.arange(10)).queries(jnp.ones((10, 64)))
         ```

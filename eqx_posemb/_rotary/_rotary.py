@@ -46,7 +46,7 @@ class Rotary(AbstractRotary):
         import jax.numpy as jnp
         import eqx_posemb as pe
 
-        rope = pe.Rotary(pe.Geometric(dim=64, theta=500_000.0))
+        rope = pe.Rotary(pe.frequencies.Geometric(dim=64, theta=500_000.0))
         positions = jnp.arange(1000, 1010)
         rotated = rope(positions).queries(jnp.ones((10, 64)))
         ```
@@ -98,8 +98,8 @@ class Rotary(AbstractRotary):
         - `scale`: What rotated queries and keys are multiplied by, both of them.
         - `pairing`: `"halves"` pairs channel `i` with `i + pairs`, as GPT-NeoX and
             transformers' Llama do; `"adjacent"` pairs `2i` with `2i + 1`, as the paper,
-            GPT-J and Meta's Llama do; a [`eqx_posemb.Pairing`][] does anything else.
-            Weights trained with one do not work with another.
+            GPT-J and Meta's Llama do; a [`eqx_posemb.rotations.Pairing`][] does
+            anything else. Weights trained with one do not work with another.
         - `arithmetic`: `"exact"` angles, or those of a `"float32"` product of position
             and frequency, as other libraries have them, for comparison with one. At
             position 131,072 those are off by up to 0.008.
@@ -176,7 +176,7 @@ class Rotary(AbstractRotary):
 
         **Returns:**
 
-        A [`eqx_posemb.Rotation`][], to be applied to queries and keys.
+        A [`eqx_posemb.rotations.Rotation`][], to be applied to queries and keys.
 
         **Raises:** a `ValueError` if `positions` has another shape.
         """
@@ -253,7 +253,9 @@ class Rotary(AbstractRotary):
         wanted = "[seq]" if self.axes is None else f"[seq, {self.axes.coordinates}]"
         cure = cure_for_axes(positions, 1 + len(axes))
         if axes == (3,):
-            cure = "`eqx_posemb.mrope_positions` makes those of text and images."
+            cure = (
+                "`eqx_posemb.positions.mrope_positions` makes those of text and images."
+            )
         if positions.ndim > 1 and jnp.issubdtype(positions.dtype, jnp.floating):
             cure = f"{cure} {FIRST_POSITIONS}"
         raise ValueError(

@@ -27,8 +27,8 @@ class Temperature(AbstractRotary):
     positions the first two change nothing. Keys stay as they are, and cached ones good.
 
     Not a rotation, but it fills the same slot: alone in layers without position, as
-    Llama 4 has it, or after a rotary embedding in a [`eqx_posemb.Chain`][], as
-    Ministral 3 does. Published settings:
+    Llama 4 has it, or after a rotary embedding in a [`eqx_posemb.rotations.Chain`][],
+    as Ministral 3 does. Published settings:
 
     - Llama 4, its layers without rotation: `beta=0.1, length=8192, offset=1`.
     - Ministral 3, Mistral 4: `beta=0.1, length=16384`, the length before YaRN.

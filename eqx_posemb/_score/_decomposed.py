@@ -1,10 +1,13 @@
 """A learned vector for each distance along each axis of a grid, met by the query."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_at_least, check_count
@@ -12,6 +15,7 @@ from .._given import check_grid
 from .._low_rank import Factors
 from .._phase import as_float
 from .._positions import distance
+from .._state import array
 from .._symbolic import error_if
 from ._abstract import AbstractScore
 from ._relative import look_up, within
@@ -43,7 +47,7 @@ class Decomposed(AbstractScore):
 
         score = pe.Decomposed((4, 6), head_dim=64, key=jax.random.key(0))
         q = k = jnp.ones((8, 24, 64))
-        p = pe.grid_positions((4, 6))
+        p = pe.positions.grid_positions((4, 6))
         assert score(q, k, p, p).shape == (8, 24, 24)
         ```
 
@@ -101,6 +105,56 @@ class Decomposed(AbstractScore):
             for size, each in zip(shape, jr.split(key, len(shape)), strict=True)
         )
 
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, Any],
+        *,
+        prefix: str = "",
+        shape: tuple[int, int] | None = None,
+    ) -> "Decomposed":
+        """Builds a [`eqx_posemb.Decomposed`][] with the weights of a checkpoint.
+
+        These names must be there, after `prefix`:
+
+        - `rel_pos_h` and `rel_pos_w`, [2 * size - 1, head_dim]: SAM, ViTDet and MViTv2,
+            by their authors and in transformers (`vision_encoder.layers.0.attn.`).
+
+        !!! Example
+
+            ```python
+            import numpy as np
+            import eqx_posemb as pe
+
+            state = {"rel_pos_h": np.ones((27, 64)), "rel_pos_w": np.ones((27, 64))}
+            score = pe.Decomposed.from_state_dict(state)
+            assert score.shape == (14, 14)
+            score = pe.Decomposed.from_state_dict(state, shape=(20, 14))
+            assert score.shape == (20, 14)
+            ```
+
+        **Arguments:**
+
+        - `state`: arrays by name, of NumPy or anything that it understands.
+        - `prefix`: what comes before the names.
+        - `shape`: the height and width of the grid in use, if it is not that of the
+            checkpoint: the tables are then stretched linearly, as those models do.
+
+        **Returns:** the score, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if a name is missing.
+        """
+        tables = [array(state, prefix + name) for name in ("rel_pos_h", "rel_pos_w")]
+        if shape is None:
+            height, width = ((table.shape[0] + 1) // 2 for table in tables)
+            shape = (height, width)
+        made = cls(shape, tables[0].shape[1], std=0, key=jr.key(0))
+        stretched = [
+            _stretched(table, 2 * size - 1)
+            for table, size in zip(tables, shape, strict=True)
+        ]
+        return eqx.tree_at(lambda score: score.tables, made, tuple(stretched))
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The size of the grid along each axis."""
@@ -157,7 +211,7 @@ class Decomposed(AbstractScore):
 
             score = pe.Decomposed((4, 6), head_dim=64, key=jax.random.key(0))
             q = k = jnp.ones((8, 24, 64))
-            p = pe.grid_positions((4, 6))
+            p = pe.positions.grid_positions((4, 6))
             of_q, of_k = score.low_rank(q, k, p, p)
             assert of_q.shape == (8, 24, 4 + 6)
             products = of_q @ of_k.astype(float).swapaxes(1, 2)
@@ -220,3 +274,14 @@ class Decomposed(AbstractScore):
         profile = jnp.einsum("hqd,rd->hqr", as_float(q), table)
         behind = -distance(q_positions, k_positions)
         return look_up(profile, behind + self.shape[axis] - 1)
+
+
+def _stretched(table, rows):
+    """The table at so many rows, between the middles of its own."""
+    old = table.shape[0]
+    where = (np.arange(rows) + 0.5) * (old / rows) - 0.5
+    where = np.clip(where, 0, old - 1)
+    low = np.minimum(where.astype(np.int32), max(old - 2, 0))
+    share = jnp.asarray(where - low, table.dtype)[:, None]
+    high = np.minimum(low + 1, old - 1)
+    return table[low] * (1 - share) + table[high] * share

@@ -1,6 +1,8 @@
 """Decays, windows and bumps over the distance, met by the query."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,6 +16,7 @@ from .._given import Positions
 from .._phase import as_float
 from .._positions import distance
 from .._spread import ByDistance
+from .._state import array, by_head, filled
 from ._relative import AbstractBasis, AbstractRelative, look_up, within
 
 
@@ -131,6 +134,65 @@ class Enformer(AbstractRelative):
         self.weight = _truncated_normal(
             weight_key, (heads, head_dim, features), features
         )
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, Any],
+        length: int,
+        *,
+        prefix: str = "",
+        symmetric: bool = False,
+    ) -> "Enformer":
+        """Builds a [`eqx_posemb.Enformer`][] with the weights of a checkpoint.
+
+        The names of one of these must be there, after `prefix`:
+
+        - DeepMind: `r_k_layer/w`, [features, heads * head_dim], and `r_w_bias` and
+            `r_r_bias`, [1, heads, 1, head_dim].
+        - enformer-pytorch: `to_rel_k.weight`, [heads * head_dim, features], and
+            `rel_content_bias` and `rel_pos_bias`, [1, heads, 1, head_dim]. Weights that
+            were trained with it, and not converted, expect its own normalisation of the
+            bumps.
+
+        !!! Example
+
+            ```python
+            import numpy as np
+            import eqx_posemb as pe
+
+            state = {
+                "r_k_layer/w": np.ones((12, 32)),
+                "r_w_bias": np.ones((1, 4, 1, 8)),
+                "r_r_bias": np.ones((1, 4, 1, 8)),
+            }
+            score = pe.Enformer.from_state_dict(state, length=1536)
+            assert score.weight.shape == (4, 8, 12)
+            ```
+
+        **Arguments:**
+
+        - `state`: arrays by name, of NumPy or anything that it understands.
+        - `length`, `symmetric`: as in [`eqx_posemb.Enformer`][]; a checkpoint does not
+            say.
+        - `prefix`: what comes before the names.
+
+        **Returns:** the score, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if a name is missing or an array does not fit.
+        """
+        if f"{prefix}to_rel_k.weight" in state:
+            weight = array(state, f"{prefix}to_rel_k.weight")
+            names = ("rel_content_bias", "rel_pos_bias")
+        else:
+            weight = array(state, f"{prefix}r_k_layer/w").T
+            names = ("r_w_bias", "r_r_bias")
+        u, v = (array(state, prefix + name)[0, :, 0] for name in names)
+        heads, head_dim = u.shape
+        made = cls(
+            heads, head_dim, weight.shape[1], length, symmetric=symmetric, key=jr.key(0)
+        )
+        return filled(made, u=u, v=v, weight=by_head(weight, heads))
 
     @jax.named_scope("eqx_posemb.Enformer")
     def __call__(

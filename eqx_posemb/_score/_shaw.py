@@ -1,5 +1,8 @@
 """A learned vector for each distance up to a bound, met by the query."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,6 +13,7 @@ from .._checks import check_count, check_positive
 from .._given import Positions
 from .._phase import as_float
 from .._positions import distance
+from .._state import array, filled
 from ._abstract import AbstractScore
 from ._relative import check_whole, with_rows
 
@@ -26,8 +30,8 @@ class Shaw(AbstractScore):
     distances are clipped.
 
     The paper adds vectors to the values, too, and finds that it makes no difference:
-    that is [`eqx_posemb.shaw_values`][]. Wav2Vec2-BERT, SeamlessM4T v2 and SpeechT5
-    have the keys alone; the first two look farther back (64) than ahead (8).
+    that is [`eqx_posemb.functional.shaw_values`][]. Wav2Vec2-BERT, SeamlessM4T v2 and
+    SpeechT5 have the keys alone; the first two look farther back (64) than ahead (8).
 
     Not to be confused with [`eqx_posemb.MusicTransformer`][], whose table covers the
     whole context and whose heads have one each.
@@ -90,6 +94,44 @@ class Shaw(AbstractScore):
         check_positive("std", std)
         self.weight = std * jr.normal(key, (back + ahead + 1, head_dim))
         self.back = back
+
+    @classmethod
+    def from_state_dict(
+        cls, state: Mapping[str, Any], back: int, *, prefix: str = ""
+    ) -> "Shaw":
+        """Builds a [`eqx_posemb.Shaw`][] with the weights of a checkpoint.
+
+        This name must be there, after `prefix`:
+
+        - `distance_embedding.weight`, [rows, head_dim]: Wav2Vec2-BERT and SeamlessM4T
+            v2 in transformers (`encoder.layers.0.self_attn.`).
+
+        !!! Example
+
+            ```python
+            import numpy as np
+            import eqx_posemb as pe
+
+            state = {"distance_embedding.weight": np.ones((73, 64))}
+            assert pe.Shaw.from_state_dict(state, back=64).ahead == 8
+            ```
+
+        **Arguments:**
+
+        - `state`: arrays by name, of NumPy or anything that it understands.
+        - `back`: as in [`eqx_posemb.Shaw`][] (`left_max_position_embeddings`).
+        - `prefix`: what comes before the name.
+
+        **Returns:** the score, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if the name is missing or `back` not a row of the
+        array.
+        """
+        weight = array(state, f"{prefix}distance_embedding.weight")
+        made = cls(
+            weight.shape[1], back=back, ahead=weight.shape[0] - back - 1, key=jr.key(0)
+        )
+        return filled(made, weight=weight)
 
     @property
     def ahead(self) -> int:
@@ -155,7 +197,7 @@ def shaw_values(
 
         logits = embedding.logits(q, k, p, p)
         weights = jax.nn.softmax(logits)
-        out = weights @ v + pe.shaw_values(weights, table, p, p, back=16)
+        out = weights @ v + pe.functional.shaw_values(weights, table, p, p, back=16)
         assert out.shape == (8, 10, 64)
         ```
 

@@ -1,6 +1,7 @@
 """A sinusoid of the distance, met by the query."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -14,6 +15,7 @@ from .._given import Positions
 from .._phase import cos_sin
 from .._positions import distance
 from .._spread import ByDistance
+from .._state import array, by_head, filled, only
 from ._relative import AbstractBasis, AbstractRelative
 
 
@@ -125,6 +127,70 @@ class TransformerXL(AbstractRelative):
         self.v = std * jr.normal(v_key, (heads, head_dim))
         self.weight = std * jr.normal(weight_key, (heads, head_dim, dim))
         self.basis = SinusoidBasis(Sinusoidal(dim, theta, layout), clamp)
+
+    @classmethod
+    def from_state_dict(
+        cls, state: Mapping[str, Any], *, prefix: str = "", clamp: int | None = None
+    ) -> "TransformerXL":
+        """Builds a [`eqx_posemb.TransformerXL`][] with the weights of a checkpoint.
+
+        The names of one of these must be there, after `prefix`:
+
+        - Transformer-XL: `r_net.weight`, [heads * head_dim, dim], and `r_w_bias` and
+            `r_r_bias`, [heads, head_dim]; the biases also without `prefix`, where
+            layers share them (`layers.0.dec_attn.`).
+        - XLNet in transformers: `r`, [dim, heads, head_dim], and the same biases
+            (`layer.0.rel_attn.`).
+        - The Conformer in transformers: `linear_pos.weight`, [dim, dim], and
+            `pos_bias_u` and `pos_bias_v`, [heads, head_dim]
+            (`encoder.layers.0.self_attn.`). The layout is then `"interleaved"`.
+
+        !!! Example
+
+            ```python
+            import numpy as np
+            import eqx_posemb as pe
+
+            state = {
+                "r_net.weight": np.ones((32, 24)),
+                "r_w_bias": np.ones((4, 8)),
+                "r_r_bias": np.ones((4, 8)),
+            }
+            score = pe.TransformerXL.from_state_dict(state)
+            assert score.weight.shape == (4, 8, 24)
+            ```
+
+        **Arguments:**
+
+        - `state`: arrays by name, of NumPy or anything that it understands.
+        - `prefix`: what comes before the names.
+        - `clamp`: as in [`eqx_posemb.TransformerXL`][]; a checkpoint does not say.
+
+        **Returns:** the score, in JAX's default float dtype.
+
+        **Raises:** a `ValueError` if a name is missing or an array does not fit.
+        """
+        name = only(state, prefix, "r_net.weight", "r", "linear_pos.weight")
+        weight = array(state, name)
+        name = name.removeprefix(prefix)
+        conformer = name == "linear_pos.weight"
+        biases = ("pos_bias_u", "pos_bias_v") if conformer else ("r_w_bias", "r_r_bias")
+        u, v = (
+            array(state, prefix + bias if prefix + bias in state else bias)
+            for bias in biases
+        )
+        if name == "r":
+            weight = weight.reshape(weight.shape[0], -1).T
+        heads, head_dim = u.shape
+        made = cls(
+            heads,
+            head_dim,
+            weight.shape[1],
+            layout="interleaved" if conformer else "concatenated",
+            clamp=clamp,
+            key=jr.key(0),
+        )
+        return filled(made, u=u, v=v, weight=by_head(weight, heads))
 
     @jax.named_scope("eqx_posemb.TransformerXL")
     def __call__(

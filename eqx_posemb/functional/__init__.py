@@ -5,6 +5,7 @@ own code, called on explicit positions, with nothing cached: a `jax.jit`, `jax.v
 `jax.grad` around them is all that they need.
 """
 
+from .._score._shaw import shaw_values as shaw_values
 from ._equinox import (
     embedding as embedding,
     rotary_positional_embedding as rotary_positional_embedding,

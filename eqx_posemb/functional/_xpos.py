@@ -199,7 +199,7 @@ def rotary_embedding(
 
     for the position $p$, $d$ channels, `interpolation_factor` $s$, `base` $\theta$,
     `base_rescale_factor` $r$, `scale_base` $B$, half of the length $c$, rounded down,
-    and $\zeta_j$ as in [`eqx_posemb.XPosDecay`][].
+    and $\zeta_j$ as in [`eqx_posemb.rotations.XPosDecay`][].
 
     A float32 angle has lost its turns by position 100,000: [`eqx_posemb.Rotary`][]
     never holds one. This is for code that is written around angles.
@@ -227,8 +227,8 @@ def rotary_embedding(
     **Returns:** the angles, in radians, and the factors of queries, of which keys have
     the inverse, or 1.0 without xPos; each has its columns twice.
 
-    **Raises:** a `ValueError` as [`eqx_posemb.Geometric`][] and
-    [`eqx_posemb.XPosDecay`][], or if `interpolation_factor` is less than one.
+    **Raises:** a `ValueError` as [`eqx_posemb.frequencies.Geometric`][] and
+    [`eqx_posemb.rotations.XPosDecay`][], or if `interpolation_factor` is less than one.
     """
     positions = as_positions(positions)
     schedule = Linear(

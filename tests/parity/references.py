@@ -71,7 +71,7 @@ def replaced(module, **arrays):
 
 
 def cells(shape):
-    """`pe.grid_positions` in NumPy."""
+    """`pe.positions.grid_positions` in NumPy."""
     return np.indices(shape, np.int32).reshape(len(shape), -1).T
 
 

@@ -93,7 +93,7 @@ def test_axial_rope_is_that_of_the_vision_tower_of_qwen2_vl():
     theirs = qwen2_vl.Qwen2VLVisionRotaryEmbedding(
         Qwen2VLVisionConfig(embed_dim=128, num_heads=2)
     )
-    positions = run(lambda: pe.merged_patch_positions(4, 6))
+    positions = run(lambda: pe.positions.merged_patch_positions(4, 6))
     q = RNG.normal(size=(24, 2, 64)).astype(np.float32)
     cos, sin = theirs(as_torch(q), as_torch(positions))
     expected, _ = qwen2_vl.apply_rotary_pos_emb_vision(
@@ -108,8 +108,8 @@ def test_axial_rope_is_that_of_the_vision_tower_of_qwen2_vl():
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_axial_gives_each_coordinate_the_whole_schedule(interleaved):
     p = RNG.integers(0, 40, size=(5, 3))
-    axes = pe.Axial(3, interleaved=interleaved)
-    cos = run(pe.Rotary(pe.Geometric(8), axes=axes), p).cos
+    axes = pe.axes.Axial(3, interleaved=interleaved)
+    cos = run(pe.Rotary(pe.frequencies.Geometric(8), axes=axes), p).cos
     each = np.stack([run(pe.rope(8), p[:, k]).cos for k in range(3)], axis=1)
     # Blocks of coordinates, or the coordinates of each frequency together.
     expected = np.moveaxis(each, 1, 2) if interleaved else each
@@ -172,7 +172,7 @@ def test_mrope_positions_are_those_of_transformers(interval):
             theirs.append(as_numpy(found).T)
             start += max(part[1:])
     runs = [3, (2, 4, 6, interval), 2, (5, 2, 2, interval), 1]
-    ours = run(lambda: pe.mrope_positions(runs, advance="space"))
+    ours = run(lambda: pe.positions.mrope_positions(runs, advance="space"))
     assert ours.tolist() == np.concatenate(theirs).tolist()
 
 

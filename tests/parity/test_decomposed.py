@@ -37,7 +37,7 @@ def test_the_score_is_that_of_sam(height, width, trained, stride):
         )
     theirs = as_numpy(theirs).reshape(heads, height * width, -1)
     state = {"a.rel_pos_h": tables[0], "a.rel_pos_w": tables[1]}
-    score = pe.sam_from_state_dict(state, prefix="a.", shape=(height, width))
+    score = pe.Decomposed.from_state_dict(state, prefix="a.", shape=(height, width))
     assert isinstance(score, pe.Decomposed)
     k = np.zeros((heads, pooled[0] * pooled[1], head_dim), np.float32)
     # Their coordinates end together: a pooled key counts as the last of its cells.

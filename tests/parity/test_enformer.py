@@ -54,7 +54,7 @@ def _score(names):
     else:
         state = {"rel_content_bias": u, "rel_pos_bias": v, "to_rel_k.weight": weight.T}
     state = {f"a.{name}": each for name, each in state.items()}
-    return pe.enformer_from_state_dict(state, 10, prefix="a.")
+    return pe.Enformer.from_state_dict(state, 10, prefix="a.")
 
 
 @pytest.mark.parametrize("names", ["deepmind", "lucidrains"])

@@ -55,7 +55,7 @@ def test_swin_is_that_of_transformers(window):
     some = np.random.default_rng(0).permutation(math.prod(window))
 
     def both(bias):
-        there = pe.grid_positions(window)
+        there = pe.positions.grid_positions(window)
         return bias(there, there), bias(there[some], there)
 
     ours, permuted = run(both, bias)
@@ -131,7 +131,7 @@ def test_beit_is_that_of_transformers(window):
     shuffled = np.random.default_rng(0).permutation(1 + math.prod(window))
 
     def both(bias):
-        there = pe.prefixed(pe.grid_positions(window))
+        there = pe.positions.prefixed(pe.positions.grid_positions(window))
         return bias(there, there), bias(there, there[shuffled])
 
     ours, permuted = run(both, bias)
@@ -144,7 +144,7 @@ def test_beit_resized_is_that_of_transformers_where_images_are_square():
     found = as_numpy(theirs((6, 5)))[0]
 
     def resized(bias):
-        there = pe.prefixed(pe.grid_positions((6, 5)))
+        there = pe.positions.prefixed(pe.positions.grid_positions((6, 5)))
         return bias.resized((6, 5))(there, there)
 
     assert_close(run(resized, bias), found, atol=2e-6)
@@ -155,7 +155,7 @@ def test_transformers_swaps_height_and_width_of_a_table_that_is_not_square():
     found = as_numpy(theirs((3, 5)))[0]
 
     def same_size(bias):
-        there = pe.prefixed(pe.grid_positions((3, 5)))
+        there = pe.positions.prefixed(pe.positions.grid_positions((3, 5)))
         return bias(there, there), bias.resized((3, 5)).weight
 
     ours, weight = run(same_size, bias)

@@ -57,16 +57,16 @@ def test_grids_of_images(model, config, prefix, tokens):
     # Models with one tower have their name before it in some versions.
     (name,) = [n for n in state if "position_embedding" in n and "ids" not in n]
     prefix = name[: name.index(prefix)] + prefix
-    encoding = pe.learned_grid_from_state_dict(state, prefix=prefix, tokens=tokens)
+    encoding = pe.LearnedGrid.from_state_dict(state, prefix=prefix, tokens=tokens)
     assert encoding.shape == (6, 6)
     rows = state[name].reshape(-1, 8)
-    every = lambda encoding, there: encoding(pe.prefixed(there, tokens))
+    every = lambda encoding, there: encoding(pe.positions.prefixed(there, tokens))
     np.testing.assert_array_equal(run(every, encoding, cells((6, 6))), rows)
 
 
 def test_a_grid_that_is_not_square_has_its_shape_given():
     table = np.arange(2 * 3 * 4.0).reshape(1, 6, 4)
-    encoding = pe.learned_grid_from_state_dict(
+    encoding = pe.LearnedGrid.from_state_dict(
         {"pos_embed": table}, tokens=0, shape=(2, 3)
     )
     np.testing.assert_array_equal(encoding.weight, table.reshape(2, 3, 4))
@@ -93,7 +93,7 @@ TEXTS = [
 def test_tables_of_text(model, config, prefix, offset):
     theirs = model(config)
     state = _state(theirs)
-    encoding = pe.learned_from_state_dict(state, prefix=prefix, offset=offset)
+    encoding = pe.Learned.from_state_dict(state, prefix=prefix, offset=offset)
     (name,) = [n for n in state if "wpe" in n or ("position" in n and "ids" not in n)]
     ours = run(encoding, np.arange(9))
     np.testing.assert_array_equal(ours, state[name][offset:][:9])
@@ -101,11 +101,11 @@ def test_tables_of_text(model, config, prefix, offset):
 
 def test_swin():
     theirs = SwinRelativePositionBias(3, (3, 5))
-    bias = pe.swin_from_state_dict(_state(theirs), window=(3, 5))
+    bias = pe.SwinBias.from_state_dict(_state(theirs), window=(3, 5))
     ours = run(bias, cells((3, 5)), cells((3, 5)))
     np.testing.assert_array_equal(ours, as_numpy(theirs())[0])
     square = SwinRelativePositionBias(3, (4, 4))
-    assert pe.swin_from_state_dict(_state(square)).window == (4, 4)
+    assert pe.SwinBias.from_state_dict(_state(square)).window == (4, 4)
 
 
 @pytest.mark.parametrize("original", [False, True])
@@ -117,7 +117,7 @@ def test_swinv2(original):
             name.replace("continuous_position_bias_mlp", "cpb_mlp"): array
             for name, array in state.items()
         }
-    bias = pe.swinv2_from_state_dict(state, (4, 4))
+    bias = pe.LogCPB.from_state_dict(state, (4, 4))
     assert bias.weight.shape == (3, 512)
     first, _, last = theirs.continuous_position_bias_mlp
     np.testing.assert_array_equal(bias.hidden_weight, as_numpy(first.weight))
@@ -128,11 +128,11 @@ def test_swinv2(original):
 def test_beit():
     config = BeitConfig(image_size=24, patch_size=4, num_attention_heads=3)
     theirs = BeitRelativePositionBias(config)
-    bias = pe.beit_from_state_dict(_state(theirs))
+    bias = pe.BEiTBias.from_state_dict(_state(theirs))
     found = as_numpy(theirs((6, 6)))[0]
 
     def every(bias, there):
-        there = pe.prefixed(there)
+        there = pe.positions.prefixed(there)
         return bias(there, there)
 
     np.testing.assert_array_equal(run(every, bias, cells((6, 6))), found)
@@ -140,7 +140,7 @@ def test_beit():
 
 def test_levit():
     theirs = LevitAttention(16, 4, 3, 2, 5)
-    bias = pe.levit_from_state_dict(_state(theirs))
+    bias = pe.LeViTBias.from_state_dict(_state(theirs))
     ours = run(bias, cells((5, 5)), cells((5, 5)))
     found = theirs.attention_biases[:, theirs.attention_bias_idxs]
     np.testing.assert_array_equal(ours, as_numpy(found))

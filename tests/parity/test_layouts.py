@@ -82,8 +82,8 @@ def test_a_projection_that_does_not_fit_says_so():
 PAIRINGS = {
     "halves": "halves",
     "adjacent": "adjacent",
-    "adjacent_to_halves": pe.Pairing.adjacent_to_halves(8, 4, start=2),
-    "inverse": pe.Pairing.halves(8).inverse(),
+    "adjacent_to_halves": pe.rotations.Pairing.adjacent_to_halves(8, 4, start=2),
+    "inverse": pe.rotations.Pairing.halves(8).inverse(),
 }
 
 
@@ -93,7 +93,7 @@ def test_rotated_keys_may_be_moved(name):
     width = 4 if name == "adjacent_to_halves" else 8
     ropes = [
         pe.rope(8, pairing=pairing, rotary_dim=width),
-        pe.Rotary(pe.Geometric(width), dim=8, pairing=pairing, scale=1.3),
+        pe.Rotary(pe.frequencies.Geometric(width), dim=8, pairing=pairing, scale=1.3),
     ]
     if isinstance(pairing, str):
         ropes.append(pe.xpos(8, pairing=pairing, center=50, scale_base=64))
@@ -113,7 +113,7 @@ def test_rotated_keys_may_be_moved(name):
 
 def test_the_inverse_of_a_pairing_turns_back():
     k, p = _normal(3, 8), np.array([1, 20, 300])
-    forth = pe.rope(8, pairing=pe.Pairing.adjacent(8))
-    back = pe.rope(8, pairing=pe.Pairing.adjacent(8).inverse())
+    forth = pe.rope(8, pairing=pe.rotations.Pairing.adjacent(8))
+    back = pe.rope(8, pairing=pe.rotations.Pairing.adjacent(8).inverse())
     turned = run(lambda p, k: back(p).keys(forth(p).keys(k)), p, k)
     np.testing.assert_allclose(turned, k, atol=1e-6)

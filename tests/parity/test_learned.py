@@ -24,7 +24,7 @@ def test_opt_starts_at_the_third_row_and_gives_padding_the_second():
     mask = np.array([0, 0, 1, 1, 1, 1])
 
     def padded(encoding, mask):
-        return encoding(jnp.where(mask, pe.left_padded_positions(mask), -1))
+        return encoding(jnp.where(mask, pe.positions.left_padded_positions(mask), -1))
 
     found = as_numpy(theirs(as_torch(mask[None])))[0]
     np.testing.assert_array_equal(run(padded, ours, mask.astype(bool)), found)

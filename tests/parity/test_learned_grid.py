@@ -115,7 +115,7 @@ def test_a_vision_transformer_adds_it_to_cls_and_patches(make, settings, shape):
     tokens = torch.zeros(1, 1 + math.prod(shape), 8)
     theirs = as_numpy(module.interpolate_pos_encoding(tokens, height, width))[0]
     at_all = lambda grid: grid.resized(shape, **settings)(
-        pe.prefixed(pe.grid_positions(shape))
+        pe.positions.prefixed(pe.positions.grid_positions(shape))
     )
     found = run(at_all, ours)
     # Sums of 16 numbers of up to 3, and where torch samples, as above.

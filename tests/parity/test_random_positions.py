@@ -44,14 +44,18 @@ def _both_draws():
     def draw(seed):
         key = jr.key(seed)
         theirs = jr.choice(key, jnp.arange(64), shape=(20,), replace=False)
-        return pe.randomized_positions(jnp.arange(20), longest=64, key=key), theirs
+        return pe.positions.randomized_positions(
+            jnp.arange(20), longest=64, key=key
+        ), theirs
 
     return run(jax.vmap(draw), np.arange(3))
 
 
 def test_randomized_positions_are_sorted_different_and_anywhere():
     drawn = _with_each_key(
-        lambda key: pe.randomized_positions(jnp.arange(8), longest=32, key=key)
+        lambda key: pe.positions.randomized_positions(
+            jnp.arange(8), longest=32, key=key
+        )
     )
     assert (np.diff(drawn) > 0).all()
     assert drawn.min() == 0 and drawn.max() == 31
@@ -64,7 +68,9 @@ def test_randomized_positions_follow_the_positions_given():
     packed = np.array([0, 1, 2, 0, 1, 0])
 
     def draw(positions, longest):
-        return pe.randomized_positions(positions, longest=longest, key=jr.key(3))
+        return pe.positions.randomized_positions(
+            positions, longest=longest, key=jr.key(3)
+        )
 
     drawn = run(draw, np.arange(6), 40)
     np.testing.assert_array_equal(run(draw, packed, 40), drawn[packed])
@@ -75,14 +81,16 @@ def test_a_position_that_is_not_counted_raises():
     for wrong in -1, 4:
         with pytest.raises(Exception, match="`positions` must be between 0 and 3"):
             run(
-                lambda p: pe.randomized_positions(p, longest=9, key=jr.key(0)),
+                lambda p: pe.positions.randomized_positions(
+                    p, longest=9, key=jr.key(0)
+                ),
                 np.array([0, 1, 2, wrong]),
             )
 
 
 def test_shifts_are_one_for_all_tokens_and_uniform():
     moved = _with_each_key(
-        lambda key: pe.shifted_positions(jnp.arange(5), furthest=7, key=key)
+        lambda key: pe.positions.shifted_positions(jnp.arange(5), furthest=7, key=key)
     ) - np.arange(5)
     assert (moved == moved[:, :1]).all()
     counts = np.bincount(moved[:, 0], minlength=7)
@@ -92,7 +100,7 @@ def test_shifts_are_one_for_all_tokens_and_uniform():
 
 def test_shifts_of_a_grid_are_one_for_each_axis():
     there = cells((3, 4))
-    move = lambda p: pe.shifted_positions(p, furthest=1000, key=jr.key(0))
+    move = lambda p: pe.positions.shifted_positions(p, furthest=1000, key=jr.key(0))
     moved = run(move, there) - there
     assert (moved == moved[:1]).all() and moved[0, 0] != moved[0, 1]
 
@@ -102,7 +110,7 @@ PARTS = dict(shift=5.0, jitter=0.5, scale=1.5)
 
 def _cape(key, positions=None, **settings):
     positions = jnp.arange(6) if positions is None else positions
-    return pe.cape_positions(positions, key=key, **settings)
+    return pe.positions.cape_positions(positions, key=key, **settings)
 
 
 def test_each_part_of_cape_is_as_the_paper_says():
@@ -174,14 +182,16 @@ def test_cape_of_images_is_gaussian_fourier_with_its_waves():
 
 def test_abacus_counts_digits_as_released():
     digits = np.isin(GOLDEN["abacus_ids"], [1, 2, 3])
-    ours = run(jax.vmap(lambda row: pe.abacus_positions(row)), digits)
+    ours = run(jax.vmap(lambda row: pe.positions.abacus_positions(row)), digits)
     np.testing.assert_array_equal(ours, GOLDEN["abacus_positions"])
 
 
 def test_abacus_starts_anywhere_and_leaves_other_tokens_alone():
     digits = np.array([False, True, True, False, True])
     drawn = _with_each_key(
-        lambda key: pe.abacus_positions(jnp.asarray(digits), furthest=6, key=key)
+        lambda key: pe.positions.abacus_positions(
+            jnp.asarray(digits), furthest=6, key=key
+        )
     )
     assert not drawn[:, [0, 3]].any()
     starts = drawn[:, 1] - 1
@@ -192,9 +202,11 @@ def test_abacus_starts_anywhere_and_leaves_other_tokens_alone():
 @pytest.mark.parametrize(
     "transform",
     [
-        lambda key: pe.randomized_positions(jnp.arange(9), longest=99, key=key),
-        lambda key: pe.shifted_positions(jnp.arange(9), furthest=99, key=key),
-        lambda key: pe.cape_positions(jnp.arange(9), **PARTS, key=key),
+        lambda key: pe.positions.randomized_positions(
+            jnp.arange(9), longest=99, key=key
+        ),
+        lambda key: pe.positions.shifted_positions(jnp.arange(9), furthest=99, key=key),
+        lambda key: pe.positions.cape_positions(jnp.arange(9), **PARTS, key=key),
     ],
     ids=["randomized", "shifted", "cape"],
 )

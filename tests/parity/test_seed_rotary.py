@@ -153,7 +153,7 @@ def test_yarn_has_the_frequencies_and_the_scale_of_its_authors(name):
 @pytest.mark.parametrize("name", [n for n in YARNS if f"{n}_range" in YARN])
 def test_yarn_blends_within_the_range_of_its_authors(name):
     schedule = YARNS[name].frequencies
-    assert isinstance(schedule, pe.YaRNFrequencies)
+    assert isinstance(schedule, pe.frequencies.YaRNFrequencies)
     ratio = schedule() / schedule.base()
     low, high = YARN[f"{name}_range"]
     assert (ratio[: low + 1] == 1).all()

@@ -49,7 +49,7 @@ def test_the_score_is_that_of_wav2vec2_bert(back, ahead, q_len, k_len):
             attention, as_torch(q)[None], as_torch(k)[None]
         )
     state = {f"a.{name}": as_numpy(x) for name, x in attention.state_dict().items()}
-    score = pe.shaw_from_state_dict(state, back, prefix="a.")
+    score = pe.Shaw.from_state_dict(state, back, prefix="a.")
     assert score.ahead == ahead
     with jax.default_matmul_precision("highest"):
         ours = run(score, q, k, np.arange(q_len), np.arange(k_len))
@@ -67,7 +67,7 @@ def test_keys_and_values_are_the_paper(shuffled):
 
     def attended(embedding, q, k, v, table, p):
         weights = jax.nn.softmax(embedding.logits(q, k, p, p), axis=-1)
-        return weights @ v + pe.shaw_values(weights, table, p, p, back=2)
+        return weights @ v + pe.functional.shaw_values(weights, table, p, p, back=2)
 
     with jax.default_matmul_precision("highest"):
         ours = run(attended, embedding, q, k, v, table, p)

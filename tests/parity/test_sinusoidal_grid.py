@@ -95,7 +95,9 @@ def test_detr_counts_the_pixels_of_the_image(mask, theirs, settings):
     found = module((1, 3, *mask.shape), "cpu", torch.float32, as_torch(mask[None]))
     found = as_numpy(found)[0].reshape(32, -1).T
     encoding = pe.SinusoidalGrid(32, layout="detr")
-    ours = run(lambda mask: encoding(pe.detr_positions(mask, **settings)), mask)
+    ours = run(
+        lambda mask: encoding(pe.positions.detr_positions(mask, **settings)), mask
+    )
     # Beside the image they divide by nothing. Positions are up to 2π or 9, of which an
     # ulp or two is 1e-6.
     image = mask.reshape(-1)

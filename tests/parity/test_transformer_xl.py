@@ -56,7 +56,7 @@ def test_the_logits_are_those_of_the_authors(name, shuffled):
     )
     clamp = int(clamp) if clamp > 0 else None
     state = {"layer.r_net.weight": weight, "r_w_bias": u, "layer.r_r_bias": v}
-    score = pe.transformer_xl_from_state_dict(state, prefix="layer.", clamp=clamp)
+    score = pe.TransformerXL.from_state_dict(state, prefix="layer.", clamp=clamp)
     # Out of order there are no runs of positions, and the other form is used.
     order = RNG.permutation(k.shape[2]) if shuffled else np.arange(k.shape[2])
     q_positions = int(memory) + np.arange(q.shape[2])
@@ -100,7 +100,7 @@ def test_xlnet_is_transformer_xl_in_both_directions(seq, memory, clamp):
         _, weights = attention.rel_attn_core(
             to_theirs(q), to_theirs(k), values, projected, output_attentions=True
         )
-    score = pe.transformer_xl_from_state_dict(
+    score = pe.TransformerXL.from_state_dict(
         _state(model), prefix="layer.0.rel_attn.", clamp=None if clamp < 0 else clamp
     )
     ours = _logits(score, q, k, memory + np.arange(seq), np.arange(memory + seq))
@@ -134,7 +134,7 @@ def test_the_conformer_is_transformer_xl_with_an_interleaved_sinusoid(seq):
         split = lambda y: as_numpy(y)[0].reshape(seq, heads, -1).swapaxes(0, 1)
         q = split(attention.linear_q(as_torch(x)))
         k = split(attention.linear_k(as_torch(x)))
-    score = pe.transformer_xl_from_state_dict(_state(attention))
+    score = pe.TransformerXL.from_state_dict(_state(attention))
     there = np.arange(seq)
     ours = _softmax(_logits(score, q, k, there, there))
     assert_close(ours, as_numpy(weights)[0], atol=2e-6)

@@ -32,7 +32,7 @@ QUIRKS = {
 }
 
 
-class Data(pe.AbstractFrequencies):
+class Data(pe.frequencies.AbstractFrequencies):
     """What a schedule says at length one, as arrays and not as constants."""
 
     words: Any

@@ -266,8 +266,8 @@ def test_a_dynamic_factor_below_one_which_transformers_warns_of_is_refused(caplo
     # Their formula stretches nothing up to the length, and beyond it by less than that.
     init = ROPE_INIT_FUNCTIONS["dynamic"]
     near, far = (init(theirs, torch.device("cpu"), seq_len=n)[0] for n in (2048, 4096))
-    assert_close(near, pe.Geometric(128)(), rtol=3e-6)
-    less = pe.NTK(pe.Geometric(128), 0.5 * 2 + 0.5)()
+    assert_close(near, pe.frequencies.Geometric(128)(), rtol=3e-6)
+    less = pe.frequencies.NTK(pe.frequencies.Geometric(128), 0.5 * 2 + 0.5)()
     assert_close(far, less, rtol=3e-6)
 
 
@@ -281,9 +281,10 @@ def test_a_dynamic_factor_below_one_which_transformers_warns_of_is_refused(caplo
         pe.llama3_rope(64, factor=8.0, original_length=1024),
         pe.dynamic_ntk_rope(64, factor=3.0, original_length=99),
         pe.proportional_rope(64, fraction=0.3, factor=2.0),
-        pe.Rotary(pe.Geometric(64), axes=pe.Sections((8, 12, 12))),
+        pe.Rotary(pe.frequencies.Geometric(64), axes=pe.axes.Sections((8, 12, 12))),
         pe.Rotary(
-            pe.Geometric(64), pairing=pe.Pairing.adjacent_to_halves(192, 64, 128)
+            pe.frequencies.Geometric(64),
+            pairing=pe.rotations.Pairing.adjacent_to_halves(192, 64, 128),
         ),
     ],
     ids=lambda rotary: type(rotary.frequencies).__name__,
@@ -304,7 +305,7 @@ def test_old_qwen2_vl_has_its_text_at_the_top():
         "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
     }
     rotary = huggingface.load(config).rotary
-    assert rotary.axes == pe.Sections((16, 24, 24))
+    assert rotary.axes == pe.axes.Sections((16, 24, 24))
     theirs = CONFIG_MAPPING["qwen2_vl"].from_dict(dict(config)).text_config
     assert huggingface.load(theirs).rotary == rotary
     vision = {"model_type": "qwen2_vl", "depth": 32, "embed_dim": 1280, "num_heads": 16}

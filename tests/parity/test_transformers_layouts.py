@@ -109,8 +109,8 @@ def test_partial_adjacent_is_applied_as_in_gptj():
     found = as_numpy(torch.cat([turned, q[..., width:]], dim=-1))
     rotary = pe.rope(64, rotary_dim=width, pairing="adjacent")
     assert_close(_token_first(rotary), found, atol=APPLIED)
-    same = pe.Pairing.adjacent(64, rotary_dim=width)
-    other = pe.Rotary(pe.Geometric(width), dim=64, pairing=same)
+    same = pe.rotations.Pairing.adjacent(64, rotary_dim=width)
+    other = pe.Rotary(pe.frequencies.Geometric(width), dim=64, pairing=same)
     assert_close(_token_first(other), found, atol=APPLIED)
 
 
@@ -123,8 +123,8 @@ def test_adjacent_to_halves_is_applied_as_in_deepseek_v3(start):
     cos, sin = module(as_torch(Q), as_torch(THERE[None]))
     q, k = (as_torch(x)[..., start:] for x in (Q, K))
     found = deepseek.apply_rotary_pos_emb_interleave(q, k, cos, sin)
-    pairing = pe.Pairing.adjacent_to_halves(64, rotary_dim=width, start=start)
-    rotary = pe.Rotary(pe.Geometric(width), pairing=pairing)
+    pairing = pe.rotations.Pairing.adjacent_to_halves(64, rotary_dim=width, start=start)
+    rotary = pe.Rotary(pe.frequencies.Geometric(width), pairing=pairing)
     passed = (as_torch(x)[..., :start] for x in (Q, K))
     whole = [torch.cat(pair, -1) for pair in zip(passed, found, strict=True)]
     assert_applied(rotary, whole)
@@ -142,21 +142,23 @@ def test_halves_per_block_are_applied_as_in_the_vision_tower_of_gemma_4():
     q = as_torch(Q.swapaxes(1, 2))
     found = gemma4.apply_multidimensional_rope(q, cos, sin, there)
 
-    class TwoBlocks(pe.AbstractStaticFrequencies):
-        base: pe.Geometric
+    class TwoBlocks(pe.frequencies.AbstractStaticFrequencies):
+        base: pe.frequencies.Geometric
 
         def exact(self):
             frequencies = self.base.exact()
             return np.concatenate([frequencies, 2 * frequencies])
 
-    pairing = pe.Pairing.halves_per_block(64, blocks=2)
-    rotary = pe.Rotary(TwoBlocks(pe.Geometric(32, theta=100.0)), pairing=pairing)
+    pairing = pe.rotations.Pairing.halves_per_block(64, blocks=2)
+    rotary = pe.Rotary(
+        TwoBlocks(pe.frequencies.Geometric(32, theta=100.0)), pairing=pairing
+    )
     assert_close(_token_first(rotary), as_numpy(found), atol=APPLIED)
 
 
 PAIRINGS: dict[str, Any] = {
-    "halves": (pe.Pairing.halves(64), "halves"),
-    "adjacent": (pe.Pairing.adjacent(64), "adjacent"),
+    "halves": (pe.rotations.Pairing.halves(64), "halves"),
+    "adjacent": (pe.rotations.Pairing.adjacent(64), "adjacent"),
 }
 
 

@@ -37,8 +37,12 @@ def assert_same_schedule(ours, theirs, length=None):
     """
     frequencies, scale = theirs
     base: Any = ours.frequencies
-    while not isinstance(base, pe.Geometric):
-        base = base.short if isinstance(base, pe.LongRoPEFrequencies) else base.base
+    while not isinstance(base, pe.frequencies.Geometric):
+        base = (
+            base.short
+            if isinstance(base, pe.frequencies.LongRoPEFrequencies)
+            else base.base
+        )
     plain = base()
     now = ours.frequencies if length is None else ours.frequencies.for_length(length)
     found, expected = as_numpy(now()), as_numpy(frequencies)
@@ -255,7 +259,7 @@ def test_a_schedule_of_the_length_reads_it_from_the_positions_as_theirs_does(
 
 @pytest.mark.parametrize("theta", [1e4, 1e6])
 def test_tables_are_theirs_at_every_position_given_the_same_float32_frequencies(theta):
-    schedule = pe.Geometric(128, theta)
+    schedule = pe.frequencies.Geometric(128, theta)
     rotary = pe.Rotary(schedule, arithmetic="float32")
     theirs = llama.LlamaRotaryEmbedding(llama_config("default", 128, theta))
     shared = as_numpy(schedule.turns().radians())

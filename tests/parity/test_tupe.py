@@ -55,7 +55,7 @@ def test_the_bias_is_that_of_the_authors_with_cls_reset(kind, packed):
     pairs = [(P, P), (P[3:], P[2:7]), (order, order)]
 
     def at_all(state, pairs):
-        bias = pe.tupe_from_state_dict(state, HEADS, prefix="encoder.")
+        bias = pe.TUPE.from_state_dict(state, HEADS, prefix="encoder.")
         return [bias(q, k) for q, k in pairs]
 
     found = run(at_all, state, pairs)
@@ -66,7 +66,7 @@ def test_the_bias_is_that_of_the_authors_with_cls_reset(kind, packed):
 
 
 def test_the_row_of_cls_wins_over_its_column():
-    bias = lambda state: pe.tupe_from_state_dict(state, HEADS, prefix="encoder.")
+    bias = lambda state: pe.TUPE.from_state_dict(state, HEADS, prefix="encoder.")
     ours = run(lambda state, p: bias(state)(p, p), _state("rel"), P)
     assert (ours[:, 0] == ours[:, 0, :1]).all()
     assert (ours[:, 1:, 0] == ours[:, 1:2, 0]).all()

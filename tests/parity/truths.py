@@ -190,21 +190,32 @@ SCHEDULES = (
     Schedule(
         "ntk-mixed",
         lambda dim, theta: pe.Rotary(
-            pe.NTKMixed(pe.Geometric(dim, theta), 3.0, exponent=0.625)
+            pe.frequencies.NTKMixed(
+                pe.frequencies.Geometric(dim, theta), 3.0, exponent=0.625
+            )
         ),
         lambda dim, theta: ntk_mixed(dim, theta, 3, 0.625),
     ),
     Schedule(
         "scaled-and-listed",
         lambda dim, theta: pe.Rotary(
-            pe.Scaled(pe.Listed(pe.Geometric(dim, theta)()), 1.7)
+            pe.frequencies.Scaled(
+                pe.frequencies.Listed(pe.frequencies.Geometric(dim, theta)()), 1.7
+            )
         ),
-        lambda dim, theta: [1.7 * mp.mpf(f) for f in pe.Geometric(dim, theta)()],
+        lambda dim, theta: [
+            1.7 * mp.mpf(f) for f in pe.frequencies.Geometric(dim, theta)()
+        ],
     ),
     Schedule(
         "concatenated",
         lambda dim, theta: pe.Rotary(
-            pe.Concatenated((pe.Geometric(dim // 2, theta), pe.Geometric(dim // 2)))
+            pe.frequencies.Concatenated(
+                (
+                    pe.frequencies.Geometric(dim // 2, theta),
+                    pe.frequencies.Geometric(dim // 2),
+                )
+            )
         ),
         lambda dim, theta: geometric(dim // 2, theta) + geometric(dim // 2, 1e4),
     ),

@@ -17,7 +17,9 @@ def main():
     rope = as_torch(pe.rope(16))
     check(lambda q, p: rope(p).queries(q), q, p)
     check(lambda q, p: rope(p).queries(q), q, torch.stack([p, p + 1]))
-    permuted = as_torch(pe.rope(16, pairing=pe.Pairing.adjacent_to_halves(16)))
+    permuted = as_torch(
+        pe.rope(16, pairing=pe.rotations.Pairing.adjacent_to_halves(16))
+    )
     check(lambda q, p: permuted(p).queries(q), q, p)
     bundle = as_torch(pe.PositionalEmbedding(rotary=pe.rope(16)))
     check(lambda q, k, p: bundle(q, k, k, p, p, causal=True), q, k, p)

@@ -9,7 +9,7 @@ from eqx_posemb.interop.torch._rotate import rotate
 
 
 def main():
-    angles = Angles(pe.Geometric(8).turns())
+    angles = Angles(pe.frequencies.Geometric(8).turns())
     x = torch.randn(2, 7, 8)
     positions = torch.tensor([0, 1, -1, 131_072, 10**6, 2**31 - 1, -(2**31)])
 

@@ -18,7 +18,7 @@ FAR = (0, 1, -1, 131_072, 10**6, 2**31 - 1, -(2**31))
 
 @pytest.fixture
 def angles():
-    return Angles(pe.Geometric(DIM).turns())
+    return Angles(pe.frequencies.Geometric(DIM).turns())
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_angles_are_right_at_every_int32_position(angles, dtype, bound, kind):
 def test_float_positions_have_angles_in_between_and_a_derivative(angles):
     positions = torch.tensor([0.25, 100_000.5, -3.75], dtype=torch.float64)
     cos, sin = angles(positions, torch.float64)
-    plain = positions[:, None] * torch.tensor(pe.Geometric(DIM)())
+    plain = positions[:, None] * torch.tensor(pe.frequencies.Geometric(DIM)())
     # Half an ulp of float64 at 100,000, from the plain product.
     torch.testing.assert_close(cos, plain.cos(), atol=1e-11, rtol=0)
     torch.testing.assert_close(sin, plain.sin(), atol=1e-11, rtol=0)
@@ -52,7 +52,7 @@ def test_float_positions_have_angles_in_between_and_a_derivative(angles):
 
 
 def test_frequencies_of_more_than_a_turn_count_between_positions():
-    fast = pe.Scaled(pe.Geometric(2), factor=100.0)
+    fast = pe.frequencies.Scaled(pe.frequencies.Geometric(2), factor=100.0)
     cos, _ = Angles(fast.turns())(torch.tensor([0.375]), torch.float64)
     torch.testing.assert_close(
         cos[0, 0].item(), float(mpmath.cos(37.5)), atol=1e-14, rtol=0
@@ -60,8 +60,10 @@ def test_frequencies_of_more_than_a_turn_count_between_positions():
 
 
 def test_terms_add_up():
-    turns = pe.Geometric(DIM).turns()
-    both = pe.Turns(*(word[None].repeat(2, axis=0) for word in _words(turns)))
+    turns = pe.frequencies.Geometric(DIM).turns()
+    both = pe.frequencies.Turns(
+        *(word[None].repeat(2, axis=0) for word in _words(turns))
+    )
     grid = torch.tensor([[[3] * 4, [4] * 4]])
     for kind in torch.int64, torch.float64:
         found = Angles(both)(grid.to(kind), torch.float64)
@@ -76,7 +78,7 @@ def _words(turns):
 def test_moving_and_copying_keeps_angles(angles):
     wanted = angles(torch.tensor(FAR))
     with torch.device("meta"):
-        empty = Angles(pe.Geometric(DIM).turns())
+        empty = Angles(pe.frequencies.Geometric(DIM).turns())
     assert empty.words().is_meta
     for moved in (
         copy.deepcopy(angles),
@@ -96,7 +98,9 @@ ROWS = 2, 3
 @pytest.fixture
 def small():
     """The tables of three tokens, of two pairs."""
-    return Angles(pe.Geometric(FEW).turns())(torch.arange(ROWS[-1]), torch.float64)
+    return Angles(pe.frequencies.Geometric(FEW).turns())(
+        torch.arange(ROWS[-1]), torch.float64
+    )
 
 
 def _definition(x, cos, sin, layout):

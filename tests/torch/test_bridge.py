@@ -313,7 +313,7 @@ def test_a_program_whose_module_is_gone_says_so():
 
 def test_what_is_no_embedding_is_refused(as_users_have_it):
     with pytest.raises(ValueError, match=r"`module` must be .* but got Geometric"):
-        as_torch(pe.Geometric(4))
+        as_torch(pe.frequencies.Geometric(4))
     with pytest.raises(ValueError, match=r"`rotation` must be one of 'torch', 'jax'"):
         as_torch(pe.rope(4), rotation="numpy")
 

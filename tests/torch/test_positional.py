@@ -95,7 +95,7 @@ def ours(name, module):
             "pos_proj.bias": state["in_proj.bias"],
             "relative_attention_bias.weight": state["rel_pos_embed.weight"],
         }
-        bias = pe.tupe_from_state_dict(names, HEADS, max_distance=9)
+        bias = pe.TUPE.from_state_dict(names, HEADS, max_distance=9)
         return pe.PositionalEmbedding(bias=bias, scale=(2 * HEAD_DIM) ** -0.5)
     if name == "enformer":
         weight = state["pos_embed.weight"].reshape(HEADS, HEAD_DIM, 12)

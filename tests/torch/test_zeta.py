@@ -122,7 +122,7 @@ def test_tables_are_those_of_yarn(name, dim, stretch, original, base):
 def test_long_inputs_stretch_as_far_as_they_need_and_leave_no_trace():
     yarn = YarnEmbedding(64)
     short = yarn.tables(torch.zeros(64), 100)
-    angles = torch.arange(100)[:, None] * torch.tensor(pe.Geometric(64)())
+    angles = torch.arange(100)[:, None] * torch.tensor(pe.frequencies.Geometric(64)())
     torch.testing.assert_close(short[0][0, 0, :, :32], angles.cos().float())
     cos, _ = yarn.tables(torch.zeros(64), 3000)
     # Angles of up to 3000, of float32 frequencies.

@@ -47,7 +47,7 @@ def axial_rope(
         import eqx_posemb as pe
 
         rope = pe.axial_rope(64)
-        rotation = rope(pe.grid_positions((14, 14)))
+        rotation = rope(pe.positions.grid_positions((14, 14)))
         q = rotation.queries(jnp.ones((8, 196, 64)))
         ```
 
@@ -60,7 +60,7 @@ def axial_rope(
         HunyuanVideo.
     - `pairing`: `"halves"` has the pairs of all coordinates in the first half and their
         partners in the second, as Qwen2-VL; `"adjacent"` is of Flux and SAM 2; a block
-        for each axis is [`eqx_posemb.Pairing.halves_per_block`][].
+        for each axis is [`eqx_posemb.rotations.Pairing.halves_per_block`][].
 
     **Returns:** a [`eqx_posemb.Rotary`][] over positions [seq, len(widths)].
 
@@ -101,9 +101,9 @@ def mrope(
     $$\alpha_i = p_{\text{axis}(i)}\, \theta^{-2i/d}, \qquad i = 0, \dots, d/2 - 1$$
 
     M-RoPE: each pair of channels keeps the frequency that it has in a language model,
-    and reads one of the coordinates: which one, [`eqx_posemb.Sections`][] says. Tokens
-    of text have three times the same coordinate, and so keep what the language model
-    has learned. [`eqx_posemb.mrope_positions`][] makes the positions.
+    and reads one of the coordinates: which one, [`eqx_posemb.axes.Sections`][] says.
+    Tokens of text have three times the same coordinate, and so keep what the language
+    model has learned. [`eqx_posemb.positions.mrope_positions`][] makes the positions.
 
     | model | `sizes` | `order` | `pairing` |
     |---|---|---|---|
@@ -186,7 +186,7 @@ def mixed_rope(
         import eqx_posemb as pe
 
         rope = pe.mixed_rope(64, heads=8, key=jax.random.key(0))
-        rotation = rope(pe.grid_positions((14, 14)))
+        rotation = rope(pe.positions.grid_positions((14, 14)))
         q = rotation.queries(jnp.ones((8, 196, 64)))  # All heads at once.
         ```
 
@@ -243,9 +243,9 @@ def string_rope(
     $$q \mapsto R(p)\, P q, \qquad k \mapsto R(p)\, P k$$
 
     for the rotation $R$ of [`eqx_posemb.axial_rope`][] and the orthogonal matrix $P$ of
-    [`eqx_posemb.Cayley`][]: STRING, in its Cayley form. Every embedding by rotations
-    whose logits depend on offsets alone is one of these, with some basis and some
-    frequencies.
+    [`eqx_posemb.rotations.Cayley`][]: STRING, in its Cayley form. Every embedding by
+    rotations whose logits depend on offsets alone is one of these, with some basis and
+    some frequencies.
 
     !!! Example
 
@@ -255,7 +255,7 @@ def string_rope(
         import eqx_posemb as pe
 
         string = pe.string_rope(64, key=jax.random.key(0))
-        rotation = string(pe.grid_positions((14, 14)))
+        rotation = string(pe.positions.grid_positions((14, 14)))
         q = rotation.queries(jnp.ones((8, 196, 64)))
         ```
 
@@ -265,9 +265,10 @@ def string_rope(
     - `std`: The standard deviation of the matrix that the basis starts from.
     - `key`: A `jax.random` key for it.
 
-    **Returns:** a [`eqx_posemb.Chain`][] of the basis and a [`eqx_posemb.Rotary`][].
+    **Returns:** a [`eqx_posemb.rotations.Chain`][] of the basis and a
+    [`eqx_posemb.Rotary`][].
 
-    **Raises:** as [`eqx_posemb.axial_rope`][] and [`eqx_posemb.Cayley`][].
+    **Raises:** as [`eqx_posemb.axial_rope`][] and [`eqx_posemb.rotations.Cayley`][].
 
     ??? cite "Reference"
 

@@ -30,8 +30,8 @@ def yarn(
 
     Pairs that turn more than `beta_fast` times within the original context are kept,
     those that turn less than `beta_slow` times are slowed down by `factor`, and those
-    in between blend: see [`eqx_posemb.YaRNFrequencies`][]. Queries and keys are both
-    multiplied by
+    in between blend: see [`eqx_posemb.frequencies.YaRNFrequencies`][]. Queries and keys
+    are both multiplied by
 
     $$m(s) = 0.1 \ln s + 1$$
 
@@ -118,7 +118,7 @@ def llama3_rope(
 
     for $\omega_i = \theta^{-2i/d}$, a stretch $s$ (`factor`), $L_0$ =
     `original_length`, and $r$ the two frequency factors, in turns. This is
-    [`eqx_posemb.NTKByParts`][], the method of Section 3.2 of the YaRN paper
+    [`eqx_posemb.frequencies.NTKByParts`][], the method of Section 3.2 of the YaRN paper
     as it is printed there, between `low_freq_factor` and `high_freq_factor` turns per
     original context, and without YaRN's temperature. Llama 3.1 has `factor=8`, Llama
     3.2 has `factor=32`, both `original_length=8192` and `theta=500_000`.
@@ -195,7 +195,7 @@ def longrope(
     at any length, for a stretch $s$ (`factor`) and $L_0$ = `original_length`. Phi-3 and
     its successors. The numbers belong to a checkpoint; there is no default for them.
     Keys rotated on one side of the switch do not fit queries on the other: see
-    [`eqx_posemb.LongRoPEFrequencies`][].
+    [`eqx_posemb.frequencies.LongRoPEFrequencies`][].
 
     !!! Example
 

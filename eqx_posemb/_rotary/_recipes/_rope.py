@@ -42,8 +42,9 @@ def rope(
     - `dim`: The number of channels of a head.
     - `theta`: The base. 10,000 in the paper, 500,000 in Llama 3, 1,000,000 in Qwen 2.
     - `pairing`: Which channels form a pair: `"halves"` (transformers' Llama, GPT-NeoX),
-        `"adjacent"` (the paper, GPT-J, Meta's Llama) or a [`eqx_posemb.Pairing`][].
-        Weights trained with one do not work with another.
+        `"adjacent"` (the paper, GPT-J, Meta's Llama) or a
+        [`eqx_posemb.rotations.Pairing`][]. Weights trained with one do not work with
+        another.
     - `rotary_dim`: How many channels to rotate, from the first on; the others pass
         through. By default all.
 
@@ -155,8 +156,8 @@ def xpos(
     $$\langle q_i, k_i \rangle \mapsto \zeta_i^{(p_q - p_k) / B}
       \langle R(\alpha_i(p_q))\, q_i, R(\alpha_i(p_k))\, k_i \rangle$$
 
-    for the pair $i$, the angles $\alpha$ of [`eqx_posemb.rope`][], the rates
-    $\zeta_i < 1$ of [`eqx_posemb.XPosDecay`][] and `scale_base` $B$. Logits then
+    for the pair $i$, the angles $\alpha$ of [`eqx_posemb.rope`][], the rates $\zeta_i <
+    1$ of [`eqx_posemb.rotations.XPosDecay`][] and `scale_base` $B$. Logits then
     oscillate less at long range. For causal attention only: towards the future the same
     factor grows.
 

@@ -154,7 +154,7 @@ def dynamic_ntk_rope(
         four rotated channels.
 
     **Returns:** a [`eqx_posemb.Rotary`][]. With `length` a Python number its angles
-    are exact; otherwise float32, see [`eqx_posemb.DynamicNTK`][].
+    are exact; otherwise float32, see [`eqx_posemb.frequencies.DynamicNTK`][].
 
     **Raises:** a `ValueError` if `factor` is less than one or `original_length` not
     positive, and as `rope`.

@@ -78,15 +78,16 @@ def load(
 
     **Positions** are those that the model's code counts: [seq] for text; [seq, 3] with
     frame, row and column for the text of vision models (M-RoPE; see
-    [`eqx_posemb.mrope_positions`][]); [seq, 2] with row and column of a patch for their
-    vision towers, in the order of the patches
-    ([`eqx_posemb.merged_patch_positions`][]). Some count otherwise. Llama 4's vision
-    has column and row from one, with the class token at zero. EfficientLoFTR has row
-    and column from one, and so has Inkling's vision. DINOv3 and what follows it have
-    the centres of patches between -1 and 1 ([`eqx_posemb.normalised_positions`][]).
-    MusicFlamingo has its two axes multiplied by minus two pi times the time in seconds.
-    Tokens that are no patches, such as class and register tokens, stay as they are at
-    position 0 ([`eqx_posemb.zero_prefixed`][]).
+    [`eqx_posemb.positions.mrope_positions`][]); [seq, 2] with row and column of a patch
+    for their vision towers, in the order of the patches
+    ([`eqx_posemb.positions.merged_patch_positions`][]). Some count otherwise. Llama 4's
+    vision has column and row from one, with the class token at zero. EfficientLoFTR has
+    row and column from one, and so has Inkling's vision. DINOv3 and what follows it
+    have the centres of patches between -1 and 1
+    ([`eqx_posemb.positions.normalised_positions`][]). MusicFlamingo has its two axes
+    multiplied by minus two pi times the time in seconds. Tokens that are no patches,
+    such as class and register tokens, stay as they are at position 0
+    ([`eqx_posemb.positions.zero_prefixed`][]).
 
     **Quirks.** Where transformers computes something else than its configuration, or
     what a rotation is, this does what was meant. `quirks=True` does what transformers

@@ -93,8 +93,9 @@ def cos_sin(
 def words_of(
     dim: int, base: float, device: torch.device, *stretch: Any
 ) -> Int[Tensor, "two half"]:
-    """The frequencies of [`eqx_posemb.Geometric`][], or stretched by the settings of
-    [`eqx_posemb.YaRNFrequencies`][], where a call decides on them."""
+    """The frequencies of [`eqx_posemb.frequencies.Geometric`][], or stretched by the
+    settings of [`eqx_posemb.frequencies.YaRNFrequencies`][], where a call decides on
+    them."""
     schedule: Any = Geometric(dim, base)
     if stretch:
         schedule = YaRNFrequencies(schedule, *stretch)

@@ -32,9 +32,9 @@ class XPOS(nn.Module):
 
     Queries are multiplied by $\zeta_j^{(t - c) / B}$ and keys (`downscale=True`) by the
     inverse, for the position $t$, the `scale_base` $B$, half of all tokens, rounded up,
-    as the centre $c$, and $\zeta_j$ as in [`eqx_posemb.XPosDecay`][]. It is for causal
-    attention. The centre moves with the length, so that keys must be rotated anew when
-    tokens come.
+    as the centre $c$, and $\zeta_j$ as in [`eqx_posemb.rotations.XPosDecay`][]. It is
+    for causal attention. The centre moves with the length, so that keys must be rotated
+    anew when tokens come.
 
     Zeta's values, but for its faults: `head_dim=None` takes the width of the input,
     angles are exact, and any leading axes are allowed.
@@ -236,12 +236,12 @@ class YarnEmbedding(nn.Module):
     ):
         """The two context lengths, in positions, are those of the model, and of the
         model before YaRN. `beta_fast`, `beta_slow` and `extrapolation_factor` are as in
-        [`eqx_posemb.YaRNFrequencies`][]. Stretched queries and keys are multiplied by
-        `attn_factor`, besides YaRN's own factor. `finetuned` says whether the model was
-        trained with the stretch, and `device` where the module is.
+        [`eqx_posemb.frequencies.YaRNFrequencies`][]. Stretched queries and keys are
+        multiplied by `attn_factor`, besides YaRN's own factor. `finetuned` says whether
+        the model was trained with the stretch, and `device` where the module is.
 
         **Raises:** a `ValueError` if the original context is the longer one, and as
-        [`eqx_posemb.YaRNFrequencies`][].
+        [`eqx_posemb.frequencies.YaRNFrequencies`][].
         """
         super().__init__()
         original = original_max_position_embeddings

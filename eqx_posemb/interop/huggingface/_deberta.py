@@ -5,11 +5,11 @@ from typing import Any
 
 import jax.random as jr
 
-from ._bundle import PositionalEmbedding
-from ._encoding import Learned
-from ._score import DeBERTa
-from ._score._from_state import by_head
-from ._state import array, filled
+from ..._bundle import PositionalEmbedding
+from ..._encoding import Learned
+from ..._score import DeBERTa
+from ..._state import array, by_head, filled
+from ._settings import known, read, Settings
 
 
 def deberta_from_state_dict(
@@ -39,7 +39,7 @@ def deberta_from_state_dict(
 
         ```python
         import numpy as np
-        import eqx_posemb as pe
+        from eqx_posemb.interop import huggingface
 
         config = {
             "model_type": "deberta",
@@ -57,7 +57,7 @@ def deberta_from_state_dict(
             layer + "pos_q_proj.weight": np.ones((32, 32)),
             layer + "pos_q_proj.bias": np.ones(32),
         }
-        embedding = pe.deberta_from_state_dict(state, config, layer=0)
+        embedding = huggingface.deberta_from_state_dict(state, config, layer=0)
         assert embedding.score.reach == 512 and embedding.scale == (3 * 8) ** -0.5
         ```
 
@@ -74,9 +74,6 @@ def deberta_from_state_dict(
     **Raises:** a `ValueError` if a name is missing, if an array does not fit, or if the
     configuration has no such positions.
     """
-    # `import eqx_posemb` does not import the reader of configurations.
-    from .interop.huggingface._settings import known, read, Settings
-
     settings = Settings(read(config), {"max_position_embeddings": 512})
     version = known("model_type", settings.text("model_type"), _VERSIONS)
     if not settings.flag("relative_attention", False):

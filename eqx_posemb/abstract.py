@@ -1,0 +1,14 @@
+"""What fills a place of an embedding, to subclass."""
+
+from ._bias._abstract import (
+    AbstractBias as AbstractBias,
+    AbstractRelativeBias as AbstractRelativeBias,
+)
+from ._bias._window import AbstractWindowBias as AbstractWindowBias
+from ._encoding._abstract import AbstractEncoding as AbstractEncoding
+from ._rotary._abstract import (
+    AbstractRotary as AbstractRotary,
+    AbstractRotation as AbstractRotation,
+)
+from ._rotary._extension import AbstractExtension as AbstractExtension
+from ._score._abstract import AbstractScore as AbstractScore

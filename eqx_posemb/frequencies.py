@@ -1,0 +1,30 @@
+"""Schedules: how fast each pair of channels turns."""
+
+from ._frequencies._base import (
+    AbstractDynamicFrequencies as AbstractDynamicFrequencies,
+    AbstractFrequencies as AbstractFrequencies,
+    AbstractScaledFrequencies as AbstractScaledFrequencies,
+    AbstractStaticFrequencies as AbstractStaticFrequencies,
+    Geometric as Geometric,
+)
+from ._frequencies._by_parts import (
+    NTKByParts as NTKByParts,
+    YaRNFrequencies as YaRNFrequencies,
+)
+from ._frequencies._concatenated import Concatenated as Concatenated
+from ._frequencies._learned import LearnedFrequencies as LearnedFrequencies
+from ._frequencies._listed import Listed as Listed
+from ._frequencies._longrope import (
+    Divided as Divided,
+    LongRoPEFrequencies as LongRoPEFrequencies,
+)
+from ._frequencies._proportional import Truncated as Truncated
+from ._frequencies._scaled import Scaled as Scaled
+from ._frequencies._stretch import (
+    DynamicNTK as DynamicNTK,
+    Linear as Linear,
+    NTK as NTK,
+    NTKMixed as NTKMixed,
+)
+from ._frequencies._tabulated import Tabulated as Tabulated
+from ._phase import Turns as Turns
