@@ -13,6 +13,8 @@ from pathlib import Path
 
 import griffe
 
+from docs.tables import with_entries
+
 
 ROOT = Path(__file__).parent.parent
 MARK = re.compile(r"^<!-- gathered: (\w+) -->$", re.MULTILINE)
@@ -90,7 +92,7 @@ def citations() -> Iterator[tuple[str, str, str]]:
 
 def on_page_markdown(markdown: str, **_) -> str:
     """Called by mkdocs, with the text of a page."""
-    text = MARK.sub(lambda mark: gathered(mark[1]), markdown)
+    text = MARK.sub(lambda mark: gathered(mark[1]), with_entries(markdown))
     # A long name in a table, which is not code, may end a line.
     return re.sub(r"(?<= )[a-z]+(?:_[a-z]+){2,}(?= \|)", _breakable, text)
 

@@ -1,12 +1,16 @@
 """The docs have every public name, and their code does what they say."""
 
 import ast
+import pkgutil
 import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import eqx_posemb
+from docs.tables import with_entries
+from eqx_posemb import _moved
 from eqx_posemb._catalogue import markdown_page
 from tests.code_blocks import blocks, languages, run
 
@@ -44,7 +48,7 @@ def public_names(path: Path) -> list[str]:
 def test_the_reference_has_every_public_name_once():
     expected = [name for path in public_modules() for name in public_names(path)]
     assert len(expected) > 100
-    text = "\n".join(page.read_text() for page in PAGES)
+    text = "\n".join(with_entries(page.read_text()) for page in PAGES)
     found = Counter(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
     missing, unknown = set(expected) - set(found), set(found) - set(expected)
     assert not missing, f"add to a page of docs/api: {sorted(missing)}"
@@ -59,7 +63,8 @@ def test_the_page_of_variants_has_the_rows_of_the_registry():
 
 def test_a_name_on_the_page_of_variants_links_to_the_reference():
     links = re.findall(r"\]\[(.+?)\]", (DOCS / "variants.md").read_text())
-    reference = "\n".join(page.read_text() for page in (DOCS / "api").iterdir())
+    pages = (DOCS / "api").iterdir()
+    reference = "\n".join(with_entries(page.read_text()) for page in pages)
     assert len(links) > 60
     assert set(links) <= set(re.findall(r"^::: (\S+)$", reference, re.MULTILINE))
 
@@ -98,3 +103,38 @@ def test_our_calls_in_a_table_run(page):
     assert len(calls) >= 8
     for call in calls:
         eval(compile(call, call, "eval"), names)
+
+
+def test_the_page_of_moved_names_has_all_of_them():
+    rows = (DOCS / "moved-names.md").read_text().splitlines()
+    moved = dict(
+        re.findall(r"^\| `(\w+)` \| \[`(.*?)`\]", row)[0] for row in rows[-14:]
+    )
+    assert moved == _moved._RENAMED
+    for space in eqx_posemb._NAMESPACES:
+        (row,) = (row for row in rows if row.startswith(f"| `eqx_posemb.{space}` |"))
+        place = PACKAGE / f"{space}.py"
+        names = [name.split(".")[-1] for name in public_names(place)]
+        assert set(re.findall(r"\[`(\w+)`\]", row)) == set(names)
+
+
+MOVED = {
+    "Geometric": "frequencies.Geometric",
+    "Chain": "rotations.Chain",
+} | _moved._RENAMED
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_name_warns_of_the_new_one(old):
+    text = (
+        f"`eqx_posemb.{old}` is now `eqx_posemb.{MOVED[old]}`. The old name goes with"
+    )
+    with pytest.warns(DeprecationWarning, match=f"^{re.escape(text)}"):
+        value = getattr(eqx_posemb, old)
+    assert value == pkgutil.resolve_name(f"eqx_posemb.{MOVED[old]}")
+
+
+def test_a_name_that_never_was_is_an_attribute_error():
+    name = "Rope"
+    with pytest.raises(AttributeError, match=f"'eqx_posemb' has no attribute '{name}'"):
+        getattr(eqx_posemb, name)
