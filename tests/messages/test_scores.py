@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import eqx_posemb as pe
+from eqx_posemb.interop import huggingface
 
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
@@ -89,12 +90,12 @@ SETTINGS = [
     case("`state` must have r_k_layer/w, but got nothing", lambda: pe.Enformer.from_state_dict({}, 8)),
     case("`state` must have distance_embedding.weight, but got nothing", lambda: pe.Shaw.from_state_dict({}, 8)),
     case("`ahead` must be at least 0 and finite, but got -6", lambda: pe.Shaw.from_state_dict({"distance_embedding.weight": jnp.ones((3, 4))}, 8)),
-    case("`num_attention_heads` must be between 1 and 65536, but got 0", lambda: pe.interop.huggingface.deberta_from_state_dict({}, DEBERTA | {"num_attention_heads": 0}, 0)),
-    case("`relative_attention` must be true, for a model to have positions in its scores, but got false", lambda: pe.interop.huggingface.deberta_from_state_dict({}, {"model_type": "deberta"}, 0)),
-    case("`pos_att_type` must have both c2p and p2c, as .*, but got c2p", lambda: pe.interop.huggingface.deberta_from_state_dict({}, DEBERTA | {"pos_att_type": "c2p"}, 0)),
-    case("`model_type` must be one of those known, such as deberta, deberta-v2, but got 'debert'", lambda: pe.interop.huggingface.deberta_from_state_dict({}, DEBERTA | {"model_type": "debert"}, 0)),
-    case("`state` must have encoder.rel_embeddings.weight, but got nothing", lambda: pe.interop.huggingface.deberta_from_state_dict({}, DEBERTA, 0)),
-    case("`state` must have an array of shape \\(1024, 4\\) for `table` of DeBERTa, but got \\(512, 4\\)", lambda: pe.interop.huggingface.deberta_from_state_dict(DEBERTA_STATE, DEBERTA | {"position_biased_input": False}, 0)),
+    case("`num_attention_heads` must be between 1 and 65536, but got 0", lambda: huggingface.deberta_from_state_dict({}, DEBERTA | {"num_attention_heads": 0}, 0)),
+    case("`relative_attention` must be true, for a model to have positions in its scores, but got false", lambda: huggingface.deberta_from_state_dict({}, {"model_type": "deberta"}, 0)),
+    case("`pos_att_type` must have both c2p and p2c, as .*, but got c2p", lambda: huggingface.deberta_from_state_dict({}, DEBERTA | {"pos_att_type": "c2p"}, 0)),
+    case("`model_type` must be one of those known, such as deberta, deberta-v2, but got 'debert'", lambda: huggingface.deberta_from_state_dict({}, DEBERTA | {"model_type": "debert"}, 0)),
+    case("`state` must have encoder.rel_embeddings.weight, but got nothing", lambda: huggingface.deberta_from_state_dict({}, DEBERTA, 0)),
+    case("`state` must have an array of shape \\(1024, 4\\) for `table` of DeBERTa, but got \\(512, 4\\)", lambda: huggingface.deberta_from_state_dict(DEBERTA_STATE, DEBERTA | {"position_biased_input": False}, 0)),
     case("`state` must have rel_pos_h, but got nothing", lambda: pe.Decomposed.from_state_dict({})),
 ]
 

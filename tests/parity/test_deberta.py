@@ -9,6 +9,7 @@ from transformers.models.deberta import modeling_deberta as first
 from transformers.models.deberta_v2 import modeling_deberta_v2 as second
 
 import eqx_posemb as pe
+from eqx_posemb.interop import huggingface
 from tests.parity.references import (
     as_numpy,
     as_torch,
@@ -82,7 +83,7 @@ def test_the_first_version_is_that_of_transformers(reach, shuffled):
     state = _state(attention, "encoder.layer.3.attention.self.")
     state["encoder.rel_embeddings.weight"] = table
     biased = {**config.to_dict(), "position_biased_input": False}
-    embedding = pe.interop.huggingface.deberta_from_state_dict(state, biased, layer=3)
+    embedding = huggingface.deberta_from_state_dict(state, biased, layer=3)
     assert embedding.score.reach == reach and embedding.score.buckets is None
     ours = _logits(embedding, as_numpy(q)[0], as_numpy(k)[0], shuffled)
     # Sums of products of projections, of up to 100.
@@ -118,7 +119,7 @@ def test_the_second_version_is_that_of_transformers(shared, shuffled):
     # A bias of the keys' projection is the same for all keys, and gone after the
     # softmax; but it is in their logits.
     state = _state(encoder, "deberta.encoder.")
-    embedding = pe.interop.huggingface.deberta_from_state_dict(
+    embedding = huggingface.deberta_from_state_dict(
         state, config, layer=0, prefix="deberta.encoder."
     )
     assert embedding.score.buckets == buckets and embedding.score.reach == reach
@@ -150,7 +151,7 @@ def test_the_configuration_of_a_checkpoint_is_read():
     for name in ("key_proj", "query_proj"):
         state |= {f"{inner}{name}.weight": np.ones((24, 24))}
         state |= {f"{inner}{name}.bias": np.ones(24)}
-    embedding = pe.interop.huggingface.deberta_from_state_dict(state, V3, layer=0)
+    embedding = huggingface.deberta_from_state_dict(state, V3, layer=0)
     score = embedding.score
     assert (score.reach, score.buckets, score.eps) == (512, 256, 1e-6)
     assert embedding.encoding is None and embedding.scale == (3 * 2) ** -0.5
@@ -158,7 +159,5 @@ def test_the_configuration_of_a_checkpoint_is_read():
     table = _normal(512, 24)
     state["embeddings.position_embeddings.weight"] = table
     biased = {key: V3[key] for key in V3 if key != "position_biased_input"}
-    encoding = pe.interop.huggingface.deberta_from_state_dict(
-        state, biased, layer=0
-    ).encoding
+    encoding = huggingface.deberta_from_state_dict(state, biased, layer=0).encoding
     np.testing.assert_array_equal(encoding.weight, table)
