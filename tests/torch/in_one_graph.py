@@ -36,9 +36,7 @@ def main():
         pt.LearnedPositionalEmbedding(max_length=8, embed_dim=8),
         pt.TransformerXLPositionalEmbedding(embed_dim=8, clamp_len=2, **shape),
         pt.T5PositionalEmbedding(num_heads=2),
-        pt.UnifiedPositionalEmbedding(
-            embed_dim=8, num_heads=2, max_length=8, has_cls_token=True
-        ),
+        pt.TUPE(embed_dim=8, num_heads=2, max_length=8, has_cls_token=True),
         pt.EnformerPositionalEmbedding(max_length=8, **shape),
     ):
         check(module.forward_attn, q, q, at, at)

@@ -122,9 +122,7 @@ def test_narrow_positions_are_those_of_int64(name, dtype):
 
 
 def test_unified_has_its_last_row_in_a_byte():
-    module = pt.UnifiedPositionalEmbedding(
-        embed_dim=8, num_heads=2, max_length=256, has_cls_token=True
-    )
+    module = pt.TUPE(embed_dim=8, num_heads=2, max_length=256, has_cls_token=True)
     q, last = torch.ones(1, 2, 1, 4), torch.tensor([255])
     found = module.forward_attn(q, q, last.byte(), last.byte())
     torch.testing.assert_close(found, module.forward_attn(q, q, last, last))

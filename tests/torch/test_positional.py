@@ -4,18 +4,20 @@ authors' code of each method, and against our own modules at any positions."""
 import copy
 import pickle
 
+import jax
 import numpy as np
 import pytest
 import torch
 
 import eqx_posemb as pe
+import eqx_posemb.interop.torch as shim
 from eqx_posemb.interop.torch import (
     EnformerPositionalEmbedding,
     LearnedPositionalEmbedding,
     SinusoidalPositionalEmbedding,
     T5PositionalEmbedding,
     TransformerXLPositionalEmbedding,
-    UnifiedPositionalEmbedding,
+    TUPE,
 )
 from eqx_posemb.interop.torch._relative import Buckets
 from tests.parity.references import (
@@ -39,7 +41,7 @@ MODULES = {
         embed_dim=6, num_heads=HEADS, head_dim=HEAD_DIM, clamp_len=3
     ),
     "t5": lambda: T5PositionalEmbedding(num_heads=HEADS, num_buckets=8, max_distance=9),
-    "unified": lambda: UnifiedPositionalEmbedding(
+    "unified": lambda: TUPE(
         embed_dim=DIM,
         num_heads=HEADS,
         max_length=16,
@@ -286,7 +288,7 @@ def test_unified_is_tupe_of_its_authors(kind):
     theirs = golden("tupe")
     get = lambda name: as_torch(theirs[f"{kind}_{name}"])
     rows = theirs[f"{kind}_pos"].shape[0]
-    module = UnifiedPositionalEmbedding(
+    module = TUPE(
         embed_dim=32,
         num_heads=4,
         max_length=rows - 1,
@@ -369,7 +371,7 @@ def test_enformer_is_that_of_deepmind(max_length):
         ),
         (
             "`embed_dim` must be a multiple of `num_heads`, 3, but got 8",
-            lambda: UnifiedPositionalEmbedding(embed_dim=8, num_heads=3, max_length=4),
+            lambda: TUPE(embed_dim=8, num_heads=3, max_length=4),
         ),
         (
             "`features` must be a multiple of 6.*got 7",
@@ -390,3 +392,29 @@ def test_enformer_is_that_of_deepmind(max_length):
 def test_errors_say_the_rule(text, call):
     with pytest.raises(ValueError, match=text):
         call()
+
+
+@pytest.mark.parametrize(
+    ("module", "shown"),
+    [
+        (lambda: shim.XPOS(8), "XPOS(\n  head_dim=8\n  (angles)"),
+        (
+            lambda: shim.T5PositionalEmbedding(num_heads=4),
+            "(\n  num_heads=4\n  (dropout)",
+        ),
+        (lambda: shim.as_torch(pe.ALiBi(4)), "TorchTerm(ALiBi(heads=4))"),
+        (lambda: shim.as_torch(made_t5()), "T5Bias(weight=f32[32,4])"),
+    ],
+)
+def test_a_module_prints_its_settings(module, shown):
+    made = module()
+    assert shown in repr(made)
+    assert repr(copy.deepcopy(made)) == repr(made)
+
+
+def made_t5():
+    return pe.T5Bias(4, key=jax.random.key(0))
+
+
+def test_tupe_has_the_name_of_the_original_package():
+    assert shim.TUPE is shim.UnifiedPositionalEmbedding

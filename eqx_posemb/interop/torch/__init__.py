@@ -26,10 +26,14 @@ from ._relative import (
     EnformerPositionalEmbedding as EnformerPositionalEmbedding,
     T5PositionalEmbedding as T5PositionalEmbedding,
     TransformerXLPositionalEmbedding as TransformerXLPositionalEmbedding,
-    UnifiedPositionalEmbedding as UnifiedPositionalEmbedding,
+    TUPE as TUPE,
 )
 from ._zeta import (
     RotaryEmbedding as RotaryEmbedding,
     XPOS as XPOS,
     YarnEmbedding as YarnEmbedding,
 )
+
+
+# The original package exports `TUPE`, and its documentation has this name.
+UnifiedPositionalEmbedding = TUPE

@@ -39,6 +39,10 @@ class Fixed(nn.Module):
     def forward(self) -> Shaped[Tensor, "..."]:
         return self.values
 
+    def extra_repr(self) -> str:
+        """The shape of the numbers."""
+        return f"shape={tuple(self.values.shape)}"
+
 
 class Angles(nn.Module):
     """The cosine and sine of `position * frequency`, right at every int32 position."""

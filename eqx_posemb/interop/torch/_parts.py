@@ -33,9 +33,10 @@ class TorchPart(nn.Module):
         for name, leaf in leaves_of(module).items():
             self._place(name, nn.Parameter(copy_of(leaf)))
 
-    def extra_repr(self) -> str:
-        """The settings."""
-        return str(self._frame.shell)
+    def __repr__(self) -> str:
+        """The settings, and the shapes of the parameters."""
+        settings = eqx.tree_pformat(self._frame.shell, struct_as_array=True)
+        return f"{type(self).__name__}({settings})"
 
     def _place(self, name, parameter):
         *groups, last = name.split(".")

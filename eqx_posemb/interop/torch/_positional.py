@@ -9,9 +9,10 @@ from torch import nn, Tensor
 from ..._checks import check_at_least
 from ..._frequencies import Geometric
 from ._angles import Angles, as_positions, computing_dtype, ignore
+from ._shown import Shown
 
 
-class Positional(nn.Module):
+class Positional(Shown):
     """Tokens and logits as they are without position: what a subclass adds to.
 
     Logits come before scaling: `scale * forward_attn(…)` are those of the paper, also

@@ -146,7 +146,7 @@ class Buckets(nn.Module):
         return bucket + self.side * ((delta > 0) & self.bidirectional)
 
 
-class UnifiedPositionalEmbedding(Positional):
+class TUPE(Positional):
     r"""Adds products of positions that are projected apart from the content.
 
     [`eqx_posemb.tupe`][], with the parameters of its authors' code: [CLS], at position
@@ -163,9 +163,9 @@ class UnifiedPositionalEmbedding(Positional):
 
         ```python
         import torch
-        from eqx_posemb.interop.torch import UnifiedPositionalEmbedding
+        from eqx_posemb.interop.torch import TUPE
 
-        embedding = UnifiedPositionalEmbedding(
+        embedding = TUPE(
             embed_dim=512, num_heads=8, max_length=128, has_cls_token=True
         )
         q = k = torch.rand(2, 8, 10, 64)

@@ -4,7 +4,7 @@ import math
 
 import torch
 from jaxtyping import Float, Num
-from torch import nn, Tensor
+from torch import Tensor
 
 from ..._checks import check_positive
 from ..._frequencies import Geometric, Linear, YaRNFrequencies
@@ -21,13 +21,14 @@ from ._angles import (
     words_of,
 )
 from ._rotate import rotate
+from ._shown import Shown
 
 
 Tokens = Float[Tensor, "*batch seq dim"]
 Keys = Float[Tensor, "*k_batch seq dim"]
 
 
-class XPOS(nn.Module):
+class XPOS(Shown):
     r"""Rotates adjacent pairs of channels, and lets logits fade with distance.
 
     Queries are multiplied by $\zeta_j^{(t - c) / B}$ and keys (`downscale=True`) by the
@@ -124,7 +125,7 @@ class XPOS(nn.Module):
             )
 
 
-class RotaryEmbedding(nn.Module):
+class RotaryEmbedding(Shown):
     r"""The angles of the first positions, and the growth of xPos.
 
     [`eqx_posemb.functional.rotary_embedding`][] in PyTorch, with a length for
@@ -195,7 +196,7 @@ class RotaryEmbedding(nn.Module):
         return _twice(cos), _twice(sin)
 
 
-class YarnEmbedding(nn.Module):
+class YarnEmbedding(Shown):
     """Rotates queries or keys, stretched by YaRN where the context needs it.
 
     Fine-tuned for YaRN, a model has one stretch, `max_position_embeddings /
