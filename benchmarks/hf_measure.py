@@ -220,8 +220,8 @@ def _of_image(module, config) -> Table:
     function = _apply(type(module), config)[1]
     x = _rows(dim, high * wide)
     maps = function(x, x, cos, sin)[0][0].transpose(0, 1)
-    centre = lambda count: 2 * (np.arange(count) + 0.5) / count - 1
-    rows, columns = np.meshgrid(centre(high), centre(wide), indexing="ij")
+    center = lambda count: 2 * (np.arange(count) + 0.5) / count - 1
+    rows, columns = np.meshgrid(center(high), center(wide), indexing="ij")
     positions = np.stack([rows, columns], axis=-1).reshape(-1, 2)
     frequencies = 2 * np.pi * module.inv_freq.numpy()
     return Table(None, positions, frequencies, maps.double().numpy())

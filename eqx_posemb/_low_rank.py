@@ -53,7 +53,7 @@ def side_by_side(*terms: tuple[Array, Array]) -> Factors:
     return jnp.concatenate(of_q, axis=-1), jnp.concatenate(of_k, axis=-1)
 
 
-def centred(
+def centered(
     q_positions: Num[Positions, "q *axes"], k_positions: Num[Positions, "k *axes"]
 ) -> list[Num[Array, "seq *axes"]]:
     """Both as far from the middle of the queries, which changes no distance.

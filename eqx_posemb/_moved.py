@@ -9,11 +9,13 @@ from typing import Any
 
 _RENAMED = {
     "beit_from_state_dict": "BEiTBias.from_state_dict",
+    "centred_positions": "positions.centered_positions",
     "deberta_from_state_dict": "interop.huggingface.deberta_from_state_dict",
     "enformer_from_state_dict": "Enformer.from_state_dict",
     "learned_from_state_dict": "Learned.from_state_dict",
     "learned_grid_from_state_dict": "LearnedGrid.from_state_dict",
     "levit_from_state_dict": "LeViTBias.from_state_dict",
+    "normalised_positions": "positions.normalized_positions",
     "sam_from_state_dict": "Decomposed.from_state_dict",
     "shaw_from_state_dict": "Shaw.from_state_dict",
     "shaw_values": "functional.shaw_values",

@@ -40,7 +40,7 @@ def decimals(values) -> Shaped[np.ndarray, " n"]:
 class Turns(eqx.Module):
     """Frequencies in turns per unit of position: `whole + high / 2³² + low / 2⁶⁴`.
 
-    The words are integers, so that no optimiser sees them, and they may be stacked over
+    The words are integers, so that no optimizer sees them, and they may be stacked over
     the layers of a `jax.lax.scan`. Schedules make them; see
     [`eqx_posemb.frequencies.AbstractFrequencies`][].
 

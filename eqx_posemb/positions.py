@@ -11,10 +11,10 @@ from ._positions._detr import detr_positions as detr_positions
 from ._positions._distance import distance as distance
 from ._positions._grid import grid_positions as grid_positions
 from ._positions._patches import (
-    centred_positions as centred_positions,
+    centered_positions as centered_positions,
     merged_patch_positions as merged_patch_positions,
     mrope_positions as mrope_positions,
-    normalised_positions as normalised_positions,
+    normalized_positions as normalized_positions,
     zero_prefixed as zero_prefixed,
 )
 from ._positions._prefix import prefixed as prefixed

@@ -122,14 +122,14 @@ def train(
     rate: float = 3e-3,
     loss: Callable[..., Float[Array, ""]] = bits_per_byte,
 ) -> GPT:
-    optimiser = optax.adam(optax.cosine_decay_schedule(rate, steps))
-    state = optimiser.init(eqx.filter(model, eqx.is_inexact_array))
+    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
+    state = optimizer.init(eqx.filter(model, eqx.is_inexact_array))
     source, _ = text()
 
     @eqx.filter_jit
     def step(model, state, batch):
         gradients = eqx.filter_grad(loss)(model, batch)
-        updates, state = optimiser.update(gradients, state)
+        updates, state = optimizer.update(gradients, state)
         return eqx.apply_updates(model, updates), state
 
     for i in range(steps):

@@ -50,13 +50,13 @@ def main(steps: int = 5) -> None:
             arrays, batch[:, :-1][:, order], batch[:, 1:][:, order], order
         )
 
-    optimiser = optax.adam(3e-3)
-    state = optimiser.init(arrays)
+    optimizer = optax.adam(3e-3)
+    state = optimizer.init(arrays)
 
     @jax.jit
     def step(arrays, state, batch):
         value, gradients = jax.value_and_grad(loss)(arrays, batch)
-        updates, state = optimiser.update(gradients, state)
+        updates, state = optimizer.update(gradients, state)
         return optax.apply_updates(arrays, updates), state, value, gradients
 
     alone = jax.jit(

@@ -92,17 +92,17 @@ def accuracy(name: str, steps: int) -> float:
     sizes = dict(heads=HEADS, head_dim=WIDTH // HEADS, dim=WIDTH, length=SIDE**2)
     position = pe.make(name, **sizes, key=jr.key(0), **EMBEDDINGS[name])
     model = ViT(position, key=jr.key(1))
-    optimiser = optax.chain(
+    optimizer = optax.chain(
         optax.adam(optax.cosine_decay_schedule(3e-3, steps)),
         # A bias is in logits, and has further to go than weights of size 0.1.
         optax.masked(optax.scale(10.0), of_position),
     )
-    state = optimiser.init(eqx.filter(model, eqx.is_inexact_array))
+    state = optimizer.init(eqx.filter(model, eqx.is_inexact_array))
 
     @eqx.filter_jit
     def step(model, state, images, labels):
         gradients = eqx.filter_grad(loss)(model, images, labels)
-        updates, state = optimiser.update(gradients, state)
+        updates, state = optimizer.update(gradients, state)
         return eqx.apply_updates(model, updates), state
 
     random = np.random.default_rng(0)

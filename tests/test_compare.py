@@ -283,7 +283,7 @@ def test_the_plot_is_written_in_the_formats_that_papers_take():
     } == dict.fromkeys(starts, True)
 
 
-def test_styles_of_the_default_embeddings_differ_without_colour():
+def test_styles_of_the_default_embeddings_differ_without_color():
     styles = [
         (_extrapolation._STYLES[n].marker, str(_extrapolation._STYLES[n].line))
         for n in EMBEDDINGS

@@ -124,7 +124,7 @@ def test_axes_have_names_with_units(name, drawn):
     assert any("(" in each or "column" in each for each in [*names, *over])
 
 
-def test_curves_differ_without_colour():
+def test_curves_differ_without_color():
     assert len({style.marker for style in STYLES}) == len(STYLES)
     assert len({str(style.line) for style in STYLES}) >= len(STYLES) - 1
 

@@ -94,18 +94,18 @@ def test_merged_patches_lie_together():
         assert (block - corner).tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
 
 
-def test_normalised_positions_are_centres_of_cells():
-    p = np.asarray(pe.positions.normalised_positions((2, 3)))
+def test_normalized_positions_are_centres_of_cells():
+    p = np.asarray(pe.positions.normalized_positions((2, 3)))
     np.testing.assert_allclose(p[:, 0], np.repeat([-0.5, 0.5], 3), rtol=1e-6)
     np.testing.assert_allclose(p[:, 1], np.tile([-2 / 3, 0, 2 / 3], 2), rtol=1e-6)
-    largest = np.asarray(pe.positions.normalised_positions((2, 3), by="largest"))
+    largest = np.asarray(pe.positions.normalized_positions((2, 3), by="largest"))
     np.testing.assert_allclose(largest[:, 0], np.repeat([-1 / 3, 1 / 3], 3), rtol=1e-6)
-    smallest = np.asarray(pe.positions.normalised_positions((2, 3), by="smallest"))
+    smallest = np.asarray(pe.positions.normalized_positions((2, 3), by="smallest"))
     np.testing.assert_allclose(smallest[:3, 1], [-1, 0, 1], rtol=1e-6)
 
 
-def test_centred_positions_have_the_middle_at_zero():
-    p = pe.positions.centred_positions((3, 4))
+def test_centered_positions_have_the_middle_at_zero():
+    p = pe.positions.centered_positions((3, 4))
     assert sorted(set(p[:, 0].tolist())) == [-2, -1, 0]
     assert sorted(set(p[:, 1].tolist())) == [-2, -1, 0, 1]
 

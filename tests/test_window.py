@@ -47,7 +47,7 @@ def test_a_whole_window_is_its_pairs_one_by_one(name, jit):
     whole = call(bias, p, p)
     rows = [compiled(bias, p[i : i + 1], p) for i in range(len(p))]
     alone = np.concatenate(rows, axis=1)
-    # A network is evaluated with other neighbours: rounded otherwise.
+    # A network is evaluated with other neighbors: rounded otherwise.
     np.testing.assert_allclose(whole, alone, atol=2e-6)
 
 

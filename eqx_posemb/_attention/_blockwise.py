@@ -53,15 +53,15 @@ _attention = jax.custom_vjp(_primal, nondiff_argnums=(0,))
 
 
 def _forward(static, floats, others):
-    out, normaliser = _attention(static, floats, others)
-    return (out, normaliser), (floats, others, out, normaliser)
+    out, normalizer = _attention(static, floats, others)
+    return (out, normalizer), (floats, others, out, normalizer)
 
 
 def _backward(static, residuals, cotangents):
-    floats, others, out, normaliser = residuals
-    d_out, d_normaliser = cotangents
-    mean = jnp.sum(d_out * out, axis=-1) - d_normaliser
-    found = _gradients(static, floats, others, Seeds(normaliser, d_out, mean))
+    floats, others, out, normalizer = residuals
+    d_out, d_normalizer = cotangents
+    mean = jnp.sum(d_out * out, axis=-1) - d_normalizer
+    found = _gradients(static, floats, others, Seeds(normalizer, d_out, mean))
     return eqx.tree_at(lambda blocks: blocks.whole, floats, found), None
 
 
@@ -123,20 +123,20 @@ def finish(
     """
     sees = sums.weights > 0
     weights = jnp.where(sees, sums.weights, 1)
-    normaliser = jnp.where(sees, sums.largest + jnp.log(weights), sums.largest)
-    return sums.values / weights[..., None], normaliser
+    normalizer = jnp.where(sees, sums.largest + jnp.log(weights), sums.largest)
+    return sums.values / weights[..., None], normalizer
 
 
 class Seeds(NamedTuple):
     """What the backward pass starts from, for each query."""
 
-    normaliser: Float[Array, "heads q"]
+    normalizer: Float[Array, "heads q"]
     """As [`finish`][] gives it."""
     d_out: Float[Array, "heads q dim_v"]
     """The gradient by the attended values."""
     mean: Float[Array, "heads q"]
     """The mean of the gradients by the weights, `sum(d_out * out)`, less the gradient
-    by the normaliser."""
+    by the normalizer."""
 
 
 def gradients(blocks: Blocks, seeds: Seeds) -> Tile:
@@ -229,7 +229,7 @@ def of_tile(
     """What a tile adds to the gradients by itself, and those by what is prepared."""
     products = times(tile.q, tile.k)
     finished, pull = eqx.filter_vjp(Tile.finished, tile, products, prepared)
-    exponents = finished - seeds.normaliser[..., None]
+    exponents = finished - seeds.normalizer[..., None]
     if seen is not None:
         # Before the exponential and not after it, which may overflow there: its own
         # derivative would be NaN.

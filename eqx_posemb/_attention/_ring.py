@@ -45,16 +45,16 @@ _attention = jax.custom_vjp(_primal, nondiff_argnums=(0,))
 
 
 def _forward(static, floats, others):
-    out, normaliser = _attention(static, floats, others)
-    return (out, normaliser), (floats, others, out, normaliser)
+    out, normalizer = _attention(static, floats, others)
+    return (out, normalizer), (floats, others, out, normalizer)
 
 
 def _backward(static, residuals, cotangents):
     axis_name, static = static
-    floats, others, out, normaliser = residuals
-    floats, (d_out, d_normaliser) = _once((floats, cotangents))
-    mean = jnp.sum(d_out * out, axis=-1) - d_normaliser
-    seeds = Seeds(normaliser, d_out, mean)
+    floats, others, out, normalizer = residuals
+    floats, (d_out, d_normalizer) = _once((floats, cotangents))
+    mean = jnp.sum(d_out * out, axis=-1) - d_normalizer
+    seeds = Seeds(normalizer, d_out, mean)
     blocks = eqx.combine(floats, others, static)
 
     def step(carry, _):

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Num
 
 from .._checks import check_choice, check_count, check_positive
 from .._given import Positions
-from .._low_rank import centred, Factors
+from .._low_rank import centered, Factors
 from .._phase import as_float
 from ._abstract import AbstractRelativeBias
 
@@ -41,7 +41,7 @@ class ALiBi(AbstractRelativeBias):
     form does not tell them apart. Two forms that do:
 
     - `"asymmetric"`: $-m_h (|\delta| - \tfrac12 [\delta < 0])$, as in DeepMind's
-        benchmarks of length generalisation: a key behind is half a position nearer.
+        benchmarks of length generalization: a key behind is half a position nearer.
     - `"one_sided"`: the first half of the heads sees keys behind and its own alone, the
         other half keys ahead, with the same slopes each: proposed by ALiBi's author for
         encoders. What a head does not see gets -1e9.
@@ -311,7 +311,7 @@ def linear_factors(
             f"no sum of few products, but got {form!r}. Use `attend`, which takes any, "
             "in as little memory."
         )
-    q, k = (as_float(p) for p in centred(q_positions, k_positions))
+    q, k = (as_float(p) for p in centered(q_positions, k_positions))
     slopes = jnp.broadcast_to(as_float(slopes)[:, None], (slopes.size, q.size))
     of_q = jnp.stack([-slopes * q[None], slopes], axis=-1)
     return of_q, jnp.stack([jnp.ones_like(k), k], axis=-1)[None]

@@ -27,7 +27,7 @@ class DynamicBias(AbstractRelativeBias):
     parameters that does not depend on the length. `distances="log"` compresses what is
     far, and extrapolates better.
 
-    CrossFormer brought this up for images, with layer normalisation and ReLU; this is
+    CrossFormer brought this up for images, with layer normalization and ReLU; this is
     the form of x-transformers (`dynamic_pos_bias`), whose weights it takes.
 
     !!! Example

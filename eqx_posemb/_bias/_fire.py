@@ -88,7 +88,7 @@ class FIRE(AbstractBias):
         - `width`: The number of hidden channels of the network.
         - `c`: The initial value of the rate of the logarithm, per unit of position.
         - `threshold`: The position, before `multiplier`, up to which queries are all
-            normalised alike. The paper has a quarter of the trained length.
+            normalized alike. The paper has a quarter of the trained length.
         - `key`: A `jax.random` key for the network.
 
         **Raises:** a `ValueError` if `heads` or `width` is less than one, or `c` or

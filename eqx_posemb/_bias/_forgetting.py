@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_count
-from .._low_rank import centred, Factors
+from .._low_rank import centered, Factors
 from .._module import Module
 from .._phase import as_float
 from .._positions import distance
@@ -127,7 +127,7 @@ class Forgetting(AbstractBias):
         **Raises:** a `ValueError` as `__call__`.
         """
         self._check(q_positions, k_positions)
-        q, k = (as_float(p).T for p in centred(q_positions, k_positions))
+        q, k = (as_float(p).T for p in centered(q_positions, k_positions))
         of_q = jnp.stack([-q, jnp.ones_like(q)], axis=-1)
         return of_q, jnp.stack([jnp.ones_like(k), k], axis=-1)
 

@@ -32,7 +32,7 @@ class T5Bias(AbstractRelativeBias):
     0. T5's own models attend with `scale=1`, which [`eqx_posemb.make`][] sets.
 
     Where each bucket begins is computed on the host in integers, so that no rounding of
-    a logarithm moves a distance to its neighbour, on any device.
+    a logarithm moves a distance to its neighbor, on any device.
 
     !!! Example
 

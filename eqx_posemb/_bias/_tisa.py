@@ -14,13 +14,13 @@ class TISA(AbstractRelativeBias):
 
     $$b_h(\delta) = \sum_{s=1}^{S} a_{hs} \exp\big(-|b_{hs}| (\delta - c_{hs})^2\big)$$
 
-    for the distance $\delta = p_k - p_q$, with height $a$, sharpness $b$ and centre $c$
+    for the distance $\delta = p_k - p_q$, with height $a$, sharpness $b$ and center $c$
     learned for each head $h$ and bump $s$ (`a`, `b`, `c`). What trained position
     embeddings turn out to do, in $3S$ numbers a head: look at a few places nearby, on
     either side. Smooth, so it takes distances between integers, and zero far away.
 
     The released code counts $\delta$ from one off, $p_q - p_k - 1$; this is the paper's
-    formula. A checkpoint of that code has its centres at $-1 - c$ here.
+    formula. A checkpoint of that code has its centers at $-1 - c$ here.
 
     !!! Example
 
@@ -60,7 +60,7 @@ class TISA(AbstractRelativeBias):
         - `heads`: The number of heads.
         - `bumps`: The number of bumps of a head.
         - `key`: A `jax.random` key: heights and sharpnesses start normal about 0.1,
-            with a standard deviation of 0.01, and centres about 0 with one of 5.
+            with a standard deviation of 0.01, and centers about 0 with one of 5.
 
         **Raises:** a `ValueError` if `heads` or `bumps` is less than one.
         """

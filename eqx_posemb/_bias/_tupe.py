@@ -54,7 +54,7 @@ class TUPE(AbstractBias):
     ??? cite "Reference"
 
         [Rethinking Positional Encoding in Language
-        Pre-training](https://arxiv.org/abs/2006.15595), Section 3.1; normalisation and
+        Pre-training](https://arxiv.org/abs/2006.15595), Section 3.1; normalization and
         biases as in the authors' code.
 
         ```bibtex

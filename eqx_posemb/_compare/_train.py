@@ -42,15 +42,15 @@ def train(
 
     **Returns:** the trained model, and the loss of each step.
     """
-    optimiser = _optimiser(settings)
-    state = optimiser.init(eqx.filter(model, eqx.is_inexact_array))
+    optimizer = _optimizer(settings)
+    state = optimizer.init(eqx.filter(model, eqx.is_inexact_array))
 
     @eqx.filter_jit
     def step(model, state, windows):
         loss, gradients = eqx.filter_value_and_grad(bits_per_byte)(model, windows)
         # Optax mixes floats and integers, which a strict JAX refuses.
         with jax.numpy_dtype_promotion("standard"):
-            updates, state = optimiser.update(gradients, state)
+            updates, state = optimizer.update(gradients, state)
         return eqx.apply_updates(model, updates), state, loss
 
     losses = []
@@ -68,7 +68,7 @@ def train(
     return model, losses
 
 
-def _optimiser(settings):
+def _optimizer(settings):
     rate = optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=settings.learning_rate,

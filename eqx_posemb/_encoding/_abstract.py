@@ -13,7 +13,7 @@ class AbstractEncoding(Part):
 
     What reads the tokens themselves is no encoding but a layer of the model, though its
     paper may call it one: the convolutions over frames of wav2vec 2.0 and over patches
-    of CPVT. They know where a token is by its neighbours in memory, and by the padding
+    of CPVT. They know where a token is by its neighbors in memory, and by the padding
     at the edge; given positions they would not know what to do with them, and a cache,
     a packed batch or a shard would change their result.
     """

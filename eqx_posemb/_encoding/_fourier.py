@@ -33,7 +33,7 @@ class Fourier(AbstractEncoding):
     NeRF orders the same waves frequency by frequency; its code leaves out the $\pi$.
 
     Perceiver spreads its points from corner to corner, `jnp.linspace(-1, 1, n)` along
-    an axis; other models take the centres of cells.
+    an axis; other models take the centers of cells.
 
     !!! Example
 
@@ -139,12 +139,12 @@ class GaussianFourier(AbstractEncoding):
       G_{am} \sim \mathcal{N}(0, \sigma^2)$$
 
     for the coordinates $p$ and a matrix $G$ of $d/2$ columns. Waves along one axis
-    each, as [`eqx_posemb.Fourier`][] has them, single the axes out; these favour no
+    each, as [`eqx_posemb.Fourier`][] has them, single the axes out; these favor no
     direction. A larger $\sigma$ (`scale`) tells nearer points apart, and relates those
     further away less. SAM encodes points, corners of boxes and pixels so.
 
     $G$ is not trained: it follows from `seed`, or is given as `matrix`, for a
-    checkpoint that has one. SAM's points are between −1 and 1, pixels at their centres,
+    checkpoint that has one. SAM's points are between −1 and 1, pixels at their centers,
     and have the *column* first, so that the rows of its matrix change places:
 
     !!! Example

@@ -68,7 +68,7 @@ def _matrix(old, new, method, antialias, offset):
         weights = _kernel(method, (cells - centers[:, None]) / wide, a) * inside
         return weights / weights.sum(axis=1, keepdims=True)
     # What is beyond the edge is the cell at the edge. With an offset, as with any
-    # scale, nothing keeps the first and last centres inside.
+    # scale, nothing keeps the first and last centers inside.
     if method == "bilinear":
         centers = np.maximum(centers, 0)
     reach = _reach(method)

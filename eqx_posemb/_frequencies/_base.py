@@ -289,7 +289,7 @@ class Geometric(AbstractStaticFrequencies):
     $$\omega_i = \theta^{-2i/d}, \qquad i = 0, \dots, d/2 - 1$$
 
     for $d$ rotated channels (`dim`), in radians per unit of position. The fastest pair
-    turns once in $2\pi$ positions and tells neighbours apart; the slowest turns once
+    turns once in $2\pi$ positions and tells neighbors apart; the slowest turns once
     in almost $2\pi\theta$ and hardly moves within a context. A larger `theta` slows
     all but the first, which is how models for long contexts are trained.
 

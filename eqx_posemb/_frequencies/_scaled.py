@@ -20,7 +20,7 @@ class Scaled(AbstractDerivedFrequencies):
     $$\omega \mapsto c\, \omega$$
 
     for a `factor` $c$. For coordinates that are no counts: seconds, pixels, or shares
-    of an image. DINOv3 has patch centres between -1 and 1 and `factor=2 * math.pi`, so
+    of an image. DINOv3 has patch centers between -1 and 1 and `factor=2 * math.pi`, so
     that the fastest pair turns twice over the image.
 
     To make room for a longer context, which divides frequencies, there is

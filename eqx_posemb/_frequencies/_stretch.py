@@ -27,7 +27,7 @@ class Linear(AbstractScaledFrequencies):
     $$\omega \mapsto \omega / s$$
 
     for a stretch $s$ given by `factor`. It is the same as dividing the positions, so
-    that a context $s$ times longer sweeps the angles of the trained one. Neighbours
+    that a context $s$ times longer sweeps the angles of the trained one. Neighbors
     come to look alike, and the model wants some further training; without any,
     [`eqx_posemb.frequencies.NTK`][] and [`eqx_posemb.frequencies.YaRNFrequencies`][] do
     better.

@@ -16,7 +16,7 @@ class Tabulated(AbstractFrequencies):
     Settings are static in this library, so that two layers with different `theta` are
     two programs. Where many layers run under one `jax.lax.scan`, as those of Gemma 3
     with a local and a global `theta`, what differs must be an array: wrap each schedule
-    in this and stack. The arrays are integers, and no optimiser sees them.
+    in this and stack. The arrays are integers, and no optimizer sees them.
 
     !!! Example
 

@@ -19,11 +19,11 @@ def detr_positions(
 
     for the number $n$ of pixels of the image up to and with this one, along a column
     for the first coordinate and along a row for the second, the number $N$ in the whole
-    column or row, $c = 1/2$ if centred and 0 otherwise, and $S$ = `scale`. What is
+    column or row, $c = 1/2$ if centered and 0 otherwise, and $S$ = `scale`. What is
     beside the image has positions without a meaning, here and in DETR. Made for
     `eqx_posemb.SinusoidalGrid(dim, layout="detr")`.
 
-    DETR has no zero and its last pixel at $S$; Deformable DETR is centred.
+    DETR has no zero and its last pixel at $S$; Deformable DETR is centered.
 
     !!! Example
 
@@ -42,14 +42,14 @@ def detr_positions(
 
     - `mask`: True where the image is, False where it is padded.
     - `normalized`: whether to divide by the size. The released models do.
-    - `centered`: whether to count centres of pixels instead of their far edges.
+    - `centered`: whether to count centers of pixels instead of their far edges.
     - `scale`: what the far edge of the image is at.
 
-    **Returns:** positions, row by row; int32 if not normalised, and else in JAX's
+    **Returns:** positions, row by row; int32 if not normalized, and else in JAX's
     default float dtype.
 
     **Raises:** a `ValueError` if `centered` is set for positions that are not
-    normalised, or if `mask` has not two axes.
+    normalized, or if `mask` has not two axes.
     """
     if centered and not normalized:
         raise ValueError(

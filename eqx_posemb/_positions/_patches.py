@@ -17,7 +17,7 @@ def merged_patch_positions(
 ) -> Int[Array, "seq 2"]:
     """Lists the patches of an image block by block, as they will be merged.
 
-    Models that merge `merge * merge` neighbouring patches into one token for the
+    Models that merge `merge * merge` neighboring patches into one token for the
     language model, such as Qwen2-VL, keep the patches of a block together. The
     coordinates are those of [`eqx_posemb.positions.grid_positions`][] in another order.
 
@@ -52,7 +52,7 @@ def merged_patch_positions(
     return cells.transpose(0, 2, 1, 3, 4).reshape(-1, 2)
 
 
-def centred_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
+def centered_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
     """Counts the cells of a grid from its middle.
 
     Images of different sizes then share their middle and not a corner, and text may
@@ -63,7 +63,7 @@ def centred_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
         ```python
         import eqx_posemb as pe
 
-        assert pe.positions.centred_positions((1, 4))[:, 1].tolist() == [-2, -1, 0, 1]
+        assert pe.positions.centered_positions((1, 4))[:, 1].tolist() == [-2, -1, 0, 1]
         ```
 
     **Arguments:**
@@ -80,16 +80,16 @@ def centred_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
     return grid_positions(shape) - middle[None]
 
 
-def normalised_positions(
+def normalized_positions(
     shape: Sequence[int], by: Literal["each", "largest", "smallest"] = "each"
 ) -> Float[Array, "seq axes"]:
-    r"""The centres of the cells of a grid, between -1 and 1.
+    r"""The centers of the cells of a grid, between -1 and 1.
 
     $$c_k = \frac{2 j_k + 1 - n_k}{m_k}$$
 
     for the cell $j_k$ of $n_k$ along axis $k$, and $m_k$ that number itself, or the
     largest or smallest of all. An image then has the same coordinates at every
-    resolution. DINOv3 normalises each axis and turns by
+    resolution. DINOv3 normalizes each axis and turns by
     `eqx_posemb.frequencies.Scaled(..., 2 * math.pi)`.
 
     !!! Example
@@ -97,7 +97,7 @@ def normalised_positions(
         ```python
         import eqx_posemb as pe
 
-        columns = pe.positions.normalised_positions((1, 4))[:, 1]
+        columns = pe.positions.normalized_positions((1, 4))[:, 1]
         assert columns.tolist() == [-0.75, -0.25, 0.25, 0.75]
         ```
 

@@ -175,12 +175,12 @@ def cape_positions(
       \quad \lambda \sim \mathcal{U}(\pm \ln \Lambda)$$
 
     for $G$ = `shift`, $\epsilon$ = `jitter`, $\Lambda$ = `scale` and the distance $h$
-    of neighbours (`spacing`). A model then sees positions of every fraction, at any
-    place and at other speeds, and an absolute encoding generalises to lengths and rates
+    of neighbors (`spacing`). A model then sees positions of every fraction, at any
+    place and at other speeds, and an absolute encoding generalizes to lengths and rates
     that were not there. On a grid every axis has its own $g$ and $\epsilon_i$, and all
     are stretched alike. Order is kept up to a jitter of a half.
 
-    The sequence is to be centred first where its middle and not its start is to stay
+    The sequence is to be centered first where its middle and not its start is to stay
     in place under $\Lambda$, as for audio: `positions - positions.mean()`. The paper
     encodes by [`eqx_posemb.Sinusoidal`][], with positions in seconds times 30 for
     speech, and multiplies tokens by $\sqrt d$. Images it has from −1 to 1 (spacing
@@ -206,7 +206,7 @@ def cape_positions(
     - `shift`: the largest step of all together, in the unit of positions.
     - `jitter`: the largest step of each alone, as a part of `spacing`.
     - `scale`: the largest factor; the least is one over it.
-    - `spacing`: how far apart neighbours are, or that for each axis.
+    - `spacing`: how far apart neighbors are, or that for each axis.
     - `key`: A `jax.random` key.
 
     **Returns:** positions, in JAX's default float dtype.

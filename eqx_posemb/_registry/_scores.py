@@ -47,7 +47,7 @@ SCORES = (
     Variant(
         "deberta_v2",
         "_score._deberta.DeBERTa",
-        "the same with buckets of distances and a normalised table",
+        "the same with buckets of distances and a normalized table",
         "transformers",
         dict(
             # 256 and 512 for the 512 positions that it was trained on.

@@ -22,7 +22,7 @@ class XPosDecay(Module):
     product has the factor $\zeta_j^{(p_q - p_k) / B} \le 1$ towards the past. Towards
     the *future* it grows: xPos is for causal attention only.
 
-    The centre cancels in every logit, and matters only for the range of numbers:
+    The center cancels in every logit, and matters only for the range of numbers:
     float32 reaches about 36,000 positions from it, and float16 4,500.
 
     !!! Example
@@ -64,7 +64,7 @@ XPosDecay.__init__.__doc__ = """**Arguments:**
 - `dim`: The number of rotated channels.
 - `scale_base`: How many positions it takes for pair `j` to fade by the factor `zeta_j`.
 - `center`: The position at which queries and keys keep their size. One constant for a
-    model: a centre that moves with the length, as some implementations have it, makes
+    model: a center that moves with the length, as some implementations have it, makes
     cached keys wrong.
 
 **Raises:** a `ValueError` if `dim` is odd or not positive, or if `scale_base` is not

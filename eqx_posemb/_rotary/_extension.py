@@ -104,7 +104,7 @@ class ReRoPE(AbstractExtension):
     $$n \mapsto \begin{cases} n & n < w \\ w + (n - w) / s & n \ge w \end{cases}$$
 
     for the distance $n = p_q - p_k$ to a key in the past, a `window` $w$ and a `factor`
-    $s$: infinite for ReRoPE, finite for its leaky form. Neighbours are told apart as
+    $s$: infinite for ReRoPE, finite for its leaky form. Neighbors are told apart as
     in training, and no distance is seen that is beyond it. A model goes some way past
     its trained length with neither training nor a longer base; the largest distance is
     better below the trained length: half of it is the author's window.
@@ -305,7 +305,7 @@ class DualChunk(AbstractExtension):
     def pieces(
         self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> tuple[Piece, ...]:
-        """Pairs within a chunk, in neighbouring ones, and farther apart."""
+        """Pairs within a chunk, in neighboring ones, and farther apart."""
         size = self.chunk - self.window
         q_in, k_in = q_positions % size, k_positions % size
         apart = (q_positions // size)[:, None] - (k_positions // size)[None]

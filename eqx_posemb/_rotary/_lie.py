@@ -27,7 +27,7 @@ class LieRE(AbstractRotary):
     Where they should not, there is [`eqx_posemb.string_rope`][].
 
     An exponential of a matrix for each token is dear, and float32 loses its digits
-    where positions are far: keep them within about a hundred, or normalise them.
+    where positions are far: keep them within about a hundred, or normalize them.
 
     !!! Example
 

@@ -35,10 +35,10 @@ class DeBERTa(AbstractScore):
       \qquad |\delta| > m = \lfloor S / 2 \rfloor$$
 
     for $r$ = `reach`. Where each bucket begins is computed on the host in integers, so
-    that no rounding of a logarithm moves a distance to its neighbour.
+    that no rounding of a logarithm moves a distance to its neighbor.
 
     Both terms have the same row, as in the released code; the paper has the other sign
-    for the key's. In the second version the table is normalised (`norm`), and most
+    for the key's. In the second version the table is normalized (`norm`), and most
     models have no projections for it but use those of the content (`share_att_key`):
     put a layer's own weights in by `equinox.tree_at` within its forward pass.
 
@@ -60,7 +60,7 @@ class DeBERTa(AbstractScore):
 
         [DeBERTa: Decoding-enhanced BERT with Disentangled
         Attention](https://arxiv.org/abs/2006.03654), Section 3.1; buckets and
-        normalisation are those of the released code.
+        normalization are those of the released code.
 
         ```bibtex
         @inproceedings{he2021deberta,
@@ -106,7 +106,7 @@ class DeBERTa(AbstractScore):
             (`max_relative_positions`, or `max_position_embeddings` if that is not set).
         - `buckets`: The number of buckets for a direction (`position_buckets`, 256 in
             the second version); `None` for one for each distance.
-        - `norm`: Whether the table is normalised, with a trained weight and bias, as
+        - `norm`: Whether the table is normalized, with a trained weight and bias, as
             in the second version.
         - `key_bias`: Whether the keys' projection has a bias, as in the second version.
         - `eps`: What keeps the norm from dividing by zero.
@@ -205,9 +205,9 @@ class DeBERTa(AbstractScore):
         table = as_float(self.table)
         if self.norm_weight is None or self.norm_bias is None:
             return table
-        centred = table - jnp.mean(table, axis=-1, keepdims=True)
-        variance = jnp.mean(centred**2, axis=-1, keepdims=True)
-        unit = centred * jax.lax.rsqrt(variance + self.eps)
+        centered = table - jnp.mean(table, axis=-1, keepdims=True)
+        variance = jnp.mean(centered**2, axis=-1, keepdims=True)
+        unit = centered * jax.lax.rsqrt(variance + self.eps)
         return unit * as_float(self.norm_weight)[None] + as_float(self.norm_bias)[None]
 
 

@@ -54,8 +54,8 @@ class Enformer(AbstractRelative):
 
     The features are computed in float64 on the host: in float32 as DeepMind's, the
     density of the gamma distribution is off by up to 2.5e-3 at $T = 1536$. They are
-    normalised over positions, as DeepMind's are; enformer-pytorch, in its default
-    form, normalises over features, which is another function.
+    normalized over positions, as DeepMind's are; enformer-pytorch, in its default
+    form, normalizes over features, which is another function.
 
     !!! Example
 
@@ -152,7 +152,7 @@ class Enformer(AbstractRelative):
             `r_r_bias`, [1, heads, 1, head_dim].
         - enformer-pytorch: `to_rel_k.weight`, [heads * head_dim, features], and
             `rel_content_bias` and `rel_pos_bias`, [1, heads, 1, head_dim]. Weights that
-            were trained with it, and not converted, expect its own normalisation of the
+            were trained with it, and not converted, expect its own normalization of the
             bumps.
 
         !!! Example

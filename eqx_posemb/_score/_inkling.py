@@ -27,7 +27,7 @@ class Inkling(AbstractScore):
 
     Give the hidden states to [`eqx_posemb.PositionalEmbedding.attend`][] as `q_state`.
     The models attend with `scale = 1 / head_dim`, as their queries and keys are
-    normalised, which [`eqx_posemb.make`][] sets; the score is not scaled. In layers
+    normalized, which [`eqx_posemb.make`][] sets; the score is not scaled. In layers
     with full attention they multiply the whole logits by
     $\max(1, 1 + \alpha \ln \frac{p_i + 1}{n})$: here the score's part is, by `alpha`
     and `floor`, and the query's is a temperature. The second version scales the mix and

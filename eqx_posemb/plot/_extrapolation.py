@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import matplotlib.figure
 
 
-# One colour for a family; marker and dashes for print without colour.
+# One color for a family; marker and dashes for print without color.
 _STYLES = {
     "nope": Style(BLACK, "x", (0, (1, 1))),
     "sinusoidal": Style(ORANGE, "s", "-"),
@@ -149,7 +149,7 @@ def _label(axes, ends, low, high):
 
 def _apart(wanted, gap, low, high):
     """Ascending places at least `gap` apart: the nearest to the wanted, as a whole."""
-    # Without the gaps it is a regression on ascending numbers: neighbours that are out
+    # Without the gaps it is a regression on ascending numbers: neighbors that are out
     # of order share their mean.
     blocks = []
     for i, place in enumerate(wanted):

@@ -23,7 +23,7 @@ def bias(
 ) -> "matplotlib.figure.Figure":
     """The bias that is added to the logits, a heat map for each head.
 
-    All have one scale of colours. It ends 12 below the largest bias, where a key has
+    All have one scale of colors. It ends 12 below the largest bias, where a key has
     less than a part in 100,000 of the attention.
 
     !!! Example
@@ -144,7 +144,7 @@ def _positions(shape) -> tuple[Any, Any, tuple[int, int] | None]:
 
 
 def _heat_maps(maps, names, marks, measure, columns=4):
-    """Small multiples with one scale of colour."""
+    """Small multiples with one scale of color."""
     from matplotlib.ticker import MaxNLocator
 
     columns = min(columns, len(maps))

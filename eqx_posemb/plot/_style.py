@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Style(NamedTuple):
-    """How a curve is told from others: by colour, and by marker and dashes in print."""
+    """How a curve is told from others: by color, and by marker and dashes in print."""
 
     color: str
     marker: str
@@ -30,11 +30,11 @@ STYLES = (
     Style(SKY, "X", (0, (5, 1, 1, 1))),
     Style(GREY, "d", "-"),
 )
-# Even in lightness from one end to the other, for all eyes and without colour.
+# Even in lightness from one end to the other, for all eyes and without color.
 SEQUENTIAL = "cividis"
 SMALL = 7
 LEAST = 12.0
-"""How far below the others a logit is not worth a colour: its key has less than a part
+"""How far below the others a logit is not worth a color: its key has less than a part
 in 100,000 of the attention."""
 
 

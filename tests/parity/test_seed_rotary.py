@@ -27,7 +27,7 @@ OFFSETS = 0, 1, 2, 5
 @functools.cache
 def _xpos_of_length(length):
     """Queries and keys, for each offset."""
-    # Their centre is the middle of all `length + offset` tokens, rounded up.
+    # Their center is the middle of all `length + offset` tokens, rounded up.
     ropes = [
         pe.xpos(16, center=math.ceil((length + offset) / 2), pairing="adjacent")
         for offset in OFFSETS
@@ -102,7 +102,7 @@ def test_partial_adjacent_is_that_of_rotary_embedding_torch():
 
 
 def test_adjacent_xpos_is_that_of_rotary_embedding_torch():
-    # Their centre is half of the length, rounded down.
+    # Their center is half of the length, rounded down.
     rope = pe.xpos(32, center=6, pairing="adjacent")
     found = rotated(rope, np.arange(12), APPLY["q"], APPLY["k"])
     for ours, name in zip(found, "qk", strict=True):

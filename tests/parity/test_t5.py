@@ -20,7 +20,7 @@ from tests.parity.references import (
 
 T5 = golden("t5")
 
-# Every distance up to 3,000, and then the neighbours of powers and of round numbers.
+# Every distance up to 3,000, and then the neighbors of powers and of round numbers.
 FAR = [2**k for k in range(11, 20)] + [10**k for k in range(4, 7)]
 FAR += [round(3000 * 1.03**k) for k in range(196)]
 AROUND = [n + off for n in FAR for off in (-1, 0, 1) if n + off <= 10**6]

@@ -90,9 +90,9 @@ def _formula(bias, i, j):
     }
 
     def normal(row):
-        centred = row - row.mean()
-        deviation = np.sqrt((centred**2).mean() + 1e-5)
-        return centred / deviation * weights["norm_weight"] + weights["norm_bias"]
+        centered = row - row.mean()
+        deviation = np.sqrt((centered**2).mean() + 1e-5)
+        return centered / deviation * weights["norm_weight"] + weights["norm_bias"]
 
     products = []
     for h in range(HEADS):

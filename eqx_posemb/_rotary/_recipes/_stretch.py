@@ -19,7 +19,7 @@ def linear_rope(
     $$\alpha_i = \frac{p}{s}\, \theta^{-2i/d}$$
 
     for a stretch $s$ given by `factor`. All angles stay within those of training, but
-    neighbours come closer together, for which the model wants some further training.
+    neighbors come closer together, for which the model wants some further training.
     Without any, [`eqx_posemb.yarn`][] is the better choice. In transformers: `linear`.
 
     !!! Example

@@ -78,8 +78,8 @@ def blocks(head: int, theta: float) -> Axes:
     return Axes(Geometric(head // 2, theta), Axial(2), pairing=pairing)
 
 
-def centres(head: int, theta: float) -> Axes:
-    """(row, column) of the centres of patches, between -1 and 1."""
+def centers(head: int, theta: float) -> Axes:
+    """(row, column) of the centers of patches, between -1 and 1."""
     _quarters(head)
     return Axes(Scaled(Geometric(head // 2, theta), 2 * math.pi), Axial(2))
 
@@ -165,7 +165,7 @@ IMAGES: dict[str, Any] = {
     "columns_alternate": columns_alternate,
     "ladder": ladder,
     "blocks": blocks,
-    "centres": centres,
+    "centers": centers,
     "video": video,
     "clip": clip,
     "rows_alternate": rows_alternate,

@@ -26,7 +26,7 @@ def deberta_from_state_dict(
     These names must be there, after `prefix`, as in transformers:
 
     - `rel_embeddings.weight`, [rows, dim], for all layers; and, if the table is
-        normalised (`norm_rel_ebd`), `LayerNorm.weight` and `LayerNorm.bias`, [dim].
+        normalized (`norm_rel_ebd`), `LayerNorm.weight` and `LayerNorm.bias`, [dim].
     - After `layer.{layer}.attention.self.` in the first version `pos_proj.weight`,
         [heads * head_dim, dim], and `pos_q_proj.weight` and `.bias`. In the second and
         third `pos_key_proj` and `pos_query_proj`, or, where they are those of the

@@ -83,8 +83,8 @@ def load(
     ([`eqx_posemb.positions.merged_patch_positions`][]). Some count otherwise. Llama 4's
     vision has column and row from one, with the class token at zero. EfficientLoFTR has
     row and column from one, and so has Inkling's vision. DINOv3 and what follows it
-    have the centres of patches between -1 and 1
-    ([`eqx_posemb.positions.normalised_positions`][]). MusicFlamingo has its two axes
+    have the centers of patches between -1 and 1
+    ([`eqx_posemb.positions.normalized_positions`][]). MusicFlamingo has its two axes
     multiplied by minus two pi times the time in seconds. Tokens that are no patches,
     such as class and register tokens, stay as they are at position 0
     ([`eqx_posemb.positions.zero_prefixed`][]).

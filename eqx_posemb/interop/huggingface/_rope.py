@@ -122,7 +122,7 @@ def rope_of(
             given = {key: given[key] for key in given if key != "rope_theta"}
         elif "rope_theta" in settings.keys and not nested:
             given = {key: given[key] for key in given if key != "rope_theta"}
-    return _normalised(
+    return _normalized(
         Settings(given, inside="rope_parameters"),
         settings,
         row,
@@ -185,7 +185,7 @@ def _applies(key: str, value: Any, why: str, settings: Settings) -> bool:
     return settings.engine_keys == "apply"
 
 
-def _normalised(rope, settings, row, label, nested, quirks, head) -> Rope:
+def _normalized(rope, settings, row, label, nested, quirks, head) -> Rope:
     kind = _kind(rope, row)
     allowed = {*COMMON, *KEYS[kind], *CARRIED.get(kind, ())}
     if row.get("axes") in ("chunked", "interleaved", "tail"):
@@ -255,7 +255,7 @@ IMAGE_AXES = (
     "columns_alternate",
     "ladder",
     "blocks",
-    "centres",
+    "centers",
     "video",
 )
 

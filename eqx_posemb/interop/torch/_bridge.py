@@ -180,7 +180,7 @@ def _fitting(name, leaf, tensor):
             f"`{name}` must fit into {leaf.dtype}, but got {tensor.dtype}. Round it "
             f"with `.to({there})`."
         )
-    # A copy: the optimiser of PyTorch goes on writing into the tensor.
+    # A copy: the optimizer of PyTorch goes on writing into the tensor.
     return jnp.array(to_array(tensor), dtype=leaf.dtype, copy=True)
 
 

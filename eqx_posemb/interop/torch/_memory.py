@@ -84,5 +84,5 @@ def to_tensor(array: jax.Array, *others: Tensor) -> Tensor:
 
 
 def copy_of(array: jax.Array) -> Tensor:
-    """A tensor of its own: optimisers write into parameters; arrays never change."""
+    """A tensor of its own: optimizers write into parameters; arrays never change."""
     return torch.from_dlpack(jnp.asarray(array)).clone()

@@ -157,7 +157,7 @@ class TUPE(Positional):
 
     for heads of $d$ channels. `forward_attn` has $\ell / s$. Compute it in one layer,
     and in the others with the same module: TUPE shares it. Dropout acts on the
-    normalised rows. The original cannot be made.
+    normalized rows. The original cannot be made.
 
     !!! Example
 

@@ -33,8 +33,8 @@ class XPOS(Shown):
 
     Queries are multiplied by $\zeta_j^{(t - c) / B}$ and keys (`downscale=True`) by the
     inverse, for the position $t$, the `scale_base` $B$, half of all tokens, rounded up,
-    as the centre $c$, and $\zeta_j$ as in [`eqx_posemb.rotations.XPosDecay`][]. It is
-    for causal attention. The centre moves with the length, so that keys must be rotated
+    as the center $c$, and $\zeta_j$ as in [`eqx_posemb.rotations.XPosDecay`][]. It is
+    for causal attention. The center moves with the length, so that keys must be rotated
     anew when tokens come.
 
     Zeta's values, but for its faults: `head_dim=None` takes the width of the input,
@@ -66,7 +66,7 @@ class XPOS(Shown):
 
     @property
     def scale(self) -> Float[Tensor, " half"]:
-        """What a query is multiplied by, `scale_base` positions after the centre."""
+        """What a query is multiplied by, `scale_base` positions after the center."""
         if self.head_dim is None:
             raise ValueError(
                 "`scale` must have a `head_dim` to be for, but got None. Name it when "
@@ -364,7 +364,7 @@ def _scaled(x, cos, sin, factor):
 
 
 def _growth(positions, dim, scale_base):
-    """What queries are multiplied by, at positions that count from the centre."""
+    """What queries are multiplied by, at positions that count from the center."""
     rates = _log_zeta(dim, positions.device)
     return (positions.unsqueeze(-1) * rates / scale_base).exp()
 
