@@ -1,4 +1,4 @@
-"""The third place: added to the logits, blind to the content."""
+"""The third place: biases, which depend on positions alone, are added to the logits."""
 
 from ._abstract import AbstractBias as AbstractBias
 from ._alibi import ALiBi as ALiBi

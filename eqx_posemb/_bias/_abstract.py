@@ -1,4 +1,4 @@
-"""What a bias is."""
+"""The base classes of biases."""
 
 import abc
 
@@ -14,7 +14,7 @@ from ._spread import spread
 
 
 class AbstractBias(Part):
-    """Numbers to add to the logits that depend on positions alone."""
+    """A bias: numbers that depend on positions alone and are added to the logits."""
 
     @property
     def relative(self) -> bool:
@@ -35,8 +35,8 @@ class AbstractBias(Part):
 
         **Returns:**
 
-        What to add to the finished logits `scale * q·k`, in at least float32. On a
-        block of queries and keys it must be that block of the whole.
+        The bias, in at least float32, which is added to the finished logits `scale *
+        q·k`. On a block of positions it must equal the same block of the full bias.
         """
 
     def strip(
@@ -64,15 +64,15 @@ class AbstractBias(Part):
 class AbstractRelativeBias(AbstractBias):
     """A bias that depends on the distance from query to key alone.
 
-    A subclass says what the bias of each distance is, and has here that of each pair.
-    Consecutive positions take one evaluation for each distance and not for each pair,
-    and the gradient takes no memory of the size of the bias. Any other positions are
-    right as well. The program decides at run time, and
-    [`eqx_posemb.positions.consecutive`][] decides at trace time. Under `jax.vmap` a
-    batch of positions is decided as one.
+    A subclass defines the bias of each distance, and this class evaluates it for each
+    pair. Consecutive positions need one evaluation per distance, and their gradient
+    needs no array of the size of the bias. Other positions need one evaluation per
+    pair. The program finds out at run time which case holds.
+    [`eqx_posemb.positions.consecutive`][] states it at trace time. Under `jax.vmap` a
+    batch uses the fast case if all of its positions are consecutive.
 
-    By integer positions, gradients are there to any order, but not in forward mode
-    (`jax.jvp`).
+    With integer positions, reverse mode gives gradients of any order. Forward mode
+    (`jax.jvp`) raises an error.
     """
 
     @property
@@ -84,12 +84,11 @@ class AbstractRelativeBias(AbstractBias):
     def along(self, delta: Num[Array, " distances"]) -> Float[Array, "heads distances"]:
         """**Arguments:**
 
-        - `delta`: distances, key minus query: negative looks back.
+        - `delta`: distances, key minus query. Past keys have negative distances.
 
         **Returns:**
 
-        What to add to the finished logits of queries and keys so far apart, in at least
-        float32.
+        The bias of each distance, in at least float32.
         """
 
     def __call__(
@@ -104,7 +103,7 @@ class AbstractRelativeBias(AbstractBias):
 
         **Returns:**
 
-        What to add to the logits of each pair, as `along` gives it.
+        The bias of each pair, as `along` defines it.
         """
         with jax.named_scope(f"eqx_posemb.{type(self).__name__}"):
             return spread(self, q_positions, k_positions)

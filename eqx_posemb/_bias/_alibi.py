@@ -1,4 +1,4 @@
-"""A penalty that grows linearly with distance."""
+"""ALiBi: a penalty that grows linearly with distance."""
 
 import math
 from collections.abc import Sequence
@@ -20,43 +20,47 @@ from ._abstract import AbstractRelativeBias
 
 Form = Literal["causal", "symmetric", "asymmetric", "one_sided"]
 
-# What a head that looks the other way adds: a weight of zero after the softmax, and
-# not -inf, which is NaN after the softmax of a block without any other key.
+# The bias of excluded keys in the one-sided form. The softmax turns it into a weight of
+# zero. With -inf, a block without other keys would give NaN.
 NEVER = -1e9
 
 
 class ALiBi(AbstractRelativeBias):
-    r"""Subtracts from each logit a multiple of the distance to the key.
+    r"""Attention with linear biases (ALiBi), Press et al. 2022.
+
+    It subtracts a multiple of the distance from each logit:
 
     $$b_h(\delta) = m_h\, \delta \quad \text{(causal)}, \qquad
       b_h(\delta) = -m_h\, |\delta| \quad \text{(symmetric)}$$
 
-    for the distance $\delta = p_k - p_q$ and a fixed slope $m_h$ for each head $h$:
-    steep heads see near, shallow heads see far. No parameters, and of the methods here
-    among the best beyond the trained length, since far keys fade whatever the length.
-    The reverse of the coin: what is far is hard to retrieve.
+    for the distance $\delta = p_k - p_q$ and a fixed slope $m_h$ for each head $h$.
+    Heads with steep slopes attend to near keys, and heads with small slopes attend to
+    far keys. It has no parameters, and extrapolates well beyond the trained length,
+    since far keys fade at every length. The drawback: distant information is hard to
+    retrieve.
 
-    The causal form rewards keys in the future; mask them. Bloom adds $m_h p_k$ alone,
-    which is the same after the softmax. An encoder sees both ways, and the symmetric
-    form does not tell them apart. Two forms that do:
+    The causal form rewards future keys, so a causal mask must exclude them. Bloom adds
+    $m_h p_k$ alone, which is equal after the softmax. In an encoder, the symmetric form
+    does not distinguish past from future. Two other forms do:
 
-    - `"asymmetric"`: $-m_h (|\delta| - \tfrac12 [\delta < 0])$, as in DeepMind's
-        benchmarks of length generalization: a key behind is half a position nearer.
-    - `"one_sided"`: the first half of the heads sees keys behind and its own alone, the
-        other half keys ahead, with the same slopes each: proposed by ALiBi's author for
-        encoders. What a head does not see gets -1e9.
+    - `"asymmetric"`: $-m_h (|\delta| - \tfrac12 [\delta < 0])$. A past key is half a
+        position nearer. DeepMind's benchmarks of length generalization use this form.
+    - `"one_sided"`: the first half of the heads attends to past keys, the other half to
+        future keys, with equal slopes. ALiBi's author proposed it for encoders. The
+        bias of all other keys is -1e9.
 
-    The slopes run geometrically from $2^{-8/H}$ to $2^{-8}$ for $H$ heads. For an $H$
-    that is no power of two there are two conventions, and checkpoints need their own:
+    For $H$ heads, the slopes are a geometric sequence from $2^{-8/H}$ to $2^{-8}$. If
+    $H$ is not a power of two, two conventions exist. A checkpoint needs the convention
+    of its training:
 
     - `"power_of_two"`: the slopes for the power of two below $H$, then every second one
-        for twice that power. The authors' code, Bloom, MPT, Falcon.
-    - `"geometric"`: $2^{-8h/H}$ for $h = 1, \dots, H$. The paper's text.
+        for twice that power. The authors' code, Bloom, MPT and Falcon use it.
+    - `"geometric"`: $2^{-8h/H}$ for $h = 1, \dots, H$. The text of the paper has it.
 
     Falcon adds its bias before it scales by $1/\sqrt{d}$: give `factor=head_dim**-0.5`.
-    (It rounds the slopes to bfloat16 as well.) For slopes that are trained, see
-    [`eqx_posemb.LearnedALiBi`][]. Slopes of some of the heads, as a device of
-    tensor-parallel attention has them, are given as `slopes`.
+    It also rounds the slopes to bfloat16. [`eqx_posemb.LearnedALiBi`][] trains the
+    slopes. In tensor-parallel attention, each device passes the slopes of its heads as
+    `slopes`.
 
     !!! Example
 
@@ -77,7 +81,7 @@ class ALiBi(AbstractRelativeBias):
 
         [Train Short, Test Long: Attention with Linear Biases Enables Input Length
         Extrapolation](https://arxiv.org/abs/2108.12409), Section 3; slopes as in the
-        authors' code. The asymmetric form is that of the code of [Randomized Positional
+        authors' code. The asymmetric form follows the code of [Randomized Positional
         Encodings Boost Length Generalization of
         Transformers](https://arxiv.org/abs/2305.16843).
 
@@ -112,24 +116,24 @@ class ALiBi(AbstractRelativeBias):
     ):
         """**Arguments:**
 
-        - `heads`: The number of heads. The `slopes` give it where they are given.
+        - `heads`: The number of heads. With `slopes` it may be left out.
         - `form`: `"causal"`, or for encoders `"symmetric"`, `"asymmetric"` or
             `"one_sided"`.
         - `convention`: Which slopes to use if `heads` is no power of two.
-        - `biased_heads`: How many heads, from the first on, have a bias; the slopes are
-            those for that many heads, and the others add zero. `None` is all of them.
-            x-transformers calls it `alibi_num_heads`.
-        - `factor`: What to multiply the slopes by.
-        - `slopes`: The slope of each head, positive or zero, in place of the formula.
-            Numbers are constants. A JAX array is a leaf, such as the shard of the heads
-            of one device: build the bias from it where it is used, as an optimizer
-            would train it.
+        - `biased_heads`: How many heads have a bias, counted from the first. The slopes
+            are computed for this number, and the other heads add zero. By default all
+            heads have a bias. x-transformers calls it `alibi_num_heads`.
+        - `factor`: The slopes are multiplied by it.
+        - `slopes`: The slope of each head, which replaces the formula. Slopes must be
+            positive or zero. Python numbers are constants. A JAX array is a leaf, for
+            example the shard of one device. An optimizer would train it, so build the
+            bias inside of the function.
 
-        **Raises:** a `ValueError` if `heads` is less than one or is not the number of
-        `slopes`, `biased_heads` not among them (or odd where it is to be halved),
-        `factor` not positive, or `form` or `convention` unknown; or if `slopes` are not
-        finite floats of shape [heads], some of them negative, or come with
-        `biased_heads`, `convention` or `form="one_sided"`.
+        **Raises:** a `ValueError` if `heads` is less than one or differs from the
+        number of `slopes`. The same if `biased_heads` is not between one and `heads`,
+        or is odd in the one-sided form. The same if `factor` is not positive, or `form`
+        or `convention` is unknown. `slopes` must be finite, must not be negative, and
+        exclude `biased_heads`, `convention` and `form="one_sided"`.
         """
         if slopes is not None:
             rest = form == "one_sided", convention != "power_of_two", biased_heads
@@ -189,7 +193,7 @@ class ALiBi(AbstractRelativeBias):
 
         **Returns:**
 
-        What to add to the logits, in JAX's default float dtype.
+        The bias of each distance, in JAX's default float dtype.
         """
         return linear(delta, jnp.array(self.slopes), self.form, self.biased_heads)
 
@@ -199,9 +203,9 @@ class ALiBi(AbstractRelativeBias):
         r"""The causal form as products, $-m_h p_i \cdot 1 + m_h \cdot p_j$: two
         channels for queries and keys, whatever the length.
 
-        Positions are counted from the middle of the queries. So both products are at
-        most half as large as the largest bias of two queries, wherever they are; in the
-        order that they come in their sum is as exact as the bias.
+        Positions are counted from the middle of the queries. Both products are
+        therefore at most half of the largest bias between two queries. The sum of the
+        products is as accurate as the bias.
 
         !!! Example
 

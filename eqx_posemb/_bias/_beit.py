@@ -27,19 +27,23 @@ from ._window import cells, check_window, fitting_window, within
 
 
 class BEiTBias(AbstractBias):
-    r"""Adds a number for each difference between patches, and for pairs with [CLS].
+    r"""Relative position bias of BEiT, Bao et al. 2022.
+
+    It adds a learned number for each difference between patches, and three numbers for
+    pairs with [CLS]:
 
     $$b_h(q, k) = \begin{cases} C_{2h} & q \text{ and } k \text{ are [CLS]} \\
       C_{0h} & q \text{ is [CLS]} \\ C_{1h} & k \text{ is [CLS]} \\
       T_{\Delta y + H - 1,\; \Delta x + W - 1,\; h} & \text{else} \end{cases}$$
 
-    for the row and column of the query minus those of the key. Between patches it is
-    [`eqx_posemb.SwinBias`][] with a window as large as the image; [CLS] is nowhere, and
-    has the position (−1, 0) that [`eqx_posemb.positions.prefixed`][] gives it.
+    for the differences $\Delta y$ and $\Delta x$, query minus key, in rows and columns.
+    Between patches it equals [`eqx_posemb.SwinBias`][] with a window as large as the
+    image. [CLS] has no place in the image, and its position is (−1, 0), as
+    [`eqx_posemb.positions.prefixed`][] sets it.
 
-    For images of another size the table is resized and [CLS] kept: see `resized`.
-    transformers swaps height and width there, so that it is wrong for images that are
-    not square; this is the original's way.
+    `resized` resizes the table for images of another size. It follows the original
+    code. transformers swaps height and width there, and is wrong for images that are
+    not square.
 
     !!! Example
 
@@ -86,7 +90,7 @@ class BEiTBias(AbstractBias):
         - `window`: The height and the width of the image, in patches.
         - `heads`: The number of heads.
         - `std`: The standard deviation of the initial weights; BEiT has 0.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `window` is not two positive sizes, `heads` is
         less than one, or `std` is negative.
@@ -113,7 +117,7 @@ class BEiTBias(AbstractBias):
         the original and in timm, `encoder.relative_position_bias.` in transformers):
 
         - `relative_position_bias_table`, [(2 height - 1) (2 width - 1) + 3, heads]; the
-            last three rows are those of [CLS].
+            last three rows belong to [CLS].
 
         !!! Example
 
@@ -158,7 +162,7 @@ class BEiTBias(AbstractBias):
         method: Method = "bilinear",
         antialias: bool = False,
     ) -> "BEiTBias":
-        """The same bias for an image of another size, that of [CLS] unchanged.
+        """The same bias for an image of another size, with the same numbers for [CLS].
 
         **Arguments:**
 
@@ -182,16 +186,16 @@ class BEiTBias(AbstractBias):
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
-        - `q_positions`: row and column of each query, integers; (−1, 0) for [CLS].
-        - `k_positions`: those of each key.
+        - `q_positions`: row and column of each query, as integers. [CLS] has (−1, 0).
+        - `k_positions`: row and column of each key.
 
         **Returns:**
 
-        What to add to the logits of each pair.
+        The bias of each pair.
 
-        **Raises:** a `ValueError` if positions are not integers or not two to a token;
-        an error at run time if a patch is further from another than the image is wide,
-        or above it without being [CLS].
+        **Raises:** a `ValueError` if positions are not two integers for each token. An
+        error at run time if two patches are further apart than the image allows, or if
+        a negative row is not [CLS].
         """
         q, k = cells(q_positions, k_positions)
         q_apart, k_apart = q[:, 0] < 0, k[:, 0] < 0

@@ -1,4 +1,4 @@
-"""A learned number for each distance up to one, and one for all beyond."""
+"""Clipped distances: a learned number for each distance up to a maximum."""
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -10,19 +10,21 @@ from ._abstract import AbstractRelativeBias
 
 
 class ClippedBias(AbstractRelativeBias):
-    r"""Adds a learned number for each head and distance, with distances clipped.
+    r"""Clipped relative positions (AlphaFold's relpos), Jumper et al. 2021.
+
+    It adds a learned number for each head and each distance, and clips the distance:
 
     $$b_h(\delta) = W_{h,\; k + \min(\max(-\delta, -k), k)}$$
 
     for the distance $\delta = p_k - p_q$, a table $W$ (`weight`) and $k$ =
-    `max_distance`. AlphaFold's "relpos": near residues have a row each, and all that
-    are far on a side share one, so it is defined at any length. Finer than
-    [`eqx_posemb.T5Bias`][] up to $k$, and blind beyond. Residues of another chain are
-    told apart by positions: put a gap of more than $k$ between chains.
+    `max_distance`. Each near distance has its own row, and all far distances of one
+    direction share a row. So the bias is defined at any length. It is finer than
+    [`eqx_posemb.T5Bias`][] up to $k$, and constant beyond. To separate the chains of a
+    protein, put a gap of more than $k$ positions between chains.
 
-    AlphaFold adds a row to the features of a pair, from which each layer projects its
-    bias; this is the composition of the two, which is what reaches the logits.
-    [`eqx_posemb.Shaw`][] multiplies the same rows with the query.
+    AlphaFold adds a row to the features of a pair, and each layer projects its bias
+    from these features. This class composes both steps. [`eqx_posemb.Shaw`][]
+    multiplies the same rows with the query.
 
     !!! Example
 
@@ -67,9 +69,9 @@ class ClippedBias(AbstractRelativeBias):
         """**Arguments:**
 
         - `heads`: The number of heads.
-        - `max_distance`: The distance, in positions, from which on all share a row.
+        - `max_distance`: All distances of at least this many positions share a row.
         - `std`: The standard deviation of the initial weights.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `heads` or `max_distance` is less than one, or
         `std` is not positive.
@@ -81,7 +83,7 @@ class ClippedBias(AbstractRelativeBias):
 
     @property
     def max_distance(self) -> int:
-        """The distance from which on all share a row."""
+        """All distances of at least this many positions share a row."""
         return self.weight.shape[0] // 2
 
     def along(self, delta: Int[Array, " distances"]) -> Float[Array, "heads distances"]:
@@ -91,7 +93,7 @@ class ClippedBias(AbstractRelativeBias):
 
         **Returns:**
 
-        What to add to the logits, in the dtype of `weight`.
+        The bias of each distance, in the dtype of `weight`.
 
         **Raises:** a `ValueError` if distances are not integers.
         """

@@ -1,4 +1,4 @@
-"""A small network of the distance."""
+"""Dynamic position bias: a small network computes the bias from the distance."""
 
 from typing import Literal
 
@@ -15,20 +15,22 @@ from ._linear import linear_layer, uniform
 
 
 class DynamicBias(AbstractRelativeBias):
-    r"""Adds what a small network makes of the distance, for each head.
+    r"""Dynamic position bias (CrossFormer), Wang et al. 2022.
+
+    A small network maps each distance to one bias per head:
 
     $$b(\delta) = W_n\, \mathrm{SiLU}( \cdots \mathrm{SiLU}(W_0\, x + \beta_0) \cdots)
       + \beta_n, \qquad x = -\delta \quad \text{or} \quad
       x = -\mathrm{sign}(\delta) \ln(1 + |\delta|)$$
 
-    for the distance $\delta = p_k - p_q$, weights $W_i$ and biases $\beta_i$ of `depth`
-    hidden layers and one with as many outputs as heads. A table learns each distance
-    for itself, and this learns a smooth function of all of them, with a number of
-    parameters that does not depend on the length. `distances="log"` compresses what is
-    far, and extrapolates better.
+    for the distance $\delta = p_k - p_q$, and weights $W_i$ and biases $\beta_i$ of
+    `depth` hidden layers. The last layer has one output per head. A table learns each
+    distance separately. The network learns a smooth function of the distance, and its
+    size does not depend on the length. `distances="log"` compresses far distances, and
+    extrapolates better.
 
-    CrossFormer brought this up for images, with layer normalization and ReLU; this is
-    the form of x-transformers (`dynamic_pos_bias`), whose weights it takes.
+    CrossFormer introduced it for images, with layer normalization and ReLU. This class
+    follows x-transformers (`dynamic_pos_bias`), and takes its weights.
 
     !!! Example
 
@@ -75,12 +77,12 @@ class DynamicBias(AbstractRelativeBias):
         """**Arguments:**
 
         - `heads`: The number of heads.
-        - `width`: The number of channels of a hidden layer. x-transformers has a
-            quarter of the model's.
+        - `width`: The number of channels of a hidden layer. x-transformers uses a
+            quarter of the model's channels.
         - `depth`: The number of hidden layers.
-        - `distances`: Whether the network sees distances as they are (`"linear"`) or
-            their logarithm with a sign (`"log"`).
-        - `key`: A `jax.random` key for the network.
+        - `distances`: Whether the input of the network is the distance (`"linear"`) or
+            its logarithm with the sign (`"log"`).
+        - `key`: A `jax.random` key. It initializes the network.
 
         **Raises:** a `ValueError` if `heads`, `width` or `depth` is less than one, or
         `distances` is unknown.
@@ -108,7 +110,7 @@ class DynamicBias(AbstractRelativeBias):
 
         **Returns:**
 
-        What to add to the logits, in JAX's default float dtype.
+        The bias of each distance, in JAX's default float dtype.
         """
         x = -as_float(delta)[None]
         if self.distances == "log":

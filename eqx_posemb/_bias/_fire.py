@@ -1,4 +1,4 @@
-"""A learned function of the distance, relative to how far there is to look back."""
+"""FIRE: a learned function of the distance over the query's position."""
 
 import equinox as eqx
 import jax
@@ -15,23 +15,24 @@ from ._linear import linear_layer, uniform
 
 
 class FIRE(AbstractBias):
-    r"""Adds a learned function of the distance as a fraction of the query's position.
+    r"""Functional interpolation for relative positions (FIRE), Li et al. 2024.
+
+    It adds a learned function of the distance, divided by the query's position:
 
     $$b_h(i, j) = f_h\Big(\frac{\psi(|i - j|)}{\psi(\max(L, i)) + 10^{-6}}\Big), \qquad
       \psi(x) = \ln(|c|\, x + 1), \qquad L = |w|\, L_0$$
 
-    for a query at position $i$ and a key at $j$, where $f$ is a network with one hidden
-    layer (`hidden_weight`, `hidden_bias`, ReLU, `out_weight`, `out_bias`) from a number
-    to the heads, $c$ (`c`) and $w$ (`multiplier`) are learned numbers, and $L_0$ is
-    `threshold`. The fraction is between 0 and 1 however long the context, so the
-    network meets no input that it was not trained on: progressive interpolation. The
-    threshold keeps short contexts from being stretched.
+    for a query at position $i$ and a key at $j$. The network $f$ maps a number to one
+    bias per head, with one hidden layer (`hidden_weight`, `hidden_bias`, ReLU,
+    `out_weight`, `out_bias`). The numbers $c$ (`c`) and $w$ (`multiplier`) are learned,
+    and $L_0$ is `threshold`. The fraction lies between 0 and 1 at every context length,
+    so the network never extrapolates. The threshold keeps the fractions of short
+    contexts small.
 
-    So it depends on more than the distance, and positions must start at zero: packed
-    documents need [`eqx_posemb.positions.segment_positions`][]. It is meant for causal
-    attention. For keys in the future it takes the distance without its sign, as the
-    listing in the paper does; the fraction then exceeds one, where nothing was trained
-    unless you do.
+    The bias depends on the query's position, so positions must start at zero. Packed
+    documents need [`eqx_posemb.positions.segment_positions`][]. FIRE is designed for
+    causal attention. For future keys it uses the absolute distance, as the listing in
+    the paper does. The fraction may then exceed one.
 
     !!! Example
 
@@ -86,10 +87,10 @@ class FIRE(AbstractBias):
 
         - `heads`: The number of heads.
         - `width`: The number of hidden channels of the network.
-        - `c`: The initial value of the rate of the logarithm, per unit of position.
-        - `threshold`: The position, before `multiplier`, up to which queries are all
-            normalized alike. The paper has a quarter of the trained length.
-        - `key`: A `jax.random` key for the network.
+        - `c`: The initial rate of the logarithm, measured per position.
+        - `threshold`: All queries up to this position, times `multiplier`, have the
+            same denominator. The paper uses a quarter of the trained length.
+        - `key`: A `jax.random` key. It initializes the network.
 
         **Raises:** a `ValueError` if `heads` or `width` is less than one, or `c` or
         `threshold` not positive.
@@ -118,7 +119,7 @@ class FIRE(AbstractBias):
 
         **Returns:**
 
-        What to add to the logits, in JAX's default float dtype.
+        The bias of each pair, in JAX's default float dtype.
         """
         hidden_weight, hidden_bias, out_weight, out_bias, c, multiplier = map(
             as_float,

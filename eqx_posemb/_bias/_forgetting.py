@@ -1,4 +1,4 @@
-"""Attention that forgets as much as each token says."""
+"""Forgetting attention: gates of the tokens lower the logits of earlier keys."""
 
 import equinox as eqx
 import jax
@@ -15,25 +15,27 @@ from ._linear import linear_layer, uniform
 
 
 class Forgetting(AbstractBias):
-    r"""Subtracts from each logit what was forgotten between the key and the query.
+    r"""Forgetting attention (FoX), Lin et al. 2025.
+
+    It subtracts the gates between key and query from each logit:
 
     $$b_h(i, j) = \sum_{l=j+1}^{i} \ln f_{lh} = p_{jh} - p_{ih}, \qquad
       p_{ih} = -\sum_{l \le i} \ln f_{lh}$$
 
-    for a gate $0 < f_{lh} < 1$ of each token $l$ and head $h$. So it is
-    [`eqx_posemb.ALiBi`][] with a slope of one over positions that tokens make
-    themselves: a token that forgets much is a long step. Positions here are these
-    running sums, floats of shape [seq, heads], which [`eqx_posemb.ForgetGate`][] makes
-    from hidden states. A key in the future would be rewarded; mask it.
+    for a gate $0 < f_{lh} < 1$ of each token $l$ and head $h$. It equals
+    [`eqx_posemb.ALiBi`][] with a slope of one, over positions computed from the tokens.
+    A small gate makes a long step between two positions. [`eqx_posemb.ForgetGate`][]
+    computes these positions from hidden states, as floats of shape [seq, heads]. Future
+    keys would be rewarded, so a mask must exclude them.
 
-    It takes the place of rotary embeddings, as in the paper. `causal` and `window` of
-    [`eqx_posemb.PositionalEmbedding.attend`][] go by numbers, of which these positions
-    are none: say by `mask` which token comes first. For packed documents give segments.
+    In the paper it replaces rotary embeddings. These positions have no order, so
+    `causal` and `window` of [`eqx_posemb.PositionalEmbedding.attend`][] need `q_order`
+    and `k_order`, or a `mask`. For packed documents give segments.
 
-    To decode, cache the positions of the keys next to them, and give the last one to
-    [`eqx_posemb.ForgetGate`][] as `start`. Only differences matter: subtracting a
-    number from all positions of a head changes nothing, and keeps float32 exact over
-    contexts so long that sums grow beyond 10⁴.
+    To decode, cache the positions together with the keys, and pass the last position to
+    [`eqx_posemb.ForgetGate`][] as `start`. Only differences of positions matter. Where
+    sums grow beyond 10⁴, subtract a number from all positions of a head to keep float32
+    accurate.
 
     !!! Example
 
@@ -83,13 +85,12 @@ class Forgetting(AbstractBias):
     ) -> Float[Array, "heads q k"]:
         """**Arguments:**
 
-        - `q_positions`: what the queries' tokens and those before have forgotten, of
-            each head.
-        - `k_positions`: what the keys' tokens and those before have forgotten.
+        - `q_positions`: the cumulative sums of the queries' tokens, for each head.
+        - `k_positions`: the cumulative sums of the keys' tokens.
 
         **Returns:**
 
-        What to add to the logits, in JAX's default float dtype.
+        The bias of each pair, in JAX's default float dtype.
 
         **Raises:** a `ValueError` if positions have no number for each head.
         """
@@ -150,12 +151,12 @@ Forgetting.__init__.__doc__ = """**Arguments:**
 
 
 class ForgetGate(Module):
-    r"""Makes positions from hidden states: how much was forgotten until each token.
+    r"""The gate of forgetting attention: computes positions from hidden states.
 
     $$p_{ih} = p_{0h} - \sum_{l \le i} \ln \sigma(w_h \cdot x_l + \beta_h)$$
 
     for hidden states $x$, and weights $w$ (`weight`) and $\beta$ (`bias`) of each head
-    $h$. For [`eqx_posemb.Forgetting`][], which see. One of them in each layer.
+    $h$. [`eqx_posemb.Forgetting`][] reads these positions. Each layer has its own gate.
 
     !!! Example
 
@@ -181,8 +182,8 @@ class ForgetGate(Module):
 
         - `dim`: The number of channels of a hidden state.
         - `heads`: The number of heads.
-        - `key`: A `jax.random` key for the weights. The biases start at zero, where a
-            token halves what came before, as the authors have it.
+        - `key`: A `jax.random` key. It initializes the weights. The biases start at
+            zero as in the authors' code, so that each gate starts near one half.
 
         **Raises:** a `ValueError` if `dim` or `heads` is less than one.
         """
@@ -200,7 +201,7 @@ class ForgetGate(Module):
     ) -> Float[Array, "seq heads"]:
         """**Arguments:**
 
-        - `x`: the hidden states of tokens in a row.
+        - `x`: the hidden states of consecutive tokens.
         - `start`: the position of the token before the first; zero by default.
 
         **Returns:**

@@ -15,18 +15,20 @@ from ._alibi import ALiBi
 
 
 class GridALiBi(AbstractBias):
-    r"""Subtracts from each logit a multiple of the distance between two patches.
+    r"""Linear biases on a grid (2D ALiBi of data2vec 2.0), Baevski et al. 2023.
+
+    It subtracts a multiple of the distance between two patches from each logit:
 
     $$b_h = -m_h\, \big(|\Delta y| + |\Delta x|\big) \quad \text{or} \quad
       b_h = -m_h \sqrt{\Delta y^2 + \Delta x^2}$$
 
-    for the difference in rows and columns and the fixed slopes $m_h$ of
-    [`eqx_posemb.ALiBi`][]: near patches see each other in all directions alike. No
-    parameters, no largest image, and any number of axes.
+    for the differences in rows and columns and the fixed slopes $m_h$ of
+    [`eqx_posemb.ALiBi`][]. All directions are equal. It has no parameters and no
+    maximum image size, and takes any number of axes.
 
-    data2vec 2.0 has both; it also learns a factor of the slopes for each layer, which
-    can be multiplied into the result, and has no penalty between its class tokens and
-    anything, for which there is a mask of the bias in the model.
+    data2vec 2.0 uses both forms. It also learns a factor for each layer, which a model
+    can multiply into the bias. Its class tokens have no penalty, so a model must mask
+    their bias.
 
     !!! Example
 
@@ -76,9 +78,10 @@ class GridALiBi(AbstractBias):
 
         **Returns:**
 
-        What to add to the logits, in JAX's default float dtype.
+        The bias of each pair, in JAX's default float dtype.
 
-        **Raises:** a `ValueError` if positions have no axes, or not as many.
+        **Raises:** a `ValueError` if positions have no axes, or different numbers of
+        axes.
         """
         for name, positions in ("q", q_positions), ("k", k_positions):
             if positions.ndim != 2 or positions.shape[1:] != q_positions.shape[1:]:

@@ -14,19 +14,21 @@ from ._abstract import AbstractRelativeBias
 
 
 class KERPLE(AbstractRelativeBias):
-    r"""Subtracts from each logit a learned, concave function of the distance.
+    r"""Kernelized relative positional embedding (KERPLE), Chi et al. 2022.
+
+    It subtracts a learned, concave function of the distance from each logit:
 
     $$b_h(\delta) = -r_h \ln(1 + a_h |\delta|) \quad \text{(log)}, \qquad
       b_h(\delta) = -a_h |\delta|^{r_h} \quad \text{(power)}$$
 
     for the distance $\delta = p_k - p_q$, with $a_h, r_h > 0$ learned for each head
-    $h$, and $r_h < 2$ for the power: what makes it a kernel. Where
-    [`eqx_posemb.ALiBi`][] fixes how fast far keys fade, a model learns it here; the
-    logarithm fades slowest and did best in the paper beyond the trained length.
+    $h$. The power also has $r_h < 2$, which makes it a kernel. [`eqx_posemb.ALiBi`][]
+    fixes how fast far keys fade, and KERPLE learns it. The logarithm fades slowest, and
+    extrapolated best in the paper.
 
-    Positive by construction: the parameters are kept as `raw_a` and `raw_r`, and
-    [`eqx_posemb.KERPLE.a`][] and `r` are their softplus (for the exponent of the power,
-    twice their sigmoid). The authors clip instead, outside of the gradient.
+    The parameters are stored as `raw_a` and `raw_r`, and `a` and `r` are their
+    softplus. The exponent of the power is twice the sigmoid of `raw_r`. Both are
+    therefore always positive. The authors clip instead, outside of the gradient.
 
     !!! Example
 
@@ -72,9 +74,9 @@ class KERPLE(AbstractRelativeBias):
 
         - `heads`: The number of heads.
         - `kind`: `"log"` or `"power"`.
-        - `key`: A `jax.random` key. For the logarithm `a` starts uniform on (0, 1) and
-            `r` on (0, 2), for the power both on (0, 2); at least 0.01, as the authors
-            have it.
+        - `key`: A `jax.random` key. It initializes `a` uniformly on (0, 1) for the
+            logarithm, and on (0, 2) for the power. It initializes `r` uniformly on (0,
+            2). All values are at least 0.01, as in the authors' code.
 
         **Raises:** a `ValueError` if `heads` is less than one or `kind` is unknown.
         """
@@ -90,7 +92,7 @@ class KERPLE(AbstractRelativeBias):
 
     @property
     def a(self) -> Float[Array, " heads"]:
-        """The rate of each head, positive."""
+        """The rate of each head is positive."""
         return jax.nn.softplus(self.raw_a)
 
     @property
@@ -107,7 +109,7 @@ class KERPLE(AbstractRelativeBias):
 
         **Returns:**
 
-        What to add to the logits, in JAX's default float dtype.
+        The bias of each distance, in JAX's default float dtype.
         """
         far = jnp.abs(as_float(delta))[None]
         a, r = (as_float(x)[:, None] for x in (self.a, self.r))

@@ -12,20 +12,21 @@ from ._alibi import alibi_slopes, check_form, Form, linear, linear_factors
 
 
 class LearnedALiBi(AbstractRelativeBias):
-    r"""Subtracts from each logit a learned multiple of the distance to the key.
+    r"""Linear biases with learned slopes, after Press et al. 2022.
+
+    It subtracts a learned multiple of the distance from each logit:
 
     $$b_h(\delta) = -e^{\lambda_h} |\delta|$$
 
     for the distance $\delta = p_k - p_q$ and a parameter $\lambda_h$ (`log_slopes`) of
-    each head $h$, which starts at the logarithm of the slope of
-    [`eqx_posemb.ALiBi`][]; the other forms of that class are here as well. The
-    logarithm keeps every slope positive, so that far keys fade for good. Choose it over
-    the fixed slopes where the trained length is what counts: the authors of ALiBi found
-    that trained slopes extrapolate less well.
+    each head $h$. It starts at the logarithm of the slope of [`eqx_posemb.ALiBi`][],
+    and supports the same forms. The logarithm keeps every slope positive. Choose it if
+    the model runs at its trained length. The authors of ALiBi found that trained slopes
+    extrapolate less well.
 
-    A forget gate that does not look at the content, $\delta \ln \sigma(\beta_h)$ per
-    step, is this with $\lambda_h = \ln(-\ln \sigma(\beta_h))$; for one that does, see
-    [`eqx_posemb.Forgetting`][].
+    A forget gate that ignores the content, $\delta \ln \sigma(\beta_h)$, equals this
+    bias with $\lambda_h = \ln(-\ln \sigma(\beta_h))$. [`eqx_posemb.Forgetting`][]
+    computes gates from the content.
 
     !!! Example
 
@@ -42,8 +43,8 @@ class LearnedALiBi(AbstractRelativeBias):
     ??? cite "Reference"
 
         [Train Short, Test Long: Attention with Linear Biases Enables Input Length
-        Extrapolation](https://arxiv.org/abs/2108.12409), Section 3, where slopes are
-        tried as parameters; their logarithm is a choice of this library's and others.
+        Extrapolation](https://arxiv.org/abs/2108.12409), Section 3, which tries trained
+        slopes. The logarithm is a choice of this library.
 
         ```bibtex
         @inproceedings{press2022train,
@@ -86,7 +87,7 @@ class LearnedALiBi(AbstractRelativeBias):
 
         **Returns:**
 
-        What to add to the logits, in JAX's default float dtype.
+        The bias of each distance, in JAX's default float dtype.
         """
         return linear(delta, self.slopes, self.form)
 

@@ -17,16 +17,19 @@ from ._window import AbstractWindowBias, check_window, unfitting
 
 
 class LeViTBias(AbstractWindowBias):
-    r"""Adds a learned number for each head and distance in rows and in columns.
+    r"""Attention bias of LeViT, Graham et al. 2021.
+
+    It adds a learned number for each absolute distance in rows and columns:
 
     $$b_h(\Delta y, \Delta x) = T_{|\Delta y|,\; |\Delta x|,\; h}$$
 
-    [`eqx_posemb.SwinBias`][] that does not tell left from right or up from down, as
-    flipped images do not: a quarter of the parameters. LeViT, TinyViT, EfficientFormer
-    and MobileSAM have it over the whole image.
+    for the row and column distances and a table $T$ (`weight`). Unlike
+    [`eqx_posemb.SwinBias`][] it does not distinguish left from right or up from down,
+    and needs a quarter of the parameters. LeViT, TinyViT, EfficientFormer and MobileSAM
+    use it over the whole image.
 
-    Where LeViT halves the resolution, fewer queries look at all keys: they are at twice
-    their row and column, `2 * grid_positions(...)`.
+    Where LeViT halves the resolution, the positions of queries are doubled: `2 *
+    pe.positions.grid_positions(...)`.
 
     !!! Example
 
@@ -78,7 +81,7 @@ class LeViTBias(AbstractWindowBias):
         - `window`: The height and the width of the image, in cells.
         - `heads`: The number of heads.
         - `std`: The standard deviation of the initial weights; LeViT has 0.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `window` is not two positive sizes, `heads` is
         less than one, or `std` is negative.

@@ -18,22 +18,23 @@ from ._window import AbstractWindowBias, check_window
 
 
 class LogCPB(AbstractWindowBias):
-    r"""Adds what a small network makes of the logarithms of row and column differences.
+    r"""Log-spaced continuous position bias (Swin V2), Liu et al. 2022.
+
+    A small network maps the logarithms of row and column differences to a bias:
 
     $$b(\Delta y, \Delta x) = 16\, \sigma\big(W_2\, \mathrm{ReLU}(W_1 g + c)\big),
       \qquad g_a = \frac{\mathrm{sign}(r_a) \log_2 (1 + |r_a|)}{3}, \quad
       r_a = \frac{8 \Delta_a}{N_a - 1}$$
 
-    for the row and column of the query minus those of the key and the size $N_a$ of the
-    window that the model was trained with. Where [`eqx_posemb.SwinBias`][] has a number
-    for each difference, this has a function of them, and so a bias for windows of any
-    size: with `for_window` the network stays, and $N_a$ remains that of training, so
-    that near cells keep their bias and far ones are a little further on the logarithm.
+    for the differences $\Delta_a$, query minus key, along both axes, and the size $N_a$
+    of the window in training. [`eqx_posemb.SwinBias`][] has a table of differences.
+    This network is a function of the difference, and serves windows of any size.
+    `for_window` keeps the network and $N_a$, so near cells keep their bias.
 
-    SwinV2 uses it with cosine attention: queries and keys divided by their lengths, and
-    products multiplied by a learned factor of each head, at most 100, in place of
-    $1 / \sqrt{d}$. Those are the model's; multiply the factor into the queries and
-    attend with `scale=1`, which [`eqx_posemb.make`][] does not set.
+    Swin V2 combines it with cosine attention. It normalizes queries and keys, and
+    replaces $1 / \sqrt{d}$ by a learned factor of at most 100 per head. The model
+    computes both. Multiply the factor into the queries, and attend with `scale=1`,
+    which [`eqx_posemb.make`][] does not set.
 
     !!! Example
 
@@ -51,7 +52,7 @@ class LogCPB(AbstractWindowBias):
 
         [Swin Transformer V2: Scaling Up Capacity and
         Resolution](https://arxiv.org/abs/2111.09883), Section 3.3; 16σ, the factor 8
-        and the base of the logarithm are the released code's.
+        and the base of the logarithm follow the released code.
 
         ```bibtex
         @inproceedings{liu2022swin,
@@ -86,7 +87,8 @@ class LogCPB(AbstractWindowBias):
 
         - `window`: The height and the width of the window, in cells.
         - `heads`: The number of heads.
-        - `pretrained_window`: Those of the window of training, if that was another.
+        - `pretrained_window`: The height and the width of the window in training, if it
+            was different.
         - `hidden`: The number of units of the hidden layer.
         - `key`: A `jax.random` key for the initial weights, uniform within one over the
             square root of their inputs.
@@ -177,7 +179,7 @@ class LogCPB(AbstractWindowBias):
         return self.size
 
     def for_window(self, window: Sequence[int]) -> "LogCPB":
-        """The same network for another window; differences keep their scale.
+        """Keeps the network and the scale of differences for another window.
 
         **Arguments:**
 

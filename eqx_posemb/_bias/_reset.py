@@ -1,4 +1,4 @@
-"""Special tokens, for which a bias does not go by distance."""
+"""Special tokens: a learned number replaces their bias."""
 
 import equinox as eqx
 import jax
@@ -13,19 +13,20 @@ from ._abstract import AbstractBias, check_bias
 
 
 class ResetBias(AbstractBias):
-    r"""Puts a learned number in place of a bias wherever a special token takes part.
+    r"""Replaces the bias of special tokens by learned numbers, after TUPE, Ke et al.
+    2021.
 
     $$b_h(i, j) = \begin{cases} \theta_{1h} & i \in S \\
       \theta_{2h} & i \notin S,\; j \in S \\
       b'_h(i, j) & \text{otherwise} \end{cases}$$
 
-    for a query at position $i$, a key at $j$, special positions $S$ (`special`), the
-    wrapped bias $b'$ (`bias`), and learned $\theta_1$ (`from_special`) and $\theta_2$
-    (`to_special`) of each head $h$. A token such as [CLS] stands for the whole sequence
-    and is near to none of it: a bias that fades with distance would have it read the
-    first words. The special token's own row wins over its column, as in TUPE. That row
-    is one number, which the softmax does not see: a special token reads by content
-    alone, and $\theta_1$ matters to the logits only.
+    for a query at position $i$ and a key at $j$. $S$ (`special`) holds special
+    positions, and $b'$ (`bias`) is the wrapped bias. The numbers $\theta_1$
+    (`from_special`) and $\theta_2$ (`to_special`) are learned for each head $h$. A
+    token such as [CLS] represents the whole sequence. A bias that fades with distance
+    would limit it to the first words. The row of a special token has priority over its
+    column, as in TUPE. A row with one number does not change the softmax, so a special
+    token attends by content alone.
 
     !!! Example
 
@@ -74,9 +75,9 @@ class ResetBias(AbstractBias):
 
         **Returns:**
 
-        What to add to the logits, in JAX's default float dtype.
+        The bias of each pair, in JAX's default float dtype.
 
-        **Raises:** a `ValueError` if `bias` is not for as many heads.
+        **Raises:** a `ValueError` if `bias` has a different number of heads.
         """
         bias = as_float(self.bias(q_positions, k_positions))
         if bias.shape[:1] != self.from_special.shape:
@@ -94,8 +95,8 @@ class ResetBias(AbstractBias):
     def low_rank(
         self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> Factors:
-        """The channels of the wrapped bias, zero for special tokens, and two more, for
-        those in place of it.
+        """The channels of the wrapped bias, which are zero for special tokens, and two
+        more channels for the learned numbers.
 
         **Arguments:**
 
@@ -107,7 +108,7 @@ class ResetBias(AbstractBias):
         Channels of queries `[heads, q, rank]` and of keys `[heads or 1, k, rank]`. See
         [`eqx_posemb.PositionalEmbedding.for_kernel`][].
 
-        **Raises:** a `ValueError` if `bias` is no sum of few products.
+        **Raises:** a `ValueError` if `bias` is not low-rank.
         """
         of_q, of_k = factors("bias", self.bias, q_positions, k_positions)
         row = self._is_special(q_positions)[None, :, None]

@@ -16,20 +16,22 @@ from ._abstract import AbstractRelativeBias
 
 
 class Sandwich(AbstractRelativeBias):
-    r"""Subtracts what the product of sinusoidal encodings loses over a distance.
+    r"""Sandwich, Chi et al. 2023.
+
+    It adds the inner product of two sinusoidal encodings, which falls with the
+    distance:
 
     $$b_h(\delta) = \frac{H}{8 h} \sum_{i=1}^{\bar d / 2}
       \big( \cos(\delta\, \theta^{-2i / \bar d}) - 1 \big)$$
 
-    for the distance $\delta = p_k - p_q$, head $h = 1, \dots, H$ and a width $\bar d$
-    (`dim`) which is no size of the model. The sum is the inner product of the
-    [`eqx_posemb.Sinusoidal`][] encodings of query and key, less what it is at distance
-    zero: a penalty that grows like a logarithm, with ripples. No parameters; beyond the
-    trained length like [`eqx_posemb.ALiBi`][], with a longer reach.
+    for the distance $\delta = p_k - p_q$, the head $h = 1, \dots, H$ and a width $\bar
+    d$ (`dim`), which is independent of the model. The sum is the inner product of the
+    [`eqx_posemb.Sinusoidal`][] encodings of query and key, minus its value at distance
+    zero. The penalty grows like a logarithm, with ripples. It has no parameters, and
+    extrapolates like [`eqx_posemb.ALiBi`][] with a longer range.
 
-    The paper has the sum without the $-1$, a constant that the softmax does not see.
-    The sum runs from $i = 1$, as the paper's formula does, and not from 0, as
-    encodings do.
+    The paper omits the $-1$, a constant that does not change the softmax. As in the
+    paper, the sum starts at $i = 1$; encodings start at 0.
 
     !!! Example
 
@@ -74,7 +76,7 @@ class Sandwich(AbstractRelativeBias):
 
         **Returns:**
 
-        What to add to the logits, in JAX's default float dtype.
+        The bias of each distance, in JAX's default float dtype.
         """
         cos, _ = cos_sin(delta, _frequencies(self.dim, self.theta))
         lost = jnp.sum(cos - 1, axis=-1)
@@ -83,11 +85,11 @@ class Sandwich(AbstractRelativeBias):
     def low_rank(
         self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> Factors:
-        r"""The bias as the products that it is made of: $\cos(\delta \omega) =
-        \cos(p_i \omega) \cos(p_j \omega) + \sin(p_i \omega) \sin(p_j \omega)$.
+        r"""The bias as a sum of products: $\cos(\delta \omega) = \cos(p_i \omega)
+        \cos(p_j \omega) + \sin(p_i \omega) \sin(p_j \omega)$.
 
-        That is `dim + 1` channels for queries and keys, more than a head has of its
-        own with the paper's 128.
+        Queries and keys get `dim + 1` channels. With the paper's 128, this is more than
+        a head has.
 
         !!! Example
 

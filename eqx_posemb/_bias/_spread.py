@@ -33,8 +33,8 @@ def _of_positions(bias, q_positions, k_positions):
     q, k = in_common(q_positions, k_positions)
     few = is_less(q.size, 2) or is_less(k.size, 2)
     if few or not jnp.issubdtype(q.dtype, jnp.integer):
-        # Floats may be differentiated by, each for itself; and with a single query or
-        # key there are as many distances as pairs.
+        # Float positions need a gradient for each pair. With a single query or key,
+        # pairs and distances are equally many.
         return _of_pairs(bias, q, k)
     return _spread(bias, q, k, are_consecutive(q_positions, k_positions))
 
@@ -68,7 +68,7 @@ def _backward(residuals, gradient, perturbed, bias, q, k, consecutive):
             return jax.tree.map(jnp.add, total, pull(gradient[:, i])[0])
 
         zeros = jax.tree.map(jnp.zeros_like, eqx.filter(bias, eqx.is_inexact_array))
-        # Row by row, to hold what a row needs and no more.
+        # The loop over rows needs the memory of one row.
         return jax.lax.fori_loop(0, q.size, add, zeros)
 
     return either(consecutive, of_distances, of_pairs)

@@ -13,9 +13,9 @@ class SumBias(AbstractBias):
 
     $$b_h(i, j) = \sum_n b^{(n)}_h(i, j)$$
 
-    The bundle has one slot for a bias; this is how two get into it: the absolute and
-    the relative bias of TUPE, say, or a table for near distances and a penalty for far
-    ones. All read the same positions.
+    The bundle has one slot for a bias, and this class combines several. Examples are
+    the absolute and the relative bias of TUPE, or a table for near distances with a
+    penalty for far distances. All biases read the same positions.
 
     !!! Example
 
@@ -36,7 +36,7 @@ class SumBias(AbstractBias):
     def __init__(self, *biases: AbstractBias):
         """**Arguments:**
 
-        - `biases`: The biases to add, for as many heads each.
+        - `biases`: The biases to add, which have equal numbers of heads.
 
         **Raises:** a `ValueError` if there are none.
         """
@@ -63,9 +63,9 @@ class SumBias(AbstractBias):
 
         **Returns:**
 
-        What to add to the logits, in JAX's default float dtype.
+        The bias of each pair, in JAX's default float dtype.
 
-        **Raises:** a `ValueError` if the biases are not for as many heads.
+        **Raises:** a `ValueError` if the biases have different numbers of heads.
         """
         terms = [as_float(bias(q_positions, k_positions)) for bias in self.biases]
         if len({term.shape for term in terms}) > 1:
@@ -89,7 +89,7 @@ class SumBias(AbstractBias):
         q_positions: Num[Positions, "q *axes"],
         k_positions: Num[Positions, "k *axes"],
     ) -> Factors:
-        """The channels of all of them, side by side.
+        """The channels of all biases, concatenated.
 
         **Arguments:**
 
@@ -100,7 +100,7 @@ class SumBias(AbstractBias):
         Channels of queries `[heads, q, rank]` and of keys `[heads or 1, k, rank]`. See
         [`eqx_posemb.PositionalEmbedding.for_kernel`][].
 
-        **Raises:** a `ValueError` if one of the biases is no sum of few products.
+        **Raises:** a `ValueError` if one of the biases is not low-rank.
         """
         each = [factors("biases", b, q_positions, k_positions) for b in self.biases]
         return side_by_side(*each)

@@ -17,18 +17,20 @@ from ._window import AbstractWindowBias, check_window, fitting_window
 
 
 class SwinBias(AbstractWindowBias):
-    r"""Adds a learned number for each head and difference of rows and columns.
+    r"""Relative position bias of Swin, Liu et al. 2021.
+
+    It adds a learned number for each difference of rows and columns:
 
     $$b_h(\Delta y, \Delta x) = T_{\Delta y + H - 1,\; \Delta x + W - 1,\; h}$$
 
-    for the row and column of the query minus those of the key and a window of
-    $H \times W$ cells (`window`): Swin's, MaxViT's and CoAtNet's. Attention is within
-    windows, so nothing is further apart than the table is wide; a pair that is raises
-    an error. For windows of another size the table is resized: see `resized`; or see
-    [`eqx_posemb.LogCPB`][], which computes it for any.
+    for the differences, query minus key, in rows and columns, and a window of $H \times
+    W$ cells (`window`). Swin, MaxViT and CoAtNet use it. Attention stays within
+    windows, and a pair beyond the table raises an error. `resized` resizes the table
+    for another window. [`eqx_posemb.LogCPB`][] computes the bias of any window.
 
-    The table is that of the checkpoints, unflattened. Where theirs is `query - key`,
-    `distance` in this library is `key - query`: `differences` turns it around.
+    The table has the layout of the checkpoints, with two axes. Checkpoints index it by
+    `query - key`. `distance` in this library is `key - query`, so `differences`
+    reverses the table.
 
     !!! Example
 
@@ -75,7 +77,7 @@ class SwinBias(AbstractWindowBias):
         - `window`: The height and the width of the window, in cells.
         - `heads`: The number of heads.
         - `std`: The standard deviation of the initial weights; transformers has 0.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `window` is not two positive sizes, `heads` is
         less than one, or `std` is negative.
@@ -137,7 +139,7 @@ class SwinBias(AbstractWindowBias):
         return (rows + 1) // 2, (columns + 1) // 2
 
     def differences(self) -> Float[Array, "heads rows columns"]:
-        """What to add for each difference, key minus query."""
+        """The bias of each difference, key minus query."""
         return jnp.moveaxis(as_float(self.weight)[::-1, ::-1], -1, 0)
 
     def resized(
@@ -149,8 +151,8 @@ class SwinBias(AbstractWindowBias):
     ) -> "SwinBias":
         """The same bias for another window, its table resized as a picture is.
 
-        Swin's and timm's simple way is bicubic, as by default here; transformers is
-        bilinear for BEiT. Compare [`eqx_posemb.LearnedGrid.resized`][].
+        The default is bicubic, as in Swin and timm. transformers uses bilinear for
+        BEiT. Compare [`eqx_posemb.LearnedGrid.resized`][].
 
         **Arguments:**
 

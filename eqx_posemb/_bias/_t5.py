@@ -15,24 +15,26 @@ from ._abstract import AbstractRelativeBias
 
 
 class T5Bias(AbstractRelativeBias):
-    r"""Adds a learned number for each head and bucket of distances.
+    r"""Relative position buckets of T5, Raffel et al. 2020.
 
-    Near distances have a bucket each, far ones share buckets that widen with the
-    logarithm, and all beyond `max_distance` share the last: so it is defined, and often
-    good, beyond the trained length. With $n = |\delta|$ for the distance
-    $\delta = p_k - p_q$, $B$ buckets for a direction and $E = \lfloor B / 2 \rfloor$ of
-    them exact,
+    It adds a learned number for each head and each bucket of distances.
+
+    Each near distance has its own bucket. Far distances share buckets that widen with
+    the logarithm, and all distances beyond `max_distance` share the last bucket. So the
+    bias is defined beyond the trained length, and often works there. With $n =
+    |\delta|$ for the distance $\delta = p_k - p_q$, and $B$ buckets per direction, the
+    first $E = \lfloor B / 2 \rfloor$ are exact:
 
     $$\text{bucket}(n) = \begin{cases} n & n < E \\
       \min\Big(B - 1,\; E + \Big\lfloor \frac{\ln (n / E)}{\ln (D / E)} (B - E)
       \Big\rfloor\Big) & n \ge E \end{cases}$$
 
-    for $D$ = `max_distance`. Bidirectional attention has half of the buckets for the
-    past, the other half for the future; in the causal form the whole future is bucket
-    0. T5's own models attend with `scale=1`, which [`eqx_posemb.make`][] sets.
+    where $D$ is `max_distance`. Bidirectional attention uses half of the buckets for
+    each direction. In the causal form, all future keys share bucket 0. T5's own models
+    attend with `scale=1`, which [`eqx_posemb.make`][] sets.
 
-    Where each bucket begins is computed on the host in integers, so that no rounding of
-    a logarithm moves a distance to its neighbor, on any device.
+    The host computes the first distance of each bucket in integers. So rounding a
+    logarithm never moves a distance to another bucket.
 
     !!! Example
 
@@ -48,8 +50,8 @@ class T5Bias(AbstractRelativeBias):
     ??? cite "Reference"
 
         [Exploring the Limits of Transfer Learning with a Unified Text-to-Text
-        Transformer](https://arxiv.org/abs/1910.10683), Section 2.1; the buckets are
-        those of the released code.
+        Transformer](https://arxiv.org/abs/1910.10683), Section 2.1; the buckets follow
+        the released code.
 
         ```bibtex
         @article{raffel2020exploring,
@@ -83,16 +85,15 @@ class T5Bias(AbstractRelativeBias):
 
         - `heads`: The number of heads.
         - `num_buckets`: The number of buckets, for both directions together.
-        - `max_distance`: The distance, in positions, from which on all share a bucket.
+        - `max_distance`: All distances of at least this many positions share a bucket.
         - `bidirectional`: Whether keys may be in the future, as in an encoder. A
             decoder has `False`.
         - `std`: The standard deviation of the initial weights. transformers has
             `d_model ** -0.5`.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `heads` or `std` is not positive, if there are too
-        few buckets to have near and far ones, or if `max_distance` is within the exact
-        buckets.
+        few buckets, or if `max_distance` is within the exact buckets.
         """
         check_count("heads", heads, 1)
         check_positive("std", std)
@@ -166,7 +167,7 @@ class T5Bias(AbstractRelativeBias):
 
         **Returns:**
 
-        The row of `weight` for each.
+        The row of `weight` that holds each distance.
         """
         return bucket(
             delta, self.weight.shape[0], self.max_distance, self.bidirectional
@@ -179,7 +180,7 @@ class T5Bias(AbstractRelativeBias):
 
         **Returns:**
 
-        What to add to the logits, in the dtype of `weight`.
+        The bias of each distance, in the dtype of `weight`.
 
         **Raises:** a `ValueError` if distances are not integers.
         """

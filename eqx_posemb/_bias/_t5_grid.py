@@ -15,22 +15,23 @@ from ._t5 import T5Bias
 
 
 class T5GridBias(AbstractBias):
-    r"""Adds a learned number for the bucket of each coordinate's distance.
+    r"""Spatial-aware bias of LayoutLMv2, Xu et al. 2021.
+
+    It adds a learned number for the bucket of each coordinate's distance:
 
     $$b_h = c \sum_a T^a_{\mathrm{bucket}(\mathrm{trunc}(\rho\, \delta_a)),\, h}$$
 
-    for the distance $\delta_a$ from query to key along axis $a$, the buckets of
-    [`eqx_posemb.T5Bias`][] with a table for each axis, a `resolution` $\rho$ and a
-    factor $c$ (`scale`). For words on a page: what is on one line or in one column is
-    related, at whatever place of the text. Models add it to the bias of the order of
-    reading, which has positions of its own.
+    for the distance $\delta_a$ from query to key along axis $a$, a `resolution` $\rho$
+    and a factor $c$ (`scale`). Each axis has a table with the buckets of
+    [`eqx_posemb.T5Bias`][]. It relates words on one line or in one column of a page.
+    Models add it to a bias of the reading order, which has its own positions.
 
-    LayoutLMv2 and v3 have the left and the lower edge of the box of a token, integers
-    below 1,000, with `num_buckets=64` and `max_distance=256`; v3 adds before it scales,
-    which is a `scale` of one over the square root of `head_dim`. UDOP has the middle of
-    the box, between 0 and 1, with `resolution=100` and `max_distance=100`.
+    LayoutLMv2 and v3 use the left and the lower edge of a token's box, as integers
+    below 1,000, with `num_buckets=64` and `max_distance=256`. LayoutLMv3 adds the bias
+    before it scales, so its `scale` is `head_dim**-0.5`. UDOP uses the middle of the
+    box, between 0 and 1, with `resolution=100` and `max_distance=100`.
 
-    LayoutLM in transformers looks its tables up without a gradient; here they have one.
+    The tables have gradients here. In transformers, LayoutLM has none.
 
     !!! Example
 
@@ -87,7 +88,7 @@ class T5GridBias(AbstractBias):
         - `resolution`: How many steps of distance a unit of position has.
         - `scale`: What to multiply the bias by.
         - `std`: The standard deviation of the initial weights.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` as `T5Bias`, or if `axes`, `resolution` or `scale` is
         not positive.
@@ -124,7 +125,7 @@ class T5GridBias(AbstractBias):
 
         **Returns:**
 
-        What to add to the logits, in the dtype of the tables.
+        The bias of each pair, in the dtype of the tables.
 
         **Raises:** a `ValueError` if positions have another number of axes.
         """

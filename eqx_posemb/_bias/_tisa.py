@@ -10,17 +10,19 @@ from ._abstract import AbstractRelativeBias
 
 
 class TISA(AbstractRelativeBias):
-    r"""Adds for each head a sum of a few bumps over the distance.
+    r"""Translation-invariant self-attention (TISA), Wennberg and Henter 2021.
+
+    It adds a sum of a few bumps over the distance for each head:
 
     $$b_h(\delta) = \sum_{s=1}^{S} a_{hs} \exp\big(-|b_{hs}| (\delta - c_{hs})^2\big)$$
 
     for the distance $\delta = p_k - p_q$, with height $a$, sharpness $b$ and center $c$
-    learned for each head $h$ and bump $s$ (`a`, `b`, `c`). What trained position
-    embeddings turn out to do, in $3S$ numbers a head: look at a few places nearby, on
-    either side. Smooth, so it takes distances between integers, and zero far away.
+    learned for each head $h$ and bump $s$ (`a`, `b`, `c`). It models trained position
+    embeddings, which favor a few near distances on both sides, with $3S$ numbers per
+    head. It is smooth, so it takes fractional distances, and it vanishes far away.
 
-    The released code counts $\delta$ from one off, $p_q - p_k - 1$; this is the paper's
-    formula. A checkpoint of that code has its centers at $-1 - c$ here.
+    This class follows the formula of the paper. The released code uses $p_q - p_k - 1$
+    as $\delta$, so its centers are $-1 - c$ here.
 
     !!! Example
 
@@ -79,7 +81,7 @@ class TISA(AbstractRelativeBias):
 
         **Returns:**
 
-        What to add to the logits, in JAX's default float dtype.
+        The bias of each distance, in JAX's default float dtype.
         """
         a, b, c = (as_float(x)[:, :, None] for x in (self.a, self.b, self.c))
         away = as_float(delta)[None, None] - c

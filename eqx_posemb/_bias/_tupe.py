@@ -1,4 +1,4 @@
-"""Which positions look at which, learned apart from the content."""
+"""TUPE: learned biases of pairs of positions, untied from the content."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,22 +23,24 @@ from ._t5 import T5Bias
 
 
 class TUPE(AbstractBias):
-    r"""Adds the product of a projection of each query's and each key's position.
+    r"""Absolute part of TUPE (untied positional encoding), Ke et al. 2021.
+
+    It adds the product of two projections, of the query's and the key's position:
 
     $$b_h(i, j) = \frac{1}{\sqrt{2 d}}
       (U^Q_h n_i + \beta^Q_h) \cdot (U^K_h n_j + \beta^K_h), \qquad
       n_i = \mathrm{LayerNorm}(W_i)$$
 
-    for a table $W$ (`weight`) with a row for each position, and projections to the $d$
-    = `head_dim` channels of head $h$: `q_weight`, `q_bias`, `k_weight` and `k_bias`.
-    Adding position vectors to tokens makes attention compare words with positions,
-    which have nothing to say to each other; here positions have projections of their
-    own and meet positions alone. Computed once, and the same in all layers.
+    for a table $W$ (`weight`) with a row for each position. `q_weight`, `q_bias`,
+    `k_weight` and `k_bias` project to the $d$ = `head_dim` channels of head $h$.
+    Position vectors added to tokens make attention compare words with positions. TUPE
+    has separate projections, and compares positions with positions alone. All layers
+    share the bias.
 
-    The product of content is scaled by $1 / \sqrt{2d}$ as well, since two terms are
-    added: attend with `scale=(2 * head_dim)**-0.5`, which [`eqx_posemb.make`][] sets.
-    This is the absolute part of the paper, without what it does about [CLS]: see
-    [`eqx_posemb.tupe`][] for the whole.
+    The product of queries and keys has the scale $1 / \sqrt{2d}$, too, since two terms
+    are added. Attend with `scale=(2 * head_dim)**-0.5`, which [`eqx_posemb.make`][]
+    sets. [`eqx_posemb.tupe`][] builds the whole bias of the paper, with its rule for
+    [CLS].
 
     !!! Example
 
@@ -94,7 +96,7 @@ class TUPE(AbstractBias):
         - `heads`: The number of heads.
         - `head_dim`: The number of channels of a head.
         - `std`: The standard deviation of the initial table and projections.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if a size is less than one or `std` not positive.
         """
@@ -235,10 +237,10 @@ class TUPE(AbstractBias):
 
         **Returns:**
 
-        What to add to the logits, in JAX's default float dtype.
+        The bias of each pair, in JAX's default float dtype.
 
         **Raises:** a `ValueError` if positions are not integers; an error at run time
-        if one of them has no row.
+        if a position has no row.
         """
         q, k = self.low_rank(q_positions, k_positions)
         return jnp.einsum("hqd,hkd->hqk", q, k, precision=jax.lax.Precision.HIGHEST)
@@ -246,8 +248,8 @@ class TUPE(AbstractBias):
     def low_rank(
         self, q_positions: Int[Positions, " q"], k_positions: Int[Positions, " k"]
     ) -> Factors:
-        """The projections themselves, whose products the bias is: `head_dim` channels
-        for queries and keys.
+        """The projections, whose product is the bias: `head_dim` channels for queries
+        and keys.
 
         !!! Example
 
@@ -311,7 +313,7 @@ def tupe(
     std: float = 0.02,
     key: PRNGKeyArray,
 ) -> ResetBias:
-    r"""Untied absolute and relative positions, with [CLS] apart: all of TUPE.
+    r"""Untied positional encoding (TUPE), Ke et al. 2021.
 
     $$b_h(i, j) = \begin{cases} \theta_{1h} & i \in S \\
       \theta_{2h} & i \notin S,\; j \in S \\ b^{\text{abs}}_h(i, j) +
@@ -322,10 +324,9 @@ def tupe(
     [`eqx_posemb.ResetBias`][] has learned numbers. Attend with
     `scale=(2 * head_dim)**-0.5`.
 
-    The authors' code does not have $\theta_1$ and $\theta_2$ as parameters, as the
-    paper does, but makes them of two more rows of the table and of two buckets that
-    distances do not use; the values are the same. [`eqx_posemb.TUPE.from_state_dict`][]
-    loads its weights.
+    The numbers $\theta_1$ and $\theta_2$ are parameters here, as in the paper. The
+    authors' code computes equal values from two more rows of the table and two unused
+    buckets. [`eqx_posemb.TUPE.from_state_dict`][] loads its weights.
 
     !!! Example
 
@@ -347,7 +348,7 @@ def tupe(
     - `special`: The positions of special tokens; [CLS] comes first.
     - `num_buckets`, `max_distance`: As in [`eqx_posemb.T5Bias`][], bidirectional.
     - `std`: The standard deviation of the initial tables and projections.
-    - `key`: A `jax.random` key for them.
+    - `key`: A `jax.random` key. It initializes the weights.
 
     **Raises:** as its parts do.
 

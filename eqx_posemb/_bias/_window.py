@@ -24,13 +24,13 @@ from ._abstract import AbstractBias
 class AbstractWindowBias(AbstractBias):
     """A bias of the difference between two cells of a window, looked up in a table.
 
-    A subclass says what the bias of each difference is, and has here that of each pair.
-    Where queries and keys are all cells of the window in order, as they mostly are,
-    that takes one evaluation for each difference and no look-up for each pair, forward
-    or backward; any other cells are right as well. Which of the two it is is decided
-    when it runs. Cells further apart than the window is wide raise an error.
+    A subclass defines the bias of each difference, and this class evaluates it for each
+    pair. If queries and keys are all cells of the window in order, each difference is
+    evaluated once, without a lookup per pair. Other cells need a lookup per pair. The
+    program finds out at run time which case holds. Cells that are further apart than
+    the window raise an error.
 
-    Gradients are there to any order, but not in forward mode (`jax.jvp`).
+    Reverse mode gives gradients of any order. Forward mode (`jax.jvp`) raises an error.
     """
 
     @property
@@ -40,9 +40,9 @@ class AbstractWindowBias(AbstractBias):
 
     @abc.abstractmethod
     def differences(self) -> Float[Array, "heads rows columns"]:
-        """What to add to the logits for each difference, key minus query, from
-        `-(height - 1)` to `height - 1` rows and `-(width - 1)` to `width - 1` columns,
-        in at least float32."""
+        """The bias of each difference, key minus query, in at least float32. Rows go
+        from `-(height - 1)` to `height - 1`, and columns from `-(width - 1)` to `width
+        - 1`."""
 
     def __call__(
         self, q_positions: Int[Array, "q 2"], k_positions: Int[Array, "k 2"]
@@ -54,10 +54,10 @@ class AbstractWindowBias(AbstractBias):
 
         **Returns:**
 
-        What to add to the logits of each pair.
+        The bias of each pair.
 
         **Raises:** a `ValueError` if positions are not integers or not two to a token;
-        an error at run time if a key is further from a query than the window is wide.
+        an error at run time if a key is further from a query than the window allows.
         """
         with jax.named_scope(f"eqx_posemb.{type(self).__name__}"):
             q, k = cells(q_positions, k_positions)

@@ -76,7 +76,7 @@ class AxialLearned(AbstractEncoding):
         - `dims`: How many of them each axis has, to be concatenated; by default each
             has all, and they are summed.
         - `std`: The standard deviation of the initial weights. Reformer has 1.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if a size, `dim` or `std` is not positive, or if
         `dims` does not have a positive number for each axis that sum to `dim`.

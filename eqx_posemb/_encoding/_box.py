@@ -80,7 +80,7 @@ class LearnedBox(AbstractEncoding):
             height and width share what is left. By default each has all, and they are
             summed. LayoutLMv2 and v3 have `dim // 6`.
         - `std`: The standard deviation of the initial weights.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `dim`, `size` or `std` is not positive, or if
         `edge_dim` does not leave as many channels for the height as for the width.

@@ -89,7 +89,7 @@ class Learned(AbstractEncoding):
         - `scale`: What to multiply the vectors by.
         - `normalized`: Whether to divide each vector by its length first.
         - `std`: The standard deviation of the initial weights.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `length`, `dim`, `scale` or `std` is not positive,
         `offset` is negative or `padding_idx` not a row.

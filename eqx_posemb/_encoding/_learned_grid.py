@@ -87,7 +87,7 @@ class LearnedGrid(AbstractEncoding):
             ViT's [CLS], 2 with DeiT's distillation token. The registers of DINOv2 have
             none: insert them after this.
         - `std`: The standard deviation of the initial weights.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if a size, `dim` or `std` is not positive, or if
         `prefix` is negative.

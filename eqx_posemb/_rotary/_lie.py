@@ -78,7 +78,7 @@ class LieRE(AbstractRotary):
             in the paper's largest form; 2 is rotary embedding with learned frequencies.
         - `scale`: How fast they turn at the start: entries of the generators are
             uniform from 0 to this, in radians per unit of position.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `count` is less than one, `scale` is not positive,
         or `block` does not divide `dim`.

@@ -111,7 +111,7 @@ class DeBERTa(AbstractScore):
         - `key_bias`: Whether the keys' projection has a bias, as in the second version.
         - `eps`: What keeps the norm from dividing by zero.
         - `std`: The standard deviation of the initial weights; biases start at zero.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if a size, `eps` or `std` is not positive, if
         `buckets` is odd or less than 4, or if `reach` is not beyond the distances with

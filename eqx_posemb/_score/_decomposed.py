@@ -88,7 +88,7 @@ class Decomposed(AbstractScore):
             before them.
         - `head_dim`: The number of channels of a head.
         - `std`: The standard deviation of the initial weights. SAM starts from zero.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `shape` is empty, a size of it or `head_dim` not
         positive, or `std` negative.

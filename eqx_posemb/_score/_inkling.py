@@ -99,7 +99,7 @@ class Inkling(AbstractScore):
         - `alpha`: How fast the score grows with the logarithm of the position.
         - `floor`: The position from which on it does; `None` for never.
         - `std`: The standard deviation of the initial weights.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if a size, `clip`, `floor` or `std` is not positive,
         or `alpha` negative.

@@ -76,7 +76,7 @@ class MusicTransformer(AbstractScore):
         - `head_dim`: The number of channels of a head.
         - `length`: The number of distances, from 0 on.
         - `std`: The standard deviation of the initial weights.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if a size or `std` is not positive.
         """

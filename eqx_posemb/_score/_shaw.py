@@ -83,7 +83,7 @@ class Shaw(AbstractScore):
         - `back`: How many positions back distances are told apart.
         - `ahead`: How many positions ahead.
         - `std`: The standard deviation of the initial weights.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `head_dim` or `std` is not positive, or `back` or
         `ahead` negative.

@@ -114,7 +114,7 @@ class TransformerXL(AbstractRelative):
         - `clamp`: The distance, in positions to either side, beyond which all count as
             this one; `None` for no such bound.
         - `std`: The standard deviation of the initial values of all three parameters.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if a size, `std` or `clamp` is not positive, or as
         [`eqx_posemb.Sinusoidal`][] does.

@@ -87,7 +87,7 @@ class WavLM(AbstractScore):
         - `num_buckets`: The number of buckets, for both directions together.
         - `max_distance`: The distance, in positions, from which on all share a bucket.
         - `std`: The standard deviation of the initial weights.
-        - `key`: A `jax.random` key for them.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if a size or `std` is not positive, if `num_buckets`
         is odd or less than 4, or if `max_distance` is within the exact buckets.
