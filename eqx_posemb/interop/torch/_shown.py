@@ -1,12 +1,16 @@
 """How modules of PyTorch print their settings."""
 
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 
 class Shown(nn.Module):
     """A module that prints the arguments that it was made with."""
+
+    _settings: Mapping[str, Any]
 
     def __new__(cls, *args, **kwargs):
         """Keeps the arguments. A copy is made without any, and gets those kept."""
