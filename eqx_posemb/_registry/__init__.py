@@ -1,9 +1,6 @@
 """Every published variant, a row each. No file here imports JAX."""
 
-from ._biases import BIASES
-from ._encodings import ENCODINGS
-from ._rotaries import ROTARIES
-from ._scores import SCORES
+from ._rows import VARIANTS as VARIANTS
 from ._variant import (
     did_you_mean as did_you_mean,
     resolved as resolved,
@@ -12,7 +9,6 @@ from ._variant import (
 )
 
 
-VARIANTS = (*ENCODINGS, *ROTARIES, *BIASES, *SCORES)
 EXAMPLE = dict(heads=8, head_dim=64, dim=512, length=2048)
 """The sizes of a model that the command line shows variants for."""
 

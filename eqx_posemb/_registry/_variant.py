@@ -3,7 +3,6 @@
 import difflib
 import importlib
 import inspect
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -117,12 +116,6 @@ SIZES: dict[str, Callable[..., Any]] = dict(
     key=lambda key: key,
 )
 """What [`eqx_posemb.make`][] gets, as settings that are the same."""
-
-
-def square(length: int) -> tuple[int, int]:
-    """The shape of the smallest square grid that has a cell for every position."""
-    side = math.isqrt(length - 1) + 1
-    return side, side
 
 
 def resolved(value: Any, sizes: Mapping[str, Any]) -> Any:

@@ -1,0 +1,246 @@
+"""The rows of the registry."""
+
+import math
+
+from ._variant import SIZES, Variant
+
+
+_HEADS, _LENGTH = SIZES["heads"], SIZES["length"]
+
+
+def _square(length):
+    """The shape of the smallest square grid that has a cell for every position."""
+    side = math.isqrt(length - 1) + 1
+    return side, side
+
+
+def _eighth(length):
+    return max(length // 8, 1)
+
+
+def _quarter(length):
+    return 2 * _eighth(length)
+
+
+def _half_and_rest(dim):
+    return dim // 2, dim - dim // 2
+
+
+def _quarter_time(head_dim):
+    # As Qwen2-VL has it: 16, 24 and 24 of 64 pairs.
+    pairs = head_dim // 2
+    space = 3 * pairs // 8
+    return (pairs - 2 * space, space, space)
+
+
+def _each_pair(divisor):
+    return lambda head_dim: (divisor,) * (head_dim // 2)
+
+
+def _tupe_scale(head_dim):
+    return (2 * head_dim) ** -0.5
+
+
+def _deberta_scale(head_dim):
+    return (3 * head_dim) ** -0.5
+
+
+# A row has its name, path, description and oracle, and then its settings.
+# fmt: off
+_ENCODINGS = (
+    Variant("sinusoidal", "_encoding._sinusoidal.Sinusoidal",
+        "sines and cosines added to tokens", "transformers, fairseq"),
+    Variant("scaled_sinusoidal", "_encoding._scaled_sinusoidal.ScaledSinusoidal",
+        "sines and cosines times a learned number added to tokens", "x-transformers"),
+    Variant("learned", "_encoding._learned.Learned",
+        "a learned vector for each position added to tokens",
+        "transformers (OPT, RoBERTa)"),
+    Variant("sinusoidal_grid", "_encoding._sinusoidal_grid.SinusoidalGrid",
+        "sines and cosines of rows and columns added to patches",
+        "MAE, MoCo v3, timm, DETR", axes=2),
+    Variant("sinusoidal_video", "_encoding._sinusoidal_grid.SinusoidalGrid",
+        "sines and cosines of frames, rows and columns added to tubelets",
+        "V-JEPA, positional-encodings", dict(axes=3, layout="v_jepa"), axes=3),
+    Variant("learned_grid", "_encoding._learned_grid.LearnedGrid",
+        "a learned vector for each cell of a grid added to patches",
+        "transformers (ViT, DINOv2), torch", dict(shape=_square, prefix=1), axes=2,
+        prefix=1),
+    Variant("axial", "_encoding._axial.AxialLearned",
+        "learned vectors of the row and the column, concatenated",
+        "transformers (Reformer)", dict(shape=_square, dims=_half_and_rest), axes=2),
+    Variant("learned_box", "_encoding._box.LearnedBox",
+        "learned vectors of the edges and the size of a box on a page",
+        "transformers (LayoutLM)", axes=4),
+    Variant("fourier", "_encoding._fourier.Fourier",
+        "sines and cosines at every scale of a box (Perceiver)",
+        "transformers (Perceiver)",
+        dict(bands=lambda dim: dim // 4, resolution=_square, include_positions=False),
+        axes=2),
+    Variant("gaussian_fourier", "_encoding._fourier.GaussianFourier",
+        "waves of fixed random directions (SAM)", "transformers (SAM)", axes=2),
+    Variant("learned_fourier", "_encoding._learned_fourier.LearnedFourier",
+        "a small network over waves of learned directions",
+        "learnable_fourier_positional_encoding", axes=2),
+)
+
+_ROPE = Variant("rope", "_rotary._recipes._rope.rope",
+    "rotation by angles proportional to the position", "transformers, Equinox")
+_ROTARIES = (
+    Variant("nope", "_rotary._nope.NoPE",
+        "no positional embedding; order from the causal mask alone", "none needed"),
+    _ROPE,
+    Variant("proportional_rope", "_rotary._recipes._rope.proportional_rope",
+        "rotation of the fastest pairs only (p-RoPE, Gemma 4)", "transformers",
+        dict(fraction=0.5)),
+    Variant("xpos", "_rotary._recipes._rope.xpos",
+        "rotation, with logits that fade towards the past", "torchscale",
+        traits=("causal",)),
+    Variant("linear_rope", "_rotary._recipes._stretch.linear_rope",
+        "rotation stretched by interpolating positions", "transformers",
+        dict(factor=4.0)),
+    Variant("ntk_rope", "_rotary._recipes._stretch.ntk_rope",
+        "rotation stretched by a larger base", "transformers (Hunyuan)",
+        dict(factor=4.0)),
+    Variant("dynamic_ntk_rope", "_rotary._recipes._stretch.dynamic_ntk_rope",
+        "rotation stretched as much as the length in use needs", "transformers",
+        dict(factor=1.0, original_length=_LENGTH)),
+    Variant("yarn", "_rotary._recipes._by_parts.yarn",
+        "rotation stretched pair by pair, with sharper attention",
+        "authors' code, transformers", dict(factor=4.0, original_length=_LENGTH)),
+    Variant("llama3_rope", "_rotary._recipes._by_parts.llama3_rope",
+        "rotation stretched pair by pair as in Llama 3.1", "transformers",
+        dict(factor=8.0, original_length=_LENGTH)),
+    # The published numbers belong to a checkpoint. Without one: no change up to the
+    # length, interpolation by 4 beyond it.
+    Variant("longrope", "_rotary._recipes._by_parts.longrope",
+        "rotation stretched by searched numbers beyond a length (Phi-3)",
+        "transformers",
+        dict(short_factor=_each_pair(1.0), long_factor=_each_pair(4.0),
+             original_length=_LENGTH, factor=4.0)),
+    Variant("rerope", "_rotary._extension.ReRoPE",
+        "rotation that shows far keys at the distance of a window",
+        settings=dict(rotary=_ROPE, window=_eighth)),
+    Variant("self_extend", "_rotary._extension.SelfExtend",
+        "rotation that shows far keys in groups",
+        settings=dict(rotary=_ROPE, group=4, window=_eighth)),
+    Variant("dual_chunk", "_rotary._extension.DualChunk",
+        "rotation that shows far chunks at one distance (Qwen2.5-1M)",
+        settings=dict(rotary=_ROPE, chunk=_quarter, window=_eighth)),
+    Variant("axial_rope", "_rotary._recipes._axes.axial_rope",
+        "rotation by the row for some channels, by the column for others",
+        "transformers", axes=2),
+    Variant("mixed_rope", "_rotary._recipes._axes.mixed_rope",
+        "rotation along learned directions of an image", trained=True, axes=2),
+    Variant("mrope", "_rotary._recipes._axes.mrope",
+        "rotation by time, height and width; of text as by rope (Qwen-VL)",
+        "transformers", dict(sizes=_quarter_time), axes=3),
+    Variant("string_rope", "_rotary._recipes._axes.string_rope",
+        "axial rotation in a learned orthogonal basis (STRING)", trained=True, axes=2),
+    Variant("liere", "_rotary._lie.LieRE",
+        "rotation of whole blocks of channels by learned generators",
+        settings=dict(block=4, scale=0.2), axes=2),
+    Variant("pope", "_rotary._pope.PoPE",
+        "lengths for content and angles for position (polar coordinates)"),
+    Variant("fope", "_rotary._fope.FoPE",
+        "rotation at learned mixtures of frequencies"),
+    Variant("temperature", "_rotary._temperature.Temperature",
+        "queries that grow with their position (Llama 4)", "transformers",
+        dict(beta=0.1, length=lambda length: length / 8)),
+    Variant("scalable_softmax", "_rotary._temperature.ScalableSoftmax",
+        "queries that grow with the number of keys they see, learned",
+        "transformers (Mistral Large 4)"),
+)
+
+_BIASES = (
+    Variant("alibi", "_bias._alibi.ALiBi", "a fixed penalty linear in the distance",
+        "transformers (Bloom, MPT)", dict(heads=_HEADS), traits=("causal",)),
+    Variant("alibi_symmetric", "_bias._alibi.ALiBi",
+        "a fixed penalty linear in the distance, to either side",
+        settings=dict(heads=_HEADS, form="symmetric")),
+    Variant("alibi_one_sided", "_bias._alibi.ALiBi",
+        "a fixed linear penalty; half of the heads look back, half ahead",
+        settings=dict(heads=_HEADS, form="one_sided")),
+    Variant("alibi_asymmetric", "_bias._alibi.ALiBi",
+        "a fixed linear penalty, half a step less for the past (DeepMind)",
+        settings=dict(heads=_HEADS, form="asymmetric")),
+    Variant("learned_alibi", "_bias._learned_alibi.LearnedALiBi",
+        "a penalty linear in the distance with learned slopes", traits=("causal",)),
+    Variant("t5", "_bias._t5.T5Bias", "a learned number for each bucket of distances",
+        "transformers", dict(std=lambda dim: dim**-0.5), scale=1.0),
+    Variant("kerple", "_bias._kerple.KERPLE",
+        "a learned penalty logarithmic in the distance", settings=dict(kind="log")),
+    Variant("kerple_power", "_bias._kerple.KERPLE",
+        "a learned penalty that is a power of the distance",
+        settings=dict(kind="power")),
+    Variant("sandwich", "_bias._sandwich.Sandwich",
+        "a fixed penalty, the product of sinusoidal encodings"),
+    Variant("fire", "_bias._fire.FIRE",
+        "a learned function of the distance relative to the position",
+        settings=dict(threshold=lambda length: max(1.0, length / 4))),
+    Variant("tisa", "_bias._tisa.TISA", "a learned sum of bumps over the distance"),
+    Variant("dynamic_bias", "_bias._dynamic.DynamicBias",
+        "a small network of the distance",
+        settings=dict(width=lambda dim: max(1, dim // 4))),
+    Variant("clipped", "_bias._clipped.ClippedBias",
+        "a learned number for each distance up to one (AlphaFold)"),
+    Variant("forgetting", "_bias._forgetting.Forgetting",
+        "a penalty of what tokens forget, from positions they make", axes=_HEADS),
+    Variant("tupe_absolute", "_bias._tupe.TUPE",
+        "products of positions projected apart from the content", "authors' code",
+        scale=_tupe_scale),
+    Variant("tupe", "_bias._tupe.tupe",
+        "untied absolute positions, T5's bias, and [CLS] apart", "authors' code",
+        scale=_tupe_scale, traits=("absolute", "bounded"), trained=True),
+    Variant("grid_alibi", "_bias._grid_alibi.GridALiBi",
+        "a fixed penalty linear in the distance on a grid", axes=2),
+    Variant("t5_grid", "_bias._t5_grid.T5GridBias",
+        "a learned number for each bucket of distances along each axis",
+        "transformers (LayoutLMv3, UDOP)", axes=2, trained=True),
+    Variant("swin", "_bias._swin.SwinBias",
+        "a learned number for each difference of rows and columns", "transformers",
+        dict(window=_square), axes=2),
+    Variant("log_cpb", "_bias._log_cpb.LogCPB",
+        "a small network over differences of rows and columns (SwinV2)", "transformers",
+        dict(window=_square), axes=2),
+    Variant("beit", "_bias._beit.BEiTBias",
+        "a table of differences of patches, and three numbers for [CLS]",
+        "transformers", dict(window=_square), axes=2, prefix=1),
+    Variant("levit", "_bias._levit.LeViTBias",
+        "a learned number for distances in rows and columns, signs aside",
+        "transformers", dict(window=_square), axes=2),
+)
+
+_SCORES = (
+    Variant("transformer_xl", "_score._transformer_xl.TransformerXL",
+        "queries meet a projected sinusoid of the distance (XLNet, Conformer)",
+        "authors' code, transformers"),
+    # As Enformer has it, whose tokens are as wide as its values.
+    Variant("enformer", "_score._enformer.Enformer",
+        "queries meet decays, windows and bumps over the distance", "DeepMind's code",
+        dict(features=lambda heads, dim: 6 * max(dim // heads // 6, 1))),
+    Variant("shaw", "_score._shaw.Shaw",
+        "queries meet a learned vector for each distance up to a bound",
+        "transformers (Wav2Vec2-BERT)"),
+    Variant("music_transformer", "_score._music_transformer.MusicTransformer",
+        "queries meet a learned vector for each distance of the context"),
+    Variant("deberta", "_score._deberta.DeBERTa",
+        "queries and keys meet a learned vector for the distance", "transformers",
+        dict(reach=_LENGTH), scale=_deberta_scale),
+    # 256 and 512 for the 512 positions that it was trained on.
+    Variant("deberta_v2", "_score._deberta.DeBERTa",
+        "the same with buckets of distances and a normalized table", "transformers",
+        dict(reach=lambda length: max(length, 4),
+             buckets=lambda length: 4 * max(length // 8, 1), norm=True, key_bias=True),
+        scale=_deberta_scale),
+    Variant("decomposed", "_score._decomposed.Decomposed",
+        "queries meet a learned vector for the distance along each axis (SAM)",
+        "transformers (SAM)", dict(shape=_square), axes=2),
+    Variant("inkling", "_score._inkling.Inkling",
+        "tokens mix learned profiles over the distance", "transformers",
+        dict(reach=_LENGTH), scale=lambda head_dim: 1 / head_dim),
+    Variant("wavlm", "_score._wavlm.WavLM",
+        "a learned number for each bucket of distances, behind a gate", "transformers"),
+)
+# fmt: on
+
+VARIANTS = (*_ENCODINGS, *_ROTARIES, *_BIASES, *_SCORES)
