@@ -152,7 +152,8 @@ def describe(name: str, width: int) -> str:
     """What the embedding is, its formula, an example, its settings and its citation."""
     row = find(name)
     source, facts = row.source, _facts(row)
-    traits = [f"{trait}: {_TRAITS[trait]}" for trait in facts["traits"]]
+    trained = "trained" if facts["trained"] else "not trained"
+    traits = [f"{trait}: {_TRAITS[trait]}" for trait in (*facts["traits"], trained)]
     rows = [
         ("place", row.place),
         ("built by", facts["built_by"]),
@@ -185,7 +186,8 @@ def _facts(row):
         "summary": row.summary,
         "place": row.place,
         "built_by": f"eqx_posemb.{row.builder}",
-        "traits": [*traits, "trained" if row.is_trained() else "not trained"],
+        "traits": list(traits),
+        "trained": row.is_trained(),
         "tested_against": row.oracle,
         "reference": row.source.reference,
     }
@@ -234,12 +236,12 @@ def _settings(row, width):
 
 
 def _meanings(source):
-    """What each setting means, also where the docstring refers to `rope`."""
+    """What each setting means, also where the docstring refers to another one."""
     found = source.meanings()
     for name, text in found.items():
-        other = re.match(r"as in \[`eqx_posemb\.(\w+)`\]\[\]", text)
-        if other is not None and other[1] in variants():
-            found[name] = variant(other[1]).source.meanings()[name]
+        other = re.match(r"[Aa]s in \[`eqx_posemb\.(\w+)`\]\[\]", text)
+        rows = [row for row in VARIANTS if other and row.builder == other[1]]
+        found[name] = rows[0].source.meanings().get(name, text) if rows else text
     return found
 
 

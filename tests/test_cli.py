@@ -80,7 +80,8 @@ def test_list_is_there_for_machines(capsys):
         "summary": "a learned function of the distance relative to the position",
         "place": "bias",
         "built_by": "eqx_posemb.FIRE",
-        "traits": ["absolute", "causal", "trained"],
+        "traits": ["absolute", "causal"],
+        "trained": True,
         "tested_against": "formula",
         "reference": "",
     }
@@ -166,6 +167,8 @@ def test_show_has_the_settings_of_the_registry_and_the_defaults(capsys):
     assert "    beta_fast = 32.0   (the default)" in lines
     # The docstring refers to `rope` for it.
     assert "        The base. 10,000 in the paper" in "\n".join(lines)
+    tupe = printed_by(capsys, "show", "tupe")
+    assert "As in `eqx_posemb.TUPE`" not in tupe
 
 
 def test_show_has_the_traits_with_their_meaning(capsys):
