@@ -243,15 +243,18 @@ class PositionalEmbedding(Module):
             it needs them, forward and backward, and never holds more: exact as well,
             in memory that grows with the sequence, and without those blocks of which
             nothing is seen. It has no forward-mode derivative (`jax.jvp`), and third
-            derivatives neither. `"auto"` goes by blocks where that is faster or needed,
-            judging by the number of logits, without those of a `jax.vmap`: on CPU from
-            8 million on, where they outgrow its caches and blocks measured faster;
-            elsewhere, where large products are cheap and loops are not, from 64 million
-            (256 MiB) on, which is for memory and not measured. It never chooses a
-            kernel of others, which would round otherwise: for that see `for_kernel`.
-        - `block_size`: how many queries, and keys, `"blockwise"` has in a block. By
-            default at most 512, and so that little of the last block is padding; fewer
-            for more than 32 heads.
+            derivatives neither. `"pallas"` is one kernel for TPUs, which a CPU
+            interprets. It takes positions that are stated to be consecutive, and no
+            bias or a bias by distance. For any other case a warning says why, and
+            blocks compute it. It has no second derivatives. `"auto"` materializes up to
+            8 million logits, and 64 million on a GPU, without those of a `jax.vmap`.
+            Beyond, a TPU has the kernel where it takes the case, and all others have
+            blocks. `explain` says what runs. It never chooses a kernel of others, which
+            would round otherwise: for that see `for_kernel`.
+        - `block_size`: how many queries, and keys, `"blockwise"` and `"pallas"` have in
+            a block. By default at most 512, and so that little of the last block is
+            padding; fewer for more than 32 heads. A kernel has a multiple of 128, by
+            default at most 1,024.
         - `axis_name`: under `jax.shard_map`, the axis of the mesh that the sequence is
             sharded over, for ring attention: each device has its shard of queries, keys
             and values with their positions, in any order, and keys go around from
@@ -287,6 +290,12 @@ class PositionalEmbedding(Module):
             block_size=block_size,
             axis_name=axis_name,
         )
+
+    def explain(self, q: Any, k: Any, v: Any, *positions: Any, **settings: Any) -> str:
+        """Which implementation `attend` takes with the same arguments, and why none is
+        fused: see [`eqx_posemb.Placed.explain`][]."""
+        length = settings.pop("length", None)
+        return self.at(*positions, length=length).explain(q, k, v, **settings)
 
     def for_kernel(
         self,

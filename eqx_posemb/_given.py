@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Int, Num, Shaped
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
@@ -118,6 +119,22 @@ def as_given(
     if isinstance(positions, Consecutive):
         return positions
     return as_positions(positions, name)
+
+
+def as_consecutive(positions: Num[Positions, "..."]) -> Num[Positions, "..."]:
+    """Concrete integers that follow one another as `Consecutive`, and any others as
+    they are."""
+    if isinstance(positions, Consecutive | Tracer) or positions.ndim != 1:
+        return positions
+    whole = getattr(positions, "is_fully_addressable", True)
+    integers = jnp.issubdtype(positions.dtype, jnp.integer)
+    if not (whole and integers and positions.size):
+        return positions
+    # NumPy compares in Python, also while a program is traced.
+    array = np.asarray(positions)
+    if not np.array_equal(array[1:] - array[:-1], np.ones(array.size - 1, array.dtype)):
+        return positions
+    return Consecutive(jnp.asarray(array[0]), array.size)
 
 
 def as_positions(

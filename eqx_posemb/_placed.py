@@ -1,32 +1,28 @@
 """A positional embedding at given positions."""
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
+from ._attending import attend, inputs, prepared, whole
 from ._attention import (
-    attention,
     check_axes,
     check_shapes,
     check_states,
     check_values,
-    choose,
     dense_logits,
+    explained,
     ImplementationName,
-    IMPLEMENTATIONS,
-    Inputs,
     Logits,
-    rules,
     Tokens,
     Window,
     with_channels,
 )
 from ._bias import AbstractBias
-from ._checks import check_choice, check_count, check_positive, described, is_integer
-from ._context import context_lengths
+from ._checks import check_count, described, is_integer
 from ._frequencies import context_length
 from ._given import as_given, Positions
 from ._module import Module
@@ -38,7 +34,7 @@ from ._rotary import (
     in_lengths,
 )
 from ._score import AbstractScore
-from ._sharding import compiler_sharded, gathered, mesh_axes, shards
+from ._sharding import compiler_sharded, mesh_axes
 
 
 class Placed(Module):
@@ -186,17 +182,11 @@ class Placed(Module):
         if `keys_are_rotated` but the score or the extension reads the keys, or the
         rotary embedding reads the context length and `at` got no `length`.
         """
-        check_axes(q=q, k=k, v=v)
-        check_values(k, v)
-        check_choice("implementation", implementation, IMPLEMENTATIONS)
-        if soft_cap is not None:
-            check_positive("soft_cap", soft_cap)
-        if block_size is not None:
-            check_count("block_size", block_size, 1)
-        masked = rules(
-            self.q_positions,
-            self.k_positions,
-            heads=q.shape[0],
+        call = prepared(
+            self,
+            q,
+            k,
+            v,
             mask=mask,
             causal=causal,
             window=window,
@@ -204,17 +194,58 @@ class Placed(Module):
             k_segments=k_segments,
             q_order=q_order,
             k_order=k_order,
+            q_state=q_state,
+            k_state=k_state,
+            soft_cap=soft_cap,
+            implementation=implementation,
+            block_size=block_size,
+            axis_name=axis_name,
+            keys_are_rotated=keys_are_rotated,
         )
-        if keys_are_rotated and isinstance(self.rotary, AbstractRotary):
-            self._check_rotates("attend(..., keys_are_rotated=True)")
-        states = dict(q_state=q_state, k_state=k_state)
-        counts = q.shape[1], k.shape[1]
-        chosen = choose(
-            implementation, q.shape[0], counts, block_size, axis_name, shards(q, 1)
-        )
-        static = chosen, axis_name, soft_cap, keys_are_rotated
-        order = q_order, k_order
-        return _attend(self, static, q, k, v, masked, states, order)
+        return attend(*call)
+
+    def explain(
+        self,
+        q: Float[Array, "heads q dim"] | jax.ShapeDtypeStruct,
+        k: Float[Array, "kv_heads k k_dim"] | jax.ShapeDtypeStruct,
+        v: Float[Array, "kv_heads k dim_v"] | jax.ShapeDtypeStruct,
+        **settings: Any,
+    ) -> str:
+        """Which implementation `attend` takes on each platform, and why none is fused.
+
+        !!! Example
+
+            ```python
+            import jax
+            import jax.numpy as jnp
+            import eqx_posemb as pe
+
+            embedding = pe.PositionalEmbedding(bias=pe.ALiBi(heads=8))
+            placed = embedding.at(pe.consecutive(4096))
+            x = jax.ShapeDtypeStruct((8, 4096, 64), jnp.bfloat16)
+            print(placed.explain(x, x, x, causal=True))
+            ```
+
+            ```output
+            tpu: one fused kernel, in tiles of 1024 queries and 1024 keys
+            others: blocks of 512 queries and keys
+            ```
+
+        **Arguments:**
+
+        - `q`, `k`, `v`: as in `attend`, or shapes and dtypes, as nothing is computed.
+        - `settings`: keyword arguments of `attend`, which raise its errors.
+
+        **Returns:** a line for each platform, and a line with the reason.
+        """
+        found = []
+
+        def trace(q, k, v, settings):
+            placed, static, *arrays = prepared(self, q, k, v, **settings)
+            found.append(explained(static[0], inputs(placed, static, *arrays)))
+
+        eqx.filter_eval_shape(trace, q, k, v, settings)
+        return found[0]
 
     def for_kernel(
         self,
@@ -312,40 +343,10 @@ class Placed(Module):
         )
 
 
-# One program for each shape: the layers of a model share its trace, and a call outside
-# of `jit` compiles once, and not each of its operations.
-@eqx.filter_jit
-@jax.named_scope("eqx_posemb.Placed.attend")
-def _attend(placed, static, q, k, v, masked, states, order):
-    axes = *mesh_axes(q)[:2], *mesh_axes(v)[2:]
-    inputs = placed, static, q, k, v, masked, states, order
-    return compiler_sharded(_attention, axes, *inputs)
-
-
-def _attention(placed, static, q, k, v, masked, states, order):
-    implementation, axis_name, soft_cap, keys_are_rotated = static
-    placed, masked, order = _gathered(placed), masked.gathered, gathered(order)
-    q_tokens = Tokens(None, placed.q_positions, None, order[0])
-    k_tokens = Tokens(None, placed.k_positions, None, order[1])
-    placed = placed._in_context(
-        lambda: context_lengths(q_tokens, k_tokens, masked, axis_name)
-    )
-    logits, q, k, q_tokens, k_tokens = placed._terms(
-        q, k, states, soft_cap, keys_are_rotated, order
-    )
-    inputs = Inputs(logits, q, k, v, q_tokens, k_tokens, masked)
-    return attention(implementation, inputs)
-
-
-def _gathered(placed):
-    positions = lambda placed: (placed.q_positions, placed.k_positions)
-    return eqx.tree_at(positions, placed, gathered(positions(placed)))
-
-
 @eqx.filter_jit
 def _logits(placed, q, k, states):
     def finished(placed, q, k, states):
-        placed = _gathered(placed)
+        placed = whole(placed)
         every = placed.q_positions, placed.k_positions
         placed = placed._in_context(lambda: (context_length(*every),) * 2)
         logits, *tokens = placed._terms(q, k, states)

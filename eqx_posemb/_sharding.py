@@ -104,6 +104,13 @@ def varying(x: Array) -> frozenset[str]:
     return getattr(kind, "varying", getattr(kind, "vma", frozenset()))
 
 
+def varying_as(x: Array, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of a result that varies over the axes of the mesh as `x`."""
+    kind = jax.typeof(x)
+    name = "manual_axis_type" if hasattr(kind, "manual_axis_type") else "vma"
+    return jax.ShapeDtypeStruct(shape, dtype, **{name: getattr(kind, name)})
+
+
 def _sharding(x) -> Any:
     return getattr(jax.typeof(x), "sharding", None)
 

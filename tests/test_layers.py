@@ -26,6 +26,7 @@ STANDARD = {
     "re",
     "sys",
     "typing",
+    "warnings",
 }
 
 # Each room, and the rooms it may look into.
@@ -53,8 +54,10 @@ ROOMS = {
     | {"_bias", "_rotary", "_score", "_sharding"},
     "_slots": {"_bias", "_checks", "_encoding", "_frequencies", "_rotary", "_score"},
     "_context": {"_attention", "_frequencies", "_given"},
+    "_attending": BASE | {"_attention", "_context", "_rotary"},
     "_placed": BASE
-    | {"_attention", "_bias", "_context", "_frequencies", "_rotary", "_score"},
+    | {"_attending", "_attention", "_bias", "_context", "_frequencies", "_rotary"}
+    | {"_score"},
     "_bundle": BASE
     | {"_attention", "_bias", "_encoding", "_frequencies", "_rotary", "_score"}
     | {"_placed", "_slots"},

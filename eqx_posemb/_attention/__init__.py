@@ -12,6 +12,7 @@ from ._implementations import (
     AbstractImplementation as AbstractImplementation,
     attention as attention,
     choose as choose,
+    explained as explained,
     ImplementationName as ImplementationName,
     IMPLEMENTATIONS as IMPLEMENTATIONS,
 )

@@ -37,10 +37,46 @@ def blockwise(inputs: Inputs, size: int) -> Float[Array, "heads q dim_v"]:
     return out[:, : inputs.q.shape[1]].astype(inputs.v.dtype)
 
 
+def attended(
+    inputs: Inputs, size: int
+) -> tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]:
+    """The attended values, and the logarithm of the sum of the weights."""
+    floats, others, static = _parted(into_blocks(inputs, size))
+    out, normaliser = _attention(static, floats, others)
+    count = inputs.q.shape[1]
+    return out[:, :count].astype(inputs.v.dtype), normaliser[:, :count]
+
+
+def gradients_of_attended(
+    inputs: Inputs,
+    size: int,
+    out: Float[Array, "heads q dim_v"],
+    normaliser: Float[Array, "heads q"],
+    cotangents: tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]],
+) -> Inputs:
+    """The gradients by the float arrays of the inputs, given what [`attended`][]
+    gave."""
+    blocks, pull = eqx.filter_vjp(partial(into_blocks, size=size), inputs)
+    floats, others, static = _parted(blocks)
+    dtype, count = normaliser.dtype, -inputs.q.shape[1] % size
+
+    def filled(x):
+        widths = [(0, 0), (0, count), (0, 0)][: x.ndim]
+        return jnp.pad(x.astype(dtype), widths)
+
+    residuals = floats, others, filled(out), filled(normaliser)
+    found, _ = _backward(static, residuals, tuple(map(filled, cotangents)))
+    return pull(found)[0]
+
+
 def _of_blocks(blocks):
-    floats, rest = eqx.partition(blocks, eqx.is_inexact_array)
-    others, static = eqx.partition(rest, eqx.is_array)
+    floats, others, static = _parted(blocks)
     return _attention(static, floats, others)[0]
+
+
+def _parted(blocks):
+    floats, rest = eqx.partition(blocks, eqx.is_inexact_array)
+    return floats, *eqx.partition(rest, eqx.is_array)
 
 
 def _primal(static, floats, others):

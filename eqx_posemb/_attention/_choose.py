@@ -1,8 +1,5 @@
 """Which implementation of attention to use, and with which blocks."""
 
-import jax
-
-
 # What a block may hold of the logits: 32 MiB in float32. Larger ones are no faster.
 _TILE = 2**23
 _LARGEST = 512
@@ -38,22 +35,19 @@ def block_size_for(heads: int, q: int, k: int) -> int:
     return min(sizes, key=work)
 
 
-def blocks_are_better(heads: int, q: int, k: int) -> bool:
+def blocks_are_better(heads: int, q: int, k: int, *, on_cpu: bool) -> bool:
     """Whether to go by blocks, from the number of logits and the platform. Not for
     symbols, where the program does not know them."""
     if not (isinstance(q, int) and isinstance(k, int)):
         return False
     if min(q, k) < _WORTHWHILE or max(q, k) <= block_size_for(heads, q, k):
         return False
-    on_cpu = jax.default_backend() == "cpu"
     return heads * q * k >= (_FAST_ON_CPU if on_cpu else _FITS)
 
 
 def head_groups(heads: int, kv_heads: int, size: int) -> int:
-    """How many parts to cut heads into, one after the other, from the size of blocks
-    and the platform; they keep the heads together that have keys in common."""
-    if jax.default_backend() != "cpu":
-        return 1
+    """How many parts a CPU cuts heads into, one after the other, from the size of
+    blocks; they keep the heads together that have keys in common."""
     wanted = heads * size**2 / _IN_CACHE
     parts = [n for n in range(1, kv_heads + 1) if kv_heads % n == 0]
     return next((n for n in parts if n >= wanted), kv_heads)

@@ -5,10 +5,14 @@ Each says which inputs it does not take, and which implementation takes them ins
 
 import abc
 import dataclasses
+import warnings
 from typing import Literal
 
+import equinox as eqx
+import jax
 from jaxtyping import Array, Float
 
+from . import _fused
 from ._blockwise import blockwise
 from ._choose import block_size_for, blocks_are_better
 from ._dense import dense, dense_in_shards
@@ -16,8 +20,8 @@ from ._inputs import Inputs
 from ._ring import ring
 
 
-ImplementationName = Literal["auto", "dense", "blockwise"]
-IMPLEMENTATIONS: tuple[ImplementationName, ...] = "auto", "dense", "blockwise"
+ImplementationName = Literal["auto", "dense", "blockwise", "pallas"]
+IMPLEMENTATIONS: tuple[ImplementationName, ...] = "auto", "dense", "blockwise", "pallas"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +33,20 @@ class AbstractImplementation(abc.ABC):
         """The implementation for inputs that this one refuses, if there is one."""
         return None
 
+    @property
+    def reads_consecutive(self) -> bool:
+        """Whether it wants to know at trace time that positions are consecutive."""
+        return False
+
     def refusal(self, inputs: Inputs) -> str | None:
         """Why it does not take the inputs; None if it takes them."""
         del inputs
         return None
+
+    @abc.abstractmethod
+    def described(self, inputs: Inputs) -> dict[str, str]:
+        """In words, how it computes attention, by platform; `"others"` for all that
+        are not named."""
 
     @abc.abstractmethod
     def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
@@ -44,6 +58,10 @@ class Dense(AbstractImplementation):
     """Materialized logits, of queries in so many shards."""
 
     shards: int = 1
+
+    def described(self, inputs: Inputs) -> dict[str, str]:
+        del inputs
+        return dict(others="materialized logits")
 
     def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
         # Scores by distance move rows of queries to their neighbors.
@@ -67,8 +85,63 @@ class Blockwise(AbstractImplementation):
             return "There are no tokens to cut into blocks."
         return None
 
+    def described(self, inputs: Inputs) -> dict[str, str]:
+        del inputs
+        return dict(others=f"blocks of {self.size} queries and keys")
+
     def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
         return blockwise(inputs, self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockwiseOnCPU(AbstractImplementation):
+    """Tiles on a CPU, and materialized logits elsewhere."""
+
+    size: int
+    shards: int
+
+    def described(self, inputs: Inputs) -> dict[str, str]:
+        blocks = Blockwise(self.size).described(inputs)["others"]
+        return dict(cpu=blocks, others="materialized logits")
+
+    def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
+        arrays, static = eqx.partition(inputs, eqx.is_array)
+        of = lambda how: lambda arrays: how(eqx.combine(arrays, static))
+        cpu, default = of(Blockwise(self.size)), of(Dense(self.shards))
+        return jax.lax.platform_dependent(arrays, cpu=cpu, default=default)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fused(AbstractImplementation):
+    """One kernel on the platforms that have it, and elsewhere the fallback."""
+
+    plain: Blockwise | BlockwiseOnCPU
+    block_size: int | None
+    """The tiles of the kernel, if they are given."""
+    asked_for: bool
+    """Whether a user names it, and not `"auto"`."""
+
+    @property
+    def fallback(self) -> AbstractImplementation:
+        return self.plain
+
+    @property
+    def reads_consecutive(self) -> bool:
+        return True
+
+    def refusal(self, inputs: Inputs) -> str | None:
+        return _fused.refusal(inputs, self.block_size)
+
+    def described(self, inputs: Inputs) -> dict[str, str]:
+        q, k = (_fused.block(x.shape[1], self.block_size) for x in (inputs.q, inputs.k))
+        kernel = f"one fused kernel, in tiles of {q} queries and {k} keys"
+        found = dict(tpu=kernel, **self.plain.described(inputs))
+        return found | dict(cpu=f"{kernel}, interpreted") if self.asked_for else found
+
+    def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
+        materialized = isinstance(self.plain, BlockwiseOnCPU)
+        how = self.plain.size, self.block_size, materialized, self.asked_for
+        return _fused.fused(inputs, _fused.How(*how))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +158,10 @@ class Ring(AbstractImplementation):
             "`mask` must be None in a ring, where no device has all keys, but got "
             f"shape {inputs.rules.mask.shape}. Use `q_segments` and `k_segments`."
         )
+
+    def described(self, inputs: Inputs) -> dict[str, str]:
+        del inputs
+        return dict(others=f"a ring, in blocks of {self.size} queries and keys")
 
     def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
         return ring(inputs, self.size, self.axis_name)
@@ -111,9 +188,16 @@ def choose(
     size = block_size or block_size_for(heads, *counts)
     if axis_name is not None:
         return Ring(size, axis_name)
-    if name == "blockwise" or (name == "auto" and blocks_are_better(heads, *counts)):
-        return Blockwise(size)
-    return Dense(shards)
+    if name == "dense":
+        return Dense(shards)
+    if name != "auto":
+        plain = Blockwise(size)
+        return plain if name == "blockwise" else Fused(plain, block_size, True)
+    if not blocks_are_better(heads, *counts, on_cpu=True):
+        return Dense(shards)
+    if blocks_are_better(heads, *counts, on_cpu=False):
+        return Fused(Blockwise(size), block_size, False)
+    return Fused(BlockwiseOnCPU(size, shards), block_size, False)
 
 
 def attention(
@@ -128,4 +212,20 @@ def attention(
         return implementation(inputs)
     if implementation.fallback is None:
         raise ValueError(refusal)
+    if isinstance(implementation, Fused) and implementation.asked_for:
+        warnings.warn(
+            f"`implementation='pallas'` goes by blocks. {refusal}", stacklevel=2
+        )
     return attention(implementation.fallback, inputs)
+
+
+def explained(implementation: AbstractImplementation, inputs: Inputs) -> str:
+    """In words, what `attention` does on each platform, and why there is no kernel."""
+    refusal = implementation.refusal(inputs)
+    if refusal is None:
+        ways = implementation.described(inputs)
+        return "\n".join(f"{platform}: {way}" for platform, way in ways.items())
+    if implementation.fallback is None:
+        raise ValueError(refusal)
+    text = explained(implementation.fallback, inputs)
+    return f"{text}\nThere is no fused kernel. {refusal}"

@@ -34,7 +34,17 @@ def by_parts(
     each, common = eqx.partition(blocks, _has_heads(blocks))
     of_some = lambda some: function(eqx.combine(some[0], common), *some[1])
     split = lambda x: x.reshape(parts, -1, *x.shape[1:])
-    return together(jax.lax.map(of_some, jax.tree.map(split, (each, more))))
+    arrays, static = eqx.partition((each, more), eqx.is_array)
+
+    def one_after_another(arrays):
+        some = eqx.combine(arrays, static)
+        return together(jax.lax.map(of_some, jax.tree.map(split, some)))
+
+    def at_once(arrays):
+        return of_some(eqx.combine(arrays, static))
+
+    # Only a CPU has caches that hold the logits of some heads.
+    return jax.lax.platform_dependent(arrays, cpu=one_after_another, default=at_once)
 
 
 def of_heads(tile: Tile) -> Tile:

@@ -1,0 +1,120 @@
+"""A call of attention: its arguments are checked, and one program computes it."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+
+from ._attention import (
+    attention,
+    check_axes,
+    check_values,
+    choose,
+    ImplementationName,
+    IMPLEMENTATIONS,
+    Inputs,
+    rules,
+    Tokens,
+)
+from ._checks import check_choice, check_count, check_positive
+from ._context import context_lengths
+from ._given import as_consecutive
+from ._rotary import AbstractRotary
+from ._sharding import compiler_sharded, gathered, mesh_axes, shards
+
+
+def prepared(
+    placed,
+    q,
+    k,
+    v,
+    *,
+    mask=None,
+    causal=False,
+    window=None,
+    q_segments=None,
+    k_segments=None,
+    q_order=None,
+    k_order=None,
+    q_state=None,
+    k_state=None,
+    soft_cap=None,
+    implementation: ImplementationName = "auto",
+    block_size=None,
+    axis_name=None,
+    keys_are_rotated=False,
+):
+    """The arguments of [`attend`][], once they are checked."""
+    check_axes(q=q, k=k, v=v)
+    check_values(k, v)
+    check_choice("implementation", implementation, IMPLEMENTATIONS)
+    if soft_cap is not None:
+        check_positive("soft_cap", soft_cap)
+    if block_size is not None:
+        check_count("block_size", block_size, 1)
+    masked = rules(
+        placed.q_positions,
+        placed.k_positions,
+        heads=q.shape[0],
+        mask=mask,
+        causal=causal,
+        window=window,
+        q_segments=q_segments,
+        k_segments=k_segments,
+        q_order=q_order,
+        k_order=k_order,
+    )
+    if keys_are_rotated and isinstance(placed.rotary, AbstractRotary):
+        placed._check_rotates("attend(..., keys_are_rotated=True)")
+    states = dict(q_state=q_state, k_state=k_state)
+    counts = q.shape[1], k.shape[1]
+    chosen = choose(
+        implementation, q.shape[0], counts, block_size, axis_name, shards(q, 1)
+    )
+    static = chosen, axis_name, soft_cap, keys_are_rotated
+    order = q_order, k_order
+    return _stated(placed, chosen), static, q, k, v, masked, states, order
+
+
+# One program for each shape: the layers of a model share its trace, and a call outside
+# of `jit` compiles once, and not each of its operations.
+@eqx.filter_jit
+@jax.named_scope("eqx_posemb.Placed.attend")
+def attend(placed, static, q, k, v, masked, states, order):
+    axes = *mesh_axes(q)[:2], *mesh_axes(v)[2:]
+    arguments = placed, static, q, k, v, masked, states, order
+    return compiler_sharded(_attention, axes, *arguments)
+
+
+def _attention(placed, static, *arrays):
+    return attention(static[0], inputs(placed, static, *arrays))
+
+
+def inputs(placed, static, q, k, v, masked, states, order) -> Inputs:
+    """What an implementation of attention reads."""
+    _, axis_name, soft_cap, keys_are_rotated = static
+    placed, masked, order = whole(placed), masked.gathered, gathered(order)
+    q_tokens = Tokens(None, placed.q_positions, None, order[0])
+    k_tokens = Tokens(None, placed.k_positions, None, order[1])
+    placed = placed._in_context(
+        lambda: context_lengths(q_tokens, k_tokens, masked, axis_name)
+    )
+    logits, q, k, q_tokens, k_tokens = placed._terms(
+        q, k, states, soft_cap, keys_are_rotated, order
+    )
+    return Inputs(logits, q, k, v, q_tokens, k_tokens, masked)
+
+
+def _stated(placed, implementation):
+    """The same with positions that are seen to be consecutive, for an implementation
+    that asks for them: inside of `attend` all arrays are traced."""
+    if not implementation.reads_consecutive:
+        return placed
+    q, k = (as_consecutive(p) for p in (placed.q_positions, placed.k_positions))
+    return dataclasses.replace(placed, q_positions=q, k_positions=k)
+
+
+def whole(placed):
+    """The same with all positions on every device."""
+    positions = lambda placed: (placed.q_positions, placed.k_positions)
+    return eqx.tree_at(positions, placed, gathered(positions(placed)))

@@ -1,0 +1,204 @@
+"""The backward kernels: tiles are computed again, and no logits are kept."""
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from ..._sharding import varying_as
+from ._strip import fold_all
+from ._tiles import as_column, OF_FEATURES, OF_TOKENS, over_lanes, product, Tiles
+
+
+def backward_queries(tiles: Tiles, offset, q, k, v, ids, strip, seeds):
+    """The gradients by the queries, and by the strip if there is one.
+
+    Rows of tiles go one after another, so that the gradient of a head's strip stays in
+    the memory of the core. `seeds` are the gradient by the attended values, the
+    normaliser that `forward` gives, and the mean gradient by the weights.
+    """
+    heads, _, dim = q.shape
+    group, dim_v = heads // k.shape[0], v.shape[-1]
+    column = lambda i, j, offset: tiles.needed_key(i, j, offset)
+
+    def of_queries(features):
+        index = lambda h, i, j, offset: (h, i, 0)
+        return pl.BlockSpec((None, tiles.q, features), index)
+
+    def of_keys(features):
+        return pl.BlockSpec(
+            (None, tiles.k, features),
+            lambda h, i, j, offset: (jax.lax.div(h, group), column(i, j, offset), 0),
+        )
+
+    row = pl.BlockSpec((None, 1, tiles.q), lambda h, i, j, offset: (h, 0, i))
+    segments = [
+        pl.BlockSpec((1, tiles.q), lambda h, i, j, offset: (0, i)),
+        pl.BlockSpec((1, tiles.k), lambda h, i, j, offset: (0, column(i, j, offset))),
+    ]
+    window = tiles.window(lambda h, i, j, offset: (h, i, column(i, j, offset)))
+    out_specs, out_shape = [of_queries(dim)], [varying_as(q, q.shape, q.dtype)]
+    scratch = [pltpu.VMEM((tiles.q, dim), jnp.float32)]
+    for x in strip:
+        index = lambda h, i, j, offset: (h, 0, 0)
+        out_specs.append(pl.BlockSpec((None, 1, tiles.places), index))
+        out_shape.append(varying_as(q, x.shape, jnp.float32))
+        scratch.extend([tiles.expanded()] * (2 if tiles.kept else 1))
+    call = tiles.call(
+        "attention_backward_queries",
+        _queries_kernel,
+        [(heads, True), (tiles.rows, not tiles.bias), (tiles.columns, False)],
+        [
+            of_queries(dim),
+            of_keys(dim),
+            of_keys(dim_v),
+            of_queries(dim_v),
+            row,
+            row,
+            *segments[: len(ids)],
+            *window,
+        ],
+        out_specs,
+        out_shape,
+        scratch,
+    )
+    return call(offset, q, k, v, *seeds, *ids, *strip)
+
+
+def _queries_kernel(tiles, offset, q, k, v, d_out, normaliser, mean, *refs):
+    count = 2 if tiles.segments else 0
+    ids, refs = refs[:count], refs[count:]
+    window, refs = refs[: tiles.bias], refs[tiles.bias :]
+    d_q, refs = refs[0], refs[1:]
+    d_strip, refs = refs[: tiles.bias], refs[tiles.bias :]
+    total, *refs = refs
+    if tiles.kept:
+        window = (*window, refs.pop(0))
+    sums = refs
+    i, j = pl.program_id(1), pl.program_id(2)
+    tiles.start_strip(window, (i == 0) & (j == 0))
+
+    @pl.when(j == 0)
+    def start():
+        total[...] = jnp.zeros_like(total)
+
+    @pl.when((i == 0) & (j == 0))
+    def start_strip():
+        for x in (*d_strip, *sums):
+            x[...] = jnp.zeros_like(x)
+
+    def tile(masked):
+        logits, slope = tiles.logits(q[...], k[...], window, i, j, offset, ids, masked)
+        wide = lambda x: over_lanes(as_column(x[...]), logits.shape[1])
+        weights = jnp.exp2(logits - wide(normaliser))
+        by_weights = product(d_out[...], v[...], OF_FEATURES)
+        by_logits = weights * (by_weights - wide(mean))
+        if slope is not None:
+            by_logits *= slope
+        total[...] += product(by_logits.astype(k.dtype), k[...], OF_TOKENS)
+        for x, scratch in zip(d_strip, sums, strict=True):
+            tiles.add_to_strip(x, scratch, by_logits, i, j)
+
+    tiles.each(i, j, offset, tile)
+
+    @pl.when(j == tiles.columns - 1)
+    def finish():
+        d_q[...] = (tiles.scale * total[...]).astype(d_q.dtype)
+
+    if tiles.kept:
+
+        @pl.when((i == tiles.rows - 1) & (j == tiles.columns - 1))
+        def finish_strip():
+            fold_all(*sums, *d_strip)
+
+
+def backward_keys(tiles: Tiles, offset, q, k, v, ids, strip, seeds):
+    """The gradients by keys and values: columns of tiles, of all heads of queries that
+    a head of keys serves.
+
+    Tiles are keys by queries, so that nothing is transposed but the strip, which is
+    read backwards. `tiles` keep no strip, which changes with each block of keys.
+    """
+    kv_heads, _, dim = k.shape
+    group, dim_v = q.shape[0] // kv_heads, v.shape[-1]
+    row_of = lambda i, j, offset: tiles.needed_query(i, j, offset)
+
+    def of_queries(features):
+        return pl.BlockSpec(
+            (None, tiles.q, features),
+            lambda h, j, g, i, offset: (h * group + g, row_of(i, j, offset), 0),
+        )
+
+    def of_keys(features):
+        index = lambda h, j, g, i, offset: (h, j, 0)
+        return pl.BlockSpec((None, tiles.k, features), index)
+
+    row = pl.BlockSpec(
+        (None, 1, tiles.q),
+        lambda h, j, g, i, offset: (h * group + g, 0, row_of(i, j, offset)),
+    )
+    segments = [
+        pl.BlockSpec(
+            (1, tiles.q), lambda h, j, g, i, offset: (0, row_of(i, j, offset))
+        ),
+        pl.BlockSpec((1, tiles.k), lambda h, j, g, i, offset: (0, j)),
+    ]
+    window = tiles.window(
+        lambda h, j, g, i, offset: (h * group + g, row_of(i, j, offset), j),
+        transposed=True,
+    )
+    call = tiles.call(
+        "attention_backward_keys",
+        _keys_kernel,
+        [(kv_heads, True), (tiles.columns, True), (group, False), (tiles.rows, False)],
+        [
+            of_queries(dim),
+            of_keys(dim),
+            of_keys(dim_v),
+            of_queries(dim_v),
+            row,
+            row,
+            *segments[: len(ids)],
+            *window,
+        ],
+        [of_keys(dim), of_keys(dim_v)],
+        [varying_as(q, x.shape, x.dtype) for x in (k, v)],
+        [
+            pltpu.VMEM((tiles.k, dim), jnp.float32),
+            pltpu.VMEM((tiles.k, dim_v), jnp.float32),
+        ],
+    )
+    backwards = [jnp.roll(x[..., ::-1], 1, axis=-1) for x in strip]
+    return call(offset, q, k, v, *seeds, *ids, *backwards)
+
+
+def _keys_kernel(tiles, offset, q, k, v, d_out, normaliser, mean, *refs):
+    count = 2 if tiles.segments else 0
+    ids, refs = refs[:count], refs[count:]
+    window, refs = refs[: tiles.bias], refs[tiles.bias :]
+    d_k, d_v, k_total, v_total = refs
+    j, g, i = pl.program_id(1), pl.program_id(2), pl.program_id(3)
+
+    @pl.when((g == 0) & (i == 0))
+    def start():
+        k_total[...] = jnp.zeros_like(k_total)
+        v_total[...] = jnp.zeros_like(v_total)
+
+    def tile(masked):
+        logits, slope = tiles.logits(
+            k[...], q[...], window, i, j, offset, ids, masked, transposed=True
+        )
+        weights = jnp.exp2(logits - normaliser[...])
+        v_total[...] += product(weights.astype(v.dtype), d_out[...], OF_TOKENS)
+        by_weights = product(v[...], d_out[...], OF_FEATURES)
+        by_logits = weights * (by_weights - mean[...])
+        if slope is not None:
+            by_logits *= slope
+        k_total[...] += product(by_logits.astype(q.dtype), q[...], OF_TOKENS)
+
+    tiles.each(i, j, offset, tile)
+
+    @pl.when((g == pl.num_programs(2) - 1) & (i == tiles.rows - 1))
+    def finish():
+        d_k[...] = (tiles.scale * k_total[...]).astype(d_k.dtype)
+        d_v[...] = v_total[...].astype(d_v.dtype)

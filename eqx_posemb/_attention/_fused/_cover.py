@@ -1,0 +1,113 @@
+"""Which cases the fused kernels cover, and why they refuse the others."""
+
+import jax
+import jax.numpy as jnp
+
+from ..._given import Consecutive
+from .._inputs import Inputs
+from ._sizes import STEP
+
+
+# Of heads: what fits into the memory of a core beside a tile.
+_WIDEST = 256
+# Distances and windows are compared in int32.
+_FARTHEST = 2**28
+# Before, Pallas had other names.
+_OLDEST = 0, 7, 2
+
+
+def refusal(inputs: Inputs, block_size: int | None) -> str | None:
+    """Why the kernels do not take the inputs; None if they take them."""
+    reasons = (
+        _of_size(inputs, block_size),
+        _of_dtype(inputs),
+        _of_rules(inputs),
+        _of_score(inputs.logits),
+        _of_positions(inputs),
+        _of_bias(inputs),
+    )
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _of_size(inputs, block_size):
+    if jax.__version_info__ < _OLDEST:
+        return f"The kernels need JAX {'.'.join(map(str, _OLDEST))} or newer."
+    counts = inputs.q.shape[1], inputs.k.shape[1]
+    if not all(isinstance(count, int) for count in counts):
+        return "The number of tokens is a symbol."
+    if 0 in counts:
+        return "There are no tokens."
+    widths = inputs.q.shape[-1], inputs.v.shape[-1]
+    if not 0 < min(widths) <= max(widths) <= _WIDEST:
+        return f"A head has {max(widths)} channels, and may have 1 to {_WIDEST}."
+    if block_size is not None and block_size % STEP:
+        return f"`block_size` must be a multiple of {STEP}, but is {block_size}."
+    return None
+
+
+def _of_dtype(inputs):
+    dtypes = {str(x.dtype) for x in (inputs.q, inputs.k, inputs.v)}
+    if len(dtypes) == 1 and dtypes <= {"float32", "bfloat16"}:
+        return None
+    return (
+        "Queries, keys and values must all be float32 or all be bfloat16, but are "
+        f"{', '.join(sorted(dtypes))}."
+    )
+
+
+def _of_rules(inputs):
+    if inputs.rules.mask is not None:
+        return "`mask` says something else of each pair. Use `causal` or segments."
+    if inputs.rules.ordered and inputs.q_tokens.order is not None:
+        return "`q_order` and `k_order` may be in any order."
+    ids = inputs.rules.q_segments, inputs.rules.k_segments
+    if any(x is not None and x.dtype.itemsize > 4 for x in ids):
+        return "Segments are integers of 64 bits. Cast them to `jnp.int32`."
+    if max(inputs.rules.reach or (0,)) >= _FARTHEST:
+        return f"The window reaches {_FARTHEST} positions or more."
+    return None
+
+
+def _of_score(logits):
+    if logits.extension is not None:
+        return (
+            f"`{type(logits.extension).__name__}` rotates each pair of a query and a "
+            "key."
+        )
+    if logits.score is not None:
+        return (
+            f"`{type(logits.score).__name__}` is a score, and the kernels have biases "
+            "alone."
+        )
+    return None
+
+
+def _of_positions(inputs):
+    positions = inputs.q_tokens.positions, inputs.k_tokens.positions
+    bias = inputs.logits.bias
+    if not inputs.rules.ordered and bias is None:
+        return None
+    if all(isinstance(p, Consecutive) for p in positions):
+        return None
+    if bias is not None and positions[0].ndim > 1:
+        return f"`{type(bias).__name__}` reads positions with several coordinates."
+    return (
+        "Positions are not stated to be consecutive. `eqx_posemb.consecutive` states "
+        "them."
+    )
+
+
+def _of_bias(inputs):
+    logits = inputs.logits
+    if logits.bias is None:
+        return None
+    name = type(logits.bias).__name__
+    strip = logits.strip(inputs.q_tokens, inputs.k_tokens)
+    if strip is None:
+        return f"`{name}` depends on more than distances."
+    if strip.shape[0] != inputs.q.shape[0] or strip.dtype != jnp.float32:
+        return (
+            f"`{name}` must give float32 for {inputs.q.shape[0]} heads, but gives "
+            f"{strip.dtype} for {strip.shape[0]}."
+        )
+    return None

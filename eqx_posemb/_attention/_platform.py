@@ -1,0 +1,166 @@
+"""Functions that differ by the platform that a program is compiled for.
+
+`jax.lax.platform_dependent` lowers all functions for all platforms of an exported
+program. A kernel of one platform has no lowering for another. Here each function is
+traced and lowered for its platform alone.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.extend
+from jax.interpreters import ad, batching, mlir
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from .._sharding import varying
+
+
+PLATFORMS = "cpu", "cuda", "rocm", "tpu"
+
+
+def by_platform(
+    forms: Mapping[str, Callable[..., PyTree]],
+    result: PyTree[jax.ShapeDtypeStruct],
+    *arguments: PyTree,
+    no_derivative: str | None = None,
+) -> PyTree:
+    """Calls the function of the platform that is compiled for.
+
+    **Arguments:**
+
+    - `forms`: functions of pytrees of arrays, by platform. `"default"` has those of
+        other platforms, and of programs whose arrays the compiler shards: it cannot
+        divide a kernel.
+    - `result`: what each of them gives.
+    - `arguments`: what they are called with.
+    - `no_derivative`: an error that says that there is no derivative. By default it is
+        the derivative of `forms["default"]`.
+    """
+    leaves, structure = jax.tree.flatten(arguments)
+    shapes, out = jax.tree.flatten(result)
+    flat = {name: _Flat(form, structure) for name, form in forms.items()}
+    found = _choice.bind(
+        *alike(leaves),
+        forms=tuple(flat.items()),
+        shapes=tuple((tuple(x.shape), x.dtype) for x in shapes),
+        no_derivative=no_derivative,
+    )
+    return jax.tree.unflatten(out, found)
+
+
+def alike(tree: PyTree) -> PyTree:
+    """Under `jax.shard_map`, arrays that all vary over the same axes of the mesh."""
+    every = frozenset[str]().union(*map(varying, jax.tree.leaves(tree)))
+
+    def cast(x):
+        missing = tuple(every - varying(x))
+        return jax.lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(cast, tree)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flat:
+    """A function of leaves that gives leaves."""
+
+    form: Callable
+    structure: Any
+
+    def __call__(self, *leaves):
+        return jax.tree.leaves(self.form(*jax.tree.unflatten(self.structure, leaves)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mapped:
+    form: Callable
+    axes: tuple
+
+    def __call__(self, *leaves):
+        return jax.vmap(self.form, self.axes)(*leaves)
+
+
+_choice = jax.extend.core.Primitive("choice_of_platform")
+_choice.multiple_results = True
+
+
+@_choice.def_impl
+def _evaluated(*arrays, forms, **_):
+    forms = dict(forms)
+    return forms.get(jax.default_backend(), forms["default"])(*arrays)
+
+
+@_choice.def_abstract_eval
+def _abstract(*arrays, shapes, **_):
+    first = arrays[0]
+
+    def like(shape, dtype):
+        # On the mesh of `jax.shard_map`, over whose axes the result varies.
+        spec = PartitionSpec(*[None] * len(shape))
+        sharding = NamedSharding(first.sharding.mesh, spec)
+        return first.update(
+            shape=shape, dtype=dtype, weak_type=False, sharding=sharding
+        )
+
+    return [like(*entry) for entry in shapes]
+
+
+def _lowered(platform, ctx, *arrays, forms, **_):
+    forms = dict(forms)
+    form = forms.get(platform, forms["default"])
+    if platform == "tpu" and _is_divided(ctx.module_context.axis_context):
+        form = forms["default"]
+    # Over which axes of a mesh arrays vary was checked before.
+    plain = [jax.core.ShapedArray(x.shape, x.dtype) for x in ctx.avals_in]
+    call = mlir.lower_fun(lambda *arrays: form(*arrays), multiple_results=True)
+    return call(ctx.replace(avals_in=plain), *arrays)
+
+
+for _platform in PLATFORMS:
+    mlir.register_lowering(_choice, partial(_lowered, _platform), platform=_platform)
+
+
+def _is_divided(context):
+    """Whether the compiler divides a program among devices."""
+    if hasattr(context, "num_devices"):
+        return context.num_devices != 1
+    mesh = getattr(context, "mesh", None)
+    manual = getattr(context, "manual_axes", frozenset())
+    if mesh is None:
+        return False
+    manual = manual | set(getattr(mesh, "manual_axes", ()))
+    return mesh.size > 1 and manual != frozenset(mesh.axis_names)
+
+
+def _batched(arrays, axes, *, forms, shapes, **params):
+    (size,) = {x.shape[i] for x, i in zip(arrays, axes, strict=True) if i is not None}
+    mapped = tuple((name, _Mapped(form, tuple(axes))) for name, form in forms)
+    shapes = tuple(((size, *shape), dtype) for shape, dtype in shapes)
+    found = _choice.bind(*arrays, forms=mapped, shapes=shapes, **params)
+    return found, [0] * len(found)
+
+
+batching.primitive_batchers[_choice] = _batched
+
+
+def _tangent(primals, tangents, *, forms, shapes, no_derivative):
+    del shapes
+    if no_derivative is not None:
+        raise ValueError(no_derivative)
+    form = dict(forms)["default"]
+    moves = [not isinstance(tangent, ad.Zero) for tangent in tangents]
+    pick = lambda entries: [x for x, m in zip(entries, moves, strict=True) if m]
+
+    def of_moving(*moving):
+        rest = iter(moving)
+        return form(
+            *(next(rest) if m else x for x, m in zip(primals, moves, strict=True))
+        )
+
+    return jax.jvp(of_moving, pick(primals), pick(tangents))
+
+
+ad.primitive_jvps[_choice] = _tangent
