@@ -135,8 +135,8 @@ class Fused(AbstractImplementation):
     def described(self, inputs: Inputs) -> dict[str, str]:
         q, k = (_fused.block(x.shape[1], self.block_size) for x in (inputs.q, inputs.k))
         kernel = f"one fused kernel, in tiles of {q} queries and {k} keys"
-        found = dict(tpu=kernel, **self.plain.described(inputs))
-        return found | dict(cpu=f"{kernel}, interpreted") if self.asked_for else found
+        cpu = dict(cpu=f"{kernel}, interpreted") if self.asked_for else {}
+        return dict(tpu=kernel) | cpu | self.plain.described(inputs)
 
     def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
         materialized = isinstance(self.plain, BlockwiseOnCPU)

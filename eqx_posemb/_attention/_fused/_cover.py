@@ -19,10 +19,10 @@ _OLDEST = 0, 7, 2
 def refusal(inputs: Inputs, block_size: int | None) -> str | None:
     """Why the kernels do not take the inputs; None if they take them."""
     reasons = (
+        _of_score(inputs.logits),
         _of_size(inputs, block_size),
         _of_dtype(inputs),
         _of_rules(inputs),
-        _of_score(inputs.logits),
         _of_positions(inputs),
         _of_bias(inputs),
     )

@@ -15,7 +15,7 @@ from .._inputs import Inputs
 from ._backward import backward_keys, backward_queries
 from ._forward import forward
 from ._sizes import block, keeps
-from ._tiles import LOG2_E, START, Tiles
+from ._tiles import LOG2_E, Tiles
 
 
 # Distances beyond this are farther than any window.
@@ -51,10 +51,11 @@ def gradients(
     tiles = _tiles(settings, inputs)
     f32 = jnp.float32
     mean = jnp.sum(d_out.astype(f32) * out.astype(f32), axis=-1) - d_normaliser
-    row = lambda x, fill: _filled(x, tiles.rows * tiles.q, 1, fill)[:, None]
+    row = lambda x: _filled(x, tiles.rows * tiles.q, 1)[:, None]
     d_out = _filled(d_out.astype(inputs.v.dtype), tiles.rows * tiles.q, 1)
-    # Queries that fill up a block have weights of zero.
-    seeds = d_out, row(normaliser * LOG2_E, -START), row(mean, 0)
+    # Queries that fill up a block are zeros and have logits of zero, and what their
+    # weights are multiplied by is zero.
+    seeds = d_out, row(normaliser * LOG2_E), row(mean)
     tokens, pull = jax.vjp(partial(_whole_blocks, tiles), inputs.q, inputs.k, inputs.v)
     strip, pull_strip = [], None
     if inputs.logits.bias is not None:
@@ -136,6 +137,6 @@ def _strip(tiles, inputs, logits):
     return (padded * LOG2_E)[:, None]
 
 
-def _filled(x, size, axis, fill=0):
+def _filled(x, size, axis):
     widths = [(0, size - x.shape[axis] if i == axis else 0) for i in range(x.ndim)]
-    return jnp.pad(x, widths, constant_values=fill) if size > x.shape[axis] else x
+    return jnp.pad(x, widths) if size > x.shape[axis] else x

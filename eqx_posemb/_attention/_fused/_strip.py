@@ -27,7 +27,7 @@ ROWS = 128
 _CHUNK = 512
 
 
-def expand(window: Float[Array, "1 places"]) -> Float[Array, "{ROWS} places"]:
+def expand(window: Float[Array, "1 places"]) -> Float[Array, "128 places"]:
     """Row `s` has at `y` what the window has at `y + 128 - s`."""
     rows = pltpu.roll(window, window.shape[1] - ROWS, 1)
     # Twice as many rows each time.
@@ -36,7 +36,7 @@ def expand(window: Float[Array, "1 places"]) -> Float[Array, "{ROWS} places"]:
     return rows
 
 
-def fold(sums: Float[Array, "{ROWS} places"]) -> Float[Array, "1 places"]:
+def fold(sums: Float[Array, "128 places"]) -> Float[Array, "1 places"]:
     """The transpose of `expand`: row `s` moves back by `s - 128`, and all are added."""
     places, rows = sums.shape[1], ROWS
     while rows > 8:
@@ -56,7 +56,7 @@ def starts(block_q: int) -> list[int]:
 
 
 def plus_tile(
-    logits: Float[Array, "q k"], part: Callable[[int], Float[Array, "{ROWS} k"]]
+    logits: Float[Array, "q k"], part: Callable[[int], Float[Array, "128 k"]]
 ) -> Float[Array, "q k"]:
     """The logits of a tile with their bias; `part` gives the rows that begin at a
     place."""

@@ -1,0 +1,61 @@
+"""Fused kernels of sharded arrays, run by `test_fused.py` on four devices in a process
+of its own."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+import eqx_posemb as pe
+from tests.helpers import normal
+from tests.test_fused import assert_same, kernels
+
+
+HEADS, SEQ, DIM = 8, 1024, 8
+EMBEDDING = pe.PositionalEmbedding(bias=pe.T5Bias(HEADS, key=jax.random.key(0)))
+
+
+def attend(embedding, x, implementation):
+    p = pe.consecutive(SEQ)
+    one = lambda x: embedding.attend(
+        x, x, x, p, p, causal=True, implementation=implementation
+    )
+    return jax.vmap(one)(x)
+
+
+def main() -> None:
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    x = normal((4, HEADS, SEQ, DIM))
+
+    def gradient(implementation, shard):
+        def of(embedding, x):
+            call = lambda embedding, x: attend(embedding, x, implementation)
+            if shard:
+                specs = P(), P("data")
+                call = jax.shard_map(
+                    call, mesh=mesh, in_specs=specs, out_specs=P("data")
+                )
+            return jnp.sum(call(embedding, x) ** 2)
+
+        return jax.value_and_grad(of, (0, 1))
+
+    found = jax.jit(gradient("pallas", True))(EMBEDDING, x)
+    expected = jax.jit(gradient("blockwise", False))(EMBEDDING, x)
+    assert_same(found, expected, bound=1e-4)
+    print("shards are as the whole")
+    assert kernels(gradient("auto", True), "tpu", EMBEDDING, x) == 3
+    print("shards have kernels")
+    sharded = jax.device_put(x, NamedSharding(mesh, P("data")))
+    assert kernels(gradient("auto", False), "tpu", EMBEDDING, sharded) == 0
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert kernels(gradient("pallas", False), "tpu", EMBEDDING, sharded) == 0
+    assert "jax.shard_map" in str(said[0].message)
+    print("what the compiler shards has none")
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    main()
