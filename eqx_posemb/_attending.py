@@ -73,7 +73,13 @@ def prepared(
     )
     static = chosen, axis_name, soft_cap, keys_are_rotated
     order = q_order, k_order
-    return _stated(placed, chosen), static, q, k, v, masked, states, order
+    if chosen.reads_consecutive:
+        # Inside of `attend` all arrays are traced.
+        order = tuple(None if x is None else as_consecutive(x) for x in order)
+        stated = map(as_consecutive, (placed.q_positions, placed.k_positions))
+        names = "q_positions", "k_positions"
+        placed = dataclasses.replace(placed, **dict(zip(names, stated, strict=True)))
+    return placed, static, q, k, v, masked, states, order
 
 
 # One program for each shape: the layers of a model share its trace, and a call outside
@@ -103,15 +109,6 @@ def inputs(placed, static, q, k, v, masked, states, order) -> Inputs:
         q, k, states, soft_cap, keys_are_rotated, order
     )
     return Inputs(logits, q, k, v, q_tokens, k_tokens, masked)
-
-
-def _stated(placed, implementation):
-    """The same with positions that are seen to be consecutive, for an implementation
-    that asks for them: inside of `attend` all arrays are traced."""
-    if not implementation.reads_consecutive:
-        return placed
-    q, k = (as_consecutive(p) for p in (placed.q_positions, placed.k_positions))
-    return dataclasses.replace(placed, q_positions=q, k_positions=k)
 
 
 def whole(placed):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import eqx_posemb as pe
+from docs.tables import KERNELS, with_kernels
 from eqx_posemb._attention._fused._sizes import block, keeps
 from tests.helpers import (
     at,
@@ -252,10 +253,30 @@ def test_without_order_or_bias_positions_are_not_read():
     assert "tpu: one" in embedding.explain(*qkv(), p, p, implementation="pallas")
 
 
+def test_an_order_that_is_stated_is_the_order_of_the_rules():
+    embedding = build("mrope")
+
+    def attend(implementation, *tokens):
+        p = jnp.stack([jnp.arange(200) // 7 % size for size in (1000, 6, 5)], axis=-1)
+        order = pe.consecutive(200)
+        return embedding.attend(
+            *tokens,
+            p,
+            p,
+            causal=True,
+            window=30,
+            q_order=order,
+            k_order=order,
+            implementation=implementation,
+        )
+
+    assert_same(*both_ways(attend, qkv()))
+
+
 REFUSED = {
     "`mask` says": dict(mask=jnp.ones((200, 200), bool)),
-    "may be in any order": dict(
-        causal=True, q_order=jnp.arange(200), k_order=jnp.arange(200)
+    "`q_order` and `k_order` are not stated": dict(
+        causal=True, q_order=jnp.arange(200), k_order=jnp.arange(200)[::-1]
     ),
     "The window reaches": dict(window=(2**28, 0)),
     "must be a multiple of 128, but is 100": dict(block_size=100),
@@ -429,3 +450,11 @@ def test_kernels_compile_for_every_tpu(tpu):
     # The compiler of TPUs does not know the flags of the tests.
     process = start(1, tpu, module="tests.fused_compiled", XLA_FLAGS="")
     assert f"compiled for {tpu}" in finish(process)
+
+
+def test_the_guide_has_what_a_tpu_has_for_every_row():
+    page = KERNELS.read_text()
+    assert page == with_kernels(page), "run `make tables`"
+    marks = "^The page must have one part between the marks of `kernels`.$"
+    with pytest.raises(ValueError, match=marks):
+        with_kernels("")

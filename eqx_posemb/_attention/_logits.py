@@ -23,7 +23,7 @@ class Tokens(eqx.Module):
     """Queries or keys before any rotation, if a score or an extension reads them."""
     positions: Num[Positions, "seq *axes"]
     state: PyTree[Array] | None
-    order: Int[Array, " seq"] | None
+    order: Int[Positions, " seq"] | None
     """The order that rules compare, where it is not the positions."""
 
     @property

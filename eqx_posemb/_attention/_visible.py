@@ -82,8 +82,8 @@ def rules(
     window: Window | None,
     q_segments: Int[Array, " q"] | None,
     k_segments: Int[Array, " k"] | None,
-    q_order: Int[Array, " q"] | None,
-    k_order: Int[Array, " k"] | None,
+    q_order: Int[Positions, " q"] | None,
+    k_order: Int[Positions, " k"] | None,
 ) -> Rules:
     """The rules that a user gave, if they fit what they are for."""
     q, k = q_positions.shape[0], k_positions.shape[0]

@@ -58,8 +58,6 @@ def _of_dtype(inputs):
 def _of_rules(inputs):
     if inputs.rules.mask is not None:
         return "`mask` says something else of each pair. Use `causal` or segments."
-    if inputs.rules.ordered and inputs.q_tokens.order is not None:
-        return "`q_order` and `k_order` may be in any order."
     ids = inputs.rules.q_segments, inputs.rules.k_segments
     if any(x is not None and x.dtype.itemsize > 4 for x in ids):
         return "Segments are integers of 64 bits. Cast them to `jnp.int32`."
@@ -83,18 +81,24 @@ def _of_score(logits):
 
 
 def _of_positions(inputs):
-    positions = inputs.q_tokens.positions, inputs.k_tokens.positions
-    bias = inputs.logits.bias
-    if not inputs.rules.ordered and bias is None:
+    tokens, bias = (inputs.q_tokens, inputs.k_tokens), inputs.logits.bias
+    if inputs.rules.ordered and not _consecutive(t.compared for t in tokens):
+        name = "Positions" if tokens[0].order is None else "`q_order` and `k_order`"
+        return _NOT_STATED.format(name)
+    if bias is None or _consecutive(t.positions for t in tokens):
         return None
-    if all(isinstance(p, Consecutive) for p in positions):
-        return None
-    if bias is not None and positions[0].ndim > 1:
+    if tokens[0].positions.ndim > 1:
         return f"`{type(bias).__name__}` reads positions with several coordinates."
-    return (
-        "Positions are not stated to be consecutive. `eqx_posemb.consecutive` states "
-        "them."
-    )
+    return _NOT_STATED.format("Positions")
+
+
+_NOT_STATED = (
+    "{} are not stated to be consecutive. `eqx_posemb.consecutive` states them."
+)
+
+
+def _consecutive(positions):
+    return all(isinstance(p, Consecutive) for p in positions)
 
 
 def _of_bias(inputs):

@@ -123,7 +123,7 @@ def _offset(inputs):
     """How far ahead of the first query the first key is."""
     if not inputs.rules.ordered:
         return jnp.zeros(1, jnp.int32)
-    q, k = (tokens.positions[0] for tokens in (inputs.q_tokens, inputs.k_tokens))
+    q, k = (tokens.compared[0] for tokens in (inputs.q_tokens, inputs.k_tokens))
     q, k = in_common(q, k)
     return jnp.clip(k - q, -_FAR, _FAR).astype(jnp.int32)[None]
 
