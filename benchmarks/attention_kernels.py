@@ -56,7 +56,7 @@ def program(tpu: str, what: str) -> None:
     arrays, static = eqx.partition(pe.PositionalEmbedding(bias=bias), eqx.is_array)
 
     def ours(arrays, q, k, v):
-        p = pe.consecutive(LENGTH)
+        p = pe.positions.consecutive(LENGTH)
         how = dict(causal=True, implementation="pallas")
         return eqx.combine(arrays, static).attend(q, k, v, p, p, **how)
 

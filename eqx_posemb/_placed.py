@@ -221,7 +221,7 @@ class Placed(Module):
             import eqx_posemb as pe
 
             embedding = pe.PositionalEmbedding(bias=pe.ALiBi(heads=8))
-            placed = embedding.at(pe.consecutive(4096))
+            placed = embedding.at(pe.positions.consecutive(4096))
             x = jax.ShapeDtypeStruct((8, 4096, 64), jnp.bfloat16)
             print(placed.explain(x, x, x, causal=True))
             ```

@@ -17,7 +17,7 @@ EMBEDDING = pe.PositionalEmbedding(bias=pe.T5Bias(HEADS, key=jax.random.key(0)))
 
 
 def attend(embedding, x, implementation):
-    p = pe.consecutive(SEQ)
+    p = pe.positions.consecutive(SEQ)
     one = lambda x: embedding.attend(
         x, x, x, p, p, causal=True, implementation=implementation
     )
@@ -46,6 +46,7 @@ def main() -> None:
     print("shards are as the whole")
     assert kernels(gradient("auto", True), "tpu", EMBEDDING, x) == 3
     print("shards have kernels")
+    of_ring(mesh)
     sharded = jax.device_put(x, NamedSharding(mesh, P("data")))
     assert kernels(gradient("auto", False), "tpu", EMBEDDING, sharded) == 0
     with warnings.catch_warnings(record=True) as said:
@@ -53,6 +54,48 @@ def main() -> None:
         assert kernels(gradient("pallas", False), "tpu", EMBEDDING, sharded) == 0
     assert "jax.shard_map" in str(said[0].message)
     print("what the compiler shards has none")
+
+
+def of_ring(mesh) -> None:
+    """The sequence sharded, with a kernel for each shard of keys that comes by."""
+    tokens = normal((3, HEADS, SEQ, DIM))
+
+    def gradient(implementation, axis_name, dtype=jnp.float32):
+        def attend(embedding, q, k, v, ids):
+            count = q.shape[1]
+            first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
+            p = pe.positions.consecutive(count, first)
+            rules = dict(causal=True, window=300, q_segments=ids, k_segments=ids)
+            return embedding.attend(
+                *(x.astype(dtype) for x in (q, k, v)),
+                p,
+                p,
+                implementation=implementation,
+                axis_name=axis_name,
+                **rules,
+            )
+
+        def of(embedding, *tokens):
+            call, ids = attend, jnp.arange(SEQ, dtype=jnp.int32) // 700
+            if axis_name is not None:
+                of_tokens = P(None, axis_name)
+                call = jax.shard_map(
+                    attend,
+                    mesh=mesh,
+                    in_specs=(P(), *[of_tokens] * 3, P(axis_name)),
+                    out_specs=of_tokens,
+                )
+            return jnp.sum(call(embedding, *tokens, ids).astype(jnp.float32) ** 2)
+
+        return jax.value_and_grad(of, (0, 1, 2, 3))
+
+    expected = jax.jit(gradient("blockwise", None))(EMBEDDING, *tokens)
+    found = jax.jit(gradient("pallas", "data"))(EMBEDDING, *tokens)
+    assert_same(found, expected, bound=1e-4)
+    for dtype in jnp.float32, jnp.bfloat16:
+        in_ring = gradient("pallas", "data", dtype)
+        assert kernels(in_ring, "tpu", EMBEDDING, *tokens) == 3
+    print("a ring of kernels is as the whole")
 
 
 if __name__ == "__main__":

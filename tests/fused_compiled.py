@@ -42,7 +42,7 @@ def compiled(device, heads, kv_heads, seq, dim, dim_v, dtype, rules):
     shape = jax.ShapeDtypeStruct
 
     def gradient(embedding, q, k, v, ids):
-        p = pe.consecutive(seq)
+        p = pe.positions.consecutive(seq)
         more = dict(q_segments=ids, k_segments=ids) if segments else {}
 
         def loss(embedding, q, k, v):

@@ -59,7 +59,11 @@ def both_ways(attend, arguments):
 
 
 def positions_of(name, n=LENGTH):
-    return pe.consecutive(n) if ROWS[name].axes is None else at(name, np.arange(n))
+    return (
+        pe.positions.consecutive(n)
+        if ROWS[name].axes is None
+        else at(name, np.arange(n))
+    )
 
 
 # What follows an encoding or a rotation is the same for all of them.
@@ -150,7 +154,7 @@ CASES = {
 @pytest.mark.parametrize("counts, starts, rules", CASES.values(), ids=CASES)
 def test_tiles_are_masked_by_every_rule(counts, starts, rules):
     def attend(implementation, embedding, q, k, v):
-        p = map(pe.consecutive, counts, starts)
+        p = map(pe.positions.consecutive, counts, starts)
         tiles = dict(block_size=128) if implementation == "pallas" else {}
         return embedding.attend(
             q, k, v, *p, implementation=implementation, **tiles, **rules
@@ -164,7 +168,7 @@ def test_a_head_of_keys_serves_several_of_queries(kv_heads):
     embedding = pe.PositionalEmbedding(bias=pe.KERPLE(4, key=jax.random.key(0)))
 
     def attend(implementation, embedding, *tokens):
-        p = pe.consecutive(200)
+        p = pe.positions.consecutive(200)
         return embedding.attend(
             *tokens, p, p, causal=True, implementation=implementation
         )
@@ -177,7 +181,7 @@ def test_a_strip_that_is_not_kept_is_expanded_by_every_tile(monkeypatch):
     monkeypatch.setattr("eqx_posemb._attention._fused._kernels.keeps", lambda n: False)
 
     def attend(implementation, embedding, *tokens):
-        p = pe.consecutive(300)
+        p = pe.positions.consecutive(300)
         tiles = dict(block_size=128) if implementation == "pallas" else {}
         return embedding.attend(
             *tokens,
@@ -192,7 +196,7 @@ def test_a_strip_that_is_not_kept_is_expanded_by_every_tile(monkeypatch):
     assert_same(*both_ways(attend, (T5, *qkv(300, 300))))
 
 
-class Hidden(pe.AbstractRelativeBias):
+class Hidden(pe.abstract.AbstractRelativeBias):
     """Hides all keys that are nearer than five positions."""
 
     def along(self, delta):
@@ -203,7 +207,10 @@ class Hidden(pe.AbstractRelativeBias):
 @jax.debug_nans(True)
 def test_a_bias_may_hide_keys_and_all_keys_of_a_query():
     def attend(implementation, q, k, v):
-        embedding, p = pe.PositionalEmbedding(bias=Hidden()), pe.consecutive(140)
+        embedding, p = (
+            pe.PositionalEmbedding(bias=Hidden()),
+            pe.positions.consecutive(140),
+        )
         return embedding.attend(
             q, k, v, p, p, causal=True, implementation=implementation
         )
@@ -217,7 +224,7 @@ def test_bfloat16_is_as_exact_as_dense():
     """Next to float32 on the same numbers: a rounding of values and of weights."""
 
     def attend(implementation, *arguments):
-        p = pe.consecutive(200)
+        p = pe.positions.consecutive(200)
         return T5.attend(*arguments, p, p, causal=True, implementation=implementation)
 
     low = qkv(dtype=jnp.bfloat16)
@@ -258,7 +265,7 @@ def test_an_order_that_is_stated_is_the_order_of_the_rules():
 
     def attend(implementation, *tokens):
         p = jnp.stack([jnp.arange(200) // 7 % size for size in (1000, 6, 5)], axis=-1)
-        order = pe.consecutive(200)
+        order = pe.positions.consecutive(200)
         return embedding.attend(
             *tokens,
             p,
@@ -285,7 +292,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("reason, rules", REFUSED.items(), ids=REFUSED)
 def test_what_is_refused_goes_by_blocks_and_says_why(reason, rules):
-    p = pe.consecutive(200)
+    p = pe.positions.consecutive(200)
     with pytest.warns(UserWarning, match=f"goes by blocks. .*{reason}"):
         found = HIDES.attend(*qkv(), p, p, implementation="pallas", **rules)
     rules.pop("block_size", None)
@@ -296,7 +303,7 @@ def test_what_is_refused_goes_by_blocks_and_says_why(reason, rules):
 
 
 def test_other_dtypes_and_widths_are_refused():
-    p, how = pe.consecutive(200), dict(implementation="pallas")
+    p, how = pe.positions.consecutive(200), dict(implementation="pallas")
     q, k, v = qkv()
     half = q.astype(jnp.float16)
     assert "bfloat16, but are float16" in pe.PositionalEmbedding().explain(
@@ -308,13 +315,13 @@ def test_other_dtypes_and_widths_are_refused():
     assert "has 257 channels" in T5.explain(wide, wide, wide, p, p, **how)
     none = q[:, :0]
     assert "There are no tokens" in pe.PositionalEmbedding().explain(
-        none, k, v, pe.consecutive(0), p, **how
+        none, k, v, pe.positions.consecutive(0), p, **how
     )
 
 
 def test_second_derivatives_name_the_cure():
     def loss(q):
-        p = pe.consecutive(200)
+        p = pe.positions.consecutive(200)
         return jnp.sum(HIDES.attend(q, *qkv()[1:], p, p, implementation="pallas") ** 2)
 
     twice = jax.grad(lambda q: jnp.sum(jax.grad(loss)(q)))
@@ -323,7 +330,7 @@ def test_second_derivatives_name_the_cure():
 
 
 def test_layers_are_mapped_scanned_and_checkpointed():
-    p = pe.consecutive(140)
+    p = pe.positions.consecutive(140)
     x = normal((3, 2, 140, 16))
 
     def model(x, implementation):
@@ -351,7 +358,7 @@ def test_every_example_of_a_batch_may_start_elsewhere():
     @jax.jit
     def values(starts):
         def attend(start, q, k, v, how):
-            p = pe.consecutive(140, start), pe.consecutive(140)
+            p = pe.positions.consecutive(140, start), pe.positions.consecutive(140)
             return T5.attend(q, k, v, *p, causal=True, implementation=how)
 
         return [
@@ -368,7 +375,7 @@ FAR = pe.PositionalEmbedding(bias=pe.ALiBi(8))
 
 
 def automatic(x):
-    p = pe.consecutive(1024)
+    p = pe.positions.consecutive(1024)
     return jnp.sum(FAR.attend(x, x, x, p, p, causal=True) ** 2)
 
 
@@ -438,8 +445,8 @@ def test_blocks_are_as_large_as_they_fill():
 
 def test_kernels_of_shards_are_the_whole():
     printed = finish(start(4, module="tests.fused", EQX_ON_ERROR="off"))
-    parts = "are as the whole", "shards have kernels", "the compiler shards has none"
-    for done in parts:
+    parts = "shards are as the whole", "shards have kernels", "a ring of kernels is as"
+    for done in (*parts, "what the compiler shards has none"):
         assert done in printed
 
 

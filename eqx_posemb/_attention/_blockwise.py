@@ -40,11 +40,12 @@ def blockwise(inputs: Inputs, size: int) -> Float[Array, "heads q dim_v"]:
 def attended(
     inputs: Inputs, size: int
 ) -> tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]:
-    """The attended values, and the logarithm of the sum of the weights."""
+    """The attended values, in at least float32, and the logarithm of the sum of the
+    weights."""
     floats, others, static = _parted(into_blocks(inputs, size))
     out, normaliser = _attention(static, floats, others)
     count = inputs.q.shape[1]
-    return out[:, :count].astype(inputs.v.dtype), normaliser[:, :count]
+    return out[:, :count], normaliser[:, :count]
 
 
 def gradients_of_attended(

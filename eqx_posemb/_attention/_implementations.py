@@ -17,7 +17,7 @@ from ._blockwise import blockwise
 from ._choose import block_size_for, blocks_are_better
 from ._dense import dense, dense_in_shards
 from ._inputs import Inputs
-from ._ring import ring
+from ._ring import by_blocks, ring
 
 
 ImplementationName = Literal["auto", "dense", "blockwise", "pallas"]
@@ -164,7 +164,33 @@ class Ring(AbstractImplementation):
         return dict(others=f"a ring, in blocks of {self.size} queries and keys")
 
     def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
-        return ring(inputs, self.size, self.axis_name)
+        return ring(inputs, by_blocks(self.size), self.axis_name)
+
+
+@dataclasses.dataclass(frozen=True)
+class FusedRing(AbstractImplementation):
+    """One kernel for each shard of keys that comes by, where a platform has it."""
+
+    plain: Ring
+    block_size: int | None
+    asked_for: bool
+
+    @property
+    def fallback(self) -> AbstractImplementation:
+        return self.plain
+
+    def refusal(self, inputs: Inputs) -> str | None:
+        return self.plain.refusal(inputs) or _fused.refusal(inputs, self.block_size)
+
+    def described(self, inputs: Inputs) -> dict[str, str]:
+        fused = Fused(Blockwise(self.plain.size), self.block_size, self.asked_for)
+        ways = fused.described(inputs)
+        return {name: f"a ring, each shard by {way}" for name, way in ways.items()}
+
+    def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
+        how = self.plain.size, self.block_size, False, self.asked_for, True
+        hop = _fused.hop(_fused.How(*how))
+        return ring(inputs, hop, self.plain.axis_name)
 
 
 def choose(
@@ -187,7 +213,11 @@ def choose(
     """
     size = block_size or block_size_for(heads, *counts)
     if axis_name is not None:
-        return Ring(size, axis_name)
+        plain, asked_for = Ring(size, axis_name), name == "pallas"
+        many = blocks_are_better(heads, *counts, on_cpu=True)
+        if asked_for or (name == "auto" and many):
+            return FusedRing(plain, block_size, asked_for)
+        return plain
     if name == "dense":
         return Dense(shards)
     if name != "auto":
@@ -212,7 +242,7 @@ def attention(
         return implementation(inputs)
     if implementation.fallback is None:
         raise ValueError(refusal)
-    if isinstance(implementation, Fused) and implementation.asked_for:
+    if getattr(implementation, "asked_for", False):
         warnings.warn(
             f"`implementation='pallas'` goes by blocks. {refusal}", stacklevel=2
         )

@@ -6,68 +6,107 @@ knows of its queries. In the backward pass they go around again, and take the gr
 by them along. No device ever holds more than two shards.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._blocks import Blocks, into_blocks, Tile
-from ._blockwise import accumulate, finish, gradients, no_sums, Seeds
+from .._phase import computing_dtype
+from ._blockwise import attended, gradients_of_attended
 from ._inputs import Inputs
+from ._logits import Tokens
+from ._platform import alike
 from ._visible import Rules
 
 
-def ring(inputs: Inputs, size: int, axis_name: str) -> Float[Array, "heads q dim_v"]:
-    """What [`blockwise`][] computes of the whole sequence, for the queries here."""
-    blocks = into_blocks(inputs, size)
-    floats, rest = eqx.partition(blocks, eqx.is_inexact_array)
+class Hop(NamedTuple):
+    """How a device attends to the keys that it has at the moment."""
+
+    attended: Callable[..., tuple[Array, Array]]
+    """The attended values in at least float32, and the logarithm of the sum of the
+    weights, of inputs."""
+    gradients: Callable[..., Inputs]
+    """The gradients by the float arrays of inputs, given both for all keys, and the
+    gradients by both."""
+
+
+def by_blocks(size: int) -> Hop:
+    """Tiles of so many queries and keys."""
+
+    def wide(inputs):
+        # Gradients are rounded once, after they are added up.
+        tokens = lambda x: (x.q, x.k, x.v)
+        cast = lambda x: x.astype(computing_dtype(x.dtype))
+        return eqx.tree_at(tokens, inputs, tuple(map(cast, tokens(inputs))))
+
+    return Hop(
+        lambda inputs: attended(wide(inputs), size),
+        lambda inputs, *more: gradients_of_attended(wide(inputs), size, *more),
+    )
+
+
+def ring(inputs: Inputs, hop: Hop, axis_name: str) -> Float[Array, "heads q dim_v"]:
+    """Attention to the keys of the whole sequence, for the queries here."""
+    floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
     others, static = eqx.partition(rest, eqx.is_array)
-    out, _ = _attention((axis_name, static), floats, others)
-    return out[:, : inputs.q.shape[1]].astype(inputs.v.dtype)
+    # Loops want arrays that vary over the same axes of the mesh.
+    floats, others = alike((floats, others))
+    out, _ = _attention((axis_name, hop, static), floats, others)
+    return out.astype(inputs.v.dtype)
 
 
 def _primal(static, floats, others):
-    axis_name, static = static
-    blocks = eqx.combine(floats, others, static)
+    axis_name, hop, static = static
+    inputs = eqx.combine(floats, others, static)
 
     def step(carry, _):
-        sums, moving = carry
-        sums = accumulate(_with(blocks, moving), sums)
-        return (sums, _to_the_next(moving, axis_name)), None
+        known, moving = carry
+        known = _together(known, hop.attended(_with(inputs, moving)))
+        return (known, _to_the_next(moving, axis_name)), None
 
-    start = no_sums(blocks), _moving(blocks)
-    count = jax.lax.axis_size(axis_name)
-    (sums, _), _ = jax.lax.scan(step, start, length=count)
-    return finish(sums)
+    moving = _moving(inputs)
+    heads, count = inputs.q.shape[:2]
+    dtype = jnp.promote_types(*(computing_dtype(x.dtype) for x in (inputs.q, inputs.v)))
+    zeros = partial(jnp.zeros_like, inputs.v, dtype=dtype)
+    nothing = zeros(shape=(heads, count)) + jnp.finfo(dtype).min
+    start = (zeros(shape=(heads, count, inputs.v.shape[-1])), nothing), moving
+    shards = jax.lax.axis_size(axis_name)
+    (known, _), _ = jax.lax.scan(step, start, length=shards)
+    return known
 
 
 _attention = jax.custom_vjp(_primal, nondiff_argnums=(0,))
 
 
 def _forward(static, floats, others):
-    out, normalizer = _attention(static, floats, others)
-    return (out, normalizer), (floats, others, out, normalizer)
+    out, normaliser = _attention(static, floats, others)
+    return (out, normaliser), (floats, others, out, normaliser)
 
 
 def _backward(static, residuals, cotangents):
-    axis_name, static = static
-    floats, others, out, normalizer = residuals
-    floats, (d_out, d_normalizer) = _once((floats, cotangents))
-    mean = jnp.sum(d_out * out, axis=-1) - d_normalizer
-    seeds = Seeds(normalizer, d_out, mean)
-    blocks = eqx.combine(floats, others, static)
+    axis_name, hop, static = static
+    floats, others, *found = residuals
+    floats, cotangents = _once((floats, cotangents))
+    inputs = eqx.combine(floats, others, static)
 
     def step(carry, _):
         total, moving = carry
-        found = gradients(_with(blocks, moving), seeds)
-        total = jax.tree.map(jnp.add, total, found)
+        more = hop.gradients(_with(inputs, moving), *found, cotangents)
+        total = jax.tree.map(lambda x, y: x + y.astype(x.dtype), total, more)
         total = _replace_keys(total, _to_the_next(_of_keys(total), axis_name))
         return (total, _to_the_next(moving, axis_name)), None
 
-    zeros = jax.tree.map(lambda x: blocks.zeros(*x.shape).astype(x.dtype), floats.whole)
-    count = jax.lax.axis_size(axis_name)
-    (total, _), _ = jax.lax.scan(step, (zeros, _moving(blocks)), length=count)
-    return eqx.tree_at(lambda blocks: blocks.whole, floats, total), None
+    def zeros(x):
+        return jnp.zeros_like(inputs.v, shape=x.shape, dtype=computing_dtype(x.dtype))
+
+    start = jax.tree.map(zeros, floats), _moving(inputs)
+    shards = jax.lax.axis_size(axis_name)
+    (total, _), _ = jax.lax.scan(step, start, length=shards)
+    return jax.tree.map(lambda x, like: x.astype(like.dtype), total, floats), None
 
 
 _attention.defvjp(_forward, _backward)
@@ -91,27 +130,39 @@ def _twice(arrays):
 _once.defvjp(_twice, lambda residuals, cotangents: (cotangents,))
 
 
-def _moving(blocks: Blocks):
+def _together(known, more):
+    """Attention to some keys and to others: means of values, weighted by the sums of
+    the weights. Of a query that sees nothing the sums are the lowest number."""
+    out, normaliser = known
+    more_out, more_normaliser = more
+    both = jnp.logaddexp(normaliser, more_normaliser)
+    weights = (jnp.exp(x - both)[..., None] for x in (normaliser, more_normaliser))
+    before, after = weights
+    return before * out + after * more_out, both
+
+
+def _moving(inputs: Inputs):
     """What goes around."""
-    return _of_keys(blocks.whole), blocks.rules.k_segments
+    return _of_keys(inputs), inputs.rules.k_segments
 
 
-def _with(blocks: Blocks, moving) -> Blocks:
-    """The blocks, with what has come from another device."""
+def _with(inputs: Inputs, moving) -> Inputs:
+    """The inputs, with what has come from another device."""
     keys, k_segments = moving
-    rules = blocks.rules
+    rules = inputs.rules
     rules = Rules(None, rules.q_segments, k_segments, rules.causal, rules.reach)
-    replaced = _replace_keys(blocks.whole, keys), rules
-    return eqx.tree_at(lambda blocks: (blocks.whole, blocks.rules), blocks, replaced)
+    return _replace_keys(eqx.tree_at(lambda x: x.rules, inputs, rules), keys)
 
 
-def _of_keys(tile: Tile):
-    return tile.k, tile.v, tile.k_tokens
+def _of_keys(inputs: Inputs) -> tuple[Array, Array, Tokens]:
+    return inputs.k, inputs.v, inputs.k_tokens
 
 
-def _replace_keys(tile: Tile, keys) -> Tile:
+def _replace_keys(inputs: Inputs, keys) -> Inputs:
     k, v, k_tokens = keys
-    return Tile(tile.logits, tile.q, k, v, tile.q_tokens, k_tokens, None, tile.size)
+    return Inputs(
+        inputs.logits, inputs.q, k, v, inputs.q_tokens, k_tokens, inputs.rules
+    )
 
 
 def _to_the_next(tree, axis_name):

@@ -1,5 +1,19 @@
 """Attention in one kernel, for TPUs: `[heads, q, k]` is never in memory."""
 
-from ._call import fused as fused, How as How
+from functools import partial
+
+from .._ring import Hop
+from ._call import (
+    attended_by_platform,
+    fused as fused,
+    gradients_by_platform,
+    How as How,
+)
 from ._cover import refusal as refusal
 from ._sizes import block as block
+
+
+def hop(how: How) -> Hop:
+    """A hop of a ring."""
+    attended = partial(attended_by_platform, how)
+    return Hop(attended, partial(gradients_by_platform, how))

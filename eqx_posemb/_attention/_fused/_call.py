@@ -26,6 +26,8 @@ class How(NamedTuple):
     """Whether platforms without a kernel have materialized logits, but for a CPU."""
     asked_for: bool
     """Whether the user names the kernel: a CPU interprets it."""
+    exact: bool = False
+    """Whether the attended values are in float32, to be added up."""
 
 
 def fused(inputs: Inputs, how: How) -> Float[Array, "heads q dim_v"]:
@@ -39,37 +41,7 @@ def fused(inputs: Inputs, how: How) -> Float[Array, "heads q dim_v"]:
 
 def _primal(static, floats, others):
     how, static = static
-    heads, q_count = floats.q.shape[:2]
-    result = (
-        jax.ShapeDtypeStruct((heads, q_count, floats.v.shape[-1]), floats.v.dtype),
-        jax.ShapeDtypeStruct((heads, q_count), jnp.float32),
-    )
-
-    def form(of_inputs):
-        return lambda floats, others: of_inputs(eqx.combine(floats, others, static))
-
-    def of_kernel(interpret, inputs):
-        from . import _kernels  # Pallas takes half a second to import.
-
-        return _kernels.attended(_kernels.Settings(how.block_size, interpret), inputs)
-
-    def of_blocks(inputs):
-        return attended(inputs, how.size)
-
-    def of_others(inputs):
-        _say(how)
-        if not how.dense:
-            return of_blocks(inputs)
-        # Its gradient needs no normaliser.
-        zeros = jnp.zeros_like(inputs.q, shape=result[1].shape, dtype=jnp.float32)
-        return dense(inputs), zeros
-
-    forms = dict(
-        tpu=form(partial(of_kernel, False)),
-        cpu=form(partial(of_kernel, True) if how.asked_for else of_blocks),
-        default=form(of_others),
-    )
-    return by_platform(forms, result, floats, others)
+    return attended_by_platform(how, eqx.combine(floats, others, static))
 
 
 _attention = jax.custom_vjp(_primal, nondiff_argnums=(0,))
@@ -82,15 +54,56 @@ def _forward(static, floats, others):
 
 def _backward(static, residuals, cotangents):
     how, static = static
-    floats, others, out, normaliser = residuals
+    floats, others, *found = residuals
+    inputs = eqx.combine(floats, others, static)
+    return gradients_by_platform(how, inputs, *found, cotangents), None
 
-    def form(of_inputs):
-        def of_arrays(floats, others, *more):
-            inputs = eqx.combine(floats, others, static)
-            found = of_inputs(inputs, *more)
-            return jax.tree.map(lambda x, like: x.astype(like.dtype), found, floats)
 
-        return of_arrays
+_attention.defvjp(_forward, _backward)
+
+
+def attended_by_platform(
+    how: How, inputs: Inputs
+) -> tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]:
+    """The attended values, and the logarithm of the sum of the weights."""
+    heads, q_count = inputs.q.shape[:2]
+    dtype = jnp.float32 if how.exact else inputs.v.dtype
+    result = (
+        jax.ShapeDtypeStruct((heads, q_count, inputs.v.shape[-1]), dtype),
+        jax.ShapeDtypeStruct((heads, q_count), jnp.float32),
+    )
+
+    def of_kernel(interpret, inputs):
+        from . import _kernels  # Pallas takes half a second to import.
+
+        settings = _kernels.Settings(how.block_size, interpret)
+        return _kernels.attended(settings, inputs, dtype)
+
+    def of_blocks(inputs):
+        out, normaliser = attended(inputs, how.size)
+        return out.astype(dtype), normaliser
+
+    def of_others(inputs):
+        _say(how)
+        if not how.dense:
+            return of_blocks(inputs)
+        # Its gradient needs no normaliser.
+        return dense(inputs), jnp.zeros_like(inputs.q[..., 0], dtype=jnp.float32)
+
+    return _by_platform(how, (of_kernel, of_blocks, of_others), result, inputs)
+
+
+def gradients_by_platform(
+    how: How,
+    inputs: Inputs,
+    out: Float[Array, "heads q dim_v"],
+    normaliser: Float[Array, "heads q"],
+    cotangents: tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]],
+) -> Inputs:
+    """The gradients by the float arrays of the inputs, given what
+    [`attended_by_platform`][] gave."""
+    floats = eqx.filter(inputs, eqx.is_inexact_array)
+    result = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), floats)
 
     def of_kernel(interpret, *arguments):
         from . import _kernels
@@ -106,19 +119,30 @@ def _backward(static, residuals, cotangents):
             return of_blocks(inputs, out, normaliser, cotangents)
         return eqx.filter_vjp(dense, inputs)[1](cotangents[0])[0]
 
+    forms = of_kernel, of_blocks, of_others
+    return _by_platform(how, forms, result, inputs, out, normaliser, cotangents)
+
+
+def _by_platform(how, forms, result, inputs, *more):
+    arrays, static = eqx.partition(inputs, eqx.is_array)
+
+    def form(of_inputs):
+        def of_arrays(arrays, *more):
+            found = of_inputs(eqx.combine(arrays, static), *more)
+            return jax.tree.map(lambda x, like: x.astype(like.dtype), found, result)
+
+        return of_arrays
+
+    of_kernel, of_blocks, of_others = forms
     forms = dict(
         tpu=form(partial(of_kernel, False)),
         cpu=form(partial(of_kernel, True) if how.asked_for else of_blocks),
         default=form(of_others),
     )
-    like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)
-    arguments = floats, others, out, normaliser, cotangents
     error = _NO_SECOND if how.asked_for else None
-    result = jax.tree.map(like, floats)
-    return by_platform(forms, result, *arguments, no_derivative=error), None
+    return by_platform(forms, result, arrays, *more, no_derivative=error)
 
 
-_attention.defvjp(_forward, _backward)
 _NO_SECOND = (
     "`implementation` must be 'blockwise' or 'dense' for second derivatives, as the "
     "fused kernels have first ones alone, but got 'pallas'. Use "

@@ -9,7 +9,7 @@ from ..._sharding import varying_as
 from ._tiles import LANES, OF_TOKENS, over_lanes, product, START, Tiles
 
 
-def forward(tiles: Tiles, offset, q, k, v, ids, strip):
+def forward(tiles: Tiles, offset, q, k, v, ids, strip, dtype):
     """The attended values, and the base-2 logarithm of what divides the weights.
 
     **Arguments:**
@@ -18,6 +18,7 @@ def forward(tiles: Tiles, offset, q, k, v, ids, strip):
     - `q`, `k`, `v`: whole blocks of tokens.
     - `ids`: the segments of queries and of keys, `[1, tokens]` each, or none.
     - `strip`: the bias of each distance, `[heads, 1, places]`, in base 2; or none.
+    - `dtype`: of the attended values.
 
     **Returns:** arrays `[heads, q, dim_v]` and `[heads, 1, q]`.
     """
@@ -52,7 +53,7 @@ def forward(tiles: Tiles, offset, q, k, v, ids, strip):
             pl.BlockSpec((None, 1, tiles.q), lambda h, i, j, offset: (h, 0, i)),
         ],
         [
-            varying_as(q, (heads, q_count, dim_v), v.dtype),
+            varying_as(q, (heads, q_count, dim_v), dtype),
             varying_as(q, (heads, 1, q_count), jnp.float32),
         ],
         scratch + [tiles.expanded()] * tiles.kept,

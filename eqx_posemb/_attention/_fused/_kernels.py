@@ -30,14 +30,14 @@ class Settings(NamedTuple):
 
 
 def attended(
-    settings: Settings, inputs: Inputs
+    settings: Settings, inputs: Inputs, dtype: jnp.dtype
 ) -> tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]:
-    """The attended values, and the logarithm of the sum of the weights."""
+    """The attended values, in a dtype, and the logarithm of the sum of the weights."""
     tiles = _tiles(settings, inputs)
     tokens = _whole_blocks(tiles, inputs.q, inputs.k, inputs.v)
     strip = [] if inputs.logits.bias is None else [_strip(tiles, inputs, inputs.logits)]
     out, normaliser = forward(
-        tiles, _offset(inputs), *tokens, _segments(tiles, inputs), strip
+        tiles, _offset(inputs), *tokens, _segments(tiles, inputs), strip, dtype
     )
     count = tiles.q_count
     return out[:, :count], normaliser[:, 0, :count] / LOG2_E
