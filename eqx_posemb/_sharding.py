@@ -104,6 +104,22 @@ def varying(x: Array) -> frozenset[str]:
     return getattr(kind, "varying", getattr(kind, "vma", frozenset()))
 
 
+def vary_over(x: Array, axes: frozenset[str]) -> Array:
+    """An array that varies over these axes of the mesh as well."""
+    missing = tuple(axes - varying(x))
+    if not missing:
+        return x
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(x, missing, to="varying")
+    return jax.lax.pvary(x, missing)  # Before JAX 0.8.
+
+
+def alike(tree: PyTree) -> PyTree:
+    """Arrays that all vary over the same axes of the mesh."""
+    axes = frozenset[str]().union(*map(varying, jax.tree.leaves(tree)))
+    return jax.tree.map(lambda x: vary_over(x, axes), tree)
+
+
 def varying_as(x: Array, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
     """The shape and dtype of a result that varies over the axes of the mesh as `x`."""
     kind = jax.typeof(x)

@@ -16,8 +16,6 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from .._sharding import varying
-
 
 PLATFORMS = "cpu", "cuda", "rocm", "tpu"
 
@@ -36,7 +34,8 @@ def by_platform(
         other platforms, and of programs whose arrays the compiler shards: it cannot
         divide a kernel.
     - `result`: what each of them gives.
-    - `arguments`: what they are called with.
+    - `arguments`: what they are called with. Under `jax.shard_map` all arrays vary over
+        the same axes of the mesh: `alike` makes them so.
     - `no_derivative`: an error that says that there is no derivative. By default it is
         the derivative of `forms["default"]`.
     """
@@ -44,23 +43,12 @@ def by_platform(
     shapes, out = jax.tree.flatten(result)
     flat = {name: _Flat(form, structure) for name, form in forms.items()}
     found = _choice.bind(
-        *alike(leaves),
+        *leaves,
         forms=tuple(flat.items()),
         shapes=tuple((tuple(x.shape), x.dtype) for x in shapes),
         no_derivative=no_derivative,
     )
     return jax.tree.unflatten(out, found)
-
-
-def alike(tree: PyTree) -> PyTree:
-    """Under `jax.shard_map`, arrays that all vary over the same axes of the mesh."""
-    every = frozenset[str]().union(*map(varying, jax.tree.leaves(tree)))
-
-    def cast(x):
-        missing = tuple(every - varying(x))
-        return jax.lax.pcast(x, missing, to="varying") if missing else x
-
-    return jax.tree.map(cast, tree)
 
 
 @dataclasses.dataclass(frozen=True)

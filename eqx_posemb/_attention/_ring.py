@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._phase import computing_dtype
+from .._sharding import alike
 from ._blockwise import attended, gradients_of_attended
 from ._inputs import Inputs
 from ._logits import Tokens
-from ._platform import alike
 from ._visible import Rules
 
 

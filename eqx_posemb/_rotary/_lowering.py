@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
-from .._sharding import compiler_sharded, mesh_axes, varying
+from .._sharding import compiler_sharded, mesh_axes, vary_over, varying
 from ._pairing import Layout
 
 
@@ -96,8 +96,7 @@ ad.primitive_transposes[_rotation] = _transposed
 
 def _varying_as(x, *others):
     """Under `jax.shard_map`, where arrays may be the same on all devices of an axis."""
-    missing = frozenset[str]().union(*map(varying, others)) - varying(x)
-    return jax.lax.pcast(x, tuple(missing), to="varying") if missing else x
+    return vary_over(x, frozenset[str]().union(*map(varying, others)))
 
 
 def _plain(layout, x, cos, sin):

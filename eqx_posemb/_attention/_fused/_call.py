@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..._sharding import alike
 from .._blockwise import attended, gradients_of_attended
 from .._dense import dense
 from .._inputs import Inputs
-from .._platform import alike, by_platform
+from .._platform import by_platform
 
 
 class How(NamedTuple):
