@@ -1,8 +1,9 @@
 """Writes the tables of variants again: `python docs/tables.py`.
 
 `docs/variants.md` is a whole page. The names in the README, and the table of kernels in
-`docs/guides/accelerators.md`, stand between marks. A line `<!-- variants: PLACE KIND -->`
-of a page becomes the entries of these variants when the site is built.
+`docs/guides/accelerators.md`, stand between marks. A line
+`<!-- variants: PLACE KIND -->` of a page becomes the entries of these variants when the
+site is built.
 """
 
 import re

@@ -43,29 +43,29 @@ def attended(
     """The attended values, in at least float32, and the logarithm of the sum of the
     weights."""
     floats, others, static = _parted(into_blocks(inputs, size))
-    out, normaliser = _attention(static, floats, others)
+    out, normalizer = _attention(static, floats, others)
     count = inputs.q.shape[1]
-    return out[:, :count], normaliser[:, :count]
+    return out[:, :count], normalizer[:, :count]
 
 
 def gradients_of_attended(
     inputs: Inputs,
     size: int,
     out: Float[Array, "heads q dim_v"],
-    normaliser: Float[Array, "heads q"],
+    normalizer: Float[Array, "heads q"],
     cotangents: tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]],
 ) -> Inputs:
     """The gradients by the float arrays of the inputs, given what [`attended`][]
     gave."""
     blocks, pull = eqx.filter_vjp(partial(into_blocks, size=size), inputs)
     floats, others, static = _parted(blocks)
-    dtype, count = normaliser.dtype, -inputs.q.shape[1] % size
+    dtype, count = normalizer.dtype, -inputs.q.shape[1] % size
 
     def filled(x):
         widths = [(0, 0), (0, count), (0, 0)][: x.ndim]
         return jnp.pad(x.astype(dtype), widths)
 
-    residuals = floats, others, filled(out), filled(normaliser)
+    residuals = floats, others, filled(out), filled(normalizer)
     found, _ = _backward(static, residuals, tuple(map(filled, cotangents)))
     return pull(found)[0]
 

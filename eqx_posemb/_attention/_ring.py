@@ -83,8 +83,8 @@ _attention = jax.custom_vjp(_primal, nondiff_argnums=(0,))
 
 
 def _forward(static, floats, others):
-    out, normaliser = _attention(static, floats, others)
-    return (out, normaliser), (floats, others, out, normaliser)
+    out, normalizer = _attention(static, floats, others)
+    return (out, normalizer), (floats, others, out, normalizer)
 
 
 def _backward(static, residuals, cotangents):
@@ -133,10 +133,10 @@ _once.defvjp(_twice, lambda residuals, cotangents: (cotangents,))
 def _together(known, more):
     """Attention to some keys and to others: means of values, weighted by the sums of
     the weights. Of a query that sees nothing the sums are the lowest number."""
-    out, normaliser = known
-    more_out, more_normaliser = more
-    both = jnp.logaddexp(normaliser, more_normaliser)
-    weights = (jnp.exp(x - both)[..., None] for x in (normaliser, more_normaliser))
+    out, normalizer = known
+    more_out, more_normalizer = more
+    both = jnp.logaddexp(normalizer, more_normalizer)
+    weights = (jnp.exp(x - both)[..., None] for x in (normalizer, more_normalizer))
     before, after = weights
     return before * out + after * more_out, both
 

@@ -15,7 +15,7 @@ def backward_queries(tiles: Tiles, offset, q, k, v, ids, strip, seeds):
 
     Rows of tiles go one after another, so that the gradient of a head's strip stays in
     the memory of the core. `seeds` are the gradient by the attended values, the
-    normaliser that `forward` gives, and the mean gradient by the weights.
+    normalizer that `forward` gives, and the mean gradient by the weights.
     """
     heads, _, dim = q.shape
     group, dim_v = heads // k.shape[0], v.shape[-1]
@@ -65,7 +65,7 @@ def backward_queries(tiles: Tiles, offset, q, k, v, ids, strip, seeds):
     return call(offset, q, k, v, *seeds, *ids, *strip)
 
 
-def _queries_kernel(tiles, offset, q, k, v, d_out, normaliser, mean, *refs):
+def _queries_kernel(tiles, offset, q, k, v, d_out, normalizer, mean, *refs):
     count = 2 if tiles.segments else 0
     ids, refs = refs[:count], refs[count:]
     window, refs = refs[: tiles.bias], refs[tiles.bias :]
@@ -90,7 +90,7 @@ def _queries_kernel(tiles, offset, q, k, v, d_out, normaliser, mean, *refs):
     def tile(masked):
         logits, slope = tiles.logits(q[...], k[...], window, i, j, offset, ids, masked)
         wide = lambda x: over_lanes(as_column(x[...]), logits.shape[1])
-        weights = jnp.exp2(logits - wide(normaliser))
+        weights = jnp.exp2(logits - wide(normalizer))
         by_weights = product(d_out[...], v[...], OF_FEATURES)
         by_logits = weights * (by_weights - wide(mean))
         if slope is not None:
@@ -172,7 +172,7 @@ def backward_keys(tiles: Tiles, offset, q, k, v, ids, strip, seeds):
     return call(offset, q, k, v, *seeds, *ids, *backwards)
 
 
-def _keys_kernel(tiles, offset, q, k, v, d_out, normaliser, mean, *refs):
+def _keys_kernel(tiles, offset, q, k, v, d_out, normalizer, mean, *refs):
     count = 2 if tiles.segments else 0
     ids, refs = refs[:count], refs[count:]
     window, refs = refs[: tiles.bias], refs[tiles.bias :]
@@ -188,7 +188,7 @@ def _keys_kernel(tiles, offset, q, k, v, d_out, normaliser, mean, *refs):
         logits, slope = tiles.logits(
             k[...], q[...], window, i, j, offset, ids, masked, transposed=True
         )
-        weights = jnp.exp2(logits - normaliser[...])
+        weights = jnp.exp2(logits - normalizer[...])
         v_total[...] += product(weights.astype(v.dtype), d_out[...], OF_TOKENS)
         by_weights = product(v[...], d_out[...], OF_FEATURES)
         by_logits = weights * (by_weights - mean[...])

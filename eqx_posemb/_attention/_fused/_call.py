@@ -49,8 +49,8 @@ _attention = jax.custom_vjp(_primal, nondiff_argnums=(0,))
 
 
 def _forward(static, floats, others):
-    out, normaliser = _attention(static, floats, others)
-    return (out, normaliser), (floats, others, out, normaliser)
+    out, normalizer = _attention(static, floats, others)
+    return (out, normalizer), (floats, others, out, normalizer)
 
 
 def _backward(static, residuals, cotangents):
@@ -81,14 +81,14 @@ def attended_by_platform(
         return _kernels.attended(settings, inputs, dtype)
 
     def of_blocks(inputs):
-        out, normaliser = attended(inputs, how.size)
-        return out.astype(dtype), normaliser
+        out, normalizer = attended(inputs, how.size)
+        return out.astype(dtype), normalizer
 
     def of_others(inputs):
         _say(how)
         if not how.dense:
             return of_blocks(inputs)
-        # Its gradient needs no normaliser.
+        # Its gradient needs no normalizer.
         return dense(inputs), jnp.zeros_like(inputs.q[..., 0], dtype=jnp.float32)
 
     return _by_platform(how, (of_kernel, of_blocks, of_others), result, inputs)
@@ -98,7 +98,7 @@ def gradients_by_platform(
     how: How,
     inputs: Inputs,
     out: Float[Array, "heads q dim_v"],
-    normaliser: Float[Array, "heads q"],
+    normalizer: Float[Array, "heads q"],
     cotangents: tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]],
 ) -> Inputs:
     """The gradients by the float arrays of the inputs, given what
@@ -115,13 +115,13 @@ def gradients_by_platform(
     def of_blocks(inputs, *more):
         return gradients_of_attended(inputs, how.size, *more)
 
-    def of_others(inputs, out, normaliser, cotangents):
+    def of_others(inputs, out, normalizer, cotangents):
         if not how.dense:
-            return of_blocks(inputs, out, normaliser, cotangents)
+            return of_blocks(inputs, out, normalizer, cotangents)
         return eqx.filter_vjp(dense, inputs)[1](cotangents[0])[0]
 
     forms = of_kernel, of_blocks, of_others
-    return _by_platform(how, forms, result, inputs, out, normaliser, cotangents)
+    return _by_platform(how, forms, result, inputs, out, normalizer, cotangents)
 
 
 def _by_platform(how, forms, result, inputs, *more):

@@ -92,7 +92,10 @@ def _of_positions(inputs):
     return _NOT_STATED.format("Positions")
 
 
-_NOT_STATED = "{} are not stated to be consecutive. `eqx_posemb.positions.consecutive` states them."
+_NOT_STATED = (
+    "{} are not stated to be consecutive. `eqx_posemb.positions.consecutive` states "
+    "them."
+)
 
 
 def _consecutive(positions):

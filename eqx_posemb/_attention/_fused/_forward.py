@@ -65,7 +65,7 @@ def _kernel(tiles, offset, q, k, v, *refs):
     count = 2 if tiles.segments else 0
     ids, refs = refs[:count], refs[count:]
     window, refs = refs[: tiles.bias], refs[tiles.bias :]
-    out, normaliser, largest, weights_sum, values, *expanded = refs
+    out, normalizer, largest, weights_sum, values, *expanded = refs
     window = (*window, *expanded)
     i, j = pl.program_id(1), pl.program_id(2)
     tiles.start_strip(window, (i == 0) & (j == 0))
@@ -98,4 +98,4 @@ def _kernel(tiles, offset, q, k, v, *refs):
         result = values[...] / over_lanes(divisor, values.shape[1])
         out[...] = result.astype(out.dtype)
         logarithm = largest[...] + jnp.log2(divisor)
-        normaliser[...] = jnp.transpose(logarithm)[:1]
+        normalizer[...] = jnp.transpose(logarithm)[:1]

@@ -36,26 +36,26 @@ def attended(
     tiles = _tiles(settings, inputs)
     tokens = _whole_blocks(tiles, inputs.q, inputs.k, inputs.v)
     strip = [] if inputs.logits.bias is None else [_strip(tiles, inputs, inputs.logits)]
-    out, normaliser = forward(
+    out, normalizer = forward(
         tiles, _offset(inputs), *tokens, _segments(tiles, inputs), strip, dtype
     )
     count = tiles.q_count
-    return out[:, :count], normaliser[:, 0, :count] / LOG2_E
+    return out[:, :count], normalizer[:, 0, :count] / LOG2_E
 
 
 def gradients(
-    settings: Settings, inputs: Inputs, out, normaliser, cotangents
+    settings: Settings, inputs: Inputs, out, normalizer, cotangents
 ) -> Inputs:
     """The gradients by the float arrays of the inputs, given what `attended` gave."""
-    d_out, d_normaliser = cotangents
+    d_out, d_normalizer = cotangents
     tiles = _tiles(settings, inputs)
     f32 = jnp.float32
-    mean = jnp.sum(d_out.astype(f32) * out.astype(f32), axis=-1) - d_normaliser
+    mean = jnp.sum(d_out.astype(f32) * out.astype(f32), axis=-1) - d_normalizer
     row = lambda x: _filled(x, tiles.rows * tiles.q, 1)[:, None]
     d_out = _filled(d_out.astype(inputs.v.dtype), tiles.rows * tiles.q, 1)
     # Queries that fill up a block are zeros and have logits of zero, and what their
     # weights are multiplied by is zero.
-    seeds = d_out, row(normaliser * LOG2_E), row(mean)
+    seeds = d_out, row(normalizer * LOG2_E), row(mean)
     tokens, pull = jax.vjp(partial(_whole_blocks, tiles), inputs.q, inputs.k, inputs.v)
     strip, pull_strip = [], None
     if inputs.logits.bias is not None:
