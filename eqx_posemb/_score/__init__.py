@@ -1,4 +1,5 @@
-"""The fourth place: added to the logits, with an eye on the content."""
+"""The fourth place: scores, which depend on positions and content, are added to the
+logits."""
 
 from ._abstract import AbstractScore as AbstractScore
 from ._deberta import DeBERTa as DeBERTa

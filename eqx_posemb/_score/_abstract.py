@@ -1,4 +1,4 @@
-"""What a score is."""
+"""The base class of scores."""
 
 import abc
 from typing import ClassVar
@@ -11,29 +11,27 @@ from .._spread import ByDistance
 
 
 class AbstractScore(Part):
-    """Numbers to add to the logits that depend on positions and on content.
+    """A score: numbers that depend on positions and content, added to the logits.
 
     A score may read more of a token than its query and key. The class attribute `reads`
     names the keywords of `__call__`, `q_state` or `k_state`, that
     [`eqx_posemb.PositionalEmbedding.logits`][] passes on.
 
-    What it may not read is any token but the two: so a block of a score is that block
-    of the whole, in whatever order blocks and tokens come, and caches, packing, shards
-    and blockwise attention need nothing of it. CoPE, stick-breaking attention and PaTH
-    read the keys between the two, by a sum or a product over them from right to left,
-    and are therefore not here. One interface for the three would carry the state of
-    each query from block to block; it would want keys sorted by position, where any
-    order will do now, the mask within the part, as only seen keys count, and devices
-    that wait for each other. And no more than CoPE would fill it: stick-breaking
-    replaces the softmax, and PaTH the product of queries and keys. They are forms of
-    attention, and not embeddings that one can swap.
+    A score reads the two tokens of a pair and no other token. A block of a score
+    therefore equals the same block of the full score, in any order of blocks and
+    tokens. Caches, packing, shards and blockwise attention need no further code. CoPE,
+    stick-breaking attention and PaTH also read the keys between the two tokens. An
+    interface for them would carry the state of each query from block to block. It would
+    need sorted keys, the mask inside of the part, and devices that wait for each other.
+    Stick-breaking also replaces the softmax, and PaTH the product of queries and keys.
+    They are forms of attention, and no embeddings that a model can exchange.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
 
     @property
     def relative(self) -> bool:
-        """True: what `prepare` gives depends on distances alone."""
+        """True: the result of `prepare` depends on distances alone."""
         return True
 
     @abc.abstractmethod
@@ -47,14 +45,15 @@ class AbstractScore(Part):
         """**Arguments:**
 
         - `q`: the queries, before any rotation.
-        - `k`: the keys, before any rotation, one head of them for each head of queries.
+        - `k`: the keys, before any rotation, with one head for each head of queries.
         - `q_positions`: the positions of the queries.
         - `k_positions`: the positions of the keys.
 
         **Returns:**
 
-        What to add to the finished logits `scale * q·k`, in at least float32. On a
-        block of queries and keys it must be that block of the whole.
+        The score, in at least float32, which is added to the finished logits `scale *
+        q·k`. On a block of queries and keys it must equal the same block of the full
+        score.
         """
 
     def prepare(
@@ -62,8 +61,8 @@ class AbstractScore(Part):
         q_positions: Num[Positions, "q *axes"],
         k_positions: Num[Positions, "k *axes"],
     ) -> PyTree[Array] | None:
-        """What `__call__` computes without queries and keys. Attention in blocks
-        computes it once for all tiles with the same distances.
+        """Computes the part of `__call__` that needs no queries and keys. Blockwise
+        attention computes it once for all tiles with equal distances.
 
         **Arguments:**
 
@@ -72,8 +71,8 @@ class AbstractScore(Part):
 
         **Returns:**
 
-        Arrays that depend on the parameters and on distances alone, which `__call__`
-        then gets as its keyword `prepared`; by default `None`, for nothing.
+        Arrays that depend on the parameters and on distances alone. They are passed to
+        `__call__` as the keyword `prepared`. `None`, the default, passes nothing.
         """
         del q_positions, k_positions
         return None
@@ -85,16 +84,16 @@ class AbstractScore(Part):
         q_positions: Num[Positions, "q *axes"],
         k_positions: Num[Positions, "k *axes"],
     ) -> ByDistance | None:
-        """What `__call__` gives where positions are runs of consecutive integers, in
-        parts: for attention by blocks to have the vectors of all distances once.
+        """The score of consecutive positions in parts, so that blockwise attention
+        computes the vectors of all distances once.
 
-        **Arguments:** those of `__call__`, of all queries and keys.
+        **Arguments:** as in `__call__`, for all queries and keys.
 
         **Returns:**
 
-        Products of queries with a vector for each distance, and a number for each key;
-        by default `None`, for what is not of this form. Attention does not call it for
-        a score that reads states.
+        Products of queries with a vector for each distance, and a number for each key.
+        `None`, the default, means that the score has another form. Attention does not
+        call it for a score that reads states.
         """
         del q, k, q_positions, k_positions
         return None
@@ -103,7 +102,7 @@ class AbstractScore(Part):
 def needed(
     name: str, state: Float[Array, "seq dim"] | None, dim: int
 ) -> Float[Array, "seq dim"]:
-    """The hidden states that a score cannot do without."""
+    """Returns the hidden states that a score needs, after a check."""
     if state is None or state.ndim != 2 or state.shape[1] != dim:
         raise ValueError(
             f"`{name}` must be the hidden states of the tokens, [seq, dim] with "

@@ -1,4 +1,4 @@
-"""Content meets the position of the other, both ways."""
+"""Disentangled attention: products of content and position in both directions."""
 
 import equinox as eqx
 import jax
@@ -15,32 +15,36 @@ from ._relative import check_whole, with_rows
 
 
 class DeBERTa(AbstractScore):
-    r"""Lets the query meet the distance of the key, and the key that of the query.
+    r"""Disentangled attention (DeBERTa), He et al. 2021.
+
+    It adds the product of the query with a vector for the key's distance, and the
+    product of the key with a vector for the query's distance:
 
     $$s_{ij} = \frac{q_i \cdot K^r_c + k_j \cdot Q^r_c}{\sqrt{3 D}}, \qquad
       c = \mathrm{clip}(\beta(p_i - p_j) + S,\, 0,\, 2 S - 1)$$
 
-    for a table of $2 S$ vectors (`table`), one for each distance or bucket of distances
-    $\beta$, and its projections $K^r$ and $Q^r$ by `key_weight` and `query_weight`, of
-    shape `[heads, head_dim, dim]`. With the content's own term there are three, which
-    is why all of them are divided by $\sqrt{3 D}$: attend with
-    `scale = (3 * head_dim) ** -0.5`, which [`eqx_posemb.make`][] sets.
+    for a table of $2 S$ vectors (`table`), with one vector for each bucket of distances
+    $\beta$. `key_weight` and `query_weight`, of shape `[heads, head_dim, dim]`, project
+    it to $K^r$ and $Q^r$. Together with the product of content there are three terms,
+    which are all divided by $\sqrt{3 D}$. Attend with `scale = (3 * head_dim) ** -0.5`,
+    which [`eqx_posemb.make`][] sets.
 
     The first version has a vector for each distance up to `reach` $= S$, so that
-    $\beta(\delta) = \delta$. The second and third have $S$ = `buckets`: near distances,
-    up to half as many, have one each, far ones share them by their logarithm,
+    $\beta(\delta) = \delta$. The second and third versions have $S$ = `buckets`. The
+    first half of the buckets holds one near distance each. Far distances share the
+    other half by their logarithm:
 
     $$\beta(\delta) = \mathrm{sign}(\delta) \Big(m + \Big\lceil
       \frac{\ln (|\delta| / m)}{\ln ((r - 1) / m)} (m - 1) \Big\rceil\Big),
       \qquad |\delta| > m = \lfloor S / 2 \rfloor$$
 
-    for $r$ = `reach`. Where each bucket begins is computed on the host in integers, so
-    that no rounding of a logarithm moves a distance to its neighbor.
+    where $r$ is `reach`. The host computes the first distance of each bucket in
+    integers. So rounding a logarithm never moves a distance to another bucket.
 
-    Both terms have the same row, as in the released code; the paper has the other sign
-    for the key's. In the second version the table is normalized (`norm`), and most
-    models have no projections for it but use those of the content (`share_att_key`):
-    put a layer's own weights in by `equinox.tree_at` within its forward pass.
+    Both terms use the same row, as in the released code. The paper has the opposite
+    sign for the key. The second version normalizes the table (`norm`). Most of its
+    models project the table by the weights of the content (`share_att_key`). For these
+    models, insert the weights of a layer by `equinox.tree_at` in its forward pass.
 
     !!! Example
 
@@ -60,7 +64,7 @@ class DeBERTa(AbstractScore):
 
         [DeBERTa: Decoding-enhanced BERT with Disentangled
         Attention](https://arxiv.org/abs/2006.03654), Section 3.1; buckets and
-        normalization are those of the released code.
+        normalization follow the released code.
 
         ```bibtex
         @inproceedings{he2021deberta,
@@ -101,21 +105,22 @@ class DeBERTa(AbstractScore):
 
         - `heads`: The number of heads.
         - `head_dim`: The number of channels of a head.
-        - `dim`: The number of channels of the table: those of a token.
-        - `reach`: The distance, in positions, from which on all are alike
+        - `dim`: The number of channels of the table, which equals the channels of a
+            token.
+        - `reach`: All distances of at least this many positions share a vector
             (`max_relative_positions`, or `max_position_embeddings` if that is not set).
-        - `buckets`: The number of buckets for a direction (`position_buckets`, 256 in
-            the second version); `None` for one for each distance.
+        - `buckets`: The number of buckets per direction (`position_buckets`, 256 in the
+            second version). With `None`, each distance has a bucket.
         - `norm`: Whether the table is normalized, with a trained weight and bias, as
             in the second version.
         - `key_bias`: Whether the keys' projection has a bias, as in the second version.
-        - `eps`: What keeps the norm from dividing by zero.
+        - `eps`: A small number that the norm adds to the variance.
         - `std`: The standard deviation of the initial weights; biases start at zero.
         - `key`: A `jax.random` key. It initializes the weights.
 
-        **Raises:** a `ValueError` if a size, `eps` or `std` is not positive, if
-        `buckets` is odd or less than 4, or if `reach` is not beyond the distances with
-        a bucket each.
+        **Raises:** a `ValueError` if a size, `eps` or `std` is not positive, or if
+        `buckets` is odd or less than 4. The same if `reach` is within the exact
+        buckets.
         """
         check_count("heads", heads, 1)
         check_count("head_dim", head_dim, 1)

@@ -1,4 +1,4 @@
-"""A learned vector for each distance along each axis of a grid, met by the query."""
+"""Decomposed relative positions: one vector for each distance along each axis."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,21 +22,23 @@ from ._relative import look_up, within
 
 
 class Decomposed(AbstractScore):
-    r"""Lets the query meet a learned vector for how far the key is along each axis.
+    r"""Decomposed relative position embedding (MViTv2, SAM), Li et al. 2022.
+
+    It adds the product of the query with a learned vector for the distance along each
+    axis:
 
     $$s_{ij} = \sum_a q_i \cdot R^a_{p_{ia} - p_{ja} + n_a - 1}$$
 
-    for a grid of $n_a$ cells along its axis $a$ (`shape`), and a table $R^a$ for each
-    axis (`tables`) of which all heads share the rows, one for each distance. SAM,
-    ViTDet, MViTv2. One vector for each distance along each axis is a small fraction
-    of one for each pair of them, and the query chooses which axis it cares about.
+    for a grid of $n_a$ cells along its axis $a$ (`shape`). The table $R^a$ (`tables`)
+    of each axis has one row for each distance, and all heads share it. SAM, ViTDet and
+    MViTv2 use it. A table per axis needs far fewer vectors than a table of all
+    differences, and the query weights the axes.
 
-    The query is *not* divided by $\sqrt{D}$, unlike in the content's logit: so it is in
-    the released code of both.
+    The query is *not* divided by $\sqrt{D}$ here, as in the released code of SAM and
+    MViTv2.
 
-    Where keys are pooled, as in MViT, each has the position of the last of the cells
-    that it stands for, as the released code counts. Distances of the size of the grid
-    and more have no vector, and raise an error.
+    Where keys are pooled, as in MViT, a key has the position of its last cell, as in
+    the released code. Distances beyond the grid have no vector, and raise an error.
 
     !!! Example
 
@@ -54,8 +56,8 @@ class Decomposed(AbstractScore):
     ??? cite "Reference"
 
         [MViTv2: Improved Multiscale Vision Transformers for Classification and
-        Detection](https://arxiv.org/abs/2112.01526), Section 4.1; the scale is that of
-        the released code.
+        Detection](https://arxiv.org/abs/2112.01526), Section 4.1; the scale follows the
+        released code.
 
         ```bibtex
         @inproceedings{li2022mvitv2,

@@ -1,4 +1,4 @@
-"""Decays, windows and bumps over the distance, met by the query."""
+"""Enformer: products of the query with decays, windows and bumps of the distance."""
 
 import math
 from collections.abc import Mapping
@@ -20,21 +20,24 @@ from .._state import array, by_head, filled
 from ._relative import AbstractBasis, AbstractRelative, look_up, within
 
 
-# What a normal number keeps of its standard deviation where it is cut off at two.
+# The standard deviation of a normal number that is truncated at two.
 KEPT = 0.87962566103423978
 
 
 class Enformer(AbstractRelative):
-    r"""Lets the query meet a learned mix of decays, windows and bumps.
+    r"""Relative positions of Enformer, Avsec et al. 2021.
+
+    It adds the product of the query with a learned mix of decays, windows and bumps of
+    the distance:
 
     $$s_{ij} = u_h \cdot k_j
       + \Big(\frac{q_i}{\sqrt{D}} + v_h\Big) \cdot W_h\, \phi(p_j - p_i)$$
 
-    for the features $\phi$ of the distance, `weight` $W_h$ of shape
-    `[head_dim, features]`, and for each head vectors `u` and `v`, as in
-    [`eqx_posemb.TransformerXL`][]; but here these are *outside* of $1 / \sqrt{D}$, for
-    $D$ = `head_dim`. With $n$ features of each kind for a context of $T$ positions
-    (`length`) and $x = |p_j - p_i|$,
+    for the features $\phi$ of the distance and `weight` $W_h$ of shape `[head_dim,
+    features]`. Each head has vectors `u` and `v`, as in [`eqx_posemb.TransformerXL`][].
+    Here they are *not* divided by $\sqrt{D}$, where $D$ is `head_dim`. With $n$
+    features of each kind for a context of $T$ positions (`length`) and $x = |p_j -
+    p_i|$, the features are
 
     $$\begin{gathered}
       2^{-x / \lambda_k}, \quad \lambda_k \text{ geometric from } 8 \text{ to } T; \\
@@ -47,15 +50,15 @@ class Enformer(AbstractRelative):
     standard deviation. Unless `symmetric`, a second copy is multiplied by the sign of
     the distance, to tell the two sides apart.
 
-    Made for DNA, where what matters is how far away something is, over a hundred
-    thousand base pairs. The features stretch with `length`: to run at another length
-    than the trained one, build it for that length, with the same weights. Distances of
-    `length` and more have no features, and raise an error.
+    It was designed for DNA, where interactions span a hundred thousand base pairs. The
+    features scale with `length`. To run at another length, build it for this length
+    with the same weights. Distances of `length` and more have no features, and raise an
+    error.
 
-    The features are computed in float64 on the host: in float32 as DeepMind's, the
+    The host computes the features in float64. In float32, as in DeepMind's code, the
     density of the gamma distribution is off by up to 2.5e-3 at $T = 1536$. They are
-    normalized over positions, as DeepMind's are; enformer-pytorch, in its default
-    form, normalizes over features, which is another function.
+    normalized over positions, as in DeepMind's code. By default, enformer-pytorch
+    normalizes over features, which is another function.
 
     !!! Example
 
@@ -76,8 +79,8 @@ class Enformer(AbstractRelative):
 
         [Effective gene expression prediction from sequence by integrating long-range
         interactions](https://doi.org/10.1038/s41592-021-01252-x), Methods, "Model
-        architecture"; the formulas are those of the released code. After
-        Transformer-XL, [Dai et al.](https://arxiv.org/abs/1901.02860), Section 3.3.
+        architecture"; the formulas follow the released code. After Transformer-XL, [Dai
+        et al.](https://arxiv.org/abs/1901.02860), Section 3.3.
 
         ```bibtex
         @article{avsec2021effective,

@@ -1,4 +1,4 @@
-"""A mix of learned profiles over the distance, chosen by the token that looks."""
+"""Inkling: each query mixes learned profiles over the distance."""
 
 import equinox as eqx
 import jax
@@ -14,24 +14,24 @@ from ._relative import check_whole, with_rows
 
 
 class Inkling(AbstractScore):
-    r"""Adds a mix of learned profiles over the distance, which each token mixes anew.
+    r"""Relative positions of Inkling, Thinking Machines 2026, after Shaw et al. 2018.
+
+    Each token mixes learned profiles over the distance:
 
     $$s_{ij} = (W_h x_i) \cdot B_{p_i - p_j} \quad (0 \le p_i - p_j < E), \qquad
       s_{ij} = 0 \text{ elsewhere}$$
 
-    for the hidden state $x_i$ that the query was projected from, `weight` $W_h$ of
-    shape `[rank, dim]`, and the rows $B$ of a `bank` of `rank` profiles over $E$
-    distances (`reach`), which all heads share. As in [`eqx_posemb.Shaw`][], but the
-    token has a projection of its own for distances, few channels suffice, and what is
-    farther than `reach` is left alone.
+    for the hidden state $x_i$ of the query's token and `weight` $W_h$ of shape `[rank,
+    dim]`. All heads share the `bank` $B$ of `rank` profiles over $E$ distances
+    (`reach`). It differs from [`eqx_posemb.Shaw`][] in three points: distances have
+    their own projection, few channels suffice, and the score is zero beyond `reach`.
 
     Give the hidden states to [`eqx_posemb.PositionalEmbedding.attend`][] as `q_state`.
     The models attend with `scale = 1 / head_dim`, as their queries and keys are
-    normalized, which [`eqx_posemb.make`][] sets; the score is not scaled. In layers
-    with full attention they multiply the whole logits by
-    $\max(1, 1 + \alpha \ln \frac{p_i + 1}{n})$: here the score's part is, by `alpha`
-    and `floor`, and the query's is a temperature. The second version scales the mix and
-    shortens it to at most `clip`.
+    normalized, which [`eqx_posemb.make`][] sets; the score is not scaled. Layers with
+    full attention multiply the logits by $\max(1, 1 + \alpha \ln \frac{p_i + 1}{n})$.
+    `alpha` and `floor` apply this factor to the score, and a temperature applies it to
+    the query. The second version scales the mix and clips its norm to `clip`.
 
     !!! Example
 
@@ -52,9 +52,8 @@ class Inkling(AbstractScore):
     ??? cite "Reference"
 
         [Self-Attention with Relative Position
-        Representations](https://arxiv.org/abs/1803.02155), Section 3.2, is what it
-        descends from. Of Inkling itself, by Thinking Machines, there is no paper: the
-        formulas are those of transformers.
+        Representations](https://arxiv.org/abs/1803.02155), Section 3.2, is its origin.
+        Inkling has no paper, and the formulas follow transformers.
 
         ```bibtex
         @misc{thinkingmachines2026inkling,

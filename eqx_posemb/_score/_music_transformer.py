@@ -1,4 +1,4 @@
-"""A learned vector for each distance of the context, met by the query."""
+"""Music Transformer: a learned vector for each distance of the context."""
 
 import jax
 import jax.random as jr
@@ -11,19 +11,22 @@ from ._relative import with_rows, within
 
 
 class MusicTransformer(AbstractScore):
-    r"""Lets the query meet a learned vector for how far back the key is.
+    r"""Relative attention of Music Transformer, Huang et al. 2019.
+
+    It adds the product of the query with a learned vector for each distance of the
+    context:
 
     $$s_{ij} = \frac{q_i \cdot E_{L - 1 - (p_i - p_j)}}{\sqrt{D}}
       \quad (p_j \le p_i), \qquad s_{ij} = 0 \quad (p_j > p_i)$$
 
-    for the rows $E$ of a table (`weight`), of which each head has one for each of the
-    $L$ distances of the context (`length`), from the farthest to the query itself; $D$
-    is the number of channels of a head. As in [`eqx_posemb.Shaw`][], but nothing is
-    clipped: made for music, where what matters may be exactly so many bars ago.
+    for the rows $E$ of a table (`weight`). Each head has one row for each of the $L$
+    distances of the context (`length`), from the farthest to the query itself. $D$ is
+    the number of channels of a head. Unlike [`eqx_posemb.Shaw`][], it does not clip
+    distances. It was designed for music, where exact distances such as a bar matter.
 
-    For a decoder: it has no vectors for the future, which a causal mask must cover. A
-    key of `length` positions back or more has no vector either, and raises an error;
-    mask or not, as the mask is not known here. tensor2tensor gives such keys zero.
+    It has no vectors for future keys, so a causal mask must exclude them. A key that is
+    `length` positions back or more raises an error, even if it is masked. tensor2tensor
+    uses zero for such keys.
 
     !!! Example
 

@@ -1,4 +1,4 @@
-"""Products of queries with a vector for each distance, which many scores consist of."""
+"""Products of queries with a vector for each distance, as most scores need them."""
 
 import abc
 from collections.abc import Callable
@@ -31,8 +31,8 @@ class AbstractBasis(Module):
         q_positions: Num[Positions, " q"],
         k_positions: Num[Positions, " k"],
     ) -> Float[Array, "heads q k"]:
-        """The features of the distance of every pair, weighted by those of its query,
-        without holding them."""
+        """The features of the distance of every pair, weighted by the query, without
+        materializing them."""
 
 
 class AbstractRelative(AbstractScore):
@@ -88,7 +88,8 @@ class AbstractRelative(AbstractScore):
         )
 
     def _terms(self, q, k):
-        """What meets the projected features, and what each key has by itself."""
+        """The vectors that multiply the projected features, and the term of each
+        key."""
         q, k, u, v = map(as_float, (q, k, self.u, self.v))
         return q + v[:, None], jnp.einsum("hd,hkd->hk", u, k)
 
@@ -102,7 +103,7 @@ class AbstractRelative(AbstractScore):
 
 
 def _may_be_banded(q, k):
-    # A single query has as many distances as pairs.
+    # With a single query, pairs and distances are equally many.
     few = is_less(q.size, 2) or is_less(k.size, 1)
     return jnp.issubdtype(q.dtype, jnp.integer) and not few
 

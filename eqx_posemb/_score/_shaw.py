@@ -1,4 +1,4 @@
-"""A learned vector for each distance up to a bound, met by the query."""
+"""Shaw: a learned vector for each distance up to a maximum."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,22 +19,25 @@ from ._relative import check_whole, with_rows
 
 
 class Shaw(AbstractScore):
-    r"""Lets the query meet a learned vector for the distance, the same for all heads.
+    r"""Relative position representations, Shaw et al. 2018.
+
+    It adds the product of the query with a learned vector for the clipped distance:
 
     $$s_{ij} = \frac{q_i \cdot a_{\mathrm{clip}(p_j - p_i,\, -b,\, f) + b}}{\sqrt{D}}$$
 
-    for the rows $a$ of a table (`weight`), of which there is one for each distance from
-    $b$ positions `back` to $f$ `ahead`; all that is farther has the row at the end. $D$
-    is the number of channels of a head. The first of the relative embeddings, good
-    where order matters nearby. Beyond the trained length nothing new happens, as
-    distances are clipped.
+    for the rows $a$ of a table (`weight`), which all heads share. Each distance from
+    $b$ positions `back` to $f$ `ahead` has a row, and farther distances use the last
+    row of their direction. $D$ is the number of channels of a head. It is the first
+    relative embedding, and models local order well. Beyond the trained length it stays
+    defined, as distances are clipped.
 
-    The paper adds vectors to the values, too, and finds that it makes no difference:
-    that is [`eqx_posemb.functional.shaw_values`][]. Wav2Vec2-BERT, SeamlessM4T v2 and
-    SpeechT5 have the keys alone; the first two look farther back (64) than ahead (8).
+    The paper also adds vectors to the values, and finds that they make no difference.
+    [`eqx_posemb.functional.shaw_values`][] computes them. Wav2Vec2-BERT, SeamlessM4T v2
+    and SpeechT5 use vectors for the keys alone. The first two have 64 distances back
+    and 8 ahead.
 
-    Not to be confused with [`eqx_posemb.MusicTransformer`][], whose table covers the
-    whole context and whose heads have one each.
+    [`eqx_posemb.MusicTransformer`][] differs: its table covers the whole context, and
+    each head has its own.
 
     !!! Example
 

@@ -1,4 +1,4 @@
-"""A sinusoid of the distance, met by the query."""
+"""Transformer-XL: products of the query with a projected sinusoid of the distance."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -23,16 +23,19 @@ Layout = Literal["interleaved", "concatenated", "tensor2tensor", "diffusion"]
 
 
 class TransformerXL(AbstractRelative):
-    r"""Lets the query meet a learned projection of the sinusoid of the distance.
+    r"""Relative positions of Transformer-XL, Dai et al. 2019.
+
+    It adds the product of the query with a learned projection of the distance's
+    sinusoid:
 
     $$s_{ij} = \frac{u_h \cdot k_j + (q_i + v_h) \cdot W_h\, R(p_i - p_j)}{\sqrt{D}}$$
 
-    for the sinusoid $R$ of how far the key is behind, `weight` $W_h$ of shape
-    `[head_dim, dim]`, and for each head a vector `u`, by which some keys are wanted
-    wherever they are, and `v`, by which some distances are wanted whatever the query;
-    $D$ is `head_dim`. Beyond the trained length it degrades slowly.
+    for the sinusoid $R$ of the distance and `weight` $W_h$ of shape `[head_dim, dim]`.
+    Each head has two vectors: `u` favors keys at every distance, and `v` favors
+    distances for every query. $D$ is `head_dim`. Beyond the trained length it degrades
+    slowly.
 
-    XLNet and the Conformer are the same with other settings:
+    XLNet and the Conformer use other settings:
 
     | | `layout` | `clamp` |
     |---|---|---|
@@ -40,19 +43,17 @@ class TransformerXL(AbstractRelative):
     | Conformer, ESPnet, SeamlessM4T | `"interleaved"` | none |
     | the audio of Gemma 3n, without `u` and `v` | `"tensor2tensor"` | none |
 
-    The distance has any sign, so that decoders, encoders and cross attention are one;
-    the original has no future, and its released code fills it with what happens to
-    stand there, for a mask to cover. A memory is keys at earlier positions. The authors
-    share `u` and `v` over all layers and have a `weight` for each. XLNet's term for
-    segments is not positional, and not here.
+    Distances may have any sign, so one class serves decoders, encoders and
+    cross-attention. The original is causal, and its released code leaves arbitrary
+    values for future keys. A memory consists of keys at earlier positions. The authors
+    share `u` and `v` over all layers, and each layer has its own `weight`. XLNet's term
+    for segments is not positional, and is omitted.
 
-    Not to be confused with rotary embeddings, which turn the query by the distance
-    itself, without a projection.
+    Rotary embeddings differ: they rotate queries and keys, without a projection.
 
-    Where positions are consecutive integers the sinusoid is projected once for each
-    distance. At other positions, as in packed sequences, its cosines and sines are
-    taken apart instead, by the addition theorem: `heads` times the work, and memory
-    for no more than the logits.
+    For consecutive positions, the sinusoid is projected once for each distance. For
+    other positions, as in packed sequences, the addition theorem splits its cosines and
+    sines. This takes `heads` times the work, and the memory of the logits.
 
     !!! Example
 

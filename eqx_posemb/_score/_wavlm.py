@@ -1,4 +1,4 @@
-"""A learned number for each bucket of distances, behind a gate of the token's own."""
+"""WavLM: a learned number for each bucket of distances, with a gate of the token."""
 
 import equinox as eqx
 import jax
@@ -15,20 +15,24 @@ from ._relative import check_whole, with_rows
 
 
 class WavLM(AbstractScore):
-    r"""Adds a learned number for each bucket of distances, as much as a token lets in.
+    r"""Gated relative position bias of WavLM, Chen et al. 2022.
+
+    It adds a learned number for each bucket of distances, multiplied by a gate of the
+    token:
 
     $$s_{ij} = \big(a_i (c_h b_i - 1) + 2\big)\, t_{h,\, \text{bucket}(p_j - p_i)},
       \qquad (a_i, b_i) = \sigma(W x_i^h + w)$$
 
-    for the table $t$ (`weight`) over the buckets of [`eqx_posemb.T5Bias`][], for both
-    directions, and a gate between 1 and 2 (for $c_h = 1$, from where it is learned) of
-    the hidden state's own channels $x_i^h$ of the head $h$. The gate lets a token
-    decide how much the distance counts: speech and silence want different amounts.
+    for the table $t$ (`weight`) over the bidirectional buckets of
+    [`eqx_posemb.T5Bias`][]. The gate reads the channels $x_i^h$ of the hidden state for
+    the head $h$. It lies between 1 and 2 for the initial $c_h = 1$. A token controls
+    the weight of its distances, for example differently in speech and in silence.
 
-    Give the hidden states to [`eqx_posemb.PositionalEmbedding.attend`][] as `q_state`,
-    `heads * head_dim` channels of them. The model has one `weight` for all layers, and
-    a gate for each. The released code adds up four projections for each of $a$ and $b$,
-    which is one projection by the sum of their weights, and is that here.
+    Give the hidden states, with `heads * head_dim` channels, to
+    [`eqx_posemb.PositionalEmbedding.attend`][] as `q_state`. The model shares `weight`
+    over all layers, and each layer has its own gate. The released code adds four
+    projections for each of $a$ and $b$. This class has one projection by the sum of
+    their weights.
 
     !!! Example
 
