@@ -18,7 +18,6 @@ from ._frequencies._longrope import (
     Divided as Divided,
     LongRoPEFrequencies as LongRoPEFrequencies,
 )
-from ._frequencies._proportional import Truncated as Truncated
 from ._frequencies._scaled import Scaled as Scaled
 from ._frequencies._stretch import (
     DynamicNTK as DynamicNTK,
@@ -27,4 +26,5 @@ from ._frequencies._stretch import (
     NTKMixed as NTKMixed,
 )
 from ._frequencies._tabulated import Tabulated as Tabulated
+from ._frequencies._truncated import Truncated as Truncated
 from ._phase import Turns as Turns

@@ -42,14 +42,14 @@ ROOMS = {
     "_spread": BASE | {"_positions"},
     "_buckets": {"_phase"},
     "_low_rank": BASE,
-    "_state": set(),
+    "_state_dicts": set(),
     "_frequencies": BASE,
     "_rotary": BASE | {"_frequencies"},
-    "_encoding": BASE | {"_frequencies", "_state"},
+    "_encoding": BASE | {"_frequencies", "_state_dicts"},
     "_bias": BASE
-    | {"_buckets", "_low_rank", "_positions", "_encoding", "_spread", "_state"},
+    | {"_buckets", "_low_rank", "_positions", "_encoding", "_spread", "_state_dicts"},
     "_score": BASE
-    | {"_buckets", "_low_rank", "_positions", "_encoding", "_spread", "_state"},
+    | {"_buckets", "_low_rank", "_positions", "_encoding", "_spread", "_state_dicts"},
     "_attention": {"_checks", "_given", "_low_rank", "_phase", "_positions", "_spread"}
     | {"_bias", "_rotary", "_score", "_sharding"},
     "_slots": {"_bias", "_checks", "_encoding", "_frequencies", "_rotary", "_score"},

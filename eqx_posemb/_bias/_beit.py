@@ -20,7 +20,7 @@ from .._spread import (
     of_window,
     Window,
 )
-from .._state import array, filled, only
+from .._state_dicts import array, filled, only
 from .._symbolic import error_if
 from ._abstract import AbstractBias
 from ._window import cells, check_window, fitting_window, within

@@ -12,7 +12,7 @@ from .._checks import check_at_least, check_count
 from .._encoding import Method, resize
 from .._phase import as_float
 from .._spread import Window
-from .._state import array, filled, only, square
+from .._state_dicts import array, filled, only, square
 from ._window import AbstractWindowBias, check_window, unfitting
 
 

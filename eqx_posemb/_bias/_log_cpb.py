@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._checks import check_count
 from .._phase import as_float
 from .._spread import Window
-from .._state import array, filled, only
+from .._state_dicts import array, filled, only
 from ._window import AbstractWindowBias, check_window
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._buckets import bucket, check_buckets
 from .._checks import check_count, check_positive
 from .._given import check_integers
-from .._state import array, filled, only
+from .._state_dicts import array, filled, only
 from ._abstract import AbstractRelativeBias
 
 

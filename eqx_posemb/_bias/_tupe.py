@@ -14,7 +14,7 @@ from .._given import as_positions, check_integers, Positions
 from .._low_rank import Factors
 from .._phase import as_float
 from .._sharding import rows_of
-from .._state import array
+from .._state_dicts import array
 from .._symbolic import error_if
 from ._abstract import AbstractBias
 from ._reset import ResetBias

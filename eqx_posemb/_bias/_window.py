@@ -16,7 +16,7 @@ from .._spread import (
     of_window,
     Window,
 )
-from .._state import square
+from .._state_dicts import square
 from .._symbolic import error_if
 from ._abstract import AbstractBias
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._checks import check_positive
 from .._given import as_positions, check_integers, check_sequence, Positions
 from .._sharding import rows_of
-from .._state import array, filled, only
+from .._state_dicts import array, filled, only
 from .._symbolic import error_if
 from ._abstract import AbstractEncoding
 

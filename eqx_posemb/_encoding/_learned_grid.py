@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._checks import check_positive
 from .._given import check_grid, check_integers, in_common
 from .._sharding import rows_of
-from .._state import array, filled, only, square
+from .._state_dicts import array, filled, only, square
 from .._symbolic import error_if
 from ._abstract import AbstractEncoding
 from ._resize import Method, resize

@@ -16,7 +16,7 @@ from .._given import Positions
 from .._phase import as_float
 from .._positions import distance
 from .._spread import ByDistance
-from .._state import array, by_head, filled
+from .._state_dicts import array, by_head, filled
 from ._relative import AbstractBasis, AbstractRelative, look_up, within
 
 

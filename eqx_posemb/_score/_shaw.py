@@ -13,7 +13,7 @@ from .._checks import check_count, check_positive
 from .._given import Positions
 from .._phase import as_float
 from .._positions import distance
-from .._state import array, filled
+from .._state_dicts import array, filled
 from ._abstract import AbstractScore
 from ._relative import check_whole, with_rows
 

@@ -15,7 +15,7 @@ from .._given import Positions
 from .._phase import cos_sin
 from .._positions import distance
 from .._spread import ByDistance
-from .._state import array, by_head, filled, only
+from .._state_dicts import array, by_head, filled, only
 from ._relative import AbstractBasis, AbstractRelative
 
 

@@ -8,7 +8,7 @@ import jax.random as jr
 from ..._bundle import PositionalEmbedding
 from ..._encoding import Learned
 from ..._score import DeBERTa
-from ..._state import array, by_head, filled
+from ..._state_dicts import array, by_head, filled
 from ._settings import known, read, Settings
 
 
