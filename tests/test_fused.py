@@ -12,6 +12,7 @@ import pytest
 import eqx_posemb as pe
 from docs.tables import KERNELS, with_kernels
 from eqx_posemb._attention._fused._sizes import block, keeps
+from eqx_posemb._registry import resolved
 from tests.helpers import (
     at,
     build,
@@ -23,6 +24,7 @@ from tests.helpers import (
     normal,
     ROWS,
     shape_of,
+    SIZES,
     states,
     tokens,
 )
@@ -58,12 +60,15 @@ def both_ways(attend, arguments):
     return [(out, gradient) for (_, out), gradient in results]
 
 
+def is_sequence(name):
+    """Whether a position is a number, and not several coordinates."""
+    return resolved(ROWS[name].axes, SIZES) == 1
+
+
 def positions_of(name, n=LENGTH):
-    return (
-        pe.positions.consecutive(n)
-        if ROWS[name].axes is None
-        else at(name, np.arange(n))
-    )
+    if is_sequence(name):
+        return pe.positions.consecutive(n)
+    return at(name, np.arange(n))
 
 
 # What follows an encoding or a rotation is the same for all of them.
@@ -90,7 +95,7 @@ def explained(name, **settings):
 
     def explain(embedding, x, hidden):
         p, given = positions_of(name), states(embedding, hidden, hidden)
-        settings.setdefault("causal", ROWS[name].axes is None)
+        settings.setdefault("causal", is_sequence(name))
         found.append(embedding.explain(x, x, x, p, p, **given, **settings))
 
     x = jax.ShapeDtypeStruct((HEADS, n, HEAD_DIM), jnp.float32)
@@ -116,7 +121,7 @@ def test_values_and_gradients_are_dense(name):
     p = positions_of(name)
 
     def of_layer(implementation, layer, x):
-        causal = ROWS[name].axes is None
+        causal = is_sequence(name)
         return layer(x, x, p, p, causal=causal, implementation=implementation)
 
     assert_same(*both_ways(of_layer, (Layer(build(name)), tokens(LENGTH))))
