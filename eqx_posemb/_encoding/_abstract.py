@@ -11,11 +11,10 @@ from .._module import Part
 class AbstractEncoding(Part):
     """A vector for each position, to be added to the token there.
 
-    What reads the tokens themselves is no encoding but a layer of the model, though its
-    paper may call it one: the convolutions over frames of wav2vec 2.0 and over patches
-    of CPVT. They know where a token is by its neighbors in memory, and by the padding
-    at the edge; given positions they would not know what to do with them, and a cache,
-    a packed batch or a shard would change their result.
+    A layer that reads the tokens is no encoding, even if its paper says so. Examples
+    are the convolutions of wav2vec 2.0 over frames and of CPVT over patches. They
+    depend on neighbors in memory and on padding, and ignore positions. A cache, a
+    packed batch or a shard would change their result.
     """
 
     @abc.abstractmethod

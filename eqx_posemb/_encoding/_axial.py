@@ -25,9 +25,10 @@ class AxialLearned(AbstractEncoding):
     share of the channels (`dims`), or summed. A grid of $n \times m$ cells takes
     $n + m$ vectors, where [`eqx_posemb.LearnedGrid`][] takes $nm$.
 
-    Reformer concatenates, and folds a sequence of half a million into a grid, whose
-    positions are $(\lfloor p / m \rfloor, p \bmod m)$, those of
-    [`eqx_posemb.positions.grid_positions`][]. Pix2Struct sums those of patches.
+    Reformer concatenates the vectors, and folds a sequence of half a million tokens
+    into a grid. The positions are $(\lfloor p / m \rfloor, p \bmod m)$, as
+    [`eqx_posemb.positions.grid_positions`][] returns them. Pix2Struct sums the vectors
+    of patches.
 
     !!! Example
 
@@ -79,7 +80,7 @@ class AxialLearned(AbstractEncoding):
         - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if a size, `dim` or `std` is not positive, or if
-        `dims` does not have a positive number for each axis that sum to `dim`.
+        `dims` are not positive numbers that sum to `dim`.
         """
         shape = tuple(shape)
         if not shape or min(shape) < 1:
@@ -123,7 +124,7 @@ class AxialLearned(AbstractEncoding):
         What to add to the tokens, in the dtype of `weights`.
 
         **Raises:** a `ValueError` if positions are not integers or have another number
-        of axes; an error at run time if one of them is beyond the grid.
+        of axes; an error at run time if a position is beyond the grid.
         """
         check_grid("positions", positions, len(self.shape))
         check_integers("positions", positions, "to look rows up with")

@@ -25,7 +25,7 @@ class LearnedBox(AbstractEncoding):
     order of reading is another encoding, of positions of its own.
 
     An edge beyond the table, or a box of negative size, raises an error. transformers
-    clips the size to the table in v2 and v3, and wraps negative ones around in v1.
+    clips the size to the table in v2 and v3, and wraps negative sizes around in v1.
 
     !!! Example
 
@@ -76,14 +76,15 @@ class LearnedBox(AbstractEncoding):
 
         - `dim`: The number of channels of a token.
         - `size`: How many coordinates a page has, from 0 on.
-        - `edge_dim`: How many channels each of the four edges has, to be concatenated;
-            height and width share what is left. By default each has all, and they are
-            summed. LayoutLMv2 and v3 have `dim // 6`.
+        - `edge_dim`: The number of channels of each of the four edges, which are
+            concatenated. Height and width share the remaining channels. By default each
+            has all channels, and the vectors are summed. LayoutLMv2 and v3 have `dim //
+            6`.
         - `std`: The standard deviation of the initial weights.
         - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `dim`, `size` or `std` is not positive, or if
-        `edge_dim` does not leave as many channels for the height as for the width.
+        `edge_dim` does not leave equal channels for the height and the width.
         """
         check_positive("dim", dim)
         check_positive("size", size)
@@ -114,8 +115,8 @@ class LearnedBox(AbstractEncoding):
 
         What to add to the tokens, in the dtype of the tables.
 
-        **Raises:** a `ValueError` if positions are not integers or not four to a token;
-        an error at run time if one of them, or a height or width, has no row.
+        **Raises:** a `ValueError` if positions are not four integers for each token. An
+        error at run time if a position, a height or a width has no row.
         """
         check_grid("positions", positions, 4)
         check_integers("positions", positions, "to look rows up with")

@@ -28,9 +28,9 @@ class Fourier(AbstractEncoding):
     points can tell apart. They are evenly spaced in Perceiver, and double from one to
     the next in NeRF, if $r_a = 2^K$.
 
-    Perceiver concatenates this with the bytes or pixels there; to be added to tokens it
-    needs as many channels as they have, so choose `bands`, and `include_positions`.
-    NeRF orders the same waves frequency by frequency; its code leaves out the $\pi$.
+    Perceiver concatenates this encoding with the bytes or pixels. To add it to tokens,
+    choose `bands` and `include_positions` so that the channels match. NeRF orders the
+    channels by frequency, and its code omits the factor $\pi$.
 
     Perceiver spreads its points from corner to corner, `jnp.linspace(-1, 1, n)` along
     an axis; other models take the centers of cells.
@@ -133,7 +133,9 @@ axis, or `spacing` is unknown.
 
 
 class GaussianFourier(AbstractEncoding):
-    r"""Encodes points by waves of random directions and wavelengths, fixed once.
+    r"""Gaussian Fourier features (SAM), Tancik et al. 2020.
+
+    They encode points by cosines and sines along fixed random directions:
 
     $$e(p) = (\sin 2\pi G^\top p, \; \cos 2\pi G^\top p), \qquad
       G_{am} \sim \mathcal{N}(0, \sigma^2)$$
@@ -159,13 +161,14 @@ class GaussianFourier(AbstractEncoding):
         assert encoding(points).shape == (4096, 256)
         ```
 
-    Products of positions and waves are those of the float dtype: keep positions small.
+    Products of positions and frequencies are rounded to the float dtype, so keep
+    positions small.
 
     ??? cite "Reference"
 
         [Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional
         Domains](https://arxiv.org/abs/2006.10739), Section 5; sines come first as in
-        SAM's code, where the paper has cosines.
+        SAM's code, and the paper starts with cosines.
 
         ```bibtex
         @inproceedings{tancik2020fourier,
@@ -201,10 +204,11 @@ class GaussianFourier(AbstractEncoding):
 
         - `dim`: The number of channels of a token.
         - `axes`: The number of coordinates of a position.
-        - `scale`: The standard deviation of the waves per unit of position.
+        - `scale`: The standard deviation of the frequencies, in turns per unit of
+            position.
         - `seed`: What the random matrix follows from, the same on every machine.
-        - `matrix`: The matrix itself, in place of a random one: for each axis, its
-            `dim / 2` waves in turns per unit of position.
+        - `matrix`: Replaces the random matrix. Each axis has `dim / 2` frequencies, in
+            turns per unit of position.
 
         **Raises:** a `ValueError` if `dim` is odd or not positive, if `axes` or `scale`
         is not positive, or if `matrix` has another shape.
@@ -233,7 +237,7 @@ class GaussianFourier(AbstractEncoding):
 
     @property
     def matrix(self) -> Float[np.ndarray, "axes half"]:
-        """The waves along each axis, in turns per unit of position, in float64."""
+        """The frequencies of each axis, in turns per unit of position, are float64."""
         if self.given is not None:
             return np.array(self.given)
         # The one generator whose stream NumPy promises never to change.

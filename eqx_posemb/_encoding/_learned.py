@@ -27,8 +27,8 @@ class Learned(AbstractEncoding):
     is no row for a position beyond `length`, and asking for one raises an error. Other
     libraries return the last row in silence.
 
-    A `scale` multiplies what is looked up, and `normalized` gives it the length one
-    before, both as x-transformers has them.
+    `normalized` divides each row by its length, and `scale` then multiplies the row.
+    x-transformers has both.
 
     !!! Example
 
@@ -81,9 +81,8 @@ class Learned(AbstractEncoding):
 
         - `length`: The number of positions, from 0 on.
         - `dim`: The number of channels of a token.
-        - `offset`: How many rows come before that of position 0. OPT and BART have 2;
-            RoBERTa, whose positions start at `padding_idx + 1`, has that in its
-            positions and an offset of 0.
+        - `offset`: The number of rows before the row of position 0. OPT and BART have
+            2. RoBERTa's positions start at `padding_idx + 1`, so its offset is 0.
         - `padding_idx`: The row, counted with `offset`, that stands for padding: it
             gives zeros and is not trained.
         - `scale`: What to multiply the vectors by.
@@ -184,7 +183,7 @@ class Learned(AbstractEncoding):
         What to add to the tokens, in the dtype of `weight`.
 
         **Raises:** a `ValueError` if positions are not integers; an error at run time
-        if one of them has no row.
+        if a position has no row.
         """
         positions = as_positions(positions)
         check_sequence("positions", positions, "for one row to each token")

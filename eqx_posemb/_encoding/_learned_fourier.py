@@ -13,7 +13,9 @@ from ._abstract import AbstractEncoding
 
 
 class LearnedFourier(AbstractEncoding):
-    r"""Adds what a small network makes of waves of learned directions and lengths.
+    r"""Learnable Fourier features, Li et al. 2021.
+
+    A small network maps cosines and sines of learned frequencies to an encoding:
 
     $$r = \tfrac{1}{\sqrt{F}} \big(\cos W_r p,\; \sin W_r p\big), \qquad
       e(p) = W_2\, \mathrm{GELU}(W_1 r + b_1) + b_2$$
@@ -23,8 +25,8 @@ class LearnedFourier(AbstractEncoding):
     of width $\gamma$, which no concatenation of axes gives, and are then learned. With
     few parameters, and defined for any point, between the cells of a grid as well.
 
-    Axes may be dealt into groups, which share the network and have an equal part of the
-    channels each: the two corners of a box, say.
+    Axes may form groups, such as the two corners of a box. Groups share the network,
+    and each group has an equal share of the channels.
 
     !!! Example
 
@@ -75,15 +77,15 @@ class LearnedFourier(AbstractEncoding):
 
         - `dim`: The number of channels of a token.
         - `axes`: The number of coordinates of a position.
-        - `features`: The number of waves, cosines and sines together; by default `dim`.
+        - `features`: The number of cosines and sines together. The default is `dim`.
         - `hidden`: The number of units of the hidden layer.
-        - `gamma`: How far apart positions may be, in their unit, and still begin alike:
-            the waves start with the standard deviation `1 / gamma`, in radians. (The
-            paper writes the variance; an implementation that took it for the standard
-            deviation is in use, too.)
+        - `gamma`: The distance over which initial encodings stay similar, in units of
+            position. Frequencies start with the standard deviation `1 / gamma`, in
+            radians. The paper states the variance, and one common implementation uses
+            it as the standard deviation.
         - `groups`: How many groups of axes there are.
-        - `key`: A `jax.random` key for the initial waves and weights; those of the
-            network are uniform within one over the square root of their inputs.
+        - `key`: A `jax.random` key. It initializes frequencies and weights. Weights are
+            uniform within one over the square root of the number of inputs.
 
         **Raises:** a `ValueError` if a size or `gamma` is not positive, if `features`
         is odd, or if `groups` divides `axes` or `dim` unevenly.

@@ -140,7 +140,7 @@ class LearnedGrid(AbstractEncoding):
 
         - `state`: arrays by name, of NumPy or anything that it understands.
         - `prefix`: what comes before the name.
-        - `tokens`: how many rows come before those of the grid: 1 for [CLS], 2 with
+        - `tokens`: the number of rows before the grid. It is 1 for [CLS], and 2 with
             DeiT's distillation token.
         - `shape`: the height and the width of the grid; by default it is square.
 
@@ -187,10 +187,9 @@ class LearnedGrid(AbstractEncoding):
     ) -> "LearnedGrid":
         """The same encoding on a finer or coarser grid, its prefix unchanged.
 
-        Equal to `torch.nn.functional.interpolate` without `align_corners`, whose
-        bicubic kernel is not that of `jax.image.resize`: Keys' with a = −0.75 where JAX
-        has −0.5, which torch, too, has if `antialias` is set. Resized in at least
-        float32.
+        It equals `torch.nn.functional.interpolate` without `align_corners`. The bicubic
+        kernel of torch has a = −0.75, and −0.5 with `antialias`. `jax.image.resize`
+        always has −0.5. The table is resized in at least float32.
 
         | models | settings |
         |---|---|
@@ -204,9 +203,9 @@ class LearnedGrid(AbstractEncoding):
         - `shape`: the new size along each axis.
         - `method`: `"bicubic"` or `"bilinear"`.
         - `antialias`: whether to widen the kernel where the grid gets coarser.
-        - `offset`: what the released DINO adds to the new size, to be safe from
-            rounding, when it asks torch for the factor `(size + offset) / old size`:
-            it moves the samples a little towards the first corner.
+        - `offset`: a number that the released DINO adds to the new size, to protect
+            from rounding. torch then gets the factor `(size + offset) / old size`,
+            which moves the samples slightly towards the first corner.
 
         **Returns:** a `LearnedGrid`.
 
@@ -234,7 +233,7 @@ class LearnedGrid(AbstractEncoding):
         What to add to the tokens, in the dtype of `weight`.
 
         **Raises:** a `ValueError` if positions are not integers or have another number
-        of axes; an error at run time if one of them is beyond the grid.
+        of axes; an error at run time if a position is beyond the grid.
         """
         shape = self.shape
         check_grid("positions", positions, len(shape))

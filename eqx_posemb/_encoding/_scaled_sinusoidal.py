@@ -68,7 +68,7 @@ class ScaledSinusoidal(AbstractEncoding):
         """**Arguments:**
 
         - `dim`, `theta`, `layout`: as in [`eqx_posemb.Sinusoidal`][].
-        - `scale`: The initial value of the factor; by default `dim ** -0.5`.
+        - `scale`: The initial value of the factor. The default is `dim ** -0.5`.
 
         **Raises:** a `ValueError` as `Sinusoidal`, or if `scale` is not positive.
         """

@@ -17,9 +17,9 @@ from ._abstract import AbstractEncoding
 class Sinusoidal(AbstractEncoding):
     r"""Adds sines and cosines of the position, at geometrically spaced frequencies.
 
-    Each position gets a pattern of its own, with no parameters and at any length, and a
-    shift of positions is a rotation of the pattern. In practice a model does not
-    extrapolate by it: patterns beyond the trained length are new to it.
+    Each position has its own pattern at any length, without parameters, and a shift of
+    positions rotates the pattern. In practice a model does not extrapolate with it, as
+    patterns beyond the trained length are new.
 
     $$e(p) = (\sin \omega_0 p, \cos \omega_0 p, \sin \omega_1 p, \dots), \qquad
       \omega_m = \theta^{-2m/d}$$
@@ -104,7 +104,7 @@ class Sinusoidal(AbstractEncoding):
 
     @property
     def frequencies(self) -> Geometric:
-        """The schedule of its waves."""
+        """The schedule of frequencies."""
         return Geometric(
             self.dim - self.dim % 2,
             self.theta,
@@ -138,7 +138,7 @@ class Sinusoidal(AbstractEncoding):
 Sinusoidal.__init__.__doc__ = """**Arguments:**
 
 - `dim`: The number of channels of a token.
-- `theta`: The base: the slowest wave is about `2π * theta` positions long.
+- `theta`: The base. The longest wavelength is about `2π * theta` positions.
 - `layout`: Where the sines and cosines go, and how the frequencies are spaced.
 - `offset`: What is added to positions.
 

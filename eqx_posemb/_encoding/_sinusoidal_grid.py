@@ -17,8 +17,8 @@ from ._abstract import AbstractEncoding
 
 
 class _Layout(NamedTuple):
-    """Where the waves of each axis go. `order` lists the axes, 0 being that which
-    varies slowest; `None` is all of them in order."""
+    """The order of channels. `order` lists the axes, where axis 0 varies slowest.
+    `None` keeps their order."""
 
     name: str
     order: tuple[int, ...] | None
@@ -80,17 +80,17 @@ class SinusoidalGrid(AbstractEncoding):
     | `"v_jepa_half_time"` | 3 | as `"v_jepa"` | $\theta^{-2m/w}$ |
     | `"positional_encodings"` | any | t: sine, cosine, …; y, x alike | the same |
 
-    The $w$ channels of an axis are an equal share of `dim`, but in `"v_jepa_half_time"`
-    time has half of them. In `"v_jepa"` and `"positional_encodings"` a share is rounded
-    up to pairs, and what is too much in all is cut off at the end. V-JEPA's code has
-    both, its models the first (`uniform_power`).
+    Each axis has an equal share $w$ of the `dim` channels. In `"v_jepa_half_time"` time
+    has half of them. In `"v_jepa"` and `"positional_encodings"` a share is rounded up
+    to pairs, and surplus channels are cut off at the end. V-JEPA's code has both, and
+    its models use `"v_jepa"` (`uniform_power`).
 
-    I-JEPA and ViT-MAE in transformers are `"mae"`; the simple ViT is `"big_vision"`,
-    which says that it follows MoCo v3 and does not: MoCo's own code names its first
-    half after the width and gives it the row. timm's option to interleave sines and
-    cosines is `"moco_v3"`, and to reverse the coordinates means to reverse those of the
-    positions. DETR counts pixels from one and may scale them by the size of the image:
-    see [`eqx_posemb.positions.detr_positions`][].
+    I-JEPA and ViT-MAE in transformers use `"mae"`, and the simple ViT uses
+    `"big_vision"`. The code of big_vision claims to follow MoCo v3, but MoCo's code
+    gives the row to its first half. timm's option to interleave sines and cosines is
+    `"moco_v3"`. To reverse the coordinates, reverse the coordinates of the positions.
+    DETR counts pixels from one, and may scale them by the size of the image: see
+    [`eqx_posemb.positions.detr_positions`][].
 
     No parameters, and defined on grids of any size; as for sequences, a model is not
     good beyond what it has seen. For that there is [`eqx_posemb.LearnedGrid`][], which
@@ -109,8 +109,8 @@ class SinusoidalGrid(AbstractEncoding):
     ??? cite "Reference"
 
         [Masked Autoencoders Are Scalable Vision
-        Learners](https://arxiv.org/abs/2111.06377), Section 3; the layouts are those of
-        the released codes.
+        Learners](https://arxiv.org/abs/2111.06377), Section 3; the layouts follow the
+        released code.
 
         ```bibtex
         @inproceedings{he2022masked,
@@ -199,10 +199,10 @@ SinusoidalGrid.__init__.__doc__ = """**Arguments:**
 - `axes`: The number of coordinates of a position.
 - `layout`: Which axis comes first, where sines and cosines go, and how frequencies are
     spaced.
-- `theta`: The base: the slowest wave is about `2π * theta` positions long.
+- `theta`: The base. The longest wavelength is about `2π * theta` positions.
 
 **Raises:** a `ValueError` if `layout` is unknown or for another number of `axes`, if
-`dim` cannot be dealt out in pairs, or if `theta` is not positive.
+`dim` cannot be divided into pairs, or if `theta` is not positive.
 """
 
 

@@ -15,10 +15,10 @@ def consecutive(
     """States positions that follow one another: `start, start + 1, …`.
 
     Every function of positions accepts the result in place of an array. Under `jax.jit`
-    even `jnp.arange` is unknown until the program runs, and the program contains two
-    ways to compute a relative bias or score: one for consecutive positions, and one for
-    any others. This value decides at trace time, so that the program contains the
-    faster one alone and compiles in less time.
+    the values of `jnp.arange` are unknown until the program runs. The program then
+    contains two ways to compute a relative bias or score, and chooses at run time. This
+    value decides at trace time. The program contains the faster way alone, and compiles
+    in less time.
 
     !!! Example
 

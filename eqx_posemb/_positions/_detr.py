@@ -41,7 +41,7 @@ def detr_positions(
     **Arguments:**
 
     - `mask`: True where the image is, False where it is padded.
-    - `normalized`: whether to divide by the size. The released models do.
+    - `normalized`: whether to divide by the size, as the released models do.
     - `centered`: whether to count centers of pixels instead of their far edges.
     - `scale`: what the far edge of the image is at.
 

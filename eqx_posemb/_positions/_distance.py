@@ -38,8 +38,8 @@ def distance(
     **Returns:** the distances, in the unit of the positions: integers for integers,
     floating point if either is.
 
-    **Raises:** a `ValueError` if queries and keys have not the same axes, or have more
-    than two, or if their dtype rounds integers, as bfloat16 does.
+    **Raises:** a `ValueError` if queries and keys have different axes or more than two,
+    or if their dtype rounds integers, as bfloat16 does.
     """
     if q_positions.shape[1:] != k_positions.shape[1:] or q_positions.ndim not in (1, 2):
         raise ValueError(

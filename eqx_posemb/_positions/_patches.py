@@ -17,9 +17,9 @@ def merged_patch_positions(
 ) -> Int[Array, "seq 2"]:
     """Lists the patches of an image block by block, as they will be merged.
 
-    Models that merge `merge * merge` neighboring patches into one token for the
-    language model, such as Qwen2-VL, keep the patches of a block together. The
-    coordinates are those of [`eqx_posemb.positions.grid_positions`][] in another order.
+    Some models, such as Qwen2-VL, merge `merge * merge` neighboring patches into one
+    token, and keep the patches of a block together. The coordinates equal
+    [`eqx_posemb.positions.grid_positions`][] in another order.
 
     !!! Example
 
@@ -104,8 +104,9 @@ def normalized_positions(
     **Arguments:**
 
     - `shape`: the size of the grid along each axis.
-    - `by`: what a coordinate is divided by: the size of `"each"` axis, or that of the
-        `"largest"` or the `"smallest"` for all, which keeps the aspect ratio.
+    - `by`: the divisor of coordinates. `"each"` divides by the size of the axis.
+        `"largest"` and `"smallest"` use one size for all axes, which keeps the aspect
+        ratio.
 
     **Returns:** positions in JAX's default float dtype; the last axis of the grid
     varies fastest.
@@ -193,16 +194,15 @@ def mrope_positions(
 
     **Arguments:**
 
-    - `runs`: for text, the number of tokens; for an image or a video, its frames, rows
-        and columns in tokens, after merging, and how far apart in time frames are, if
-        that is not 1. Qwen2.5-VL has `tokens_per_second * seconds_per_grid` there.
-        Qwen3-VL has a run for each frame, with the text of its time between.
+    - `runs`: a number of tokens for text, or (frames, rows, columns) in merged tokens
+        for an image or a video. A fourth number is the time between frames, if it is
+        not 1. Qwen2.5-VL has `tokens_per_second * seconds_per_grid` there. Qwen3-VL has
+        a run for each frame, and the text of its time between the frames.
     - `start`: where the first run begins: for decoding, one more than the largest
         coordinate so far.
-    - `advance`: `"largest"` goes on after the largest coordinate, as the paper has it.
-        `"space"` goes on after the larger of height and width, whatever the time, as
-        transformers 5.23.0 does: a long video then shares coordinates with the text
-        after it.
+    - `advance`: `"largest"` continues after the largest coordinate, as in the paper.
+        `"space"` continues after the larger of height and width, as in transformers
+        5.23.0. A long video then shares coordinates with the text after it.
 
     **Returns:** positions, int32.
 

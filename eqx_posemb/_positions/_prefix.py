@@ -11,10 +11,10 @@ def prefixed(
 ) -> Num[Array, "tokens axes"]:
     """Puts tokens that are on no grid before those that are: [CLS], registers.
 
-    Their row is −1, which no grid has, and their last coordinate tells them apart.
-    [`eqx_posemb.LearnedGrid`][] and [`eqx_posemb.BEiTBias`][] know them; an embedding
-    that does not takes them for cells above the grid. Rotary embeddings want zeros for
-    them instead: [`eqx_posemb.positions.zero_prefixed`][].
+    Their row is −1, which no grid has, and their last coordinate distinguishes them.
+    [`eqx_posemb.LearnedGrid`][] and [`eqx_posemb.BEiTBias`][] support them. Other
+    embeddings treat them as cells above the grid. Rotary embeddings need zeros instead:
+    [`eqx_posemb.positions.zero_prefixed`][].
 
     !!! Example
 

@@ -1,8 +1,9 @@
 """Random positions for training: what a model has met is then more than a length.
 
-Each is a function from positions to positions, and takes a key: a new one for every
-example and step, the same for queries and keys. What comes out are positions for any
-embedding. Evaluate on plain positions, where nothing else is said.
+Each function maps positions to positions, and takes a `jax.random` key. Use a new key
+for every example and step, and the same key for queries and keys. Every embedding
+accepts the result. Evaluate on the original positions, unless the docstring says
+otherwise.
 """
 
 import math
@@ -56,13 +57,13 @@ def randomized_positions(
 
     - `positions`: the positions of the tokens, integers from 0 up to, and without, the
         number of tokens: as they are counted, packed or padded.
-    - `longest`: how many positions there are to draw from.
+    - `longest`: the number of positions to draw from, which are 0 to `longest - 1`.
     - `key`: A `jax.random` key.
 
     **Returns:** positions, in the dtype of `positions`, or int32 if that is narrower.
 
     **Raises:** a `ValueError` if positions are not integers in one axis, or if
-    `longest` is less than their number; an error at run time if one of them is out of
+    `longest` is less than their number; an error at run time if a position is out of
     range.
 
     ??? cite "Reference"
@@ -129,7 +130,7 @@ def shifted_positions(
 
     - `positions`: the positions of the tokens; on a grid, every axis has a step of its
         own.
-    - `furthest`: how many steps there are to draw from, from 0 on.
+    - `furthest`: the number of steps to draw from, which are 0 to `furthest - 1`.
     - `key`: A `jax.random` key.
 
     **Returns:** positions, in the dtype of `positions`, or int32 if that is narrower.
@@ -168,7 +169,9 @@ def cape_positions(
     spacing: float | Sequence[float] = 1.0,
     key: PRNGKeyArray,
 ) -> Float[Array, "seq *axes"]:
-    r"""Moves, shakes and stretches positions at random, the whole and each alone.
+    r"""Continuous augmented positional embeddings (CAPE), Likhomanenko et al. 2021.
+
+    It shifts, scales and jitters positions at random in training:
 
     $$p_i \mapsto (p_i + g + \epsilon_i)\, e^\lambda, \qquad
       g \sim \mathcal{U}(\pm G), \quad \epsilon_i \sim \mathcal{U}(\pm \epsilon h),
@@ -180,12 +183,12 @@ def cape_positions(
     that were not there. On a grid every axis has its own $g$ and $\epsilon_i$, and all
     are stretched alike. Order is kept up to a jitter of a half.
 
-    The sequence is to be centered first where its middle and not its start is to stay
-    in place under $\Lambda$, as for audio: `positions - positions.mean()`. The paper
-    encodes by [`eqx_posemb.Sinusoidal`][], with positions in seconds times 30 for
-    speech, and multiplies tokens by $\sqrt d$. Images it has from −1 to 1 (spacing
-    $2 / (n - 1)$), in `GaussianFourier(d, matrix=...)` with the wave
-    $10^{m/(d/2-1)} (\cos m, \sin m) / 2$ for row and column and cosines first.
+    $\Lambda$ scales around position 0. To scale around the middle, as for audio, center
+    the sequence first: `positions - positions.mean()`. The paper uses
+    [`eqx_posemb.Sinusoidal`][], with positions in seconds times 30 for speech, and
+    multiplies tokens by $\sqrt d$. For images it uses positions from −1 to 1, with the
+    spacing $2 / (n - 1)$. It encodes them by `GaussianFourier(d, matrix=...)` with the
+    frequencies $10^{m/(d/2-1)} (\cos m, \sin m) / 2$ and cosines first.
 
     !!! Example
 
@@ -212,8 +215,8 @@ def cape_positions(
     **Returns:** positions, in JAX's default float dtype.
 
     **Raises:** a `ValueError` if `shift` or `jitter` is negative, `scale` is less than
-    one, `spacing` not positive, or not one number or one for each axis, or if
-    positions have neither one axis nor two.
+    one, or `spacing` is not positive. The same if `spacing` does not match the axes, or
+    if positions do not have one or two axes.
 
     ??? cite "Reference"
 
@@ -267,12 +270,12 @@ def abacus_positions(
     $$p_i = \begin{cases} n_i + k & \text{token } i \text{ is the } n_i\text{-th digit
       of a number} \\ 0 & \text{it is no digit} \end{cases}$$
 
-    with one $k$ for all, drawn uniformly from 0 to `furthest` in training, and 0
-    without a key, in evaluation. Looked up in [`eqx_posemb.Learned`][] and added to
-    tokens, beside whatever else tells where they are, it lines up the digits that are
-    to be added or multiplied; the random start trains places beyond those of the
-    training numbers. Numbers are to be written with their lowest digit first, a digit
-    to a token.
+    with one $k$ for all tokens. In training it is drawn uniformly from 0 to `furthest`,
+    and without a key it is 0. Look the positions up in [`eqx_posemb.Learned`][], and
+    add the vectors to tokens in addition to another embedding. Equal digits of two
+    numbers then have equal vectors. The random start trains places beyond the length of
+    the training numbers. Write numbers with the lowest digit first, one digit per
+    token.
 
     !!! Example
 

@@ -12,7 +12,7 @@ def segment_positions(segment_ids: Int[Array, " seq"]) -> Int[Array, " seq"]:
     """Counts from zero within each run of equal ids: positions of a packed sequence.
 
     Give the same ids to [`eqx_posemb.PositionalEmbedding.attend`][] as `q_segments` and
-    `k_segments`: positions that restart do not by themselves keep documents apart.
+    `k_segments`, since restarted positions alone do not mask other documents.
 
     !!! Example
 
@@ -48,8 +48,8 @@ def _within_runs(segment_ids):
 def left_padded_positions(mask: Bool[Array, " seq"]) -> Int[Array, " seq"]:
     """Counts the tokens that are there from zero, wherever the padding is.
 
-    Padding before the first token gets position 0, and padding later repeats the
-    position before it: within reach of any table. Mask it out of the attention.
+    Padding before the first token has position 0, and later padding repeats the
+    previous position. So every table has a row for it. Mask the padding in attention.
 
     !!! Example
 
