@@ -26,9 +26,10 @@ _NAMESPACES = "abstract", "axes", "frequencies", "positions", "rotations"
 def __getattr__(name: str) -> Any:
     if name in (*_NAMESPACES, "functional"):
         return import_module(f"{__name__}.{name}")
+    if name == "__all__":
+        return [*_names(), *_NAMESPACES]
     if not name.startswith("_"):
-        public = vars(import_module(f"{__name__}._public"))
-        globals().update({k: v for k, v in public.items() if not k.startswith("_")})
+        globals().update(_names())
         if name in globals():
             return globals()[name]
         from ._moved import moved
@@ -39,5 +40,10 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    public = vars(import_module(f"{__name__}._public"))
-    return sorted({*globals(), *public, *_NAMESPACES, "functional"})
+    own = [name for name in globals() if name.startswith("_")]
+    return sorted({*own, *_names(), *_NAMESPACES, "functional"})
+
+
+def _names() -> dict[str, Any]:
+    names = vars(import_module(f"{__name__}._public"))
+    return {name: value for name, value in names.items() if not name.startswith("_")}

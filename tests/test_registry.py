@@ -5,6 +5,8 @@ import dataclasses
 import functools
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import equinox as eqx
@@ -229,3 +231,16 @@ def test_make_lists_all_sizes_that_are_missing():
 def test_a_setting_replaces_the_size_that_it_comes_from():
     made = pe.make("yarn", head_dim=8, original_length=64, factor=2.0)
     assert made.rotary == pe.yarn(8, factor=2.0, original_length=64)
+
+
+def test_the_package_starts_without_jax_and_has_all_names():
+    code = (
+        "import sys, eqx_posemb\n"
+        "assert 'jax' not in sys.modules\n"
+        "from eqx_posemb import *\n"
+        "assert rope(8).dim == frequencies.Geometric(8).dim == 8\n"
+        "assert {'rope', 'frequencies', 'functional'} <= set(dir(eqx_posemb))\n"
+        "assert 'Any' not in dir(eqx_posemb)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
