@@ -64,14 +64,14 @@ _TRAITS = {
 
 
 def find(name: str) -> Variant:
-    """The row of that name; a `Refused` that names what is close if there is none."""
+    """Returns the row of that name, or raises a `Refused` with the similar names."""
     if name not in variants():
         raise unknown(name, variants())
     return variant(name)
 
 
 def unknown(name: str, names: Sequence[str]) -> Refused:
-    """What to say to somebody who asked for a name that is not one of `names`."""
+    """The refusal of a name that is not one of `names`."""
     return Refused(
         f"there is no embedding {name!r}.{did_you_mean(name, names)} "
         "`eqx-posemb list` shows them all."

@@ -23,11 +23,11 @@ def make(
 ) -> PositionalEmbedding:
     """Builds any embedding of the registry by its name.
 
-    So that a model can have its embedding chosen by a string, and an experiment can
-    loop over all of them. Give the sizes that the embedding needs, or all sizes of the
-    model: rotary embeddings read `head_dim`, encodings `dim`, biases `heads`. An error
-    lists what is missing. Settings that a paper leaves to the user, such as the factor
-    of a stretch, have an example value here; `eqx-posemb show NAME` prints them.
+    A model can choose its embedding by a string, and an experiment can loop over all
+    names. Give the sizes that the embedding needs, or all sizes of the model. Rotary
+    embeddings read `head_dim`, encodings read `dim`, and biases read `heads`. An error
+    lists the missing sizes. Settings that a paper leaves to the user, such as a scaling
+    factor, have an example value, and `eqx-posemb show NAME` prints the values.
 
     !!! Example
 
@@ -45,7 +45,7 @@ def make(
 
     **Arguments:**
 
-    - `name`: A name from [`eqx_posemb.variants`][].
+    - `name`: One of the names that [`eqx_posemb.variants`][] lists.
     - `heads`: The number of heads of queries.
     - `head_dim`: The number of channels of a head.
     - `dim`: The number of channels of a token.
@@ -55,9 +55,8 @@ def make(
 
     **Returns:** a [`eqx_posemb.PositionalEmbedding`][].
 
-    **Raises:** a `ValueError` if `name` or a setting is unknown, if a size that the
-    embedding needs is missing, if a size is not positive, or as the class or recipe
-    does.
+    **Raises:** a `ValueError` if `name` or a setting is unknown, or if a size is missing
+    or not positive. The class or recipe raises errors of its own.
     """
     row = variant(name)
     sizes = dict(heads=heads, head_dim=head_dim, dim=dim, length=length)

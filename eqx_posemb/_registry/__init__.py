@@ -30,7 +30,7 @@ def variants() -> tuple[str, ...]:
 
 
 def variant(name: str) -> Variant:
-    """The row of that name. If there is none, the error names what is close."""
+    """Returns the row of that name, or raises an error with the similar names."""
     for row in VARIANTS:
         if row.name == name:
             return row

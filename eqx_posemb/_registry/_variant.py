@@ -15,8 +15,8 @@ from ._source import Source
 class Variant:
     """A row of the registry.
 
-    The class or recipe has the rest: its docstring has the formula, the example and the
-    citation, its signature the sizes that it needs, and a class its `traits`.
+    The docstring of the class or recipe has the formula, the example and the citation.
+    The signature has the sizes that it needs, and a class has its `traits`.
     """
 
     name: str
@@ -126,6 +126,6 @@ def resolved(value: Any, sizes: Mapping[str, Any]) -> Any:
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:
-    """A question that names what is close to `name`; nothing if nothing is."""
+    """A question with the similar names, or an empty string if there are none."""
     close = difflib.get_close_matches(name.lower(), names, n=3)
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
