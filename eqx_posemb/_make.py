@@ -55,8 +55,8 @@ def make(
 
     **Returns:** a [`eqx_posemb.PositionalEmbedding`][].
 
-    **Raises:** a `ValueError` if `name` or a setting is unknown, or if a size is missing
-    or not positive. The class or recipe raises errors of its own.
+    **Raises:** a `ValueError` if `name` or a setting is unknown, or if a size is
+    missing or not positive. The class or recipe raises errors of its own.
     """
     row = variant(name)
     sizes = dict(heads=heads, head_dim=head_dim, dim=dim, length=length)
