@@ -1,4 +1,4 @@
-"""What a schedule of frequencies is, and the one that all others start from."""
+"""The base classes of frequency schedules, and the geometric schedule."""
 
 import abc
 import dataclasses
@@ -46,8 +46,8 @@ def evaluated_once(method):
 class AbstractFrequencies(Module):
     """A schedule: how fast each pair of channels turns.
 
-    Subclasses write `turns` and `__call__`, of which the second is for people to read.
-    A subclass states `pairs` where it knows the number without an evaluation.
+    Subclasses define `turns` and `__call__`, which returns readable numbers. A subclass
+    also defines `pairs` if the number is known without an evaluation.
     """
 
     @property
@@ -145,7 +145,7 @@ class AbstractStaticFrequencies(AbstractFrequencies):
 
     @evaluated_once
     def _evaluated(self):
-        # `exact` of a subclass need not know of `evaluated_once`.
+        # A subclass defines `exact` without `evaluated_once`.
         return self.exact()
 
 
@@ -162,7 +162,7 @@ def check_schedule(
 
 
 class AbstractDerivedFrequencies(AbstractStaticFrequencies):
-    """A static schedule made of another one, `base`, frequency by frequency."""
+    """A static schedule that changes each frequency of another schedule, `base`."""
 
     base: eqx.AbstractVar[AbstractStaticFrequencies]
 
@@ -171,7 +171,7 @@ class AbstractDerivedFrequencies(AbstractStaticFrequencies):
 
     @property
     def pairs(self) -> int:
-        """The number of frequencies: as many as `base` has."""
+        """The number of frequencies, which equals the number of `base`."""
         return self.base.pairs
 
     @property
@@ -188,10 +188,10 @@ class AbstractDerivedFrequencies(AbstractStaticFrequencies):
 class AbstractScaledFrequencies(AbstractDerivedFrequencies):
     """A static schedule that slows another one, `base`, down by up to `factor`.
 
-    This is the way to a longer context. Subclasses have the two as fields, and write
-    their formula in `exact`, as [`eqx_posemb.frequencies.AbstractStaticFrequencies`][]
-    says. [`eqx_posemb.plot.schedule`][] and [`eqx_posemb.plot.wavelengths`][] then tell
-    which frequencies are kept, and which are divided in full or in part.
+    Such schedules extend the context. Subclasses have `base` and `factor` as fields,
+    and define `exact`, as in [`eqx_posemb.frequencies.AbstractStaticFrequencies`][].
+    [`eqx_posemb.plot.schedule`][] and [`eqx_posemb.plot.wavelengths`][] then show which
+    frequencies are kept, and which are divided in full or in part.
 
     !!! Example
 
@@ -351,9 +351,9 @@ class Geometric(AbstractStaticFrequencies):
 
 Geometric.__init__.__doc__ = """**Arguments:**
 
-- `dim`: The number of channels to rotate; half as many frequencies.
-- `theta`: The base: the ratio of the fastest frequency to the (virtual) next after the
-    slowest.
+- `dim`: The number of channels to rotate, which is twice the number of frequencies.
+- `theta`: The base. It is the ratio of the highest frequency to the next frequency
+    after the lowest.
 - `endpoint`: Whether the slowest frequency is exactly `1 / theta`.
 
 **Raises:** a `ValueError` if `dim` is odd or not positive, if `theta` is not positive,

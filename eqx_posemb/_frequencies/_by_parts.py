@@ -99,7 +99,7 @@ class NTKByParts(AbstractScaledFrequencies):
 
 NTKByParts.__init__.__doc__ = """**Arguments:**
 
-- `base`: The frequencies to stretch.
+- `base`: The frequencies to scale.
 - `factor`: How many times longer than `original_length` the context is to be. At least
     one; exactly one changes nothing.
 - `original_length`: The context length, in positions, that `base` was trained on.
@@ -132,7 +132,7 @@ class YaRNFrequencies(AbstractScaledFrequencies):
     attention temperature: that is [`eqx_posemb.yarn`][], the whole method.
 
     As in the authors' code, $i_\text{fast}$ is at least 0, $i_\text{slow}$ is at most
-    $d - 1$ (not $d / 2 - 1$), and a ramp of no width gets a width of 0.001.
+    $d - 1$ (not $d / 2 - 1$), and an empty ramp gets a width of 0.001.
 
     !!! Example
 
@@ -212,7 +212,8 @@ class YaRNFrequencies(AbstractScaledFrequencies):
 
 YaRNFrequencies.__init__.__doc__ = """**Arguments:**
 
-- `base`: The frequencies to stretch. Geometric, as the ramp is laid out by its formula.
+- `base`: The frequencies to scale. They must be geometric, as the formula of the ramp
+    needs their base.
 - `factor`: How many times longer than `original_length` the context is to be. At least
     one; exactly one changes nothing.
 - `original_length`: The context length, in positions, that `base` was trained on.
@@ -239,8 +240,8 @@ def index_of_turns(
 
 def blend(frequencies, factor, kept) -> Shaped[np.ndarray, " half"]:
     """Keeps the share `kept` of each frequency, and divides the rest by `factor`."""
-    # Not the shorter ω(γ + (1 - γ)/s): this is exact at both ends of the ramp, so that
-    # fast frequencies come back bit for bit.
+    # The shorter form ω(γ + (1 - γ)/s) rounds at the ends of the ramp. This form keeps
+    # high frequencies bit for bit.
     return (1 - kept) * (frequencies / Decimal(factor)) + kept * frequencies
 
 

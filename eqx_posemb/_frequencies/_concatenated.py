@@ -15,10 +15,9 @@ class Concatenated(AbstractFrequencies):
 
     $$\omega = (\omega^{(1)}, \dots, \omega^{(n)})$$
 
-    For positions whose coordinates need schedules of their own, as time, height and
-    width of a video do: a part for each coordinate, and [`eqx_posemb.axes.Sections`][]
-    to say so. [`eqx_posemb.axial_rope`][] is that. To stretch one of the axes only,
-    stretch its part.
+    It gives each coordinate its own schedule, such as time, height and width of a
+    video. [`eqx_posemb.axes.Sections`][] assigns the parts to the coordinates, as
+    [`eqx_posemb.axial_rope`][] does. To extend one axis, scale its part.
 
     !!! Example
 

@@ -14,13 +14,12 @@ class LearnedFrequencies(AbstractFrequencies):
 
     $$\omega_i = w_i, \qquad \omega_{h, i} = w_{h, i}$$
 
-    in radians per unit of position, for the `weight` $w$ and head $h$. Used on images,
-    where positions are few and small: RoPE-Mixed, LightGlue and Mochi learn theirs.
-    Start from another schedule, or from directions as [`eqx_posemb.mixed_rope`][] does.
+    in radians per unit of position, for the `weight` $w$ and head $h$. Models of images
+    use it, where positions are few and small: RoPE-Mixed, LightGlue and Mochi. Start
+    from another schedule, or from directions as [`eqx_posemb.mixed_rope`][] does.
 
-    A learned number is no exact one: angles are float32 products, off by about
-    `6e-8 * position * frequency`, as in other libraries. Far positions want a static
-    schedule.
+    Angles are float32 products, which are off by about `6e-8 * position * frequency`,
+    as in other libraries. Use a static schedule for far positions.
 
     !!! Example
 

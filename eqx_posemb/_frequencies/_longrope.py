@@ -79,8 +79,8 @@ Divided.__init__.__doc__ = """**Arguments:**
 - `base`: The frequencies to divide.
 - `divisors`: A positive number for each.
 
-**Raises:** a `ValueError` if there are not as many divisors as frequencies, or if one
-is not positive.
+**Raises:** a `ValueError` if the numbers of divisors and frequencies differ, or if a
+divisor is not positive.
 """
 
 
@@ -111,9 +111,8 @@ class LongRoPEFrequencies(AbstractDynamicFrequencies):
     ??? cite "Reference"
 
         [LongRoPE: Extending LLM Context Window Beyond 2 Million
-        Tokens](https://arxiv.org/abs/2402.13753), Section 3, as released with Phi-3:
-        the paper's first few positions that stay as they were are in no released model,
-        and are not here.
+        Tokens](https://arxiv.org/abs/2402.13753), Section 3, as released with Phi-3.
+        The paper leaves the first positions unscaled, but no released model does.
 
         ```bibtex
         @inproceedings{ding2024longrope,

@@ -54,7 +54,7 @@ class Scaled(AbstractDerivedFrequencies):
 Scaled.__init__.__doc__ = """**Arguments:**
 
 - `base`: The frequencies to multiply.
-- `factor`: What to multiply them by.
+- `factor`: The frequencies are multiplied by it.
 
 **Raises:** a `ValueError` if `factor` is not positive.
 """

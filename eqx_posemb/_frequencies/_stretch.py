@@ -168,8 +168,8 @@ class NTKMixed(AbstractScaledFrequencies):
 
     ??? cite "Reference"
 
-        The formulas are of a note by Su Jianlin (2023), "Transformer Upgrade Path: 10,
-        RoPE is a β-ary encoding", with the next one in that series.
+        The formulas come from a note by Su Jianlin (2023), "Transformer Upgrade Path:
+        10, RoPE is a β-ary encoding", and from the next note of its series.
 
         ```bibtex
         @misc{su2023rope,
@@ -209,7 +209,7 @@ NTKMixed.__init__.__doc__ = """**Arguments:**
 
 
 class DynamicNTK(AbstractDynamicFrequencies):
-    r"""[`eqx_posemb.frequencies.NTK`][] whose stretch grows with the length in use.
+    r"""[`eqx_posemb.frequencies.NTK`][] whose scaling grows with the context length.
 
     $$s(L) = s\,\frac{\max(L, L_0)}{L_0} - (s - 1)$$
 
@@ -219,9 +219,10 @@ class DynamicNTK(AbstractDynamicFrequencies):
     at another, so a KV-cache must hold keys that are not rotated yet, or `length` must
     be fixed ahead.
 
-    **Precision.** With `length` a Python number the schedule is exact. Traced, its
-    frequencies are float32, and angles err by about `6e-8 * position` radians, more
-    where `length` is beyond `original_length`. transformers errs as much.
+    **Precision.** With `length` a Python number the schedule is exact. With a traced
+    `length` the frequencies are float32. Angles are then off by about `6e-8 * position`
+    radians, and by more if `length` exceeds `original_length`. transformers has the
+    same error.
 
     !!! Example
 
@@ -238,9 +239,9 @@ class DynamicNTK(AbstractDynamicFrequencies):
     ??? cite "Reference"
 
         [YaRN: Efficient Context Window Extension of Large Language
-        Models](https://arxiv.org/abs/2309.00071), Section 3.3, where the method, first
-        posted by emozilla in a forum, is written down. The formula is that of
-        transformers' `dynamic`, whose `factor` the paper has at one.
+        Models](https://arxiv.org/abs/2309.00071), Section 3.3, which describes a method
+        that emozilla first posted in a forum. The formula follows `dynamic` in
+        transformers. The paper has `factor` 1.
 
         ```bibtex
         @misc{emozilla2023dynamic,
@@ -274,7 +275,7 @@ class DynamicNTK(AbstractDynamicFrequencies):
 
 
 class _ExactNTK(AbstractScaledFrequencies):
-    """Dynamic NTK at a length known ahead; `NTK` would round its factor to float64."""
+    """Dynamic NTK at a fixed length. `NTK` would round its factor to float64."""
 
     base: AbstractStaticFrequencies
     factor: Decimal = eqx.field(static=True)
@@ -310,8 +311,8 @@ class _TracedNTK(AbstractFrequencies):
 DynamicNTK.__init__.__doc__ = """**Arguments:**
 
 - `base`: The frequencies to slow down: at least two.
-- `factor`: How strongly the stretch grows with the length. One makes it the length over
-    `original_length`.
+- `factor`: How strongly the scaling grows with the length. With 1, it is the length
+    over `original_length`.
 - `original_length`: The context length, in positions, that `base` was trained on.
 
 **Raises:** a `ValueError` if `factor` is less than one, if `original_length` is not

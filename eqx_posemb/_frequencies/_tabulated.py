@@ -13,10 +13,10 @@ class Tabulated(AbstractFrequencies):
 
     $$\omega_i \mapsto \omega_i$$
 
-    Settings are static in this library, so that two layers with different `theta` are
-    two programs. Where many layers run under one `jax.lax.scan`, as those of Gemma 3
-    with a local and a global `theta`, what differs must be an array: wrap each schedule
-    in this and stack. The arrays are integers, and no optimizer sees them.
+    Settings are static in this library, so two layers with different `theta` are two
+    programs. Under one `jax.lax.scan` over layers, such as Gemma 3 with a local and a
+    global `theta`, varying settings must be arrays. Wrap each schedule in this class,
+    and stack the modules. The arrays are integers, so optimizers ignore them.
 
     !!! Example
 

@@ -72,8 +72,8 @@ class AbstractRotation(Module):
 class AbstractRotary(Part):
     """Multiplies positions into queries and keys.
 
-    Logits may then depend on positions in any way that a product of a function of the
-    query and its position with a function of the key and its position has.
+    The logit of a pair is then a product of two functions: one of the query and its
+    position, and one of the key and its position.
     """
 
     if not TYPE_CHECKING:

@@ -38,7 +38,8 @@ class AbstractAxes(Module):
     def frequency(self, frequencies: int) -> Int[np.ndarray, "terms angles"]:
         """For each term of each angle, which frequency of the schedule it has.
 
-        **Raises:** a `ValueError` if the schedule has not as many as are needed.
+        **Raises:** a `ValueError` if the schedule has a different number of
+        frequencies.
         """
 
 
@@ -53,7 +54,7 @@ class Axial(AbstractAxes):
     has all wavelengths, and a product of query and key depends on the offset along
     each.
 
-    For axes of different widths, as those of video, see [`eqx_posemb.axial_rope`][].
+    [`eqx_posemb.axial_rope`][] supports axes of different widths, as videos need them.
 
     !!! Example
 
@@ -109,9 +110,9 @@ class Sections(AbstractAxes):
 
     $$a_i = p_{\text{axis}(i)}\, \omega_i$$
 
-    Every pair keeps the frequency that it has in text, and so a token whose coordinates
-    are all the same, as text has them, is rotated as by ordinary rotary embedding: a
-    language model learns to see. M-RoPE, in its three orders:
+    Every pair keeps its frequency from text. The coordinates of a text token are equal,
+    so text is rotated as by an ordinary rotary embedding. A language model can thus
+    learn images without losing text. M-RoPE has three orders:
 
     - `"chunked"`: `sizes[0]` pairs for the first coordinate, then `sizes[1]` for the
         second, and so on. Qwen2-VL, GLM-4V; XDRoPE. The first coordinate has the
@@ -275,8 +276,8 @@ Mixed.__init__.__doc__ = """**Arguments:**
 
 - `count`: The number of coordinates.
 
-**Raises:** a `ValueError` if `count` is less than one; and in a
-[`eqx_posemb.Rotary`][] whose schedule cannot be cut into as many equal parts.
+**Raises:** a `ValueError` if `count` is less than one. A [`eqx_posemb.Rotary`][] raises
+one if its schedule cannot be divided into `count` equal parts.
 """
 
 
@@ -285,10 +286,10 @@ class Assigned(AbstractAxes):
 
     $$a_i = p_{\text{axis}(i)}\, \omega_{\text{frequency}(i)}$$
 
-    For what [`eqx_posemb.axes.Axial`][] and [`eqx_posemb.axes.Sections`][] do not have,
-    such as Pixtral's ladder, whose even frequencies are of the rows and whose odd ones
-    are of the columns. With a [`eqx_posemb.rotations.Pairing`][] there may be an angle
-    for each channel.
+    It covers cases beyond [`eqx_posemb.axes.Axial`][] and
+    [`eqx_posemb.axes.Sections`][]. In Pixtral, even frequencies belong to rows and odd
+    frequencies to columns. With a [`eqx_posemb.rotations.Pairing`][], each channel may
+    have its own angle.
 
     !!! Example
 

@@ -20,10 +20,9 @@ Piece = tuple[Num[Array, " q"], Num[Array, " k"], Bool[Array, "q k"]]
 class AbstractExtension(Part):
     """A rotary embedding that sees other positions where keys are far.
 
-    A distance as far keys are to have it, such as the lesser of two numbers, is no
-    difference of one position for the query and one for the key. It is one for near
-    keys, and another one for far keys: so each pair of query and key has the product
-    of the piece that it belongs to.
+    A clipped distance is not the difference of one query position and one key position.
+    It is one difference for near keys, and another difference for far keys. So each
+    pair of query and key uses the product of its own piece.
 
     It fills the slot of a rotary embedding in a [`eqx_posemb.PositionalEmbedding`][],
     and needs no training. Every piece is a product of all queries and keys: the

@@ -35,8 +35,8 @@ class FoPE(AbstractRotary):
     depend on more than the distance. The authors keep the weights as they were drawn:
     leave them out of what you train for that.
 
-    The listing of the paper gives stopped pairs a sine of one; here, as in later code,
-    it is zero, so that they do pass through.
+    The listing of the paper uses a sine of one for zeroed frequencies. Here it is zero,
+    as in later code, so these channels pass through unchanged.
 
     !!! Example
 

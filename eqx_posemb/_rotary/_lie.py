@@ -26,8 +26,8 @@ class LieRE(AbstractRotary):
     $R(p)^\top R(p')$ is no function of $p' - p$: logits depend on more than the offset.
     Where they should not, there is [`eqx_posemb.string_rope`][].
 
-    An exponential of a matrix for each token is dear, and float32 loses its digits
-    where positions are far: keep them within about a hundred, or normalize them.
+    A matrix exponential for each token is expensive, and float32 is inaccurate at far
+    positions. Keep positions below about a hundred, or normalize them.
 
     !!! Example
 
@@ -216,7 +216,7 @@ class Cayley(AbstractRotary):
         - `dim`: The number of channels of a head.
         - `std`: The standard deviation of the initial matrix: near zero the basis is
             near what it was.
-        - `key`: A `jax.random` key for it.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `dim` or `std` is not positive.
         """

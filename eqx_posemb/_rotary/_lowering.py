@@ -16,10 +16,11 @@ def rotate(
     sin: Float[Array, "*heads_or_ones seq pairs"],
     layout: Layout,
 ) -> Float[Array, "*heads seq dim"]:
-    """Rotates the first channels of `x`, in pairs of the given layout, as many as there
-    are angles for. The others pass through.
+    """Rotates the first channels of `x`, in pairs of the given layout. Channels without
+    an angle pass through.
 
-    It is computed in the dtype of `cos` and `sin`, and rounded to that of `x`.
+    The result is computed in the dtype of `cos` and `sin`, and rounded to the dtype of
+    `x`.
     """
     return _rotation.bind(_varying_as(x, cos, sin), cos, sin, layout=layout)
 
@@ -33,10 +34,10 @@ def _of_platform(x, cos, sin, *, layout):
     return compiler_sharded(call, mesh_axes(x), x, cos, sin)
 
 
-# A primitive of its own. Left to itself JAX would differentiate each form step by step,
-# into what XLA does not fuse: 3 to 6 times the memory traffic of the form itself on
-# TPU, and more on CPU for adjacent pairs. And it would move the axes of each `jax.vmap`
-# to the front: two transposed copies, where heads follow tokens.
+# The rotation is a primitive. Otherwise JAX would differentiate each form step by step,
+# and XLA would not fuse the result. This takes 3 to 6 times the memory traffic on TPU,
+# and more on CPU for adjacent pairs. `jax.vmap` would also move its axes to the front,
+# with two transposed copies where heads follow tokens.
 _rotation = jax.extend.core.Primitive("rotation")
 _rotation.def_impl(jax.jit(_of_platform, static_argnames="layout"))
 _rotation.def_abstract_eval(lambda x, cos, sin, *, layout: x)
@@ -120,8 +121,9 @@ def _adjacent(x, cos, sin):
 
 
 def _halves_on_cpu(x, cos, sin):
-    # XLA on CPU runs a concatenation as separate passes on one thread, and a choice of
-    # two padded halves as one pass on all: 3 to 4 times faster on large arrays.
+    # XLA on CPU runs a concatenation as separate passes on one thread. A `select` of
+    # two padded halves is one pass on all threads, and 3 to 4 times faster on large
+    # arrays.
     pairs = cos.shape[-1]
     rest = x.shape[-1] - 2 * pairs
     # Cast before slicing: the other way round takes bfloat16 ten times as long.
@@ -147,8 +149,8 @@ def _rounded(x, dtype):
 
 
 def _adjacent_on_cpu(x, cos, sin):
-    # A choice of the channel after and that before is read in vectors, where pairs that
-    # are put together again come element by element: twice as long in bfloat16.
+    # A `select` of the next and the previous channel is vectorized. Stacking pairs
+    # again runs element by element, and takes twice as long in bfloat16.
     wide = x.astype(cos.dtype)
     is_first = _channel(x) % 2 == 0
     partner = jnp.where(is_first, _pad(wide, -1, 1), _pad(wide, 1, -1))
@@ -173,15 +175,15 @@ def _adjacent_on_tpu(x, cos, sin):
 
 
 def _exchanging(x, cos, sin, distance, is_first, pair):
-    # XLA on TPU fuses a shift of the channels, and neither a concatenation of halves
-    # nor a reshape to pairs, which take 3 to 6 times the memory traffic. Shifted before
-    # the cast, there is half as much to move in bfloat16.
+    # XLA on TPU fuses a shift of the channels. It does not fuse a concatenation of
+    # halves or a reshape to pairs, which take 3 to 6 times the memory traffic. Shifting
+    # before the cast halves the traffic in bfloat16.
     after, before = _pad(x, -distance, distance), _pad(x, distance, -distance)
     partner = jnp.where(is_first(_channel(x)), after, before).astype(cos.dtype)
     width = 2 * cos.shape[-1]
     rest = x.shape[-1] - width
-    # A product with ones and zeros, which is exact, brings a table to the width and the
-    # order in memory of `x`: put together in any other way it is copied twice.
+    # An exact product with ones and zeros gives a table the width and the memory layout
+    # of `x`. Other ways copy the table twice.
     channel = jnp.arange(width)
     spread = pair(channel)[None] == jnp.arange(cos.shape[-1])[:, None]
 

@@ -102,8 +102,9 @@ class Pairing(Module):
     ) -> "Pairing":
         """Takes adjacent channels and leaves them as halves.
 
-        DeepSeek-V3 and what follows it. The logits are those of `adjacent`, but rotated
-        keys are permuted, and so a KV-cache is not interchangeable.
+        DeepSeek-V3 and its successors use it. The logits equal the logits of
+        `adjacent`, but rotated keys are permuted, so a key-value cache is not
+        interchangeable.
         """
         half = _width(dim, rotary_dim, start) // 2
         adjacent = Pairing.adjacent(dim, rotary_dim, start)
@@ -170,7 +171,7 @@ class Pairing(Module):
         return Pairing(channels, partner, self.sign, self.pair)
 
     def __pdoc__(self, **kwargs: Any) -> wl.AbstractDoc:
-        """The constructor that makes this layout, where there is one."""
+        """The constructor that makes this layout, or `None`."""
         rotated = [channel for channel, sign in enumerate(self.sign) if sign]
         if rotated and len(rotated) % 2 == 0:
             for pairing, end in (self, ""), (self.inverse(), ".inverse()"):

@@ -25,11 +25,11 @@ class PoPE(AbstractRotary):
     looks are entangled. Here they are apart: content can only be positive, and says how
     much.
 
-    Queries and keys become twice as wide, and so does a cache of rotated keys. There
-    are as many frequencies as channels, twice those of [`eqx_posemb.rope`][].
+    Queries, keys and a cache of rotated keys become twice as wide. Each channel has a
+    frequency, which is twice the number of [`eqx_posemb.rope`][].
 
-    The paper keeps the phase between -2π and 0. As the cosine has that period, nothing
-    is lost without.
+    The paper keeps the phase between -2π and 0. This class does not, since the cosine
+    is periodic.
 
     !!! Example
 

@@ -22,9 +22,9 @@ from ._rotation import once, Rotation
 class Rotary(AbstractRotary):
     r"""Rotates queries and keys by angles proportional to their positions.
 
-    A query at position $p$ and a key at $p'$, each turned by its own position, have a
-    product that depends on $p - p'$ alone: absolute positions in, relative ones out,
-    at the cost of one pass over queries and keys and with no parameters.
+    Queries and keys are rotated by their own positions $p$ and $p'$, and their product
+    depends on $p - p'$ alone. It costs one pass over queries and keys, and has no
+    parameters.
 
     $$\alpha_i = p\, \omega_i, \qquad
       \langle R(p)\, q, R(p')\, k \rangle = \langle R(p - p')\, q, k \rangle$$
@@ -100,9 +100,9 @@ class Rotary(AbstractRotary):
             transformers' Llama do; `"adjacent"` pairs `2i` with `2i + 1`, as the paper,
             GPT-J and Meta's Llama do; a [`eqx_posemb.rotations.Pairing`][] does
             anything else. Weights trained with one do not work with another.
-        - `arithmetic`: `"exact"` angles, or those of a `"float32"` product of position
-            and frequency, as other libraries have them, for comparison with one. At
-            position 131,072 those are off by up to 0.008.
+        - `arithmetic`: `"exact"` angles, or `"float32"` products of position and
+            frequency, to compare with other libraries. At position 131,072 the products
+            are off by up to 0.008.
 
         **Raises:** a `ValueError` if `frequencies` is no schedule, if `dim` is less
         than the rotated channels, if
@@ -221,13 +221,13 @@ class Rotary(AbstractRotary):
         **Arguments:**
 
         - `by`: how far to move each key.
-        - `length`: as the keys were rotated with, for a schedule that depends on it;
-            by default a length that needs no stretch.
+        - `length`: the context length with which the keys were rotated, for a schedule
+            that reads it. The default needs no scaling.
 
         **Returns:**
 
-        A rotation of which `keys` is meant, and which leaves lengths alone but for the
-        decay of xPos.
+        A rotation whose `keys` shifts rotated keys. It keeps their norms, except for
+        the decay of xPos.
 
         **Raises:** a `ValueError` if `by` has another shape than positions, or if the
         layout cannot be undone.

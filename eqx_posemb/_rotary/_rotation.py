@@ -55,7 +55,8 @@ class Rotation(AbstractRotation):
 
     @property
     def heads(self) -> int | None:
-        """For how many heads there are tables; `None` if all share one."""
+        """The number of heads with their own tables, or `None` if all heads share a
+        table."""
         return self.cos.shape[0] if self.cos.ndim == 3 else None
 
     def queries(
@@ -138,6 +139,6 @@ def once(
 ) -> Float[Array, "2 *heads seq pairs"]:
     """The two tables, made once for all uses."""
     # Without the barrier XLA fuses the sines into every use, and computes them again
-    # for each head and layer. It holds only what is one array: hence the stack.
+    # for each head and layer. The barrier applies to single arrays, hence the stack.
     tables = jnp.stack([cos, sin])
     return jax.lax.optimization_barrier(tables if scale == 1 else tables * scale)

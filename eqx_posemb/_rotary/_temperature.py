@@ -26,9 +26,9 @@ class Temperature(AbstractRotary):
     on short contexts still attends sharply in long ones. Within the first `length`
     positions the first two change nothing. Keys stay as they are, and cached ones good.
 
-    Not a rotation, but it fills the same slot: alone in layers without position, as
-    Llama 4 has it, or after a rotary embedding in a [`eqx_posemb.rotations.Chain`][],
-    as Ministral 3 does. Published settings:
+    It is not a rotation, but fills the same slot. Llama 4 uses it alone, in layers
+    without a rotary embedding. Ministral 3 uses it after a rotary embedding, in a
+    [`eqx_posemb.rotations.Chain`][]. Published settings:
 
     - Llama 4, its layers without rotation: `beta=0.1, length=8192, offset=1`.
     - Ministral 3, Mistral 4: `beta=0.1, length=16384`, the length before YaRN.
@@ -52,9 +52,9 @@ class Temperature(AbstractRotary):
 
     ??? cite "Reference"
 
-        [Scalable-Softmax Is Superior for
-        Attention](https://arxiv.org/abs/2501.19399), which the models' code simplifies;
-        the three forms are those of the released code.
+        [Scalable-Softmax Is Superior for Attention](https://arxiv.org/abs/2501.19399),
+        which the code of the models simplifies; the three forms follow the released
+        code.
 
         ```bibtex
         @article{nakanishi2025scalable,
@@ -192,7 +192,8 @@ class Scaling(AbstractRotation):
 
     @property
     def heads(self) -> int | None:
-        """For how many heads there are factors; `None` if all share one."""
+        """The number of heads with their own factors, or `None` if all heads share a
+        factor."""
         return self.factor.shape[0] if self.factor.ndim == 2 else None
 
     def queries(self, q: Float[Array, "... dim"]) -> Float[Array, "... dim"]:

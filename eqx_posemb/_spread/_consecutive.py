@@ -1,7 +1,7 @@
 """Whether positions are consecutive, and the distances that they have then.
 
-Consecutive queries and keys, n of each, have n² pairs and 2n - 1 distances, so that a
-function of the distance is evaluated once for each distance and not for each pair.
+Consecutive positions of n queries and n keys have n² pairs and 2n - 1 distances. So a
+function of the distance is evaluated once for each distance.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,8 @@ def either(
     if_true: Callable[[], PyTree[Array]],
     if_false: Callable[[], PyTree[Array]],
 ) -> PyTree[Array]:
-    """One of two results. An answer that is known at trace time traces one of them."""
+    """Returns one of two results. If the answer is known at trace time, only one is
+    traced."""
     if isinstance(answer, bool):
         return if_true() if answer else if_false()
     return jax.lax.cond(_in_all(answer), if_true, if_false)

@@ -1,8 +1,8 @@
 """A table of differences between cells, spread over all pairs of a window.
 
-A window of h by w cells has h²w² pairs and (2h − 1)(2w − 1) differences. Where queries
-and keys are the cells of the window in order, the bias of a query is a slice of the
-table, and the gradient adds the slices up.
+A window of h by w cells has h²w² pairs and (2h − 1)(2w − 1) differences. If queries and
+keys are the cells of the window in order, the bias of a query is a slice of the table.
+The gradient sums these slices.
 """
 
 from functools import partial
@@ -71,8 +71,8 @@ def _backward(window, residuals, gradient):
     height, width = window
     heads = gradient.shape[0]
     pairs = gradient.reshape(heads, height, width, height, width)
-    # Over the rows of queries first, [heads, columns of queries, rows, columns of
-    # keys], and then over their columns: each a pass over what is left.
+    # The first sum runs over the rows of queries, and leaves [heads, columns of
+    # queries, rows, columns of keys]. The second sum runs over their columns.
     rows = _add_slices(pairs, (heads, width, 2 * height - 1, width), axis=2)
     return (_add_slices(rows, (heads, 2 * height - 1, 2 * width - 1), axis=2),)
 

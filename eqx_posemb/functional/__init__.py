@@ -1,8 +1,8 @@
 """The pure functions under the modules, by the names that other libraries have.
 
-For whoever keeps settings and parameters in arrays of their own. They are the modules'
-own code, called on explicit positions, with nothing cached: a `jax.jit`, `jax.vmap` or
-`jax.grad` around them is all that they need.
+These functions serve users who keep settings and parameters in their own arrays. They
+call the code of the modules on explicit positions, and cache nothing. `jax.jit`,
+`jax.vmap` and `jax.grad` apply as to any function.
 """
 
 from .._score._shaw import shaw_values as shaw_values

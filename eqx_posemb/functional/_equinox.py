@@ -14,8 +14,8 @@ def embedding(
 ) -> Float[Array, "*shape embedding_size"]:
     """Looks rows of a table up, as `equinox.nn.Embedding` does.
 
-    Negative indices count from the end. Any other without a row is an error, where
-    Equinox takes the nearest row in silence.
+    Negative indices count from the end. Any other index without a row raises an error.
+    Equinox silently returns the nearest row.
 
     !!! Example
 
@@ -35,8 +35,8 @@ def embedding(
 
     **Returns:** their rows, in the dtype of `weight`.
 
-    **Raises:** a `ValueError` if `x` are not integers; an error at run time if one of
-    them has no row.
+    **Raises:** a `ValueError` if `x` are not integers; an error at run time if an index
+    has no row.
     """
     x = as_positions(x, "x")
     check_integers("x", x, "to look rows up with")

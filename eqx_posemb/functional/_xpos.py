@@ -38,9 +38,9 @@ def xpos(
     - `positions`: their positions; by default from 0 on.
     - `downscale`: whether these are keys.
     - `scale_base`: how many positions it takes to fade.
-    - `center`: the position at which nothing grows. By default half of the length of
-        `x`, rounded up, as in torchscale, and then keys cannot be cached: all of a
-        model must have the same.
+    - `center`: the position whose factors are one. The default is half of the length of
+        `x`, rounded up, as in torchscale. Keys cannot be cached with this default,
+        since all calls must have the same center.
 
     **Returns:** an array like `x`, in adjacent pairs; computed in at least float32.
 
@@ -60,7 +60,7 @@ def xpos(
 def fixed_pos_embedding(
     x: Float[Array, "seq dim"], positions: Num[Positions, " seq"] | None = None
 ) -> tuple[Float[Array, "seq dim"], Float[Array, "seq dim"]]:
-    r"""The sine and cosine of every position, at as many frequencies as channels.
+    r"""The sine and cosine of every position, with one frequency for each channel.
 
     $$\sin (p\, 10000^{-m/D}), \quad \cos (p\, 10000^{-m/D}), \qquad
       m = 0, \dots, D - 1$$
@@ -118,7 +118,7 @@ def rotate_every_two(x: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
 
 
 def duplicate_interleave(m: Float[Array, "... n"]) -> Float[Array, "... twice"]:
-    """Every column twice, side by side.
+    """Repeats every column, so that equal columns are adjacent.
 
     !!! Example
 
@@ -160,7 +160,7 @@ def apply_rotary_pos_emb(
 
     - `x`: queries or keys.
     - `sin`, `cos`: of the angle of each position and pair.
-    - `scale`: what to multiply the result by; one number, or one for each position and
+    - `scale`: the factor of the result, one number or a number for each position and
         pair.
 
     **Returns:** an array like `x`; computed in at least float32.
@@ -220,12 +220,13 @@ def rotary_embedding(
     - `dim`: the number of rotated channels.
     - `use_xpos`: whether to have the growth of xPos, too.
     - `scale_base`: how many positions it takes to fade.
-    - `interpolation_factor`: what to divide positions by; those of xPos stay.
+    - `interpolation_factor`: positions are divided by it, except the positions of the
+        xPos decay.
     - `base`: the base of the frequencies.
     - `base_rescale_factor`: what the slowest frequency is to be divided by.
 
-    **Returns:** the angles, in radians, and the factors of queries, of which keys have
-    the inverse, or 1.0 without xPos; each has its columns twice.
+    **Returns:** the angles, in radians, and the factors of queries, or 1.0 without
+    xPos. Keys have the inverse factors. Each array has every column twice.
 
     **Raises:** a `ValueError` as [`eqx_posemb.frequencies.Geometric`][] and
     [`eqx_posemb.rotations.XPosDecay`][], or if `interpolation_factor` is less than one.
@@ -245,7 +246,7 @@ def rotary_embedding(
 
 def rescaled(base: float, factor: float, dim: int) -> float:
     """The base for which the slowest frequency is divided by `factor`."""
-    # With two channels there is one frequency, which is one whatever the base.
+    # With two channels, the only frequency is one for every base.
     return base if dim <= 2 else base * factor ** (dim / (dim - 2))
 
 

@@ -38,7 +38,7 @@ def find_correction_dim(
     **Arguments:**
 
     - `num_rotations`: the number of turns.
-    - `dim`: the number of rotated channels; half as many frequencies.
+    - `dim`: the number of rotated channels, which is twice the number of frequencies.
     - `base`: the base of the frequencies; not 1.
     - `max_position_embeddings`: the context length, in positions.
 
@@ -68,9 +68,9 @@ def find_correction_range(
 ) -> tuple[int, int]:
     """Where YaRN's ramp over the indices of frequencies begins and ends.
 
-    Between as many turns as `low_rot` and `high_rot`, in either order, rounded outwards
-    to whole indices, from 0 to `dim - 1`. The authors' code wants the larger number
-    first, and gives an inverted ramp for what its documentation shows.
+    The range lies between `low_rot` and `high_rot` turns, in either order. Its ends are
+    rounded outwards to whole indices, from 0 to `dim - 1`. The authors' code requires
+    the larger number first. Its documented call gives an inverted ramp.
 
     !!! Example
 
@@ -140,7 +140,7 @@ def get_mscale(scale: float = 1) -> float:
 
     **Arguments:**
 
-    - `scale`: the stretch of the context.
+    - `scale`: the scaling factor of the context.
 
     **Returns:** a Python number.
     """
@@ -155,7 +155,7 @@ def yarn(
     original_length: int,
     theta: float = 10_000.0,
 ) -> Float[Array, "seq dim"]:
-    """Rotates and stretches queries or keys as [`eqx_posemb.yarn`][] does.
+    """Rotates and scales queries or keys as [`eqx_posemb.yarn`][] does.
 
     !!! Example
 

@@ -128,9 +128,9 @@ def mrope(
 
     - `sizes`: The number of pairs of each coordinate, time first: `mrope_section` in
         transformers.
-    - `order`: How pairs are dealt out: `"chunked"`, `"interleaved"` or `"tail"`.
-    - `theta`: The base, by default that of [`eqx_posemb.rope`][]. Qwen2-VL has
-        1,000,000.
+    - `order`: How pairs are assigned to coordinates: `"chunked"`, `"interleaved"` or
+        `"tail"`.
+    - `theta`: The base of the frequencies. Qwen2-VL has 1,000,000.
     - `dim`, `pairing`, `rotary_dim`: as in [`eqx_posemb.rope`][].
 
     **Returns:** a [`eqx_posemb.Rotary`][] over positions [seq, len(sizes)].
@@ -165,18 +165,19 @@ def mixed_rope(
     pairing: Layout | Pairing = "adjacent",
     key: PRNGKeyArray,
 ) -> Rotary:
-    r"""Rotates by both coordinates of an image at once, at learned frequencies.
+    r"""Rotates by a mix of both coordinates of an image, at learned frequencies.
 
     $$\alpha_{h, i} = x\, \omega^x_{h, i} + y\, \omega^y_{h, i}, \qquad
       i = 0, \dots, d/2 - 1$$
 
-    RoPE-Mixed: a pair of channels turns along a direction of the image, which head $h$
-    learns, and so sees diagonals, too. It starts from $d/4$ geometric frequencies along
-    a random direction for each head, and as many at a right angle to it. More accurate
-    than [`eqx_posemb.axial_rope`][] at resolutions larger than in training, in its
-    paper; at the price of $d$ parameters and a table for each head.
+    RoPE-Mixed learns a direction of the image for each pair of channels and head $h$,
+    so it also models diagonals. Each head starts with $d/4$ geometric frequencies along
+    a random direction, and $d/4$ perpendicular to it. In the paper it is more accurate
+    than [`eqx_posemb.axial_rope`][] at resolutions beyond training. It needs $d$
+    parameters and a table for each head.
 
-    Queries and keys must have as many heads, as every head has its own frequencies.
+    Queries and keys must have equal numbers of heads, as every head has its own
+    frequencies.
 
     !!! Example
 
@@ -200,7 +201,7 @@ def mixed_rope(
     - `key`: A `jax.random` key for the directions.
 
     **Returns:** a [`eqx_posemb.Rotary`][] over positions [seq, 2], whose
-    `frequencies.weight` [heads, dim] has those of the first coordinate first.
+    `frequencies.weight` [heads, dim] starts with the first coordinate.
 
     **Raises:** a `ValueError` if `dim` is no multiple of 4, `heads` is less than one or
     `theta` not positive.
@@ -263,7 +264,7 @@ def string_rope(
 
     - `dim`, `widths`, `theta`: as in [`eqx_posemb.axial_rope`][].
     - `std`: The standard deviation of the matrix that the basis starts from.
-    - `key`: A `jax.random` key for it.
+    - `key`: A `jax.random` key. It initializes the weights.
 
     **Returns:** a [`eqx_posemb.rotations.Chain`][] of the basis and a
     [`eqx_posemb.Rotary`][].

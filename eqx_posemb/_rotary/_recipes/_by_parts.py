@@ -1,4 +1,4 @@
-"""Rotary embeddings that slow each pair down as much as it needs."""
+"""Rotary embeddings that scale each frequency by its own factor."""
 
 import math
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ def yarn(
 ) -> Rotary:
     r"""Stretches a rotary embedding: keeps fast pairs, slows slow ones, and sharpens.
 
-    Pairs that turn more than `beta_fast` times within the original context are kept,
-    those that turn less than `beta_slow` times are slowed down by `factor`, and those
-    in between blend: see [`eqx_posemb.frequencies.YaRNFrequencies`][]. Queries and keys
-    are both multiplied by
+    It keeps frequencies with more than `beta_fast` turns in the original context. It
+    divides frequencies with fewer than `beta_slow` turns by `factor`, and blends the
+    others: see [`eqx_posemb.frequencies.YaRNFrequencies`][]. Queries and keys are both
+    multiplied by
 
     $$m(s) = 0.1 \ln s + 1$$
 
@@ -57,9 +57,9 @@ def yarn(
     - `extrapolation_factor`: How much of the kept part is kept: 0 is plain
         interpolation.
     - `attention_factor`: What to use for $m$, as a final value.
-    - `mscale`, `mscale_all_dim`: DeepSeek's way to set $m$, both or neither:
-        $(0.1\,a \ln s + 1) / (0.1\,b \ln s + 1)$ for $a$ and $b$. Equal ones give 1;
-        DeepSeek then scales its logits elsewhere.
+    - `mscale`, `mscale_all_dim`: The numbers $a$ and $b$ of DeepSeek's factor, $(0.1\,a
+        \ln s + 1) / (0.1\,b \ln s + 1)$, which replaces $m$. Give both or neither.
+        Equal numbers give 1, and DeepSeek then scales its logits elsewhere.
     - `truncate`: Whether the ends of the blend are rounded outwards to whole pairs, as
         the authors' code has it. gpt-oss has `False`.
     - `dim`, `theta`, `pairing`, `rotary_dim`: as in [`eqx_posemb.rope`][].
@@ -138,7 +138,7 @@ def llama3_rope(
     **Arguments:**
 
     - `factor`: What slow frequencies are divided by.
-    - `original_length`: The context length, in positions, before the stretch.
+    - `original_length`: The context length of training, in positions.
     - `low_freq_factor`: Pairs with fewer turns per original context are slowed.
     - `high_freq_factor`: Pairs with more turns are kept.
     - `dim`, `theta`, `pairing`, `rotary_dim`: as in [`eqx_posemb.rope`][].
@@ -192,9 +192,9 @@ def longrope(
 
     $$m = \sqrt{1 + \ln s / \ln L_0}$$
 
-    at any length, for a stretch $s$ (`factor`) and $L_0$ = `original_length`. Phi-3 and
-    its successors. The numbers belong to a checkpoint; there is no default for them.
-    Keys rotated on one side of the switch do not fit queries on the other: see
+    at every length, for a scaling factor $s$ (`factor`) and $L_0$ = `original_length`.
+    Phi-3 and its successors use it. The divisors belong to a checkpoint, and have no
+    default. Keys rotated below the switch do not match queries above it: see
     [`eqx_posemb.frequencies.LongRoPEFrequencies`][].
 
     !!! Example
@@ -282,5 +282,5 @@ def _yarn_scale(
 
 
 def magnitude(factor: float, slope: float = 1.0) -> float:
-    """What YaRN multiplies queries and keys by, for a stretch of at least one."""
+    """The factor of queries and keys in YaRN, for a scaling factor of at least one."""
     return 0.1 * slope * math.log(factor) + 1

@@ -126,7 +126,7 @@ def dynamic_ntk_rope(
     pairing: Layout | Pairing = "halves",
     rotary_dim: int | None = None,
 ) -> Rotary:
-    r"""Stretches a rotary embedding by as much as the length in use needs.
+    r"""Dynamic NTK scaling: the context length sets the scaling factor.
 
     $$\alpha_i = p\, (\theta\, s_L^{d/(d-2)})^{-2i/d}, \qquad
       s_L = s\,\frac{\max(L, L_0)}{L_0} - (s - 1)$$
@@ -148,7 +148,7 @@ def dynamic_ntk_rope(
 
     **Arguments:**
 
-    - `factor`: How strongly the stretch grows with the length.
+    - `factor`: How strongly the scaling grows with the length.
     - `original_length`: The context length, in positions, of training.
     - `dim`, `theta`, `pairing`, `rotary_dim`: as in [`eqx_posemb.rope`][]. At least
         four rotated channels.
