@@ -16,8 +16,8 @@ def evaluate(
 ) -> float | str:
     """The bits per byte at a multiple of the training length.
 
-    The bytes that are predicted are the same at every multiple. What differs is how far
-    back the model may look: a passage is cut into as many windows as fit.
+    The predicted bytes are equal at every multiple. The multiple sets the context: a
+    passage is cut into windows of its length.
 
     **Returns:** bits per byte, or the reason why there are none.
     """

@@ -7,9 +7,9 @@ import threading
 class Interrupt:
     """Takes note of Ctrl-C, and raises it where `check` is called.
 
-    Python raises it wherever it is. In a callback of the garbage collector, of which
-    JAX has one that is often run, the exception would be printed and forgotten. A
-    second Ctrl-C is raised at once.
+    Python raises it at any place. JAX has a callback of the garbage collector that runs
+    often, and an exception in it would be printed and dropped. A second Ctrl-C raises
+    immediately.
     """
 
     def __init__(self):

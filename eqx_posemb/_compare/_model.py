@@ -1,4 +1,4 @@
-"""A small decoder that knows of order only what its embedding tells it."""
+"""A small decoder, whose order of tokens comes from its embedding alone."""
 
 import equinox as eqx
 import jax
@@ -85,10 +85,10 @@ class Block(eqx.Module):
 class Decoder(eqx.Module):
     """A byte-level language model with any positional embedding.
 
-    Tokens are encoded once, at the input, and all blocks share the embedding and so its
-    parameters, as T5's do: the embedding is then one object, that can be swapped for
-    another after training. All else is permutation equivariant: the causal mask goes by
-    position too.
+    Tokens are encoded once, at the input, and all blocks share the embedding and its
+    parameters, as in T5. The embedding is one object, which can be exchanged after
+    training. All other parts are permutation equivariant, since the causal mask
+    compares positions.
     """
 
     tokens: Float[Array, "bytes dim"]
@@ -108,7 +108,7 @@ class Decoder(eqx.Module):
     ):
         """**Arguments:**
 
-        - `embedding`: All that the model is to know of positions.
+        - `embedding`: The only part that reads positions.
         - `dim`: The number of channels of a token.
         - `heads`: The number of heads.
         - `depth`: The number of blocks.

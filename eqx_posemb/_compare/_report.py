@@ -60,7 +60,7 @@ def write_results(folder: Path, results: Results) -> None:
 
 
 def thinned(losses: list[float], points: int = 100) -> dict[str, list[Any]]:
-    """The loss curve, as means over up to `points` stretches of steps."""
+    """The loss curve, as means over up to `points` intervals of steps."""
     stretches = np.array_split(np.asarray(losses), min(points, len(losses)))
     steps = np.cumsum([len(stretch) for stretch in stretches])
     means = [float(np.mean(stretch)) for stretch in stretches]

@@ -1,4 +1,5 @@
-"""The loop over embeddings: trains, evaluates, keeps what is finished, goes on."""
+"""The loop over embeddings: it trains, evaluates, stores finished results, and
+resumes."""
 
 import argparse
 import dataclasses
@@ -45,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
     results = _report.read_results(folder) or fresh
     _check_same(results, fresh, folder)
     _sort(results["results"], names)
-    # Before the first training: what is interrupted in it has settings already.
+    # Settings are written before the first training, so that an interrupted run has
+    # them.
     _report.write_results(folder, results)
     missing = [name for name in names if name not in results["results"]]
     for name in missing:
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _sort(finished, names):
-    """Puts results in the order asked for, and those of before behind them."""
+    """Puts results in the requested order, and earlier results behind them."""
     for name in [*names, *(name for name in finished if name not in names)]:
         if name in finished:
             finished[name] = finished.pop(name)

@@ -92,7 +92,7 @@ def known(names: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def trained_as(name: str) -> str:
-    """The embedding that is trained: what is extended afterwards is the same model."""
+    """The embedding that is trained. Extensions use the same model."""
     return name.split("+")[0]
 
 
@@ -107,9 +107,8 @@ def build(name: str, settings: Settings) -> PositionalEmbedding:
     """The embedding to train, fitted to the training length where papers do so."""
     length, fitted = settings.length, {}
     if name == "t5":
-        # As for T5 itself, which was trained on 512 and shares a bucket from 128 on:
-        # the last bucket has to begin within the training length, or what it has
-        # beyond is a random initial value.
+        # T5 was trained on 512 positions, and its last bucket starts at 128. The last
+        # bucket must start within the training length, or its value stays random.
         buckets = min(32, length)
         fitted = dict(
             bidirectional=False,

@@ -103,7 +103,7 @@ def batch(text: Text, *, size: int, length: int, seed: int, step: int) -> np.nda
 def passages(text: Text, *, length: int, most: int) -> np.ndarray:
     """Up to `most` passages of the held-out text, spread evenly over all of it.
 
-    Each has one byte more than `length`, the first of which is only read.
+    Each has `length + 1` bytes. The first byte is input alone.
     """
     count = evaluated(text, length, most) // length
     starts = np.linspace(0, len(text.held_out) - length - 1, count).astype(int)

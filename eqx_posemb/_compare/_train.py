@@ -36,7 +36,7 @@ def train(
     **Arguments:**
 
     - `model`: the untrained model.
-    - `settings`: how long, how fast, on how much.
+    - `settings`: the numbers of steps and windows, and the learning rates.
     - `text`: what to train on.
     - `report`: called with the loss of each step, in bits per byte.
 
@@ -82,9 +82,9 @@ def _optimizer(settings):
         optax.clip_by_global_norm(1.0),
         # Not from zero: the first step of the warmup would be lost.
         optax.adam(lambda count: rate(count + 1), b2=0.99),
-        # A step of Adam is as large as the learning rate whatever the unit. What is
-        # right for weights of size 0.1 takes a bias, in logits, and a table, as large
-        # as tokens, not far enough in a training this short: T5 stays near NoPE.
+        # A step of Adam has the size of the learning rate in every unit. The rate for
+        # weights of size 0.1 is too small for a bias in logits, and for a table as
+        # large as tokens, in such a short training. T5 would stay near NoPE.
         optax.masked(optax.scale(settings.position_rate), _of_embedding),
     )
 

@@ -1,4 +1,4 @@
-"""Trained weights on disk, so that nothing is trained twice."""
+"""Trained weights on disk, so that a resumed run does not train again."""
 
 import json
 from pathlib import Path

@@ -19,8 +19,8 @@ from ._schedule import fates, float32_error, float32_limit, in_context, numbers
 
 Facts = dict[str, Any]
 NOTICED = 1e-3
-"""The error of an angle, in radians, from which on it is worth a warning: a quarter of
-what rounding a cosine to bfloat16, of eight bits, may take from it."""
+"""Errors of an angle beyond this number of radians get a warning. It is a quarter of
+the largest rounding error of a cosine in bfloat16."""
 
 
 def facts_of(
@@ -172,8 +172,8 @@ def _windowed(layers: list[int], settings, row) -> list[int]:
 
 
 def _chunk(kind: str, settings) -> int | None:
-    """How long the pieces are that these layers attend within: those of Llama 4 that
-    rotate."""
+    """The chunk length of layers with chunked attention, such as the rotating layers of
+    Llama 4."""
     if kind not in ("chunked_attention", ROTATES):
         return None
     return _count(settings.get("attention_chunk_size"))

@@ -12,7 +12,7 @@ Host = np.ndarray
 
 
 class Fates(NamedTuple):
-    """Which frequencies, by index, a stretch leaves, divides, or does neither to."""
+    """The indices of frequencies that scaling keeps, divides in full, or blends."""
 
     kept: Host
     blended: Host
@@ -23,7 +23,7 @@ class Fates(NamedTuple):
 def in_context(
     schedule: AbstractFrequencies, length: int | None
 ) -> AbstractFrequencies:
-    """The schedule in a context of that length; without one, of a short text."""
+    """The schedule at a context length, or for a short text without a length."""
     return schedule if length is None else schedule.for_length(length)
 
 
@@ -47,8 +47,8 @@ def fates(schedule: AbstractFrequencies) -> Fates:
 
 
 def float32_error(frequencies: Host, length: int) -> float:
-    """By how much angles are off at the end of a context, in radians, where position
-    times frequency is a product of float32: the most of the last 256 positions."""
+    """The largest error of float32 angles at the end of a context, in radians, among
+    the last 256 positions."""
     positions = np.arange(max(length - 256, 0), length)[:, None]
     rounded = positions.astype(np.float32) * frequencies.astype(np.float32)
     return float(np.abs(rounded - positions * frequencies).max())

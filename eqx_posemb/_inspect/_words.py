@@ -118,7 +118,8 @@ def _rotary_rows(part):
 
 
 def _stretch_rows(part):
-    """What has become of the frequencies: a row each, if there is a stretch."""
+    """The rows about frequencies: kept, blended and divided, if the schedule is
+    scaled."""
     frequencies, factor = part["frequencies"], part["factor"]
     yield "frequencies", f"{frequencies['count']}"
     names = {

@@ -25,11 +25,10 @@ def decay(
 ) -> "matplotlib.figure.Figure":
     """How the logit of a key falls with its distance, by the embedding alone.
 
-    The expected logit of a query at the last position and a key that has the same
-    content, which is random, of unit variance in each channel; less that of the key at
-    the query itself. Where heads differ the curve is their median, and the band has
-    them all. Below -12 there is nothing to see: such a key has less than a part in
-    100,000 of the attention.
+    It draws the expected logit of a query at the last position and a key with equal
+    random content, of unit variance in each channel. The logit at distance zero is
+    subtracted. Where heads differ, the curve is their median, and the band shows all
+    heads. The axis ends at -12, where a key has less than 1/100,000 of the attention.
 
     !!! Example
 

@@ -1,4 +1,4 @@
-"""The logits that an embedding has by itself, whatever the tokens."""
+"""The expected logits of an embedding, for random tokens."""
 
 import equinox as eqx
 import jax
@@ -20,8 +20,8 @@ def expected_logits(
     """The mean logits of queries that have the content of their keys.
 
     The content is random, of mean zero and unit variance in each channel. A logit is a
-    form of second degree in it, whose mean is a sum over the channels: what is of first
-    degree, a score of the query alone, cancels between a channel and its negative.
+    quadratic form of the content, whose mean is a sum over the channels. Linear terms,
+    such as a score of the query alone, cancel between a channel and its negative.
     """
 
     def logits(x):
@@ -63,8 +63,8 @@ def similarities(
     heads: int,
     head_dim: int,
 ) -> tuple[Float[np.ndarray, "q k"], str]:
-    """How alike positions are, and the name of the measure: the cosine of what is added
-    to tokens, or the expected logit, a mean over heads."""
+    """The similarity of positions, and the name of its measure: the cosine of
+    encodings, or the mean expected logit over heads."""
     if embedding.encoding is not None:
         vectors = [
             np.asarray(embedding.encoding(positions), np.float64)

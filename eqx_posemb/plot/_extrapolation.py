@@ -120,7 +120,7 @@ def extrapolation(results: Mapping[str, Any]) -> "matplotlib.figure.Figure":
 def _limits(curves):
     values = np.array([b for bits in curves.values() for b in bits if b])
     low, high = values.min(), values.max()
-    # Eight bits is what it costs to know nothing: above there is nothing to compare.
+    # A uniform guess costs eight bits, so larger values are not compared.
     high = min(high, max(8.0, low + 1))
     room = 0.06 * (high - low)
     return low - room, high + room

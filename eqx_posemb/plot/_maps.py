@@ -70,10 +70,9 @@ def similarity(
 ) -> "matplotlib.figure.Figure":
     """How alike the positions of a grid or a clip are, seen from some of them.
 
-    A grid is seen from nine of its positions, and a clip from its middle. For an
-    embedding that is added to tokens the cosine of the encodings; for any other
-    the expected logit of a query and a key of the same random content, a mean over
-    heads. The position that is looked from has a cross.
+    A grid has nine queries, and a clip has one query in its middle. Encodings are drawn
+    by their cosine. Other embeddings are drawn by the expected logit of a query and a
+    key with equal random content, as a mean over heads. A cross marks the query.
 
     !!! Example
 
@@ -117,7 +116,7 @@ def similarity(
 
 
 def _frames(embedding, shape, heads, head_dim):
-    """A map of each frame of a clip, with a cross in that of the query."""
+    """A map of each frame of a clip, with a cross at the query."""
     here = tuple(size // 2 for size in shape)
     values, measure = similarities(
         embedding, jnp.array([here]), grid_positions(shape), heads, head_dim

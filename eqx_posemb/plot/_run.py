@@ -38,7 +38,7 @@ class _Subject(NamedTuple):
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draws all that there is to draw, and prints the names of the files.
+    """Draws every picture of an embedding, and prints the names of the files.
 
     **Returns:** the exit code, 0.
     """
@@ -165,7 +165,7 @@ def _rotaries(embedding) -> list[Rotary]:
 
 
 def _meant_for(embedding) -> int:
-    """The context that a stretch was made for, or that of an example."""
+    """The context of a scaled schedule, or a default length."""
     for part in _rotaries(embedding):
         original = getattr(part.frequencies, "original_length", None)
         if original is not None:
@@ -181,7 +181,7 @@ def _heads(embedding) -> int:
 
 
 def _results(path: Path) -> dict[str, Any] | None:
-    """The results of a comparison, if that is what is in the file."""
+    """The results of a comparison, if the file holds them."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Pictures of schedules: how long the waves are, and what a stretch does to them."""
+"""Pictures of schedules: wavelengths, and how scaling changes them."""
 
 import math
 from typing import Any, TYPE_CHECKING
@@ -37,8 +37,8 @@ def wavelengths(
 ) -> "matplotlib.figure.Figure":
     """The wavelength of each pair of channels, against the context.
 
-    Pairs above the line of the trained length have not turned once within it: the
-    angles beyond are new to the model, which is why a stretch slows them down.
+    Pairs above the line of the trained length made less than one turn in training.
+    Larger angles are new to the model, so context extensions scale these pairs.
 
     !!! Example
 
@@ -103,9 +103,9 @@ def wavelengths(
 def schedule(
     frequencies: AbstractFrequencies, *, context: int
 ) -> "matplotlib.figure.Figure":
-    """A schedule before and after its stretch, and the ramp between.
+    """A schedule before and after scaling, and the ramp.
 
-    Left the wavelengths, and right by how much each pair was slowed down.
+    The left panel shows wavelengths, and the right panel the divisor of each pair.
 
     !!! Example
 

@@ -46,7 +46,7 @@ def new_figure(width: float = 5.5, height: float = 3.4) -> "Figure":
 
 
 def dress(axes: "Axes", x: str, y: str, title: str = "") -> None:
-    """Names what is on the axes, and takes off what says nothing."""
+    """Labels the axes, and removes empty decoration."""
     axes.set_xlabel(x, fontsize=8)
     axes.set_ylabel(y, fontsize=8)
     axes.set_title(title, fontsize=8)

@@ -1,8 +1,8 @@
 """Exact angles of positions, in PyTorch's integers.
 
 Frequencies come from our schedules as turns per position, in fixed point. Their product
-with a position wraps around in an int64, and whole turns fall off by themselves: on any
-device, under `torch.compile`, and without a float that `.half()` could round.
+with a position wraps around in an int64, which drops whole turns. This works on any
+device and under `torch.compile`, and no float exists that `.half()` could round.
 """
 
 import functools
@@ -97,9 +97,9 @@ def cos_sin(
 def words_of(
     dim: int, base: float, device: torch.device, *stretch: Any
 ) -> Int[Tensor, "two half"]:
-    """The frequencies of [`eqx_posemb.frequencies.Geometric`][], or stretched by the
-    settings of [`eqx_posemb.frequencies.YaRNFrequencies`][], where a call decides on
-    them."""
+    """The frequencies of [`eqx_posemb.frequencies.Geometric`][], or the frequencies of
+    [`eqx_posemb.frequencies.YaRNFrequencies`][], where a call decides on the
+    settings."""
     schedule: Any = Geometric(dim, base)
     if stretch:
         schedule = YaRNFrequencies(schedule, *stretch)

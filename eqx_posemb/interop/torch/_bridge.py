@@ -39,12 +39,11 @@ def as_torch(
     [`eqx_posemb.PositionalEmbedding`][] has `embed`, `logits` and `attend`, and its
     parts in `encoding`, `rotary`, `bias` and `score`.
 
-    Rotations are made of PyTorch's own operations, with our exact angles, and attention
-    that needs no more than them is `scaled_dot_product_attention`: so
-    `torch.compile(fullgraph=True)` fuses them. All else runs in JAX, as one operator
-    that the compiler takes as it is, with derivatives of any order by PyTorch's
-    autograd, and with `torch.vmap` (not `torch.func.grad`). Memory is shared, not
-    copied, where tensors are contiguous. Each new shape is compiled by JAX anew.
+    Rotations use PyTorch operations with exact angles. Attention without a bias or a
+    score uses `scaled_dot_product_attention`. `torch.compile(fullgraph=True)` fuses
+    both. Everything else runs in JAX, as one opaque operator. It supports autograd of
+    any order and `torch.vmap`, but not `torch.func.grad`. Contiguous tensors share
+    their memory with JAX. JAX compiles each new shape.
 
     !!! Example
 
@@ -64,7 +63,7 @@ def as_torch(
         assert bias.weight.grad.shape == (32, 8)
         ```
 
-    On a GPU both libraries want its memory: set `XLA_PYTHON_CLIENT_PREALLOCATE=false`
+    On a GPU both libraries reserve memory. Set `XLA_PYTHON_CLIENT_PREALLOCATE=false`
     before the first import of JAX.
 
     **Arguments:**
@@ -75,8 +74,8 @@ def as_torch(
         comparison. Rotary embeddings that are more than a rotation, such as xPos, PoPE
         and LieRE, do so anyway.
 
-    **Returns:** a `torch.nn.Module` of its own: what is trained in it does not change
-    `module`. [`eqx_posemb.interop.torch.from_torch`][] brings it back.
+    **Returns:** a `torch.nn.Module` with its own parameters. Training it does not
+    change `module`. [`eqx_posemb.interop.torch.from_torch`][] converts it back.
 
     **Raises:** a `ValueError` if `module` is none of those, or `rotation` is unknown.
     """
@@ -148,7 +147,7 @@ def from_torch(module: _Module, state: Mapping[str, Any] | nn.Module) -> _Module
     **Returns:** a module with arrays of its own, in the dtypes of those in `module`.
 
     **Raises:** a `ValueError` if a name is missing or unknown, or a tensor has another
-    shape, or a dtype that does not fit into that of the array.
+    shape, or a dtype that does not fit into the dtype of the array.
     """
     if isinstance(state, nn.Module):
         state = state.state_dict()
@@ -187,9 +186,9 @@ def _fitting(name, leaf, tensor):
 class TorchEmbedding(TorchPart):
     """Everything that position does to attention, for tensors of PyTorch.
 
-    `encoding`, `rotary`, `bias` and `score` are its parts, or `None`. A batch comes
-    first everywhere; positions, masks and segments are those of each example, or
-    shared.
+    `encoding`, `rotary`, `bias` and `score` are its parts, or `None`. A batch is always
+    the first axis. Positions, masks and segments may have a batch axis, or are shared
+    by all examples.
     """
 
     rotary: TorchPart | None
@@ -209,7 +208,8 @@ class TorchEmbedding(TorchPart):
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Adds the encoding of positions [seq, *axes], with or without the batch, to
-        tokens [*batch, seq, dim], in their dtype; without one they stay as they are."""
+        tokens [*batch, seq, dim], in their dtype. Without an encoding it returns the
+        tokens."""
         if self.encoding is None:
             return x
         return self._run("embed", x=x, positions=positions)[0]

@@ -11,7 +11,7 @@ from ._rotate import rotate
 def fixed_pos_embedding(
     x: Float[Tensor, "seq dim"],
 ) -> tuple[Float[Tensor, "seq dim"], Float[Tensor, "seq dim"]]:
-    """The sine and cosine of every position, at as many frequencies as channels.
+    """The sine and cosine of every position, with one frequency for each channel.
 
     [`eqx_posemb.functional.fixed_pos_embedding`][] in the dtype and on the device of
     `x`; Zeta rounds angles to that dtype, too.
@@ -52,7 +52,7 @@ def rotate_every_two(x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
 
 
 def duplicate_interleave(m: Float[Tensor, "... n"]) -> Float[Tensor, "... twice"]:
-    """Every column twice, side by side.
+    """Repeats every column, so that equal columns are adjacent.
 
     [`eqx_posemb.functional.duplicate_interleave`][] with any leading axes.
 
@@ -77,9 +77,10 @@ def apply_rotary_pos_emb(
     """Rotates adjacent pairs of channels by given sines and cosines, times `scale`.
 
     `sin` and `cos` have a column for each pair, as `fixed_pos_embedding` makes them
-    from an input of half the channels, or one for each channel, as
-    `duplicate_interleave` makes of those. Zeta's documentation applies tables for 1024
-    channels to 256, which is an error; it means the example below.
+    from an input of half the channels, or a column for each channel, as
+    `duplicate_interleave` returns them. Zeta's documentation applies tables for 1024
+    channels to 256 channels, which raises an error. The example below shows the
+    intended call.
 
     !!! Example
 

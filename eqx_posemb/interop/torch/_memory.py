@@ -34,7 +34,7 @@ def jax_device(device: torch.device) -> Any:
 
 
 def check_dtype(tensor: Tensor) -> None:
-    """Refuses what DLPack would narrow in silence."""
+    """Refuses values that DLPack would narrow silently."""
     wide = (torch.float64, torch.uint64, torch.complex128)
     if tensor.dtype in wide and not jax.config.read("jax_enable_x64"):
         raise ValueError(
@@ -76,8 +76,8 @@ def to_array(tensor: Tensor) -> jax.Array:
 
 
 def to_tensor(array: jax.Array, *others: Tensor) -> Tensor:
-    """A tensor in the memory of the array, which nobody else may hold; a copy if that
-    memory is that of others."""
+    """A tensor in the memory of the array. If other arrays share this memory, it is a
+    copy."""
     tensor = torch.from_dlpack(array)
     taken = {other.data_ptr() for other in others if other.numel()}
     return tensor.clone() if tensor.data_ptr() in taken else tensor

@@ -23,8 +23,8 @@ class TorchPart(nn.Module):
     """A module of ours whose arrays are parameters of PyTorch, and whose methods run in
     JAX as one operator.
 
-    There are no buffers: what is no parameter is a setting, and nothing that `half`,
-    `to`, the meta device or a state dict could change.
+    The modules have parameters and settings, and no buffers. So `half`, `to`, the meta
+    device and a state dict cannot change a setting.
     """
 
     def __init__(self, module: eqx.Module):
@@ -76,10 +76,11 @@ class TorchPart(nn.Module):
 class TorchTerm(TorchPart):
     """An encoding, a bias or a score: called as it is in JAX, after the batch.
 
-    An encoding takes positions [*batch, seq, *axes], a bias those of queries and of
-    keys, and a score queries and keys [*batch, heads, seq, dim], both positions, and
-    `q_state` and `k_state` [*batch, seq, dim] where it reads them. Positions may come
-    without the batch. The result of the first two has JAX's default float dtype.
+    An encoding takes positions [*batch, seq, *axes], and a bias takes positions of
+    queries and keys. A score takes queries and keys [*batch, heads, seq, dim], both
+    positions, and `q_state` and `k_state` [*batch, seq, dim] if it reads them.
+    Positions may come without the batch. The result of the first two has JAX's default
+    float dtype.
     """
 
     def __init__(self, module: Any, names: tuple[str, ...]):
@@ -255,7 +256,7 @@ def rank_of_positions(module: Callable[..., Any], count: int) -> int:
     return 2
 
 
-# The axes of one example; those of positions are told by their tokens.
+# The axes of one example. The tokens determine the axes of positions.
 _OWN = dict(q=3, k=3, v=3, x=2, q_state=2, k_state=2, q_segments=1, k_segments=1)
 
 

@@ -1,4 +1,5 @@
-"""Our rotary embeddings in models of transformers, and theirs back again."""
+"""Puts the rotary embeddings of this library into models of transformers, and restores
+the originals."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -59,11 +60,11 @@ class Patch:
 def patch_rotary(model: nn.Module) -> Patch:
     """Puts our embedding into a model of transformers, in place of its own.
 
-    The tables of its rotary embeddings come from exact angles then: right to 2e-7 at
-    every position, where those of transformers are off by up to 0.008 at position
-    131,072 and 0.06 at a million. T5's and Bloom's biases are replaced as well. Weights
-    and the state dict stay. [`eqx_posemb.interop.huggingface.load`][] reads the
-    configuration of each module.
+    The tables of its rotary embeddings then use exact angles, with errors of at most
+    2e-7 at every position. The tables of transformers are off by up to 0.008 at
+    position 131,072 and 0.06 at a million. The biases of T5 and Bloom are replaced,
+    too. Weights and the state dict do not change.
+    [`eqx_posemb.interop.huggingface.load`][] reads the configuration of each module.
 
     A module is replaced where ours has the numbers of a fresh one of its class at short
     positions. Any other is left alone, and listed in `left` with the reason.
@@ -201,7 +202,8 @@ def _patch_rotation(model: nn.Module, name: str, module: Any) -> Callable[[], No
 
 
 def _equal(fresh, config, kind):
-    """Tables of ours that are theirs, at short positions."""
+    """Tables of this library that equal the tables of transformers, at short
+    positions."""
     arguments = () if kind is None else (kind,)
     for rotary in _candidates(config, kind):
         for axis, positions in _examples(rotary):
@@ -239,7 +241,7 @@ def _candidates(config: Any, kind: str | None) -> Iterator[Rotary]:
         for each in kinds:
             loaded = huggingface.load(config, layer_type=each, quirks=quirks).rotary
             parts = loaded.parts if isinstance(loaded, Chain) else (loaded,)
-            # The temperature that a chain has besides is in the attention of theirs.
+            # The attention of transformers applies the temperature of a chain.
             for part in parts:
                 if isinstance(part, Rotary) and part.decay is None:
                     yield part
@@ -259,7 +261,7 @@ def _key(kind):
 def _patch_t5(model: Any, name: str, module: Any) -> Callable[[], None]:
     """Replaces the bias of an attention of T5; gives what undoes it.
 
-    **Raises:** a `ValueError` if it is another bias than that of its configuration.
+    **Raises:** a `ValueError` if its bias differs from its configuration.
     """
     stack = "decoder" if module.is_decoder else "encoder"
     bias: Any = huggingface.load(model.config, layer_type=stack).bias
@@ -292,7 +294,7 @@ class _T5:
 def _patch_alibi(model: Any, name: str, module: Any) -> Callable[[], None]:
     """Replaces the bias of Bloom; gives what undoes it.
 
-    **Raises:** a `ValueError` if it is another bias than that of its configuration.
+    **Raises:** a `ValueError` if its bias differs from its configuration.
     """
     bias: Any = huggingface.load(model.config).bias
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])

@@ -15,9 +15,9 @@ from ._shown import Shown
 class Positional(Shown):
     """Tokens and logits as they are without position: what a subclass adds to.
 
-    Logits come before scaling: `scale * forward_attn(…)` are those of the paper, also
-    where the paper leaves a term unscaled. A `scale` of `None` is the usual
-    `1 / sqrt(head_dim)`.
+    `forward_attn` returns logits before scaling. `scale * forward_attn(…)` equals the
+    logits of the paper, even if the paper leaves a term unscaled. A `scale` of `None`
+    means `1 / sqrt(head_dim)`.
     """
 
     heads: Any
@@ -45,8 +45,8 @@ class Positional(Shown):
         input_: Float[Tensor, "batch seq dim"],
         positions: Num[Tensor, "*batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq dim"]:
-        """The tokens with what is added to them, in their dtype; `positions` are
-        [batch, seq] or [seq], and from 0 on by default."""
+        """Adds the encoding to the tokens, in their dtype. `positions` are [batch, seq]
+        or [seq], and start at 0 by default."""
         return input_
 
     def forward_attn(
@@ -56,9 +56,9 @@ class Positional(Shown):
         positions_q: Num[Tensor, "*batch q"] | None = None,
         positions_k: Num[Tensor, "*batch k"] | None = None,
     ) -> Float[Tensor, "batch heads q k"]:
-        """The logits, in the dtype of `q`: not masked, and not multiplied by `scale`
-        yet. Positions are [batch, seq] or [seq]: either both or, for as many keys as
-        queries, neither, and then from 0 on.
+        """Computes the logits, in the dtype of `q`, before the mask and the `scale`.
+        Positions are [batch, seq] or [seq]. Without positions, both start at 0, and
+        queries and keys must be equally many.
 
         **Raises:** a `ValueError` if shapes do not fit, positions are missing, or one
         has no row in a table.
@@ -222,8 +222,8 @@ class LearnedPositionalEmbedding(_Encoding):
     def __init__(
         self, *, max_length: int, embed_dim: int, padding_idx: int | None = None
     ):
-        """For `max_length` positions after that of padding, `padding_idx`, which has
-        zeros added and is not trained.
+        """For `max_length` positions after the position of padding, `padding_idx`,
+        which adds zeros and is not trained.
 
         **Raises:** a `ValueError` if `max_length` or `embed_dim` is less than one.
         """

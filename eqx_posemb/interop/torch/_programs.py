@@ -1,11 +1,11 @@
 """What JAX computes for PyTorch: functions of lists of arrays, each known by a name.
 
-PyTorch's compiler wants operators whose arguments are tensors and strings. So that is
-what a call of an embedding is here: the tensors, and a string that says what to do with
-them. It begins with a digest of the module without its parameters; then come the
-method, the names of the inputs with their numbers of batch axes, and the settings; then
-what was done to that function since: `vjp` for a derivative, `vmap` for a batch. A
-derivative is a program as well, and has a derivative.
+Operators of PyTorch's compiler take tensors and strings. So a call of an embedding
+consists of its tensors and a string, the program. The string starts with a digest of
+the module without its parameters. It continues with the method, the names of the inputs
+with their numbers of batch axes, and the settings. Transformations are appended: `vjp`
+for a derivative, `vmap` for a batch. A derivative is a program, too, and has a
+derivative.
 """
 
 import ast
@@ -77,7 +77,7 @@ class Frame:
 
         def all_of_them(arrays):
             parameters = iter(arrays[:count])
-            # Half precision is for storing them: what is computed is at least float32.
+            # Half precision is for storage. Computations use at least float32.
             fill = lambda leaf: (
                 next(parameters).astype(jnp.result_type(float))
                 if _is_gap(leaf)
@@ -95,7 +95,8 @@ _FRAMES: weakref.WeakValueDictionary[str, Frame] = weakref.WeakValueDictionary()
 
 
 def frame_of(module: eqx.Module) -> Frame:
-    """The frame of a module; equal ones share it, and what is compiled for it."""
+    """The module without its arrays. Equal modules share it, and its compiled
+    programs."""
     shell = jax.tree.map(
         lambda leaf: (
             jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)

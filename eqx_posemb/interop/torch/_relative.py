@@ -192,7 +192,7 @@ class TUPE(Positional):
         """**Arguments:**
 
         - `embed_dim`: The number of channels of all `num_heads`, and of a row.
-        - `max_length`: The number of positions, of which 0 may be [CLS].
+        - `max_length`: The number of positions. Position 0 may be [CLS].
         - `rel_pos_embed`: Whether to add T5's bias (TUPE-R) or not (TUPE-A), which is
             bidirectional, with `num_buckets` up to `max_distance`.
         - `pos_scale_factor`: How many terms the scale is for.
@@ -295,8 +295,8 @@ class EnformerPositionalEmbedding(Positional):
 
         - `max_length`: What features are spread over, and no two tokens may be apart;
             `None` is the number of keys.
-        - `num_features`: The number of features of a distance, a multiple of 6. By
-            default as many as there are channels in a head, rounded down to one.
+        - `num_features`: The number of features of a distance, a multiple of 6. The
+            default is the number of channels of a head, rounded down to a multiple.
 
         **Raises:** a `ValueError` if a size is less than one, or `num_features` no
         multiple of 6.

@@ -19,8 +19,8 @@ def rotate(
     sin: Float[Tensor, "*ones seq half"],
     layout: Layout,
 ) -> Float[Tensor, "*shape dim"]:
-    """Rotates the first channels of `x`, as many as there are angles for, or those of
-    a `Pairing`; in the dtype of `x`, computed in at least float32."""
+    """Rotates the first channels of `x`, or the channels of a `Pairing`. It computes in
+    at least float32, and returns the dtype of `x`."""
     wide, width = computing_dtype(x.dtype), 2 * cos.shape[-1]
     cos, sin = cos.to(wide), sin.to(wide)
     if isinstance(layout, tuple):

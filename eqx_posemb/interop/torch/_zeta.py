@@ -53,7 +53,7 @@ class XPOS(Shown):
     """
 
     def __init__(self, head_dim: int | None = None, scale_base: float = 512):
-        """For `head_dim` channels, or as many as the input has.
+        """For `head_dim` channels, or all channels of the input.
 
         **Raises:** a `ValueError` if `head_dim` is odd or `scale_base` not positive.
         """
@@ -190,20 +190,20 @@ class RotaryEmbedding(Shown):
         self, positions: Num[Tensor, "*shape"], dtype: torch.dtype | None = None
     ) -> tuple[Float[Tensor, "*shape dim"], Float[Tensor, "*shape dim"]]:
         """The cosine and the sine of the angles of integers or floats, on the device of
-        the module: right at every int32 position, in PyTorch's default dtype or
-        another."""
+        the module. They are exact at every int32 position, in PyTorch's default dtype
+        or another."""
         cos, sin = self.angles(positions, dtype or torch.get_default_dtype())
         return _twice(cos), _twice(sin)
 
 
 class YarnEmbedding(Shown):
-    """Rotates queries or keys, stretched by YaRN where the context needs it.
+    """Rotates queries or keys, scaled by YaRN where the context needs it.
 
-    Fine-tuned for YaRN, a model has one stretch, `max_position_embeddings /
-    original_max_position_embeddings`, from the first position on. Otherwise it has none
-    up to `max_position_embeddings`, and beyond as much as the length needs, `seq_len /
-    original_max_position_embeddings`: dynamic YaRN. Keys rotated for one length do not
-    fit queries rotated for another.
+    A model that was fine-tuned for YaRN has one scaling factor,
+    `max_position_embeddings / original_max_position_embeddings`, at all lengths. Other
+    models use dynamic YaRN. They have no scaling up to `max_position_embeddings`, and
+    the factor `seq_len / original_max_position_embeddings` beyond. Keys rotated for one
+    length do not match queries rotated for another.
 
     Calling it applies it to the input, as Zeta's documentation has it. Zeta's code
     returns tables instead, which `tables` has here; its `finetuned=True` and its
@@ -237,9 +237,10 @@ class YarnEmbedding(Shown):
     ):
         """The two context lengths, in positions, are those of the model, and of the
         model before YaRN. `beta_fast`, `beta_slow` and `extrapolation_factor` are as in
-        [`eqx_posemb.frequencies.YaRNFrequencies`][]. Stretched queries and keys are
-        multiplied by `attn_factor`, besides YaRN's own factor. `finetuned` says whether
-        the model was trained with the stretch, and `device` where the module is.
+        [`eqx_posemb.frequencies.YaRNFrequencies`][]. Scaled queries and keys are
+        multiplied by `attn_factor`, in addition to YaRN's own factor. `finetuned`
+        states whether the model was trained with the scaling, and `device` is the
+        device of the module.
 
         **Raises:** a `ValueError` if the original context is the longer one, and as
         [`eqx_posemb.frequencies.YaRNFrequencies`][].
@@ -273,8 +274,8 @@ class YarnEmbedding(Shown):
     ) -> Tokens:
         """Queries or keys, rotated in halves and computed in at least float32.
 
-        The stretch is for a context of `seq_len`, by default and at least as many as
-        there are tokens. Their `positions` are [..., seq], from 0 on by default.
+        The scaling is for a context of `seq_len` tokens, which is at least the number
+        of tokens. `positions` are [..., seq], and start at 0 by default.
 
         **Raises:** a `ValueError` if `x` has other channels, or more tokens than
         `seq_len`.
@@ -301,9 +302,10 @@ class YarnEmbedding(Shown):
     def tables(
         self, x: Float[Tensor, "*batch dim"], seq_len: int | None = None
     ) -> tuple[Float[Tensor, "1 1 length dim"], Float[Tensor, "1 1 length dim"]]:
-        """What Zeta's code returns for a call: the cosine and the sine of `seq_len`
-        positions, or as many as `x` has tokens, times YaRN's factor; each [1, 1,
-        seq_len, dim] for a rotation of halves, in the dtype of `x`."""
+        """Returns the tables of Zeta's code: the cosine and the sine of `seq_len`
+        positions, times YaRN's factor. Each is [1, 1, seq_len, dim] for a rotation of
+        halves, in the dtype of `x`. The default of `seq_len` is the number of tokens of
+        `x`."""
         if seq_len is None:
             seq_len = x.shape[-2]
         positions = torch.arange(seq_len, device=x.device)
