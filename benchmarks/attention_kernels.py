@@ -19,7 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 HEADS, LENGTH, DIM, TILE = 8, 8192, 128, 1024
@@ -63,9 +63,9 @@ def program(tpu: str, what: str) -> None:
     def splash(arrays, q, k, v):
         from jax.experimental.pallas.ops.tpu import splash_attention
 
-        names = ("q", "kv", "kv_compute", "q_dkv", "kv_dkv", "kv_dkv_compute")
-        names = (*names, "q_dq", "kv_dq")
-        sizes = splash_attention.BlockSizes(**{f"block_{name}": TILE for name in names})
+        names = "q kv kv_compute q_dkv kv_dkv kv_dkv_compute q_dq kv_dq"
+        sizes: Any = {f"block_{name}": TILE for name in names.split()}
+        sizes = splash_attention.BlockSizes(**sizes)
         mask = splash_attention.CausalMask((LENGTH, LENGTH))
         attend = splash_attention.make_splash_mha_single_device(
             splash_attention.MultiHeadMask([mask] * HEADS), block_sizes=sizes
@@ -82,7 +82,9 @@ def program(tpu: str, what: str) -> None:
     call = jax.jit(both, in_shardings=place, out_shardings=place)
     traced = call.trace(arrays, *[token] * 4)
     compiled = traced.lower(lowering_platforms=("tpu",)).compile()
-    print(round(compiled.memory_analysis().temp_size_in_bytes / 2**20))
+    memory = compiled.memory_analysis()
+    assert memory is not None
+    print(round(memory.temp_size_in_bytes / 2**20))
 
 
 class Part(NamedTuple):

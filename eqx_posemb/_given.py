@@ -5,7 +5,7 @@ the same dtypes.
 """
 
 from collections.abc import Iterator
-from typing import Any, TYPE_CHECKING
+from typing import Any, cast, TYPE_CHECKING
 
 import equinox as eqx
 import jax
@@ -134,7 +134,7 @@ def as_consecutive(positions: Num[Positions, "..."]) -> Num[Positions, "..."]:
     array = np.asarray(positions)
     if not np.array_equal(array[1:] - array[:-1], np.ones(array.size - 1, array.dtype)):
         return positions
-    return Consecutive(jnp.asarray(array[0]), array.size)
+    return cast(Positions, Consecutive(jnp.asarray(array[0]), array.size))
 
 
 def as_positions(

@@ -109,9 +109,10 @@ def vary_over(x: Array, axes: frozenset[str]) -> Array:
     missing = tuple(axes - varying(x))
     if not missing:
         return x
-    if hasattr(jax.lax, "pcast"):
-        return jax.lax.pcast(x, missing, to="varying")
-    return jax.lax.pvary(x, missing)  # Before JAX 0.8.
+    lax: Any = jax.lax
+    if hasattr(lax, "pcast"):
+        return lax.pcast(x, missing, to="varying")
+    return lax.pvary(x, missing)  # Before JAX 0.8.
 
 
 def alike(tree: PyTree) -> PyTree:

@@ -251,7 +251,8 @@ def test_positions_that_are_seen_to_be_consecutive_need_no_statement():
         found.append("one fused kernel" in text)
         return text
 
-    explain(p, p), explain(p[::-1], p), explain(p.astype(float), p)
+    for q_positions in p, p[::-1], p.astype(float):
+        explain(q_positions, p)
     assert found == [True, False, False]
     # Under `jit`, what is closed over is known, and an argument is not.
     jax.eval_shape(lambda p: jnp.zeros(len(explain(p, p))), p)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.core
 import jax.extend
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec

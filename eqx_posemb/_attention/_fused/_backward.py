@@ -7,16 +7,17 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ..._sharding import varying_as
 from ._strip import fold_all
-from ._tiles import as_column, OF_FEATURES, OF_TOKENS, over_lanes, product, Tiles
+from ._tiles import as_column, Given, OF_FEATURES, OF_TOKENS, over_lanes, product, Tiles
 
 
-def backward_queries(tiles: Tiles, offset, q, k, v, ids, strip, seeds):
+def backward_queries(tiles: Tiles, given: Given, seeds):
     """The gradients by the queries, and by the strip if there is one.
 
     Rows of tiles go one after another, so that the gradient of a head's strip stays in
     the memory of the core. `seeds` are the gradient by the attended values, the
     normalizer that `forward` gives, and the mean gradient by the weights.
     """
+    offset, q, k, v, ids, strip = given
     heads, _, dim = q.shape
     group, dim_v = heads // k.shape[0], v.shape[-1]
     column = lambda i, j, offset: tiles.needed_key(i, j, offset)
@@ -112,13 +113,14 @@ def _queries_kernel(tiles, offset, q, k, v, d_out, normalizer, mean, *refs):
             fold_all(*sums, *d_strip)
 
 
-def backward_keys(tiles: Tiles, offset, q, k, v, ids, strip, seeds):
+def backward_keys(tiles: Tiles, given: Given, seeds):
     """The gradients by keys and values: columns of tiles, of all heads of queries that
     a head of keys serves.
 
     Tiles are keys by queries, so that nothing is transposed but the strip, which is
     read backwards. `tiles` keep no strip, which changes with each block of keys.
     """
+    offset, q, k, v, ids, strip = given
     kv_heads, _, dim = k.shape
     group, dim_v = q.shape[0] // kv_heads, v.shape[-1]
     row_of = lambda i, j, offset: tiles.needed_query(i, j, offset)

@@ -55,9 +55,10 @@ def _forward(static, floats, others):
 
 def _backward(static, residuals, cotangents):
     how, static = static
-    floats, others, *found = residuals
+    floats, others, out, normalizer = residuals
     inputs = eqx.combine(floats, others, static)
-    return gradients_by_platform(how, inputs, *found, cotangents), None
+    found = gradients_by_platform(how, inputs, out, normalizer, cotangents)
+    return found, None
 
 
 _attention.defvjp(_forward, _backward)

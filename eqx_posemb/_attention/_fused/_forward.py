@@ -6,22 +6,15 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from ..._sharding import varying_as
-from ._tiles import LANES, OF_TOKENS, over_lanes, product, START, Tiles
+from ._tiles import Given, LANES, OF_TOKENS, over_lanes, product, START, Tiles
 
 
-def forward(tiles: Tiles, offset, q, k, v, ids, strip, dtype):
+def forward(tiles: Tiles, given: Given, dtype):
     """The attended values, and the base-2 logarithm of what divides the weights.
 
-    **Arguments:**
-
-    - `offset`: the position of the first key, less that of the first query: `[1]`.
-    - `q`, `k`, `v`: whole blocks of tokens.
-    - `ids`: the segments of queries and of keys, `[1, tokens]` each, or none.
-    - `strip`: the bias of each distance, `[heads, 1, places]`, in base 2; or none.
-    - `dtype`: of the attended values.
-
-    **Returns:** arrays `[heads, q, dim_v]` and `[heads, 1, q]`.
+    **Returns:** arrays `[heads, q, dim_v]`, in a dtype, and `[heads, 1, q]`.
     """
+    offset, q, k, v, ids, strip = given
     heads, q_count, dim = q.shape
     group, dim_v = heads // k.shape[0], v.shape[-1]
     of_q = pl.BlockSpec((None, tiles.q, dim), lambda h, i, j, offset: (h, i, 0))

@@ -15,7 +15,7 @@ from .._inputs import Inputs
 from ._backward import backward_keys, backward_queries
 from ._forward import forward
 from ._sizes import block, keeps
-from ._tiles import LOG2_E, Tiles
+from ._tiles import Given, LOG2_E, Tiles
 
 
 # Distances beyond this are farther than any window.
@@ -34,40 +34,40 @@ def attended(
 ) -> tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]:
     """The attended values, in a dtype, and the logarithm of the sum of the weights."""
     tiles = _tiles(settings, inputs)
-    tokens = _whole_blocks(tiles, inputs.q, inputs.k, inputs.v)
+    q, k, v = _whole_blocks(tiles, inputs.q, inputs.k, inputs.v)
     strip = [] if inputs.logits.bias is None else [_strip(tiles, inputs, inputs.logits)]
-    out, normalizer = forward(
-        tiles, _offset(inputs), *tokens, _segments(tiles, inputs), strip, dtype
-    )
+    given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), strip)
+    out, normaliser = forward(tiles, given, dtype)
     count = tiles.q_count
-    return out[:, :count], normalizer[:, 0, :count] / LOG2_E
+    return out[:, :count], normaliser[:, 0, :count] / LOG2_E
 
 
 def gradients(
-    settings: Settings, inputs: Inputs, out, normalizer, cotangents
+    settings: Settings, inputs: Inputs, out, normaliser, cotangents
 ) -> Inputs:
     """The gradients by the float arrays of the inputs, given what `attended` gave."""
-    d_out, d_normalizer = cotangents
+    d_out, d_normaliser = cotangents
     tiles = _tiles(settings, inputs)
     f32 = jnp.float32
-    mean = jnp.sum(d_out.astype(f32) * out.astype(f32), axis=-1) - d_normalizer
+    mean = jnp.sum(d_out.astype(f32) * out.astype(f32), axis=-1) - d_normaliser
     row = lambda x: _filled(x, tiles.rows * tiles.q, 1)[:, None]
     d_out = _filled(d_out.astype(inputs.v.dtype), tiles.rows * tiles.q, 1)
     # Queries that fill up a block are zeros and have logits of zero, and what their
     # weights are multiplied by is zero.
-    seeds = d_out, row(normalizer * LOG2_E), row(mean)
-    tokens, pull = jax.vjp(partial(_whole_blocks, tiles), inputs.q, inputs.k, inputs.v)
+    seeds = d_out, row(normaliser * LOG2_E), row(mean)
+    (q, k, v), pull = jax.vjp(
+        partial(_whole_blocks, tiles), inputs.q, inputs.k, inputs.v
+    )
     strip, pull_strip = [], None
     if inputs.logits.bias is not None:
         of_logits = partial(_strip, tiles, inputs)
         x, pull_strip = eqx.filter_vjp(of_logits, inputs.logits)
         strip.append(x)
-    arguments = *tokens, _segments(tiles, inputs), strip, seeds
-    offset = _offset(inputs)
-    d_q, *d_strip = backward_queries(tiles, offset, *arguments)
+    given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), strip)
+    d_q, *d_strip = backward_queries(tiles, given, seeds)
     # The strip that is read changes with each block of keys, and none is kept.
     passing = dataclasses.replace(tiles, keep=False)
-    d_k, d_v = backward_keys(passing, offset, *arguments)
+    d_k, d_v = backward_keys(passing, given, seeds)
     found = eqx.filter(inputs, eqx.is_inexact_array)
     found = eqx.tree_at(lambda x: (x.q, x.k, x.v), found, pull((d_q, d_k, d_v)))
     if pull_strip is None:

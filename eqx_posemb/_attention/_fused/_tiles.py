@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ._strip import expand, expand_all, fold, plus_tile, ROWS, starts
 
@@ -25,6 +25,21 @@ OF_FEATURES = (((1,), (1,)), ((), ()))
 OF_TOKENS = (((1,), (0,)), ((), ()))
 # What a kernel may take of the memory of a core.
 _MEMORY = 64 * 2**20
+
+
+class Given(NamedTuple):
+    """What a kernel reads."""
+
+    offset: Int[Array, "1"]
+    """The position of the first key, less that of the first query."""
+    q: Float[Array, "heads q dim"]
+    """Whole blocks of queries; of keys and values likewise."""
+    k: Float[Array, "kv_heads k dim"]
+    v: Float[Array, "kv_heads k dim_v"]
+    ids: list[Int[Array, "1 tokens"]]
+    """The segments of queries and of keys, if there are any."""
+    strip: list[Float[Array, "heads 1 places"]]
+    """The bias of each distance, in base 2, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +225,9 @@ class Tiles:
     def call(self, name, kernel, order, in_specs, out_specs, out_shape, scratch):
         """A kernel over a grid. `order` has its axes, each with a size and whether
         steps along it are independent."""
-        semantics = ["parallel" if free else "arbitrary" for _, free in order]
+        semantics: list[Any] = [
+            "parallel" if free else "arbitrary" for _, free in order
+        ]
         return pl.pallas_call(
             partial(kernel, self),
             grid_spec=pltpu.PrefetchScalarGridSpec(
