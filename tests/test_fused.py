@@ -416,6 +416,16 @@ def test_automatically_traced_positions_have_no_kernel():
     assert kernels(attend, "tpu", WIDE, p) == 0
 
 
+def test_a_choice_by_platform_keeps_no_logits_for_its_derivative():
+    x, p = jnp.zeros(WIDE.shape), jnp.arange(1024)[::-1]
+    attend = lambda x: jnp.sum(FAR.attend(x, x, x, p, p, causal=True) ** 2)
+    _, pull = jax.vjp(attend, x)
+    # 32 MiB are all logits in float32.
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(pull)) < 2**22
+    twice = jax.grad(lambda x: jnp.sum(jax.grad(attend)(x) ** 2))
+    assert jax.eval_shape(twice, x).shape == x.shape
+
+
 def test_one_program_is_exported_for_all_platforms():
     program = jax.export.export(jax.jit(jax.grad(automatic)), platforms=("cpu", "tpu"))
     text = program(WIDE).mlir_module()

@@ -108,6 +108,9 @@ class BlockwiseOnCPU(AbstractImplementation):
         arrays, static = eqx.partition(inputs, eqx.is_array)
         of = lambda how: lambda arrays: how(eqx.combine(arrays, static))
         cpu, default = of(Blockwise(self.size)), of(Dense(self.shards))
+        # A derivative keeps what either form would keep: here no array of all pairs,
+        # which the compiler need not compute again within one program.
+        default = jax.checkpoint(default, prevent_cse=False)
         return jax.lax.platform_dependent(arrays, cpu=cpu, default=default)
 
 
