@@ -57,7 +57,7 @@ from ._rotary._recipes._rope import (
     rope as rope,
     xpos as xpos,
 )
-from ._rotary._recipes._stretch import (
+from ._rotary._recipes._scaling import (
     dynamic_ntk_rope as dynamic_ntk_rope,
     linear_rope as linear_rope,
     ntk_rope as ntk_rope,

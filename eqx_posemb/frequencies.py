@@ -19,7 +19,7 @@ from ._frequencies._longrope import (
     LongRoPEFrequencies as LongRoPEFrequencies,
 )
 from ._frequencies._scaled import Scaled as Scaled
-from ._frequencies._stretch import (
+from ._frequencies._scaling import (
     DynamicNTK as DynamicNTK,
     Linear as Linear,
     NTK as NTK,

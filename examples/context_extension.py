@@ -1,7 +1,7 @@
 """Extending the context of a trained model: train short, extend, measure.
 
 Trains the GPT of `gpt.py` with a rotary embedding on windows of 64 bytes, and reads
-texts of four times that: as it is, with its frequencies stretched in three ways, and
+texts of four times that: as it is, with its frequencies scaled in three ways, and
 with YaRN after a little more training at the new length. What is swapped is the
 embedding alone; it has no parameters, so nothing of the model is lost.
 
@@ -39,8 +39,8 @@ def main(steps: int = 400, more: int = 40) -> None:
     found = {
         name: held_out(extended(model, name), FACTOR * LENGTH) for name in STRETCHES
     }
-    for name, stretched in found.items():
-        print(f"read at {FACTOR * LENGTH}, {name}: {stretched:.2f}")
+    for name, bits in found.items():
+        print(f"read at {FACTOR * LENGTH}, {name}: {bits:.2f}")
     tuned = train(extended(model, "yarn"), more, length=FACTOR * LENGTH, rate=1e-3)
     after = held_out(tuned, FACTOR * LENGTH)
     print(f"read at {FACTOR * LENGTH}, yarn and {more} steps more: {after:.2f}")

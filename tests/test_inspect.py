@@ -74,17 +74,17 @@ Layers 0-31, rope:
     theta             500,000
     trained length    8,192 positions
     frequencies       64
-      kept            29: pairs 0-28, waves of 6.28 to 1,956 positions
-      blended         6: pairs 29-34, waves of 2,900 to 35,198 positions
-      over 8          29: pairs 35-63, waves of 65,750 to 20,473,564 positions
-    longest wave      20,473,564 positions: 0.0064 turns in the context
-    less than a turn  29 pairs in the trained length, before the stretch
+      kept            29: pairs 0-28, wavelengths of 6.28 to 1,956 positions
+      blended         6: pairs 29-34, wavelengths of 2,900 to 35,198 positions
+      over 8          29: pairs 35-63, wavelengths of 65,750 to 20,473,564 positions
+    wavelengths       up to 20,473,564 positions: 0.0064 turns in the context
+    less than a turn  29 pairs in the trained length, before scaling
     attention factor  1
 
 Warnings:
-  * The context of 131,072 positions is longer than the 8,192 before the stretch
-    times its factor, 8: the slowest pairs come to angles that are new, unless
-    the model was trained further there.
+  * The context of 131,072 positions is longer than the 8,192 of training times
+    the scaling factor, 8: the slowest pairs reach new angles, unless the model
+    was trained further there.
   * Angles from a product in float32, as transformers has them, are off by up to
     0.006 radians at the end of this context, and by more than 0.001 from
     contexts of 32,768 positions on. Here they are exact to 1e-7, and so logits
@@ -238,7 +238,7 @@ WARNINGS = {
             type="longrope", short_factor=[1.0] * 8, long_factor=[2.0] * 8
         ),
     ),
-    "The context of 512 positions is longer than the 64 before": scaled(
+    "The context of 512 positions is longer than the 64 of training": scaled(
         rope_type="yarn", factor=4.0, original_max_position_embeddings=64
     ),
     "'rope' see 128 keys at most, which is no part of the embedding: give "

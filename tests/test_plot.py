@@ -140,7 +140,7 @@ def test_wavelengths_are_those_of_the_formula_in_three_fates(drawn):
         # A float64 power, and a division.
         assert np.allclose(waves, factor * WAVES[which], rtol=1e-12, atol=0)
     assert len(marked(axes, "blended")[0]) == (~kept & ~divided).sum()
-    assert np.allclose(marked(axes, "before the stretch")[1], WAVES, rtol=1e-12)
+    assert np.allclose(marked(axes, "before scaling")[1], WAVES, rtol=1e-12)
     levels = [np.asarray(line.get_ydata()).tolist() for line in axes.lines]
     assert [4096, 4096] in levels and [512, 512] in levels
 
@@ -159,7 +159,7 @@ def test_a_scaling_of_the_users_own_is_told_as_any_other():
     assert marked(axes, "kept")[0].tolist() == [0, 1, 2]
     assert marked(axes, "interpolated")[0].tolist() == [3]
     waves = 2 * math.pi / pe.frequencies.Geometric(8)()
-    assert np.allclose(marked(axes, "before the stretch")[1], waves, rtol=1e-12)
+    assert np.allclose(marked(axes, "before scaling")[1], waves, rtol=1e-12)
 
 
 def test_a_schedule_has_the_ramp_from_one_to_the_factor(drawn):

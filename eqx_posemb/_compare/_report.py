@@ -61,9 +61,9 @@ def write_results(folder: Path, results: Results) -> None:
 
 def thinned(losses: list[float], points: int = 100) -> dict[str, list[Any]]:
     """The loss curve, as means over up to `points` intervals of steps."""
-    stretches = np.array_split(np.asarray(losses), min(points, len(losses)))
-    steps = np.cumsum([len(stretch) for stretch in stretches])
-    means = [float(np.mean(stretch)) for stretch in stretches]
+    parts = np.array_split(np.asarray(losses), min(points, len(losses)))
+    steps = np.cumsum([len(part) for part in parts])
+    means = [float(np.mean(part)) for part in parts]
     return {
         "step": steps.tolist(),
         "bits_per_byte": [mean if np.isfinite(mean) else None for mean in means],

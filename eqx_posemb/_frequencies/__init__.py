@@ -21,5 +21,5 @@ from ._length import (
 from ._listed import Listed as Listed
 from ._longrope import Divided as Divided, LongRoPEFrequencies as LongRoPEFrequencies
 from ._scaled import Scaled as Scaled
-from ._stretch import DynamicNTK as DynamicNTK, Linear as Linear, NTK as NTK
+from ._scaling import DynamicNTK as DynamicNTK, Linear as Linear, NTK as NTK
 from ._truncated import Truncated as Truncated

@@ -31,7 +31,7 @@ class NTKByParts(AbstractScaledFrequencies):
       \gamma = \mathrm{clip}\Big(\frac{r - r_\text{slow}}
                                  {r_\text{fast} - r_\text{slow}}, 0, 1\Big)$$
 
-    for a stretch $s$ given by `factor`. Llama 3.1 is `slow=1, fast=4`. With `slow`
+    for the scaling factor $s$ = `factor`. Llama 3.1 is `slow=1, fast=4`. With `slow`
     equal to `fast` there is no blend, only the cut.
 
     This ramps over turns, as the paper does. Its released code ramps over the *index*
@@ -128,8 +128,8 @@ class YaRNFrequencies(AbstractScaledFrequencies):
       \gamma_i = e \cdot \Big(1 - \mathrm{clip}\Big(
         \frac{i - i_\text{fast}}{i_\text{slow} - i_\text{fast}}, 0, 1\Big)\Big)$$
 
-    for a stretch $s$ (`factor`) and $e$ = `extrapolation_factor`. YaRN also raises the
-    attention temperature: that is [`eqx_posemb.yarn`][], the whole method.
+    for the scaling factor $s$ = `factor` and $e$ = `extrapolation_factor`. YaRN also
+    raises the attention temperature: that is [`eqx_posemb.yarn`][], the whole method.
 
     As in the authors' code, $i_\text{fast}$ is at least 0, $i_\text{slow}$ is at most
     $d - 1$ (not $d / 2 - 1$), and an empty ramp gets a width of 0.001.

@@ -11,7 +11,7 @@ def warnings_of(facts: Facts) -> list[str]:
     schedules = [part for kind in kinds for part in kind["rotary"] if "dynamic" in part]
     said = [_of_key(key, value) for key, value in facts["unread"].items()]
     said += [text for kind in kinds for text in _of_kind(kind)]
-    said += [text for part in schedules for text in _of_stretch(part, facts["context"])]
+    said += [text for part in schedules for text in _of_scaling(part, facts["context"])]
     return list(dict.fromkeys([*said, *_of_precision(schedules)]))
 
 
@@ -64,7 +64,7 @@ def _of_kind(kind):
         )
 
 
-def _of_stretch(part, context):
+def _of_scaling(part, context):
     original, factor = part.get("original_length"), part.get("factor", 1.0)
     if part["dynamic"]:
         yield (
@@ -74,9 +74,9 @@ def _of_stretch(part, context):
         )
     elif original and context and context > factor * original:
         yield (
-            f"The context of {context:,} positions is longer than the {original:,} "
-            f"before the stretch times its factor, {factor:g}: the slowest pairs come "
-            "to angles that are new, unless the model was trained further there."
+            f"The context of {context:,} positions is longer than the {original:,} of "
+            f"training times the scaling factor, {factor:g}: the slowest pairs reach "
+            "new angles, unless the model was trained further there."
         )
 
 

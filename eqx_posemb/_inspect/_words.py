@@ -102,14 +102,14 @@ def _rotary_rows(part):
         yield "theta", f"{part['theta']:,.10g}"
     if part["original_length"]:
         yield "trained length", _many(part["original_length"], "position")
-    yield from _stretch_rows(part)
+    yield from _rows_of_frequencies(part)
     longest = f"{_size(part['longest_wavelength'])} positions"
     if "turns_of_slowest" in part:
         longest += f": {part['turns_of_slowest']:.3g} turns in the context"
-    yield "longest wave", longest
+    yield "wavelengths", f"up to {longest}"
     if "unfinished" in part:
-        stretched = part["original_length"] is not None
-        where = "trained length, before the stretch" if stretched else "context"
+        scaled = part["original_length"] is not None
+        where = "trained length, before scaling" if scaled else "context"
         count = _many(part["unfinished"], "pair")
         yield "less than a turn", f"{count} in the {where}"
     factor = part["attention_factor"]
@@ -117,7 +117,7 @@ def _rotary_rows(part):
     yield "attention factor", f"{factor:.6g}{logits}"
 
 
-def _stretch_rows(part):
+def _rows_of_frequencies(part):
     """The rows about frequencies: kept, blended and divided, if the schedule is
     scaled."""
     frequencies, factor = part["frequencies"], part["factor"]
@@ -141,7 +141,8 @@ def _fate(found):
     if found["wavelengths"] is None:
         return said
     short, long = map(_size, found["wavelengths"])
-    return f"{said}, waves of {short}{'' if short == long else f' to {long}'} positions"
+    waves = short if short == long else f"{short} to {long}"
+    return f"{said}, wavelengths of {waves} positions"
 
 
 def _size(value) -> str:

@@ -20,7 +20,7 @@ from ._nope import NoPE as NoPE
 from ._pairing import Pairing as Pairing
 from ._recipes._by_parts import magnitude as magnitude, yarn as yarn
 from ._recipes._rope import rope as rope, xpos as xpos
-from ._recipes._stretch import linear_rope as linear_rope, ntk_rope as ntk_rope
+from ._recipes._scaling import linear_rope as linear_rope, ntk_rope as ntk_rope
 from ._rotary import Rotary as Rotary
 from ._rotation import Rotation as Rotation
 from ._temperature import ScalableSoftmax as ScalableSoftmax, Temperature as Temperature

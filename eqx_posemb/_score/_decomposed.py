@@ -140,7 +140,7 @@ class Decomposed(AbstractScore):
         - `state`: arrays by name, of NumPy or anything that it understands.
         - `prefix`: what comes before the names.
         - `shape`: the height and width of the grid in use, if it is not that of the
-            checkpoint: the tables are then stretched linearly, as those models do.
+            checkpoint: the tables are then resized linearly, as in these models.
 
         **Returns:** the score, in JAX's default float dtype.
 
@@ -151,11 +151,11 @@ class Decomposed(AbstractScore):
             height, width = ((table.shape[0] + 1) // 2 for table in tables)
             shape = (height, width)
         made = cls(shape, tables[0].shape[1], std=0, key=jr.key(0))
-        stretched = [
-            _stretched(table, 2 * size - 1)
+        resized = [
+            _resized(table, 2 * size - 1)
             for table, size in zip(tables, shape, strict=True)
         ]
-        return eqx.tree_at(lambda score: score.tables, made, tuple(stretched))
+        return eqx.tree_at(lambda score: score.tables, made, tuple(resized))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -278,7 +278,7 @@ class Decomposed(AbstractScore):
         return look_up(profile, behind + self.shape[axis] - 1)
 
 
-def _stretched(table, rows):
+def _resized(table, rows):
     """The table at so many rows, between the middles of its own."""
     old = table.shape[0]
     where = (np.arange(rows) + 0.5) * (old / rows) - 0.5

@@ -127,7 +127,7 @@ def get_mscale(scale: float = 1) -> float:
 
     $$m(s) = 0.1 \ln s + 1$$
 
-    for a stretch $s$ of more than one, and one for any other.
+    for a scaling factor $s$ above one. For other factors it is one.
 
     !!! Example
 

@@ -65,18 +65,18 @@ def wavelengths(
     figure = new_figure()
     axes = figure.add_subplot()
     axes.set_yscale("log")
-    stretched = now.scaling_factor > 1
+    scaled = now.scaling_factor > 1
     for fate, which in fates(now)._asdict().items():
         if fate != "still" and len(which):
             axes.plot(
                 which, 2 * math.pi / after[which], linestyle="none", markersize=3.5,
-                label=fate if stretched else None, **_FATES[fate],
+                label=fate if scaled else None, **_FATES[fate],
             )  # fmt: skip
-    if stretched:
+    if scaled:
         # What moved, where it was.
         axes.plot(
             *_waves(numbers(now.unscaled)), color=GREY,
-            linewidth=1, linestyle=(0, (4, 1.5)), label="before the stretch", zorder=0,
+            linewidth=1, linestyle=(0, (4, 1.5)), label="before scaling", zorder=0,
         )  # fmt: skip
         axes.legend(frameon=False, fontsize=SMALL, loc="lower right")
     trained = getattr(frequencies, "original_length", None) or context
@@ -138,7 +138,7 @@ def schedule(
     slowed = first[moving] / after[moving]
     right.plot(moving, slowed, color=BLUE, marker="o", markersize=2.5, linewidth=1)
     factor = now.scaling_factor
-    whole = f"the whole stretch, {factor:.4g}"
+    whole = f"the scaling factor, {factor:.4g}"
     # Each at the end where the curve is at the other value.
     for value, name, x, side in (1.0, "kept", 1, "right"), (factor, whole, 0, "left"):
         right.axhline(value, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)

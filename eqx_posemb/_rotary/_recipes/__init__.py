@@ -13,7 +13,7 @@ from ._by_parts import (
     yarn as yarn,
 )
 from ._rope import proportional_rope as proportional_rope, rope as rope, xpos as xpos
-from ._stretch import (
+from ._scaling import (
     dynamic_ntk_rope as dynamic_ntk_rope,
     linear_rope as linear_rope,
     ntk_rope as ntk_rope,

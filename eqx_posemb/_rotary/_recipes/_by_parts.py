@@ -35,7 +35,7 @@ def yarn(
 
     $$m(s) = 0.1 \ln s + 1$$
 
-    for a stretch $s$ given by `factor`, and so the logits by $m(s)^2$: with more keys
+    for the scaling factor $s$ = `factor`, and so the logits by $m(s)^2$: with more keys
     to choose from, attention would blur. The method of choice for extending a trained
     model, with little further training or none.
 
@@ -116,7 +116,7 @@ def llama3_rope(
       \gamma_i = \mathrm{clip}\Big(\frac{L_0\,\omega_i / 2\pi - r_\text{low}}
                                      {r_\text{high} - r_\text{low}}, 0, 1\Big)$$
 
-    for $\omega_i = \theta^{-2i/d}$, a stretch $s$ (`factor`), $L_0$ =
+    for $\omega_i = \theta^{-2i/d}$, the scaling factor $s$ = `factor`, $L_0$ =
     `original_length`, and $r$ the two frequency factors, in turns. This is
     [`eqx_posemb.frequencies.NTKByParts`][], the method of Section 3.2 of the YaRN paper
     as it is printed there, between `low_freq_factor` and `high_freq_factor` turns per

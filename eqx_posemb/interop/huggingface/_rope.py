@@ -363,7 +363,7 @@ def _attention_factor(kind, rope, factor, original, row) -> float:
 
 
 def grown(factor: float, slope: float = 1.0) -> float:
-    """By how much YaRN sharpens attention, for a stretch."""
+    """The attention factor of YaRN, for a scaling factor."""
     return 0.1 * slope * math.log(factor) + 1 if factor > 1 else 1.0
 
 

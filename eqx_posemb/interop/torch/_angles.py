@@ -95,14 +95,14 @@ def cos_sin(
 
 @torch.compiler.assume_constant_result
 def words_of(
-    dim: int, base: float, device: torch.device, *stretch: Any
+    dim: int, base: float, device: torch.device, *scaling: Any
 ) -> Int[Tensor, "two half"]:
     """The frequencies of [`eqx_posemb.frequencies.Geometric`][], or the frequencies of
     [`eqx_posemb.frequencies.YaRNFrequencies`][], where a call decides on the
     settings."""
     schedule: Any = Geometric(dim, base)
-    if stretch:
-        schedule = YaRNFrequencies(schedule, *stretch)
+    if scaling:
+        schedule = YaRNFrequencies(schedule, *scaling)
     return torch.tensor(_words(schedule.turns()), device=device)
 
 

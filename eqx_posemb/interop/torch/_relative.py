@@ -262,7 +262,7 @@ class TUPE(Positional):
 class EnformerPositionalEmbedding(Positional):
     """Lets the query meet a learned mix of decays, windows and bumps.
 
-    [`eqx_posemb.Enformer`][], DeepMind's features. They stretch with the length:
+    [`eqx_posemb.Enformer`][], DeepMind's features. They scale with the length:
     `max_length`, or that of the keys at hand, as DeepMind has it. Dropout acts on them.
     The original has others, of the index of the key and not of distances, and sums over
     batch and heads.

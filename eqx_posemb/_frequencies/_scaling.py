@@ -26,7 +26,7 @@ class Linear(AbstractScaledFrequencies):
 
     $$\omega \mapsto \omega / s$$
 
-    for a stretch $s$ given by `factor`. It is the same as dividing the positions, so
+    for the scaling factor $s$ = `factor`. It is the same as dividing the positions, so
     that a context $s$ times longer sweeps the angles of the trained one. Neighbors
     come to look alike, and the model wants some further training; without any,
     [`eqx_posemb.frequencies.NTK`][] and [`eqx_posemb.frequencies.YaRNFrequencies`][] do
@@ -85,9 +85,9 @@ class NTK(AbstractScaledFrequencies):
 
     $$\omega_i \mapsto \omega_i\, s^{-i / (n - 1)}, \qquad i = 0, \dots, n - 1$$
 
-    for $n$ frequencies and a stretch $s$ given by `factor`. On a geometric schedule of
-    $d = 2n$ channels this is the larger base $\theta\, s^{d / (d - 2)}$, by which it is
-    usually given. It needs no further training to go somewhat beyond the trained
+    for $n$ frequencies and the scaling factor $s$ = `factor`. On a geometric schedule
+    of $d = 2n$ channels this is the larger base $\theta\, s^{d / (d - 2)}$, by which it
+    is usually given. It needs no further training to go somewhat beyond the trained
     length; YaRN, its successor, goes further.
 
     !!! Example
@@ -147,7 +147,7 @@ class NTKMixed(AbstractScaledFrequencies):
     $$\omega_i \mapsto \omega_i \exp\!\Big(-\ln s\,
       \Big(\frac{i + 1}{n}\Big)^{b}\Big), \qquad i = 0, \dots, n - 1$$
 
-    for $n$ frequencies, a stretch $s$ given by `factor` and an `exponent` $b$. Where
+    for $n$ frequencies, the scaling factor $s$ = `factor` and an `exponent` $b$. Where
     [`eqx_posemb.frequencies.NTK`][] leaves the fastest pair alone, this slows it, too,
     a little. With $b = 1$ it is known as NTK-RoPE-fixed, `"ntk"` in some inference
     servers, and with $b = 0.625$ as NTK-RoPE-mixed.

@@ -18,7 +18,7 @@ def linear_rope(
 
     $$\alpha_i = \frac{p}{s}\, \theta^{-2i/d}$$
 
-    for a stretch $s$ given by `factor`. All angles stay within those of training, but
+    for the scaling factor $s$ = `factor`. All angles stay within those of training, but
     neighbors come closer together, for which the model wants some further training.
     Without any, [`eqx_posemb.yarn`][] is the better choice. In transformers: `linear`.
 
@@ -72,9 +72,9 @@ def ntk_rope(
 
     $$\alpha_i = p\, (\theta\, s^{d/(d-2)})^{-2i/d}$$
 
-    for a stretch $s$ given by `factor`: the fastest frequency is kept and the slowest
+    for the scaling factor $s$ = `factor`: the fastest frequency is kept and the slowest
     divided by $s$. It reaches somewhat beyond the trained length with no further
-    training, though not all the way to $s$ times it. For a stretch that follows the
+    training, though not all the way to $s$ times it. For a scaling that follows the
     length in use, see [`eqx_posemb.dynamic_ntk_rope`][].
 
     !!! Example
