@@ -398,6 +398,8 @@ def test_errors_say_the_rule(text, call):
     ("module", "shown"),
     [
         (lambda: shim.XPOS(8), "XPOS(\n  head_dim=8\n  (angles)"),
+        (lambda: shim.YarnEmbedding(8, base=5e5), "(\n  dim=8, base=500000.0\n  (ang"),
+        (lambda: shim.RotaryEmbedding(8), "RotaryEmbedding(\n  dim=8\n  (angles)"),
         (
             lambda: shim.T5PositionalEmbedding(num_heads=4),
             "(\n  num_heads=4\n  (dropout)",
