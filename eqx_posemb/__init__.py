@@ -10,6 +10,8 @@ if TYPE_CHECKING:
         axes as axes,
         frequencies as frequencies,
         functional as functional,
+        interop as interop,
+        plot as plot,
         positions as positions,
         rotations as rotations,
     )
@@ -19,12 +21,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMESPACES = "abstract", "axes", "frequencies", "positions", "rotations"
+_MODULES = *_NAMESPACES, "functional", "interop", "plot"
 
 
 # The names are imported when the first of them is needed: the command line starts
 # without JAX.
 def __getattr__(name: str) -> Any:
-    if name in (*_NAMESPACES, "functional"):
+    if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     if name == "__all__":
         return [*_names(), *_NAMESPACES]
@@ -41,7 +44,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     own = [name for name in globals() if name.startswith("_")]
-    return sorted({*own, *_names(), *_NAMESPACES, "functional"})
+    return sorted({*own, *_names(), *_MODULES})
 
 
 def _names() -> dict[str, Any]:
