@@ -26,11 +26,11 @@ class PositionalEmbedding(Module):
       \ell_{ij} = c\, \langle R(p_i)\, q_i, R(p_j)\, k_j \rangle
                   + b(p_i, p_j) + s(q_i, k_j, p_i, p_j)$$
 
-    with an `encoding` $e$ added to tokens, a `rotary` $R$ multiplied into queries and
-    keys, a `bias` $b$ and a `score` $s$ added to the finished logits, and the `scale`
-    $c$ of the product, which some of them prescribe. A slot that is `None` is not
-    there. Outside of this object a transformer knows nothing of order: permuting tokens
-    together with their positions permutes what comes out.
+    It has four slots. An `encoding` $e$ is added to tokens, and a `rotary` $R$ rotates
+    queries and keys. A `bias` $b$ and a `score` $s$ are added to the logits. The
+    `scale` $c$ multiplies the products, as some papers prescribe. A slot may be `None`.
+    Order enters a transformer through this object alone: permuting tokens together with
+    their positions permutes the output.
 
     A model takes one of these as an argument, and calls `embed` on its tokens once and
     `attend` in every layer. Whatever the embedding is, the model's code stays.
@@ -70,14 +70,14 @@ class PositionalEmbedding(Module):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Which of `q_state` and `k_state` the score reads: those to give to `logits`
-        and `attend`."""
+        """The names among `q_state` and `k_state` that the score reads. `logits` and
+        `attend` need them."""
         return () if self.score is None else self.score.reads
 
     def embed(
         self, x: Float[Array, "seq dim"], positions: Num[Positions, "seq *axes"]
     ) -> Float[Array, "seq dim"]:
-        """Adds the encoding to tokens; without one they stay as they are.
+        """Adds the encoding to tokens. Without an encoding it returns the tokens.
 
         **Arguments:**
 
@@ -164,25 +164,24 @@ class PositionalEmbedding(Module):
         **Arguments:**
 
         - `q`: queries.
-        - `k`: keys; `kv_heads` must divide `heads`, and each serves as many queries in
-            a row (grouped-query attention).
+        - `k`: keys. `kv_heads` must divide `heads`. For grouped-query attention, each
+            head of keys serves `heads / kv_heads` consecutive heads of queries.
         - `q_positions`: the positions of the queries.
         - `k_positions`: the positions of the keys.
         - `length`: the context length, for schedules that read it. Without a mask
             queries attend to all keys, and the default is one more than the largest
             position.
-        - `q_state`, `k_state`: what the tokens of queries and of keys bring along for
-            a score that reads more than `q` and `k`, such as their hidden states:
-            arrays `[seq, ...]`, or a pytree of them. `reads` names those to give. A
-            model that decodes caches `k_state` beside keys and values, as it does the
-            positions.
+        - `q_state`, `k_state`: further states of the tokens, such as hidden states, for
+            a score that reads more than `q` and `k`. They are arrays `[seq, ...]` or a
+            pytree of such arrays. `reads` names the required states. To decode, cache
+            `k_state` together with keys, values and positions.
 
         **Returns:**
 
         The logits, in the dtype of `q`; computed in at least float32.
 
-        **Raises:** a `ValueError` if shapes do not fit, or if a state that the score
-        reads is missing, or one is given that it does not read.
+        **Raises:** a `ValueError` if shapes do not fit, if a state of `reads` is
+        missing, or if another state is given.
         """
         placed = self.at(q_positions, k_positions, length=length)
         return placed.logits(q, k, q_state=q_state, k_state=k_state)
@@ -212,57 +211,55 @@ class PositionalEmbedding(Module):
     ) -> Float[Array, "heads q dim_v"]:
         """Softmax attention over the finished logits.
 
-        A query sees the keys that all of the given rules let it see. The rules go by
-        position, and not by index: a cache in any order, or shards of a sequence, need
-        nothing else. Positions may be up to 2³¹ − 1 apart, as in
+        A query attends to a key if all of the given masks allow it. Masks compare
+        positions and not indices, so a cache may have any order, and shards need no
+        offset. Positions may be up to 2³¹ − 1 apart, as in
         [`eqx_posemb.positions.distance`][]. There is no dropout of the weights.
 
         **Arguments:**
 
         - `q`, `k`, `q_positions`, `k_positions`, `q_state`, `k_state`: as in `logits`.
         - `length`: the context length, for schedules that read it. The default is one
-            more than the largest position of a key that the rules leave to any query,
-            so that empty slots and padding do not count. With segments, each document
-            has its own.
+            more than the largest position of a key that some query attends to, so empty
+            slots and padding do not count. With segments, each document has its own
+            length.
         - `v`: values, one for each key.
-        - `mask`: True where a query sees a key; for all heads or for each.
-        - `causal`: whether to see only keys at the query's position or before.
-        - `window`: to see only keys less than so many positions away (a causal window
-            of 4 is the query's own position and the 3 before, as `sliding_window` in
-            transformers), or a pair (back, ahead) of how far to see, inclusive, as in
+        - `mask`: True where a query attends to a key, for all heads or for each head.
+        - `causal`: whether to mask keys after the query's position.
+        - `window`: masks keys that are at least this many positions away. A causal
+            window of 4 is the query's own position and the 3 before, as
+            `sliding_window` in transformers. A pair (back, ahead) is inclusive, as in
             `jax.nn.dot_product_attention`.
-        - `q_segments`, `k_segments`: to see only keys with the same id, for packed
-            sequences and for padding. Both or neither.
+        - `q_segments`, `k_segments`: masks keys with another id, for packed sequences
+            and for padding. Give both or neither.
         - `q_order`, `k_order`: the order that `causal` and `window` compare, such as
             the indices of the tokens. By default they compare positions. Positions with
-            several coordinates, as M-RoPE has them, need an order. Both or neither.
-        - `soft_cap`: to bound logits by, as Gemma 2 does: `soft_cap * tanh(logits /
-            soft_cap)`, before masking.
-        - `implementation`: `"dense"` holds all logits `[heads, q, k]` at once and is
-            the definition. `"blockwise"` makes them for blocks of queries and keys when
-            it needs them, forward and backward, and never holds more: exact as well,
-            in memory that grows with the sequence, and without those blocks of which
-            nothing is seen. It has no forward-mode derivative (`jax.jvp`), and third
-            derivatives neither. `"pallas"` is one kernel for TPUs, which a CPU
-            interprets. It takes positions that are stated to be consecutive, and no
-            bias or a bias by distance. For any other case a warning says why, and
-            blocks compute it. It has no second derivatives. `"auto"` materializes up to
-            8 million logits, and 64 million on a GPU, without those of a `jax.vmap`.
-            Beyond, a TPU has the kernel where it takes the case, and all others have
-            blocks. `explain` says what runs. It never chooses a kernel of others, which
-            would round otherwise: for that see `for_kernel`.
-        - `block_size`: how many queries, and keys, `"blockwise"` and `"pallas"` have in
-            a block. By default at most 512, and so that little of the last block is
-            padding; fewer for more than 32 heads. A kernel has a multiple of 128, by
-            default at most 1,024.
-        - `axis_name`: under `jax.shard_map`, the axis of the mesh that the sequence is
-            sharded over, for ring attention: each device has its shard of queries, keys
-            and values with their positions, in any order, and keys go around from
-            device to device. Deal tokens out by [`eqx_posemb.positions.zigzag`][] for
-            causal attention, or the last device has most of the work. By blocks,
-            whatever `implementation` is; no second derivatives. Without it, each device
-            attends to its own shard alone, and no error is raised: JAX does not tell a
-            shard of a sequence from an example of a batch.
+            several coordinates, as in M-RoPE, need an order. Give both or neither.
+        - `soft_cap`: bounds the logits before masking, as in Gemma 2: `soft_cap *
+            tanh(logits / soft_cap)`.
+        - `implementation`: `"dense"` materializes all logits, and defines the result.
+            `"blockwise"` computes exact attention and gradients in blocks of queries
+            and keys. Its memory grows linearly with the sequence length, and fully
+            masked blocks are skipped. It has first and second derivatives in reverse
+            mode. `"pallas"` is one fused kernel for TPUs, which a CPU interprets. It
+            takes positions that are stated to be consecutive, with no bias or a bias by
+            distance. For other inputs it warns with the reason, and computes blocks. It
+            has first derivatives. `"auto"` materializes up to 8 million logits on a
+            CPU or TPU, and 64 million on a GPU, counted for one example. Beyond, it
+            takes the fused kernel on a TPU where possible, and blocks otherwise.
+            `explain` reports the choice. `for_kernel` prepares inputs for the kernels of
+            other libraries.
+        - `block_size`: the number of queries, and of keys, in a block. The default is
+            at most 512, with little padding in the last block, and fewer for more than
+            32 heads. A fused kernel needs a multiple of 128, by default at most 1,024.
+        - `axis_name`: under `jax.shard_map`, the mesh axis over which the sequence is
+            sharded, for ring attention. Each device has its shard of queries, keys and
+            values with their positions, in any order, and keys move from device to
+            device. [`eqx_posemb.positions.zigzag`][] balances causal attention.
+            `"pallas"` and `"auto"` use a kernel for each shard of keys, and the others
+            use blocks. A ring has first derivatives. Without `axis_name`, each device
+            attends to its own shard alone, and no error is raised, since JAX cannot
+            distinguish a shard of a sequence from an example of a batch.
 
         **Returns:**
 

@@ -287,7 +287,7 @@ def test_an_order_that_is_stated_is_the_order_of_the_rules():
 
 
 REFUSED = {
-    "`mask` says": dict(mask=jnp.ones((200, 200), bool)),
+    "`mask` is an array of all pairs": dict(mask=jnp.ones((200, 200), bool)),
     "`q_order` and `k_order` are not stated": dict(
         causal=True, q_order=jnp.arange(200), k_order=jnp.arange(200)[::-1]
     ),
@@ -414,6 +414,15 @@ def test_automatically_traced_positions_have_no_kernel():
 
     p = jax.ShapeDtypeStruct((1024,), jnp.int32)
     assert kernels(attend, "tpu", WIDE, p) == 0
+
+
+def test_products_have_the_precision_that_is_set_where_they_are_traced():
+    with jax.default_matmul_precision("highest"):
+        traced = jax.jit(jax.grad(automatic)).trace(WIDE)
+    for platform in "cpu", "cuda":
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        products = [line for line in text.splitlines() if "dot_general" in line]
+        assert products and all("HIGHEST" in line for line in products)
 
 
 def test_a_choice_by_platform_keeps_no_logits_for_its_derivative():

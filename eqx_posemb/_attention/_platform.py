@@ -31,18 +31,21 @@ def by_platform(
 
     **Arguments:**
 
-    - `forms`: functions of pytrees of arrays, by platform. `"default"` has those of
-        other platforms, and of programs whose arrays the compiler shards: it cannot
-        divide a kernel.
-    - `result`: what each of them gives.
+    - `forms`: functions of pytrees of arrays, by platform. `"default"` is for other
+        platforms, and for a TPU where the compiler shards the arrays, as no compiler
+        divides a kernel.
+    - `result`: the shapes and dtypes that each function gives.
     - `arguments`: what they are called with. Under `jax.shard_map` all arrays vary over
         the same axes of the mesh: `alike` makes them so.
-    - `no_derivative`: an error that says that there is no derivative. By default it is
-        the derivative of `forms["default"]`.
+    - `no_derivative`: the message of the error that a derivative raises. By default the
+        derivative is that of `forms["default"]`, on all platforms.
     """
     leaves, structure = jax.tree.flatten(arguments)
     shapes, out = jax.tree.flatten(result)
-    flat = {name: _Flat(form, structure) for name, form in forms.items()}
+    # A function is traced when it is lowered, by the settings that are valid here.
+    config: Any = jax.config
+    precision = config.jax_default_matmul_precision
+    flat = {name: _Flat(form, structure, precision) for name, form in forms.items()}
     found = _choice.bind(
         *leaves,
         forms=tuple(flat.items()),
@@ -58,9 +61,12 @@ class _Flat:
 
     form: Callable
     structure: Any
+    precision: Any
 
     def __call__(self, *leaves):
-        return jax.tree.leaves(self.form(*jax.tree.unflatten(self.structure, leaves)))
+        arguments = jax.tree.unflatten(self.structure, leaves)
+        with jax.default_matmul_precision(self.precision):
+            return jax.tree.leaves(self.form(*arguments))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,7 +57,7 @@ def _of_dtype(inputs):
 
 def _of_rules(inputs):
     if inputs.rules.mask is not None:
-        return "`mask` says something else of each pair. Use `causal` or segments."
+        return "`mask` is an array of all pairs. Use `causal`, `window` or segments."
     ids = inputs.rules.q_segments, inputs.rules.k_segments
     if any(x is not None and x.dtype.itemsize > 4 for x in ids):
         return "Segments are integers of 64 bits. Cast them to `jnp.int32`."
