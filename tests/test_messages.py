@@ -250,7 +250,7 @@ SHAPES = [
     case("`bias` must have `low_rank`, to be channels.*got a KERPLE. Use `attend`", lambda: pe.PositionalEmbedding(bias=pe.KERPLE(2, key=KEY)).for_kernel(Q, Q, Q, P, P)),
     case("`score` must have `low_rank`, to be channels.*got a Shaw. Use `attend`", lambda: pe.PositionalEmbedding(score=pe.Shaw(16, key=KEY)).for_kernel(Q, Q, Q, P, P)),
     case("`q` must not be float16 where there are channels.*ends at 65,504", lambda: pe.PositionalEmbedding(bias=pe.ALiBi(2)).for_kernel(*(3 * [Q.astype(jnp.float16)]), P, P)),
-    case("`implementation` must be one of 'auto', 'dense', 'blockwise', but got 'flash'", lambda: EMPTY.attend(Q, Q, Q, P, P, implementation="flash")),
+    case("`implementation` must be one of 'auto', 'dense', 'blockwise', 'pallas', but got 'flash'", lambda: EMPTY.attend(Q, Q, Q, P, P, implementation="flash")),
     case("`q_order` and `k_order` go together", lambda: EMPTY.attend(Q, Q, Q, P, P, causal=True, q_order=P)),
     case("`k_order` must have an integer for each of the 4 tokens.*\\(3,\\)", lambda: EMPTY.attend(Q, Q, Q, P, P, q_order=P, k_order=P[:3])),
     case("`q_order` must be integers.*float32.*int32", lambda: EMPTY.attend(Q, Q, Q, P, P, q_order=P.astype("float32"), k_order=P)),
