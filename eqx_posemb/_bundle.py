@@ -244,11 +244,11 @@ class PositionalEmbedding(Module):
             mode. `"pallas"` is one fused kernel for TPUs, which a CPU interprets. It
             takes positions that are stated to be consecutive, with no bias or a bias by
             distance. For other inputs it warns with the reason, and computes blocks. It
-            has first derivatives. `"auto"` materializes up to 8 million logits on a
-            CPU or TPU, and 64 million on a GPU, counted for one example. Beyond, it
-            takes the fused kernel on a TPU where possible, and blocks otherwise.
-            `explain` reports the choice. `for_kernel` prepares inputs for the kernels of
-            other libraries.
+            has first derivatives. `"auto"` materializes up to 8 million logits, counted
+            for one example. Beyond, it takes the fused kernel on a TPU where possible.
+            Otherwise it uses blocks, on a CPU from 8 million logits on and elsewhere
+            from 64 million on. `explain` reports the choice. `for_kernel` prepares
+            inputs for the kernels of other libraries.
         - `block_size`: the number of queries, and of keys, in a block. The default is
             at most 512, with little padding in the last block, and fewer for more than
             32 heads. A fused kernel needs a multiple of 128, by default at most 1,024.
@@ -310,32 +310,32 @@ class PositionalEmbedding(Module):
         Float[Array, "to_heads k wide"],
         float,
     ]:
-        r"""What to give to a kernel of attention that knows of no positions.
+        r"""Folds a low-rank bias into query and key channels, for a fused kernel.
 
         $$\ell_{ij} = c \Big( \langle R_i q_i, R_j k_j \rangle
           + \sum_r \frac{u_{ir}}{c}\, v_{jr} \Big)$$
 
-        for a bias or score $\sum_r u_{ir} v_{jr}$ of few products: its factors become
-        channels of queries and keys. Any fused kernel then has it, forward and
-        backward, at the price of wider heads. Those that are such products have a
-        method `low_rank`: [`eqx_posemb.ALiBi`][] and [`eqx_posemb.LearnedALiBi`][] in
-        the causal form (2 channels), [`eqx_posemb.Forgetting`][] (2),
-        [`eqx_posemb.Sandwich`][] (`dim + 1`), [`eqx_posemb.TUPE`][] (`head_dim`) and
-        [`eqx_posemb.Decomposed`][] (height + width), and sums and resets of them. An
-        embedding with neither bias nor score needs no more than its rotation.
+        for a low-rank bias or score $\sum_r u_{ir} v_{jr}$, whose factors become
+        channels of queries and keys. Any fused kernel then applies it, forward and
+        backward, with wider heads. Low-rank biases and scores have a method `low_rank`:
+        [`eqx_posemb.ALiBi`][] and [`eqx_posemb.LearnedALiBi`][] in the causal form (2
+        channels), [`eqx_posemb.Forgetting`][] (2), [`eqx_posemb.Sandwich`][] (`dim +
+        1`), [`eqx_posemb.TUPE`][] (`head_dim`) and [`eqx_posemb.Decomposed`][] (height
+        + width), and their sums and resets. An embedding without a bias or a score
+        needs its rotation alone.
 
-        In float32 the logits are as exact as those of `logits`, at positions of any
-        size, if the kernel adds products from left to right and does not round them
-        (XLA and PyTorch on a CPU; on a GPU or TPU say
-        `jax.default_matmul_precision("highest")`). In whatever order it adds them, a
-        logit is off by a few roundings of the largest of its terms, 2⁻²⁴ of it each: of
-        a slope times half of the distance between the first and the last query. A
-        feature of bfloat16 queries is a sum of three bfloat16 numbers, and one product
-        becomes six, which are as exact as in float32: 2 channels become 12, and 28 of a
-        grid, whose keys are zeros and ones, 84.
+        In float32 the logits are as accurate as `logits`, at positions of any size, if
+        the kernel adds products from left to right without rounding them. XLA and
+        PyTorch do so on a CPU. On a GPU or TPU, set
+        `jax.default_matmul_precision("highest")`. In another order, a logit is off by a
+        few roundings, 2⁻²⁴ each, of its largest term. This term is the slope times half
+        of the distance between the first and the last query. In bfloat16, each feature
+        is a sum of three numbers, and one product becomes six, which are as accurate as
+        float32. So 2 channels become 12. The 28 channels of a grid, whose keys are
+        zeros and ones, become 84.
 
-        Channels of queries and keys belong together, as they are made by one call: do
-        not cache them.
+        Use the channels of queries and keys from one call together, and do not cache
+        them.
 
         !!! Example
 
@@ -358,23 +358,22 @@ class PositionalEmbedding(Module):
         **Arguments:**
 
         - `q`, `k`, `v`, `q_positions`, `k_positions`: as in `attend`.
-        - `length`: the context length. Schedules that read it need it here, as the
-            kernel masks.
-        - `pieces`: how many numbers of the dtype of `q` a feature is the sum of. By
-            default as many as it takes for float32: one, or three of bfloat16. Two of
-            them have an error of 2⁻¹⁶ of each product, and half of the channels.
+        - `length`: the context length. Schedules that read it need it here, since the
+            kernel applies the mask.
+        - `pieces`: the number of values in the dtype of `q` that sum to a feature. The
+            default keeps float32 accuracy: one, or three for bfloat16. Two values have
+            an error of 2⁻¹⁶ of each product, and half of the channels.
 
         **Returns:**
 
-        Queries, keys and values, with zeros to fill up the last axis to a multiple of
-        8, the same for all three: cut what comes out back to `dim_v` channels. Keys and
-        values are repeated for each head of queries if channels of keys are not the
-        same for all heads. And the scale to multiply products by. To mask is up to the
-        kernel.
+        Queries, keys and values, and the scale of the products. Zeros pad the last axis
+        of all three to the same multiple of 8, so cut the output to `dim_v` channels.
+        Keys and values are repeated for each head of queries if heads have different
+        channels of keys. The kernel applies the mask.
 
-        **Raises:** a `ValueError` if the bias or score is no sum of few products, if
-        the rotary embedding is no rotation of each token by itself, if `pieces` is not
-        positive, or if `q` is float16 and there are channels.
+        **Raises:** a `ValueError` if the bias or score is not low-rank, if the rotary
+        embedding is an extension, if `pieces` is not positive, or if `q` is float16 and
+        channels are added.
         """
         placed = self.at(q_positions, k_positions, length=length)
         return placed.for_kernel(q, k, v, pieces=pieces)
@@ -382,11 +381,11 @@ class PositionalEmbedding(Module):
 
 PositionalEmbedding.__init__.__doc__ = """**Arguments:**
 
-- `encoding`: What to add to tokens.
-- `rotary`: What to multiply into queries and keys.
-- `bias`: What to add to logits, blind to the content.
-- `score`: What to add to logits, with an eye on the content.
-- `scale`: What to multiply products of queries and keys by; `None` is
+- `encoding`: An encoding, which is added to the tokens.
+- `rotary`: A rotary embedding, which rotates queries and keys.
+- `bias`: A bias of positions alone, which is added to the logits.
+- `score`: A score of positions and content, which is added to the logits.
+- `scale`: The factor of the products of queries and keys. `None` means
     `1 / sqrt(head_dim)`.
 
 **Raises:** a `TypeError` if a part has no name of a slot or is not of its kind, and a
