@@ -2,11 +2,13 @@
 
 A line `<!-- gathered: NAME -->` of a page becomes the part of the README between the
 marks of that name; `references` becomes the papers that the docstrings cite, `examples`
-the text of all examples, and `benchmarks` the table of commands.
+the text of all examples, `benchmarks` the table of commands, and `changelog` the
+CHANGELOG. A page with `:::` entries starts with a table of them.
 """
 
 import ast
 import inspect
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from docs.tables import with_entries
 
 
 ROOT = Path(__file__).parent.parent
+ENTRY = re.compile(r"^::: (\S+)$", re.MULTILINE)
 MARK = re.compile(r"^<!-- gathered: (\w+) -->$", re.MULTILINE)
 BIBTEX = re.compile(r"^( *)```bibtex\n(.*?)```", re.DOTALL | re.MULTILINE)
 NAME = re.compile(r'(?<= class="doc doc-object-name )[^>]*>[^<]*(?=<)')
@@ -32,6 +35,9 @@ def gathered(name: str) -> str:
     if name == "benchmarks":
         lines = (ROOT / "benchmarks/README.md").read_text().splitlines()
         return "\n".join(line for line in lines if line.startswith("|"))
+    if name == "changelog":
+        text = (ROOT / "CHANGELOG.md").read_text()
+        return text.partition("\n")[2].replace("](docs/", "](")
     readme = (ROOT / "README.md").read_text()
     found = re.findall(
         rf"<!-- {name} -->\n(.*?)\n *<!-- /{name} -->", readme, re.DOTALL
@@ -90,9 +96,26 @@ def citations() -> Iterator[tuple[str, str, str]]:
                     )
 
 
+def with_overview(markdown: str) -> str:
+    """Returns a page of the reference with a table of its entries before the first."""
+    paths = ENTRY.findall(markdown)
+    if len(paths) < 2:
+        return markdown
+    rows = []
+    for path in paths:
+        doc = inspect.getdoc(pkgutil.resolve_name(path)) or ""
+        first = " ".join(doc.partition("\n\n")[0].split()).replace("|", "\\|")
+        rows.append(f"| [`{path.rpartition('.')[2]}`][{path}] | {first} |")
+    table = "\n".join(["| name | description |", "|---|---|", *rows])
+    start = re.search(r"^(?:## |::: )", markdown, re.MULTILINE)
+    where = start.start() if start else len(markdown)
+    return f"{markdown[:where]}{table}\n\n{markdown[where:]}"
+
+
 def on_page_markdown(markdown: str, **_) -> str:
     """Called by mkdocs, with the text of a page."""
-    text = MARK.sub(lambda mark: gathered(mark[1]), with_entries(markdown))
+    text = with_overview(with_entries(markdown))
+    text = MARK.sub(lambda mark: gathered(mark[1]), text)
     # A long name in a table, which is not code, may end a line.
     return re.sub(r"(?<= )[a-z]+(?:_[a-z]+){2,}(?= \|)", _breakable, text)
 

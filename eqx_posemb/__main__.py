@@ -90,9 +90,9 @@ def _parser():
 
     inspect = commands.add_parser(
         "inspect",
-        help="what position embedding a model of transformers has, from its config",
-        description="Says what position embedding a model of transformers has, layer "
-        "by layer, and warns of what is easily got wrong. Reads its config.json, and "
+        help="the positional embedding of a transformers model, from its config",
+        description="Reports the positional embedding of a transformers model, layer "
+        "by layer, with warnings about common mistakes. It reads the config.json, and "
         "needs neither transformers nor a network.",
     )
     inspect.add_argument("config", metavar="CONFIG.json")
@@ -102,7 +102,7 @@ def _parser():
 
     plot = commands.add_parser(
         "plot",
-        help="pictures of an embedding: waves, stretch, decay, biases, likeness",
+        help="pictures of an embedding: wavelengths, decay, biases, similarity",
         description="Draws an embedding that `eqx-posemb list` shows, those of a "
         "model of transformers from its config.json, or the curves of a "
         "comparison from its results.json. Prints the names of the files.",
