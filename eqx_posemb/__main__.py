@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     **Arguments:**
 
-    - `arguments`: The words after the command's name; by default those of the process.
+    - `arguments`: The words after the command's name. The default are the arguments of
+        the process.
 
     **Returns:** the exit code: 0, 2 for what cannot be done as asked, 130 after Ctrl-C.
     """

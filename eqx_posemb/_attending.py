@@ -82,8 +82,8 @@ def prepared(
     return placed, static, q, k, v, masked, states, order
 
 
-# One program for each shape: the layers of a model share its trace, and a call outside
-# of `jit` compiles once, and not each of its operations.
+# Each shape has one program. The layers of a model share its trace, and a call outside
+# of `jit` compiles one program instead of each operation.
 @eqx.filter_jit
 @jax.named_scope("eqx_posemb.Placed.attend")
 def attend(placed, static, q, k, v, masked, states, order):

@@ -1,7 +1,7 @@
 """T5's buckets of distances: near ones have one each, far ones share.
 
-Where each bucket begins is computed on the host in integers, so that no rounding of a
-logarithm moves a distance to its neighbor, on any device.
+The host computes the first distance of each bucket in integers. So rounding a logarithm
+never moves a distance to another bucket.
 """
 
 import decimal

@@ -49,7 +49,7 @@ class Consecutive(NDArrayOperatorsMixin, Module):
 
     @property
     def ndim(self) -> int:
-        """1: there is one position for each token."""
+        """1, since each token has one position."""
         return 1
 
     @property
@@ -142,9 +142,9 @@ def as_positions(
 ) -> Shaped[Array, "..."]:
     """Positions as all parts compute with them: no integers narrower than int32.
 
-    **Raises:** a `ValueError` if they are no numbers, if their dtype is boolean or
-    rounds integers, as bfloat16 does, or if they are concrete integers of NumPy that
-    JAX would wrap.
+    **Raises:** a `ValueError` if positions are not numbers, or if their dtype is
+    boolean or rounds integers, as bfloat16 does. The same for NumPy integers that JAX
+    would wrap.
     """
     if not isinstance(positions, np.ndarray):
         try:

@@ -20,7 +20,7 @@ class LowRank(Protocol):
     """A bias or score that is a sum of few products, as some classes have it."""
 
     def low_rank(self, *arguments: Array) -> Factors:
-        """**Arguments:** those of `__call__`.
+        """**Arguments:** as in `__call__`.
 
         **Returns:**
 

@@ -44,9 +44,9 @@ class Part(Module):
     """A module that fills a slot of a [`eqx_posemb.PositionalEmbedding`][]."""
 
     traits: ClassVar[tuple[Literal["absolute", "bounded", "causal"], ...]] = ()
-    """`"absolute"` if logits depend on more than the differences of positions,
-    `"bounded"` if positions have an end, where an error is raised, and `"causal"` if
-    the part is meant for causal attention."""
+    """`"absolute"` if logits depend on more than differences of positions, `"bounded"`
+    if positions beyond an end raise an error, and `"causal"` if the part needs causal
+    attention."""
 
 
 def _is(value, default) -> bool:

@@ -1,10 +1,10 @@
 """From positions and frequencies to cos and sin: the only precision policy.
 
-A float32 product `position * frequency` has lost its angle by position 100,000: what is
-left of the mantissa below one turn is too short. Here a static frequency is held as
-turns per position in fixed point, so that whole turns fall off the top of an unsigned
-integer by themselves, as in the phase accumulator of a signal generator. Any integer
-position then has its angle to about 1e-9 of a turn, without 64-bit mode.
+A float32 product `position * frequency` loses its angle at large positions, since few
+bits of the mantissa remain below one turn. Here a static frequency is stored as turns
+per position in fixed point. Whole turns overflow an unsigned integer, as in the phase
+accumulator of a signal generator. Every integer position has its angle to about 1e-9 of
+a turn, without 64-bit mode.
 """
 
 import decimal
@@ -24,8 +24,9 @@ from ._given import as_positions, Positions
 HOST_PRECISION = decimal.Context(prec=40)
 TWO_PI = 2 * Decimal("3.14159265358979323846264338327950288419716939937511")
 
-# What follows r in sin(r), and 1 - r²/2 in cos(r), for |r| ≤ π/4: the minimax
-# coefficients of the Cephes library, off by less than 3e-9 before rounding.
+# The remaining terms of sin(r) after r, and of cos(r) after 1 - r²/2, for |r| ≤ π/4.
+# They are the minimax coefficients of the Cephes library, with errors below 3e-9 before
+# rounding.
 _SIN = (-1.6666654611e-1, 8.3321608736e-3, -1.9515295891e-4)
 _COS = (4.166664568298827e-2, -1.388731625493765e-3, 2.443315711809948e-5)
 
@@ -128,7 +129,7 @@ def _float_cos_sin(positions, turns):
     # The rest carries the derivative: the integer part is piecewise constant.
     nearest = jnp.round(positions)
     rest = positions - nearest
-    # Beyond int32 the conversion would saturate in silence: NaN says so instead.
+    # Beyond int32 the conversion would saturate silently, so the result is NaN.
     fits = (-(2.0**31) <= nearest) & (nearest < 2.0**31)
     rest = jnp.where(fits, rest, jnp.nan)
     rest = jnp.sum(rest * turns.radians()[None], axis=1)
@@ -175,7 +176,7 @@ def _phase64(upper, lower, turns):
 
 
 def _total(phases):
-    # Whole turns of the sum fall off the top, as those of each term did.
+    # Whole turns of the sum overflow, like the whole turns of each term.
     return jnp.sum(phases, axis=1, dtype=phases.dtype)
 
 

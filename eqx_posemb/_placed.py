@@ -103,8 +103,8 @@ class Placed(Module):
         The rotated queries, in the dtype of `q`.
 
         **Raises:** a `ValueError` if the rotary embedding is an extension, which
-        rotates a pair of query and key by the distance between them, or if it reads the
-        context length and `at` got no `length`.
+        rotates pairs of a query and a key. The same if it reads the context length and
+        `at` got no `length`.
         """
         check_axes(q=q)
         self._check_rotates("queries")
@@ -121,8 +121,8 @@ class Placed(Module):
 
         **Returns:**
 
-        The rotated keys, in the dtype of `k`. They have as many heads as queries if the
-        rotation differs from head to head.
+        The rotated keys, in the dtype of `k`. If each head has its own rotation, they
+        have the heads of the queries.
 
         **Raises:** as `queries`.
         """
@@ -179,8 +179,8 @@ class Placed(Module):
         The attended values, in the dtype of `v`; zeros for a query that sees no key.
 
         **Raises:** a `ValueError` as [`eqx_posemb.PositionalEmbedding.attend`][], and
-        if `keys_are_rotated` but the score or the extension reads the keys, or the
-        rotary embedding reads the context length and `at` got no `length`.
+        if `keys_are_rotated` with a score or an extension, which read the keys. The
+        same if the rotary embedding reads the context length and `at` got no `length`.
         """
         call = prepared(
             self,
@@ -233,7 +233,7 @@ class Placed(Module):
 
         **Arguments:**
 
-        - `q`, `k`, `v`: as in `attend`, or shapes and dtypes, as nothing is computed.
+        - `q`, `k`, `v`: as in `attend`, or their shapes and dtypes.
         - `settings`: keyword arguments of `attend`, which raise its errors.
 
         **Returns:** a line for each platform, and a line with the reason.

@@ -1,9 +1,8 @@
 """Meshes whose axes are Explicit, the default of `jax.make_mesh`, and Manual ones.
 
-Where axes are Explicit, an array's type has its sharding, and each operation on sharded
-arrays must say how its result is sharded. Nothing here says so, operation by operation:
-a computation states the sharding of its result, and the compiler chooses all between,
-as it does where axes are Auto.
+With Explicit axes, the type of an array contains its sharding, and each operation must
+state the sharding of its result. Here a whole computation states the sharding of its
+result. The compiler chooses all other shardings, as with Auto axes.
 """
 
 import math

@@ -1,8 +1,7 @@
 """Positions are data: values that say where each token is.
 
-Packing, padding, cached decoding, sharding and grids are all a matter of which
-positions the tokens have, and not of the embedding. Here are the usual ways to make
-them.
+Packing, padding, cached decoding, sharding and grids change the positions of tokens,
+and not the embedding. These functions build such positions.
 """
 
 from ._given import Consecutive as Consecutive

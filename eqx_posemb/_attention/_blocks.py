@@ -30,7 +30,7 @@ class Tile(eqx.Module):
     q_tokens: Tokens
     k_tokens: Tokens
     band: Band | None
-    """A score by distance, in place of that of the logits."""
+    """A score by distance, which replaces the score of the logits."""
     size: int = eqx.field(static=True)
 
     def prepared(self) -> Prepared:
@@ -115,16 +115,16 @@ class Blocks(eqx.Module):
         group: Callable[[Int[Array, ""], Int[Array, ""], Callable, PyTree], PyTree],
         carry: PyTree,
     ) -> PyTree:
-        """Goes over all tiles of which something is seen, in groups that share what is
-        prepared.
+        """Visits all tiles that are not fully masked, in groups that share prepared
+        arrays.
 
         **Arguments:**
 
-        - `group`: what to do for a group, given the row and column of its first tile;
-            a function `over(tile, carry)`, which goes over its tiles by
-            `carry = tile(row, column, masked, carry)`, where `masked` is whether there
-            may be keys in it that are not seen; and the carry. Returns the next one.
-        - `carry`: the first one.
+        - `group`: a function of the row and column of the first tile of a group, a
+            function `over(tile, carry)`, and the carry. It returns the next carry.
+            `over` visits the tiles of the group by `carry = tile(row, column, masked,
+            carry)`, where `masked` states whether some keys of the tile may be masked.
+        - `carry`: the first carry.
 
         **Returns:** the last one.
         """
@@ -167,7 +167,7 @@ class Blocks(eqx.Module):
 def into_blocks(
     inputs: Inputs, size: int, by_distance: ByDistance | None = None
 ) -> Blocks:
-    """Fills up all arrays to whole blocks, and casts to what is computed in.
+    """Pads all arrays to whole blocks, and casts them to the dtype of the computation.
 
     `by_distance` replaces the score of the logits where positions are consecutive.
     """
@@ -202,9 +202,9 @@ def into_blocks(
         Rules(mask, q_segments, k_segments, rules.causal, rules.reach),
         *counts,
     )
-    # Under `shard_map`, parameters are the same on all devices and tokens are not, and
-    # loops want arrays of one kind. A zero that varies over the mesh as anything here
-    # does makes them so; the gradient of that sums over devices.
+    # Under `shard_map`, parameters are equal on all devices and tokens are not, but the
+    # carry of a loop must vary over the same axes. Adding a zero that varies over the
+    # mesh has this effect, and its gradient sums over devices.
     arrays, rest = eqx.partition(blocks, eqx.is_array)
     zeros = [jnp.zeros_like(x, shape=(), dtype=bool) for x in jax.tree.leaves(arrays)]
     zero = jnp.stack(zeros).any()

@@ -124,7 +124,7 @@ def no_sums(blocks: Blocks) -> Sums:
 
 
 def accumulate(blocks: Blocks, sums: Sums) -> Sums:
-    """Adds all keys to what is known of the queries."""
+    """Adds all keys to the running sums of the queries."""
 
     def group(i, j, over, sums):
         prepared = blocks.whole.at(i, j).prepared()
@@ -177,7 +177,8 @@ class Seeds(NamedTuple):
 
 
 def gradients(blocks: Blocks, seeds: Seeds) -> Tile:
-    """The gradients by all float arrays of the blocks; None for what is none."""
+    """The gradients with respect to all float arrays of the blocks, and `None` for
+    other leaves."""
     whole = blocks.whole
     floats = eqx.filter(whole, eqx.is_inexact_array)
     positions = floats.q_tokens.positions, floats.k_tokens.positions
@@ -263,7 +264,8 @@ def of_tile(
     seeds: Seeds,
     seen: Bool[Array, "*heads q k"] | None,
 ) -> tuple[Tile, Prepared]:
-    """What a tile adds to the gradients by itself, and those by what is prepared."""
+    """The gradients of a tile with respect to its inputs, and to the prepared
+    arrays."""
     products = times(tile.q, tile.k)
     finished, pull = eqx.filter_vjp(Tile.finished, tile, products, prepared)
     exponents = finished - seeds.normalizer[..., None]

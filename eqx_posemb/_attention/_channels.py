@@ -11,7 +11,7 @@ from .._phase import as_float
 from .._sharding import repeated
 
 
-# Of channels in a row: what cuDNN wants, and others are glad of.
+# The multiple of channels that cuDNN requires. Other kernels are faster with it, too.
 _MULTIPLE = 8
 # Of the significand of a float32, which features are computed in at least.
 _BITS = 24
@@ -30,8 +30,8 @@ def with_channels(
 ]:
     """Queries and keys with channels added, and values as wide as they are.
 
-    The channels come first: a sum from left to right cancels what cancels in them
-    before it adds what is small.
+    The added channels come first. A sum from left to right then cancels their large
+    terms before it adds small terms.
     """
     heads = max(k.shape[0], v.shape[0], 1 if factors is None else factors[1].shape[0])
     k, v = (repeated(x, heads // x.shape[0]) for x in (k, v))
@@ -74,7 +74,7 @@ def _split(x, dtype, pieces):
         return [x.astype(dtype)]
     found, rest = [], jax.lax.stop_gradient(as_float(x))
     for _ in range(pieces):
-        # Not a cast there and back, which XLA may take for nothing.
+        # Not two casts, which XLA may remove.
         piece = jax.lax.reduce_precision(
             rest, jnp.finfo(dtype).nexp, jnp.finfo(dtype).nmant
         )

@@ -8,20 +8,20 @@ _STEP = 128
 # What starting with a block takes, in tokens. Measured: with 8 heads of 64 channels,
 # blocks of 512 take 0.7 times as long as blocks of 256.
 _START = 300
-# From how many logits on blocks are faster on CPU, if there are so many queries and so
-# many keys; measured, with and without a bias.
+# Blocks are faster on a CPU from this number of logits on, for at least this number of
+# queries and keys. It was measured with and without a bias.
 _FAST_ON_CPU = 2**23
 _WORTHWHILE = 256
 # Elsewhere dense logits are fast while they fit: 256 MiB in float32.
 _FITS = 2**26
-# What a CPU's caches hold of the logits, beside what is made of them: 2 MiB in float32.
-# Measured: with a score, two heads in blocks of 512 take 0.8 times as long as eight.
+# The number of logits that fit into a CPU's caches with their temporaries, 2 MiB in
+# float32. With a score, two heads in blocks of 512 took 0.8 of the time of eight.
 _IN_CACHE = 2**19
 
 
 def block_size_for(heads: int, q: int, k: int) -> int:
-    """How many queries, and keys, to have in a block: at most 512, and so that not much
-    of the last one is padding. For symbols, as many as for many."""
+    """The number of queries, and of keys, in a block: at most 512, with little padding
+    in the last block. Symbolic sizes get the number of a long sequence."""
     largest = _LARGEST
     while largest > _STEP and heads * largest**2 > _TILE:
         largest -= _STEP
@@ -46,8 +46,8 @@ def blocks_are_better(heads: int, q: int, k: int, *, on_cpu: bool) -> bool:
 
 
 def head_groups(heads: int, kv_heads: int, size: int) -> int:
-    """How many parts a CPU cuts heads into, one after the other, from the size of
-    blocks; they keep the heads together that have keys in common."""
+    """The number of groups of heads that a CPU processes one after the other, from the
+    size of blocks. Heads that share keys stay in one group."""
     wanted = heads * size**2 / _IN_CACHE
     parts = [n for n in range(1, kv_heads + 1) if kv_heads % n == 0]
     return next((n for n in parts if n >= wanted), kv_heads)

@@ -1,4 +1,4 @@
-"""Attention as it is defined, with all logits at once."""
+"""Attention by its definition, with materialized logits."""
 
 from typing import Any
 
@@ -62,8 +62,8 @@ def dense(inputs: Inputs) -> Float[Array, "heads q dim_v"]:
 
 
 def dense_in_shards(inputs: Inputs, shards: int) -> Float[Array, "heads q dim_v"]:
-    """The same, for queries that are on so many devices: each shard by itself, once it
-    has all keys and values."""
+    """The same for queries that are sharded over devices. Each shard is computed alone,
+    after it gathered all keys and values."""
     rules = inputs.rules
     whole = lambda axis, x: gathered(x, axis)
     k, v, k_tokens = (

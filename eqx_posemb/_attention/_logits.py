@@ -17,7 +17,7 @@ from ._band import Band
 
 
 class Tokens(eqx.Module):
-    """What biases and scores know of queries or of keys."""
+    """The data of queries or keys that biases and scores read."""
 
     content: Float[Array, "heads seq dim"] | None
     """Queries or keys before any rotation, if a score or an extension reads them."""
@@ -114,8 +114,8 @@ class Logits(eqx.Module):
         return self.bias.strip(q.positions, k.positions)
 
     def low_rank(self, q: Tokens, k: Tokens) -> Factors | None:
-        """Channels of queries and keys whose products are what is added to the scaled
-        products of queries and keys, divided by the scale; None if nothing is."""
+        """Channels of queries and keys whose products equal the bias and the score,
+        divided by the scale. `None` if there is neither."""
         positions, terms = (q.positions, k.positions), []
         if self.bias is not None:
             terms.append(factors("bias", self.bias, *positions))
@@ -138,7 +138,7 @@ def _fitting(name, term, logits):
 
 
 def _each_head(q, k):
-    """The content of queries, and that of keys for each head of them."""
+    """The content of queries, and the content of keys for each head of queries."""
     assert q.content is not None and k.content is not None
     group = q.content.shape[0] // k.content.shape[0]
     return q.content, repeated(k.content, group)

@@ -1,4 +1,4 @@
-"""Attention of some heads at a time, as many as a cache holds the logits of."""
+"""Attention of a few heads at a time, so that a cache holds their logits."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def by_parts(
 
     - `function`: what to compute of blocks, and of more that has heads first.
     - `together`: puts results together that have an axis of parts before all others.
-    - `blocks`, `more`: those of all heads.
+    - `blocks`, `more`: the blocks and arguments of all heads.
     """
     tile = blocks.whole
     kv_heads = math.gcd(tile.k.shape[0], tile.v.shape[0])

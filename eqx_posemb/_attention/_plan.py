@@ -1,4 +1,4 @@
-"""Which tiles of the logits there are to compute, and which of them share a bias."""
+"""The plan of tiles: which tiles are computed, and which tiles share a bias."""
 
 from typing import NamedTuple
 
@@ -12,15 +12,15 @@ from ._visible import Rules
 
 
 class Plan(NamedTuple):
-    """Tiles in groups. Those of a group have the same distances, and so the same bias
-    if it depends on nothing else; those seen as a whole come first."""
+    """Tiles in groups. The tiles of a group have equal distances, so they share a
+    relative bias. Tiles without masked keys come first."""
 
     rows: Int[Array, " tiles"]
     columns: Int[Array, " tiles"]
     starts: Int[Array, " tiles+1"]
     """Where each group starts; after the last, where it ends."""
     masked: Int[Array, " tiles"]
-    """Where those of each group start that are seen in part."""
+    """The start of the partly masked tiles in each group."""
     groups: Int[Array, ""]
 
 
@@ -133,8 +133,8 @@ def _arrange(
 
 @_arrange.def_vmap
 def _arrange_batch(axis_size, in_batched, some, every, shared):
-    """One plan for all examples of a batch, so that loops stay loops: a tile is left
-    out or unmasked if it may be so in all, and shared if it is so in all."""
+    """One plan for all examples of a batch, so that loops have equal bounds. A tile is
+    skipped, unmasked or shared if this holds in all examples."""
     del axis_size
     if in_batched[0]:
         some = some.any(0)
@@ -146,8 +146,8 @@ def _arrange_batch(axis_size, in_batched, some, every, shared):
         q_alike = q_alike.all(0) if q_batched else q_alike
         k_alike = k_alike.all(0) if k_batched else k_alike
         if offsets_batched:
-            # Those that are the same but for a shift of each example are as good as
-            # those of the first; any others are not to be shared.
+            # Examples that differ by a shift share the tiles of the first example.
+            # Other examples share no tiles.
             shifts = offsets - offsets[:, :1, :1]
             common = jnp.all(shifts == shifts[:1])
             each = jnp.arange(some.size).reshape(*some.shape, 1).astype(offsets.dtype)

@@ -33,7 +33,7 @@ def over_queries(
 ) -> Float[Array, "kv_heads k dim"]:
     """Sums over queries, and over the heads of them that a head of keys serves."""
     x, y = by_kv_head(x, kv_heads), by_kv_head(y, kv_heads)
-    # The large matrix is read in the order that it is in: read across, this takes twice
-    # as long, and without the barrier it is turned into that.
+    # The large matrix is read in its memory order. Reading across takes twice as long,
+    # and without the barrier XLA chooses it.
     product = jax.lax.optimization_barrier(jnp.einsum("hgqd,hgqk->hdk", x, y))
     return jnp.swapaxes(product, 1, 2)

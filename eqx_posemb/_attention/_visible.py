@@ -47,7 +47,8 @@ class Rules(eqx.Module):
         return Rules(self.mask, q, k, self.causal, self.reach)
 
     def shown(self, delta: Num[Array, "*shape"]) -> Bool[Array, "*shape"]:
-        """Whether keys at a distance are seen, for all that goes by position."""
+        """Whether keys at a distance are unmasked, by all masks that compare
+        positions."""
         shown = jnp.ones(delta.shape, bool)
         if self.causal:
             shown &= delta <= 0

@@ -25,7 +25,7 @@ class Learned(AbstractEncoding):
     for the table $W$ (`weight`) and an `offset` $o$. GPT-2, BERT, OPT, ViT. Free to
     learn anything about the positions of training, and nothing about any other: there
     is no row for a position beyond `length`, and asking for one raises an error. Other
-    libraries return the last row in silence.
+    libraries silently return the last row.
 
     `normalized` divides each row by its length, and `scale` then multiplies the row.
     x-transformers has both.

@@ -62,8 +62,7 @@ class AbstractFrequencies(Module):
 
     @property
     def unscaled(self) -> "AbstractFrequencies":
-        """The schedule before any scaling: the one that the model was first trained
-        with."""
+        """The schedule before any scaling, with which the model was first trained."""
         return self
 
     @property
@@ -126,8 +125,7 @@ class AbstractStaticFrequencies(AbstractFrequencies):
 
     @property
     def unscaled(self) -> "AbstractStaticFrequencies":
-        """The schedule before any scaling: the one that the model was first trained
-        with."""
+        """The schedule before any scaling, with which the model was first trained."""
         return self
 
     @abc.abstractmethod

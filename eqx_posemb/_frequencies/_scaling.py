@@ -28,7 +28,7 @@ class Linear(AbstractScaledFrequencies):
 
     for the scaling factor $s$ = `factor`. It is the same as dividing the positions, so
     that a context $s$ times longer sweeps the angles of the trained one. Neighbors
-    come to look alike, and the model wants some further training; without any,
+    become similar, and the model needs some further training. Without training,
     [`eqx_posemb.frequencies.NTK`][] and [`eqx_posemb.frequencies.YaRNFrequencies`][] do
     better.
 

@@ -25,8 +25,9 @@ class AbstractExtension(Part):
     pair of query and key uses the product of its own piece.
 
     It fills the slot of a rotary embedding in a [`eqx_posemb.PositionalEmbedding`][],
-    and needs no training. Every piece is a product of all queries and keys: the
-    attention is about as many times as dear, and keys are cached before their rotation.
+    and needs no training. Every piece is a product of all queries and keys, so the cost
+    of attention is multiplied by the number of pieces. Keys are cached before their
+    rotation.
     """
 
     rotary: eqx.AbstractVar[AbstractRotary]
@@ -103,8 +104,8 @@ class ReRoPE(AbstractExtension):
     $$n \mapsto \begin{cases} n & n < w \\ w + (n - w) / s & n \ge w \end{cases}$$
 
     for the distance $n = p_q - p_k$ to a key in the past, a `window` $w$ and a `factor`
-    $s$: infinite for ReRoPE, finite for its leaky form. Neighbors are told apart as
-    in training, and no distance is seen that is beyond it. A model goes some way past
+    $s$: infinite for ReRoPE, finite for its leaky form. Near distances stay as in
+    training, and no distance exceeds the trained distances. A model goes some way past
     its trained length with neither training nor a longer base; the largest distance is
     better below the trained length: half of it is the author's window.
 

@@ -181,10 +181,10 @@ def with_rows(
 def look_up(
     profile: Float[Array, "heads q rows"], row: Int[Array, "q k"]
 ) -> Float[Array, "heads q k"]:
-    """Of what each query has to say of some rows, that of the row of each key. Rows
-    that are not there give what some other has."""
-    # Query by query, for all heads at once: `take_along_axis` would hold an index for
-    # each pair and head, and its gradient took ten times as long on a CPU.
+    """Selects, from the products of each query with all rows, the product with the row
+    of each key. Rows that are not there give what some other has."""
+    # The loop runs over queries, for all heads together: `take_along_axis` would hold
+    # an index for each pair and head, and its gradient took ten times as long on a CPU.
     of_query = lambda rows, row: rows.at[:, row].get(mode="clip")
     return jax.vmap(of_query, in_axes=(1, 0), out_axes=1)(profile, row)
 
@@ -199,8 +199,8 @@ def within(
 ) -> Float[Array, "heads q dim"]:
     """The queries, with an error at run time if a distance is out of bounds.
 
-    Not where the distances are used: what is under a `cond` that is batched computes
-    both sides, and would raise for the one that is not taken.
+    The check is not at the use of the distances. A batched `cond` computes both
+    branches, and would raise in the unused branch.
     """
     check_whole(q_positions, k_positions)
     if 0 in (q_positions.size, k_positions.size):

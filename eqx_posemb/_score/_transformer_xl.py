@@ -108,7 +108,8 @@ class TransformerXL(AbstractRelative):
 
         - `heads`: The number of heads.
         - `head_dim`: The number of channels of a head.
-        - `dim`: The number of channels of the sinusoid; that of a token in the paper.
+        - `dim`: The number of channels of the sinusoid. The paper uses the channels of
+            a token.
         - `layout`: Where its sines and cosines go, as in
             [`eqx_posemb.Sinusoidal`][].
         - `theta`: Its base.
@@ -267,7 +268,7 @@ class SinusoidBasis(AbstractBasis):
         return jnp.where(jnp.abs(delta) > self.clamp, far, near)
 
     def _taken_apart(self, weights):
-        """The weights of the sines, and those of the cosines."""
+        """The weights of the sines, and the weights of the cosines."""
         half = self.encoding.dim // 2
         if self.encoding.layout == "interleaved":
             return weights[..., ::2], weights[..., 1::2]

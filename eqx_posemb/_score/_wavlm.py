@@ -26,7 +26,7 @@ class WavLM(AbstractScore):
     for the table $t$ (`weight`) over the bidirectional buckets of
     [`eqx_posemb.T5Bias`][]. The gate reads the channels $x_i^h$ of the hidden state for
     the head $h$. It lies between 1 and 2 for the initial $c_h = 1$. A token controls
-    the weight of its distances, for example differently in speech and in silence.
+    the weight of its distances, for example more in speech than in pauses.
 
     Give the hidden states, with `heads * head_dim` channels, to
     [`eqx_posemb.PositionalEmbedding.attend`][] as `q_state`. The model shares `weight`

@@ -23,9 +23,9 @@ def adjacent_to_halves(
     """From a model with `pairing="adjacent"` to the same with `pairing="halves"`.
 
     What is known as the permutation of Llama's checkpoints on their way to
-    transformers. It is for the projections of queries and of keys, with as many heads
-    as each has, for their biases, and with `heads=1` for norms over a head that come
-    after them. Values and outputs stay as they are.
+    transformers. Apply it to the projections of queries and keys and to their biases.
+    Use `heads=1` for norms over a head that follow them. Values and outputs do not
+    change.
 
     !!! Example
 
@@ -45,7 +45,8 @@ def adjacent_to_halves(
 
     - `weight`: the weight of a linear layer, `[heads * dim, in]` as in Equinox and
         PyTorch, or its bias, `[heads * dim]`; of NumPy or JAX.
-    - `heads`: the number of heads of this projection: for keys, that of keys.
+    - `heads`: the number of heads of this projection. For keys, it is the number of
+        heads of keys.
     - `rotary_dim`: how many channels of a head are rotated. By default all.
     - `start`: the first of them.
 

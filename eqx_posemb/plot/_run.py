@@ -26,7 +26,7 @@ from ._schedules import schedule, wavelengths
 
 
 class _Subject(NamedTuple):
-    """What to draw, and what the pictures need to know of it."""
+    """The embedding to draw, and the data that its pictures need."""
 
     name: str
     embedding: PositionalEmbedding

@@ -18,9 +18,9 @@ def linear_rope(
 
     $$\alpha_i = \frac{p}{s}\, \theta^{-2i/d}$$
 
-    for the scaling factor $s$ = `factor`. All angles stay within those of training, but
-    neighbors come closer together, for which the model wants some further training.
-    Without any, [`eqx_posemb.yarn`][] is the better choice. In transformers: `linear`.
+    for the scaling factor $s$ = `factor`. All angles stay within the trained range, but
+    neighbors come closer together, and the model needs some further training. Without
+    any, [`eqx_posemb.yarn`][] is the better choice. In transformers: `linear`.
 
     !!! Example
 
@@ -72,8 +72,8 @@ def ntk_rope(
 
     $$\alpha_i = p\, (\theta\, s^{d/(d-2)})^{-2i/d}$$
 
-    for the scaling factor $s$ = `factor`: the fastest frequency is kept and the slowest
-    divided by $s$. It reaches somewhat beyond the trained length with no further
+    for the scaling factor $s$ = `factor`: the highest frequency is kept, and the lowest
+    is divided by $s$. It reaches somewhat beyond the trained length with no further
     training, though not all the way to $s$ times it. For a scaling that follows the
     length in use, see [`eqx_posemb.dynamic_ntk_rope`][].
 

@@ -34,8 +34,8 @@ def as_torch(
 
     Its arrays become parameters, with the paths of the leaves as their names:
     `bias.weight`, `rotary.parts.0.generator`. There are no buffers; and computed is in
-    at least float32, whatever parameters are stored as. Its methods are those of the
-    JAX module, with leading batch axes where PyTorch has them. A whole
+    at least float32, whatever parameters are stored as. It has the methods of the JAX
+    module, with leading batch axes as in PyTorch. A whole
     [`eqx_posemb.PositionalEmbedding`][] has `embed`, `logits` and `attend`, and its
     parts in `encoding`, `rotary`, `bias` and `score`.
 
@@ -141,8 +141,8 @@ def from_torch(module: _Module, state: Mapping[str, Any] | nn.Module) -> _Module
         assert (from_torch(bias, trained).raw_a == 1).all()
         ```
 
-    `state` has a tensor for each parameter, by its name, or is a `torch.nn.Module` that
-    has them, such as that of [`eqx_posemb.interop.torch.as_torch`][].
+    `state` has a tensor for each parameter, by its name, or is a `torch.nn.Module` with
+    such parameters, such as the result of [`eqx_posemb.interop.torch.as_torch`][].
 
     **Returns:** a module with arrays of its own, in the dtypes of those in `module`.
 

@@ -70,7 +70,8 @@ def to_array(tensor: Tensor) -> jax.Array:
             f"Tensors must be dense, but got one of layout {tensor.layout}. Call its "
             "`to_dense`."
         )
-    # JAX takes no strides but those of a permutation, nor what requires a gradient.
+    # JAX accepts the strides of a permutation alone, and no tensor that requires a
+    # gradient.
     plain = narrow(tensor.detach()).resolve_conj().resolve_neg().contiguous()
     return jax.dlpack.from_dlpack(plain)
 

@@ -235,8 +235,8 @@ class YarnEmbedding(Shown):
         finetuned: bool = False,
         device: torch.device | str | None = None,
     ):
-        """The two context lengths, in positions, are those of the model, and of the
-        model before YaRN. `beta_fast`, `beta_slow` and `extrapolation_factor` are as in
+        """The two context lengths, in positions, belong to the model, and to the model
+        before YaRN. `beta_fast`, `beta_slow` and `extrapolation_factor` are as in
         [`eqx_posemb.frequencies.YaRNFrequencies`][]. Scaled queries and keys are
         multiplied by `attn_factor`, in addition to YaRN's own factor. `finetuned`
         states whether the model was trained with the scaling, and `device` is the
