@@ -1,7 +1,7 @@
 """Attention with a positional embedding: time and memory, ours and others'.
 
-Ours is `attend(implementation="auto")`. Naive is the same logits, all at once, and a
-softmax; `jax.nn` is `jax.nn.dot_product_attention` with the same logits as its bias;
+Ours is `attend(implementation="auto")`. Naive materializes the same logits and applies
+a softmax; `jax.nn` is `jax.nn.dot_product_attention` with the same logits as its bias;
 flex is PyTorch's FlexAttention, which on CPU has no backward pass. All are called in
 turn, round by round, and times are given as medians over rounds of the ratio to
 `jax.nn` in the same round: absolute numbers say more of the machine than of the code.

@@ -19,12 +19,12 @@ from eqx_posemb.interop import huggingface
 FREQUENCIES = 3e-6
 # Beside what their frequencies, of 24 bits, are off by, times the position.
 NEAR, MAPS = 512, 2e-5
-# Products of the same float32 numbers: what is left are cosines.
+# Products of equal float32 numbers differ by their cosines alone.
 GIVEN = 1e-6
 
 
 class Given(pe.frequencies.AbstractFrequencies):
-    """Frequencies as float32 numbers of theirs."""
+    """Frequencies of transformers, as float32 numbers."""
 
     values: Any
 

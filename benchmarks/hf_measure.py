@@ -130,7 +130,8 @@ def _numpy(x) -> np.ndarray | None:
 
 
 def _maps(cls, config, tables, heads, width, positions) -> np.ndarray:
-    """The map at the width of a head if apply takes that, or at that of the tables."""
+    """The map at the width of a head if `apply` accepts it, or at the width of the
+    tables."""
     name, function = _apply(cls, config)
     error: Exception | None = None
     for dim in dict.fromkeys(dim for dim in heads if dim and dim >= width):

@@ -85,7 +85,7 @@ def attention(rows: list[Row]) -> str:
 
 
 def rotary(rows: list[Row]) -> str:
-    named = "what", "dtype", "arrays", "goal", "ours"
+    named = "what", "dtype", "arrays", "ours"
 
     def others(row):
         rest = {k: v for k, v in row.items() if k not in (*named, "floor")}

@@ -2,8 +2,8 @@
 
     python -m benchmarks.precision docs/precision.svg
 
-Needs the extras `bench` and `plot`. The truth is computed in integers of 128 bits, as
-in `reasons.py`, and errors are those of transformers' own code and of ours.
+Needs the extras `bench` and `plot`. Reference values use integers of 128 bits, as in
+`reasons.py`. The figure shows the errors of transformers and of this library.
 """
 
 import sys

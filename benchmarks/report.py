@@ -20,8 +20,8 @@ is asked of the system, and given back to it."""
 
 
 def keep_memory() -> None:
-    """Keeps what is freed, for what comes next, where the C library is glibc; to be
-    called before anything else.
+    """Keeps freed memory for later calls, if the C library is glibc. Call it before
+    anything else.
 
     A page of memory that is new to the process takes longer to come than to be written.
     Which arrays have new ones hangs on what was freed before them: the same rotation
@@ -70,8 +70,8 @@ def seconds(
 
 
 def over(times: Mapping[str, list[float]], name: str, unit: str) -> float:
-    """The median over rounds of the time of a call, over that of `unit` in the same
-    round."""
+    """The median over rounds of the time of a call, divided by the time of `unit` in
+    the same round."""
     pairs = zip(times[name], times[unit], strict=True)
     return statistics.median(a / b for a, b in pairs)
 

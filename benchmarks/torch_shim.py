@@ -1,9 +1,9 @@
 """Speed of `eqx_posemb.interop.torch` beside what PyTorch users have, in eager mode.
 
-Every comparison runs the two in turns, and prints the median of the ratios of their
-times: what else the machine does falls on both. rotary-embedding-torch and
-positional-embeddings-pytorch are compared with where they are installed; the second
-wants a PyTorch below 2, and runs with a newer one if installed with `--no-deps`.
+Every comparison runs both libraries in turn, and prints the median ratio of their
+times, so that other load affects both. rotary-embedding-torch and
+positional-embeddings-pytorch are compared if they are installed. The second requires
+PyTorch below 2, and runs with a newer version if installed with `--no-deps`.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main():
 
 
 def comparisons(length, dtype, device):
-    """What is compared, by name: theirs and ours."""
+    """The calls to compare, by name: of the other library and of this one."""
     draw = lambda heads: torch.randn(1, heads, length, DIM, dtype=dtype, device=device)
     q, k = draw(HEADS), draw(KV_HEADS)
     positions = torch.arange(length, device=device)

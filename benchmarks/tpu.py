@@ -2,13 +2,13 @@
 
     python -m benchmarks.tpu
 
-Needs the extra `bench-tpu` and no TPU: the programs are compiled ahead of time, and
-nothing is run. A rotation does little but read and write, so that the bytes that its
-program accesses say how far it is from the best there could be.
+Needs the extra `bench-tpu` and no TPU: programs are compiled ahead of time, and do not
+run. A rotation mainly reads and writes, so the accessed bytes of its program measure
+the distance to the optimum.
 
-The unit is an elementwise pass over the same arrays, and two of them where there is a
-backward pass, too. As it is used, between the projections of queries and keys and their
-product, the figure is what the rotation adds: 0 were a rotation for nothing.
+The unit is an elementwise pass over the same arrays, or two passes with a backward
+pass. Between the projections and the product of queries and keys, the figure is the
+traffic that the rotation adds.
 """
 
 import os

@@ -1,9 +1,9 @@
 """Extending the context of a trained model: train short, extend, measure.
 
 Trains the GPT of `gpt.py` with a rotary embedding on windows of 64 bytes, and reads
-texts of four times that: as it is, with its frequencies scaled in three ways, and
-with YaRN after a little more training at the new length. What is swapped is the
-embedding alone; it has no parameters, so nothing of the model is lost.
+texts of four times that: as it is, with its frequencies scaled in three ways, and with
+YaRN after a little more training at the new length. Only the embedding changes. It has
+no parameters, so the model keeps all of its weights.
 
     pip install -e . optax
     python examples/context_extension.py

@@ -1,9 +1,8 @@
 """Decoding with a rolling cache, by any embedding of text.
 
-The cache has a fixed size and holds the last tokens, in no order: a new one overwrites
-the oldest, and positions say where each of them is. A step costs one pass over it,
-however long the text. Keys are turned once, as they are written: what is in the cache
-is not touched again.
+The cache has a fixed size and holds the last tokens in any order. A new token
+overwrites the oldest, and positions state the order. A step costs one pass over the
+cache at every length of the text. Keys are rotated once, when they are written.
 
     pip install -e .
     python examples/decode.py
@@ -27,7 +26,7 @@ class Cache(NamedTuple):
 
 
 def empty(kv_heads: int, size: int, dim: int) -> Cache:
-    """A cache that nothing is seen in yet: all of it is from too long ago."""
+    """An empty cache, whose positions lie before every window."""
     zeros = jnp.zeros((kv_heads, size, dim))
     return Cache(zeros, zeros, jnp.full(size, -size))
 
@@ -42,8 +41,8 @@ def step(
 ) -> tuple[Cache, Float[Array, "heads dim"]]:
     """Writes a token into the cache, and attends from it to all that is there.
 
-    A schedule that reads the length, as dynamic NTK does, turns old keys anew as the
-    text grows: leave the rotary embedding to `attend` then, and cache keys as they are.
+    A schedule that reads the length, such as dynamic NTK, rotates old keys again as the
+    text grows. In this case cache keys before rotation, and let `attend` rotate them.
     """
     q, k, here = q[:, None], k[:, None], position[None]
     if isinstance(embedding.rotary, pe.abstract.AbstractRotary):

@@ -72,7 +72,7 @@ class GPT(eqx.Module):
     def __init__(self, position: pe.PositionalEmbedding, *, key):
         keys = jr.split(key, DEPTH + 2)
         self.tokens = jr.normal(keys[0], (256, WIDTH))
-        # All that the model knows of order. Everything else treats tokens alike.
+        # The only part that depends on the order of tokens.
         self.position = position
         self.blocks = tuple(Block(key) for key in keys[2:])
         self.norm = eqx.nn.RMSNorm(WIDTH)

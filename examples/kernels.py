@@ -1,4 +1,4 @@
-"""A positional embedding in kernels of attention that know of no positions.
+"""A positional embedding in attention kernels without positions.
 
 `for_kernel` turns queries and keys, and makes a bias of few products into channels of
 them. What a fused kernel then computes is the attention of the embedding, forward and

@@ -1,7 +1,7 @@
 """Decoding with a KV cache: the same model, called on the positions that are new.
 
-Trains the GPT of `gpt.py` a little, continues a text byte by byte with a cache, and
-compares with the logits that the whole text has without one.
+Trains the GPT of `gpt.py` for a few steps, and continues a text byte by byte with a
+key-value cache. The logits equal the logits of the whole text without a cache.
 
     pip install -e . optax
     python examples/kv_cache.py

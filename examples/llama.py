@@ -1,8 +1,8 @@
 """A Llama in Equinox, with the weights of one from transformers.
 
-Builds a small Llama of transformers with random weights, Llama 3 scaling of its rotary
-embedding and grouped queries; loads it here; gives the same logits; and gives them
-again token by token with a KV cache.
+Builds a small transformers Llama with random weights, Llama 3 scaling and grouped
+queries. It loads the weights here, and compares the logits, first for a whole text and
+then token by token with a key-value cache.
 
     pip install -e ".[huggingface,torch]"
     python examples/llama.py
@@ -93,7 +93,7 @@ class Llama(eqx.Module):
     @staticmethod
     def load(config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> "Llama":
         """From the config and the state dict of a Llama of transformers."""
-        # All that the model knows of positions, scaling included.
+        # The only part that depends on positions, with its scaling.
         position = huggingface.load(config)
         blocks = []
         for i in range(config["num_hidden_layers"]):
@@ -180,7 +180,7 @@ def main() -> None:
     ids = jnp.asarray(tokens[0].numpy())
 
     full, _ = model(ids, model.empty(48), jnp.array(0))
-    # A prompt at once, and then a token at a time into a cache with room to spare.
+    # A prompt as one chunk, and then single tokens, with a cache that has empty slots.
     part, caches = model(ids[:20], model.empty(64), jnp.array(0))
     decoded = [part]
     for i in range(20, 48):

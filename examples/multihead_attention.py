@@ -1,9 +1,8 @@
 """Rotary embeddings inside `equinox.nn.MultiheadAttention`, by its `process_heads`.
 
-A model that has Equinox's own attention need not change it: its hook hands over queries
-and keys as [seq, heads, dim], and a rotation is mapped over the heads. Shows that the
-result is that of `PositionalEmbedding.attend`, which also has what the hook cannot
-have, biases.
+A model with Equinox's attention layer can keep it. The hook of the layer gets queries
+and keys as [seq, heads, dim], and `jax.vmap` maps a rotation over the heads. The result
+equals `PositionalEmbedding.attend`, which also supports biases.
 
     pip install -e .
     python examples/multihead_attention.py

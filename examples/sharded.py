@@ -1,9 +1,8 @@
 """Training over eight devices: texts over two, and each of them over four in a ring.
 
-Runs on any machine, whose CPU it takes for eight devices. The GPT of `gpt.py` is as it
-is: what changes is that its attention is told the axis of the mesh that a text is dealt
-out over, and that tokens are dealt out together with their positions. Loss and
-gradients are those of one device.
+Runs on any machine, with its CPU as eight devices. The GPT of `gpt.py` gets two
+changes: its attention gets the mesh axis of the sequence, and tokens are sharded
+together with their positions. Loss and gradients equal the results of one device.
 
     pip install -e . optax
     python examples/sharded.py

@@ -1,9 +1,9 @@
 """A T5 in Equinox, encoder and decoder, with the weights of one from transformers.
 
-T5 has no positions in its tokens: a learned bias of the distance is added to logits,
-the same one in all layers of a stack. The encoder's looks both ways, the decoder's
-back, and attention from the decoder to the encoder has none. Builds a small T5 with
-random weights, loads it here, and gives the same logits.
+T5 adds a learned bias of the distance to the logits, which all layers of a stack share.
+The encoder's bias is bidirectional, the decoder's bias is causal, and cross-attention
+has no bias. The example builds a small T5 with random weights, loads it here, and
+compares the logits.
 
     pip install -e ".[huggingface,torch]"
     python examples/t5.py

@@ -1,8 +1,8 @@
 """A vision transformer on handwritten digits, with positions of two coordinates.
 
-Trains the same small model on scikit-learn's digits, 8 by 8 pixels in 16 patches, with
-2-D rotary embeddings, with Swin's bias, and with no positions at all, and prints how
-many digits it did not see in training it reads right.
+Trains one small model on scikit-learn's digits, 8 by 8 pixels in 16 patches, with three
+embeddings: 2-D rotary embeddings, Swin's bias, and none. It prints the accuracy on
+held-out digits.
 
     pip install -e . optax scikit-learn
     python examples/vision.py
