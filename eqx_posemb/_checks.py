@@ -3,7 +3,13 @@
 import inspect
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
+
+
+def as_number(value: Any) -> Any:
+    """A number as a float. Other values stay, for a check to refuse them."""
+    return float(value) if _is_number(value) else value
 
 
 def check_positive(name: str, value: float) -> None:
@@ -24,6 +30,18 @@ def check_count(name: str, value: int, bound: int) -> None:
     check_at_least(name, value, bound)
     if not is_integer(value):
         raise ValueError(f"`{name}` must be an integer, but got {value}.")
+
+
+def check_shape(name: str, value: Sequence[int], bound: int = 1) -> tuple[int, ...]:
+    """The size along each axis of a grid, as a tuple."""
+    sizes = tuple(value) if isinstance(value, Sequence) else ()
+    if not sizes or not all(is_integer(size) and size >= bound for size in sizes):
+        kind = "one positive size" if bound else "one size, not negative,"
+        shown = sizes if isinstance(value, Sequence) else described(value)
+        raise ValueError(
+            f"`{name}` must have {kind} for each axis of the grid, but got {shown}."
+        )
+    return sizes
 
 
 def check_even(name: str, value: int, why: str) -> None:

@@ -218,7 +218,16 @@ SETTINGS = [
     case("`spacing` must be one number, or one for each axis.*\\(4,\\), but got \\(1, 2\\)", lambda: pe.positions.cape_positions(P, spacing=(1, 2), key=KEY)),
     case("`furthest` must be at least 0 and finite, but got -1", lambda: pe.positions.abacus_positions(P > 0, furthest=-1)),
     case("`length` must be a multiple of `2 \\* shards`.*length=6 and shards=2. Pad", lambda: pe.positions.zigzag(6, 2)),
-    case("`length` must be a multiple of `2 \\* shards`.*length=6 and shards=0", lambda: pe.positions.zigzag_inverse(6, 0)),
+    case("`theta` must be positive and finite, but got '1e4'", lambda: pe.rope(8, theta="1e4")),
+    case("`factor` must be at least 1 and finite, but got None", lambda: pe.linear_rope(8, factor=None)),
+    case("`factor` must be at least 1, but got 'x'", lambda: pe.ReRoPE(pe.rope(8), window=2, factor="x")),
+    case("`shards` must be at least 1 and finite, but got 0", lambda: pe.positions.zigzag_inverse(6, 0)),
+    case("`length` must be at least 0 and finite, but got an array of shape \\(6,\\)", lambda: pe.positions.zigzag(jnp.arange(6), 2)),
+    case("`length` must be at least 0 and finite, but got an array", lambda: pe.positions.consecutive(jnp.arange(6))),
+    case("`shape` must have one size, not negative, for each axis of the grid, but got 4", lambda: pe.positions.grid_positions(4)),
+    case("`shape` must have one positive size for each axis of the grid, but got 4", lambda: pe.LearnedGrid(4, 8, key=KEY)),
+    case("`window` must be a positive height and width, but got 7", lambda: pe.SwinBias(7, 2, key=KEY)),
+    case("`runs` must be a sequence, such as \\[3, \\(1, 2, 2\\)\\], but got 5", lambda: pe.positions.mrope_positions(5)),
 ]
 
 SHAPES = [

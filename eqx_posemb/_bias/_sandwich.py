@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_count, check_even, check_positive
+from .._checks import as_number, check_count, check_even, check_positive
 from .._given import Positions
 from .._low_rank import Factors
 from .._phase import cos_sin, HOST_PRECISION, Turns
@@ -62,7 +62,7 @@ class Sandwich(AbstractRelativeBias):
 
     heads: int = eqx.field(static=True)
     dim: int = eqx.field(static=True, default=128)
-    theta: float = eqx.field(static=True, default=10_000.0, converter=float)
+    theta: float = eqx.field(static=True, default=10_000.0, converter=as_number)
 
     def __check_init__(self):
         check_count("heads", self.heads, 1)

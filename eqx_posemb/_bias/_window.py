@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._checks import described, is_integer
 from .._given import check_grid, check_integers, in_common
 from .._spread import (
     are_the_window,
@@ -116,10 +117,11 @@ def within(
 
 def check_window(name: str, window: Sequence[int]) -> Window:
     """The height and the width, if that is what `window` is."""
-    sizes = tuple(window)
-    if len(sizes) != 2 or min(sizes) < 1:
+    sizes = tuple(window) if isinstance(window, Sequence) else ()
+    if len(sizes) != 2 or not all(is_integer(size) and size > 0 for size in sizes):
+        shown = sizes if isinstance(window, Sequence) else described(window)
         raise ValueError(
-            f"`{name}` must be a positive height and width, but got {sizes}."
+            f"`{name}` must be a positive height and width, but got {shown}."
         )
     return sizes
 

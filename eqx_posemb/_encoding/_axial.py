@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_positive
+from .._checks import check_positive, check_shape
 from .._given import check_grid, check_integers, in_common
 from .._sharding import rows_of
 from .._symbolic import error_if
@@ -82,12 +82,7 @@ class AxialLearned(AbstractEncoding):
         **Raises:** a `ValueError` if a size, `dim` or `std` is not positive, or if
         `dims` are not positive numbers that sum to `dim`.
         """
-        shape = tuple(shape)
-        if not shape or min(shape) < 1:
-            raise ValueError(
-                "`shape` must have one positive size for each axis of the grid, but "
-                f"got {shape}."
-            )
+        shape = check_shape("shape", shape)
         check_positive("dim", dim)
         check_positive("std", std)
         shares = (dim,) * len(shape) if dims is None else tuple(dims)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_positive
+from .._checks import check_positive, check_shape
 from .._given import check_grid, check_integers, in_common
 from .._sharding import rows_of
 from .._state_dicts import array, filled, only, square
@@ -92,12 +92,7 @@ class LearnedGrid(AbstractEncoding):
         **Raises:** a `ValueError` if a size, `dim` or `std` is not positive, or if
         `prefix` is negative.
         """
-        shape = tuple(shape)
-        if not shape or min(shape) < 1:
-            raise ValueError(
-                "`shape` must have one positive size for each axis of the grid, but "
-                f"got {shape}."
-            )
+        shape = check_shape("shape", shape)
         check_positive("dim", dim)
         check_positive("std", std)
         if prefix < 0:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_choice, check_positive
+from .._checks import as_number, check_choice, check_positive
 from .._frequencies import Geometric
 from .._given import check_sequence, in_common, Positions
 from .._phase import cos_sin
@@ -77,7 +77,7 @@ class Sinusoidal(AbstractEncoding):
     """
 
     dim: int = eqx.field(static=True)
-    theta: float = eqx.field(static=True, default=10_000.0, converter=float)
+    theta: float = eqx.field(static=True, default=10_000.0, converter=as_number)
     layout: Literal["interleaved", "concatenated", "tensor2tensor", "diffusion"] = (
         eqx.field(static=True, default="interleaved")
     )

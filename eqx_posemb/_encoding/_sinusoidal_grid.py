@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_choice, check_positive
+from .._checks import as_number, check_choice, check_positive
 from .._frequencies import Geometric
 from .._given import check_grid
 from .._phase import cos_sin
@@ -135,7 +135,7 @@ class SinusoidalGrid(AbstractEncoding):
         "v_jepa_half_time",
         "positional_encodings",
     ] = eqx.field(static=True, default="mae")
-    theta: float = eqx.field(static=True, default=10_000.0, converter=float)
+    theta: float = eqx.field(static=True, default=10_000.0, converter=as_number)
 
     def __check_init__(self):
         check_positive("theta", self.theta)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Num, Shaped
 
-from .._checks import check_even, check_kind, check_positive
+from .._checks import as_number, check_even, check_kind, check_positive
 from .._module import Module
 from .._phase import Frequencies, HOST_PRECISION, Turns
 from ._length import Length
@@ -322,7 +322,7 @@ class Geometric(AbstractStaticFrequencies):
     """
 
     dim: int = eqx.field(static=True)
-    theta: float = eqx.field(static=True, default=10_000.0, converter=float)
+    theta: float = eqx.field(static=True, default=10_000.0, converter=as_number)
     endpoint: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):

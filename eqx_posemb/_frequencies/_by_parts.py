@@ -7,7 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Shaped
 
-from .._checks import check_at_least, check_positive
+from .._checks import as_number, check_at_least, check_positive
 from .._phase import decimals, TWO_PI
 from ._base import (
     AbstractScaledFrequencies,
@@ -69,10 +69,10 @@ class NTKByParts(AbstractScaledFrequencies):
     """
 
     base: AbstractStaticFrequencies
-    factor: float = eqx.field(static=True, converter=float)
+    factor: float = eqx.field(static=True, converter=as_number)
     original_length: int = eqx.field(static=True)
-    slow: float = eqx.field(static=True, default=1.0, converter=float)
-    fast: float = eqx.field(static=True, default=32.0, converter=float)
+    slow: float = eqx.field(static=True, default=1.0, converter=as_number)
+    fast: float = eqx.field(static=True, default=32.0, converter=as_number)
 
     def __check_init__(self):
         check_at_least("factor", self.factor, 1)
@@ -165,11 +165,13 @@ class YaRNFrequencies(AbstractScaledFrequencies):
     """
 
     base: Geometric
-    factor: float = eqx.field(static=True, converter=float)
+    factor: float = eqx.field(static=True, converter=as_number)
     original_length: int = eqx.field(static=True)
-    slow: float = eqx.field(static=True, default=1.0, converter=float)
-    fast: float = eqx.field(static=True, default=32.0, converter=float)
-    extrapolation_factor: float = eqx.field(static=True, default=1.0, converter=float)
+    slow: float = eqx.field(static=True, default=1.0, converter=as_number)
+    fast: float = eqx.field(static=True, default=32.0, converter=as_number)
+    extrapolation_factor: float = eqx.field(
+        static=True, default=1.0, converter=as_number
+    )
     truncate: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):

@@ -6,7 +6,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Shaped
 
-from .._checks import check_positive
+from .._checks import as_number, check_positive
 from ._base import (
     AbstractDerivedFrequencies,
     AbstractStaticFrequencies,
@@ -40,7 +40,7 @@ class Scaled(AbstractDerivedFrequencies):
     """
 
     base: AbstractStaticFrequencies
-    factor: float = eqx.field(static=True, converter=float)
+    factor: float = eqx.field(static=True, converter=as_number)
 
     def __check_init__(self):
         check_positive("factor", self.factor)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num, Shaped
 
-from .._checks import check_at_least, check_positive
+from .._checks import as_number, check_at_least, check_positive
 from .._phase import as_float, HOST_PRECISION
 from ._base import (
     AbstractDynamicFrequencies,
@@ -60,7 +60,7 @@ class Linear(AbstractScaledFrequencies):
     """
 
     base: AbstractStaticFrequencies
-    factor: float = eqx.field(static=True, converter=float)
+    factor: float = eqx.field(static=True, converter=as_number)
 
     def __check_init__(self):
         check_at_least("factor", self.factor, 1)
@@ -119,7 +119,7 @@ class NTK(AbstractScaledFrequencies):
     """
 
     base: AbstractStaticFrequencies
-    factor: float = eqx.field(static=True, converter=float)
+    factor: float = eqx.field(static=True, converter=as_number)
 
     def __check_init__(self):
         check_at_least("factor", self.factor, 1)
@@ -182,8 +182,8 @@ class NTKMixed(AbstractScaledFrequencies):
     """
 
     base: AbstractStaticFrequencies
-    factor: float = eqx.field(static=True, converter=float)
-    exponent: float = eqx.field(static=True, default=0.625, converter=float)
+    factor: float = eqx.field(static=True, converter=as_number)
+    exponent: float = eqx.field(static=True, default=0.625, converter=as_number)
 
     def __check_init__(self):
         check_at_least("factor", self.factor, 1)
@@ -255,7 +255,7 @@ class DynamicNTK(AbstractDynamicFrequencies):
     """
 
     base: AbstractStaticFrequencies
-    factor: float = eqx.field(static=True, converter=float)
+    factor: float = eqx.field(static=True, converter=as_number)
     original_length: int = eqx.field(static=True)
 
     def __check_init__(self):

@@ -50,7 +50,8 @@ def consecutive(
     **Raises:** a `ValueError` if `length` is negative, or if `start` is not one
     integer.
     """
-    if isinstance(length, int):  # and no symbol of `jax.export`
+    # Symbols of `jax.export` have no dtype.
+    if isinstance(length, int | float | str) or hasattr(length, "dtype"):
         check_count("length", length, 0)
     given = as_positions(jnp.asarray(start), "start")
     check_integers("start", given, "as positions follow one another in steps of one")

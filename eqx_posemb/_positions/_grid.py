@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from .._checks import check_shape
+
 
 def grid_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
     """Lists the coordinates of a grid, row by row: the positions of patches or frames.
@@ -27,10 +29,6 @@ def grid_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
 
     **Raises:** a `ValueError` if `shape` is empty or has a negative size.
     """
-    shape = tuple(shape)
-    if not shape or min(shape) < 0:
-        raise ValueError(
-            f"`shape` must have one size, not negative, for each axis, but got {shape}."
-        )
+    shape = check_shape("shape", shape, 0)
     axes = [jax.lax.broadcasted_iota(jnp.int32, shape, i) for i in range(len(shape))]
     return jnp.stack(axes, axis=-1).reshape(-1, len(shape))

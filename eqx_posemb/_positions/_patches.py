@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from .._checks import check_choice, check_count
+from .._checks import check_choice, check_count, described
 from .._given import as_positions, check_array, cure_for_axes
 from ._grid import grid_positions
 
@@ -224,6 +224,11 @@ def mrope_positions(
         ```
     """
     check_choice("advance", advance, ("largest", "space"))
+    if not isinstance(runs, Sequence):
+        raise ValueError(
+            "`runs` must be a sequence, such as [3, (1, 2, 2)], but got "
+            f"{described(runs)}."
+        )
     parts = [np.zeros((0, 3), np.int64)]
     for run in runs:
         steps, width = _run(run)

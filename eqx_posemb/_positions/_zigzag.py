@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from .._checks import check_count
+
 
 def zigzag(length: int, shards: int) -> Int[Array, " length"]:
     """Orders tokens so that equal shards have equal work under a causal mask.
@@ -58,7 +60,9 @@ def zigzag_inverse(length: int, shards: int) -> Int[Array, " length"]:
 
 
 def _zigzag(length, shards):
-    if shards < 1 or length % (2 * shards):
+    check_count("length", length, 0)
+    check_count("shards", shards, 1)
+    if length % (2 * shards):
         raise ValueError(
             "`length` must be a multiple of `2 * shards`, to give every shard a chunk "
             f"from the front and one from the back, but got length={length} and "

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_even, check_positive
+from .._checks import as_number, check_even, check_positive
 from .._given import in_common, Positions
 from .._module import Module
 from .._phase import as_float
@@ -38,7 +38,7 @@ class XPosDecay(Module):
     """
 
     dim: int = eqx.field(static=True)
-    scale_base: float = eqx.field(static=True, default=512.0, converter=float)
+    scale_base: float = eqx.field(static=True, default=512.0, converter=as_number)
     center: int = eqx.field(static=True, default=0)
 
     def __check_init__(self):

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from .._checks import check_at_least, check_count
+from .._checks import as_number, check_at_least, check_count, described
 from .._given import check_sequence, in_common, Positions
 from .._module import Part
 from .._phase import as_float, computing_dtype
@@ -141,12 +141,14 @@ class ReRoPE(AbstractExtension):
 
     rotary: AbstractRotary
     window: int = eqx.field(static=True)
-    factor: float = eqx.field(static=True, default=float("inf"), converter=float)
+    factor: float = eqx.field(static=True, default=float("inf"), converter=as_number)
 
     def __check_init__(self):
         check_at_least("window", self.window, 1)
-        if not self.factor >= 1:
-            raise ValueError(f"`factor` must be at least 1, but got {self.factor}.")
+        if not (isinstance(self.factor, float) and self.factor >= 1):
+            raise ValueError(
+                f"`factor` must be at least 1, but got {described(self.factor)}."
+            )
 
     def pieces(
         self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]

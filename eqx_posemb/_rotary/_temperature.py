@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_choice, check_count, check_positive
+from .._checks import as_number, check_choice, check_count, check_positive
 from .._given import as_positions, check_sequence, Positions
 from .._phase import as_float, computing_dtype
 from ._abstract import AbstractRotary, AbstractRotation, AXES
@@ -68,8 +68,8 @@ class Temperature(AbstractRotary):
 
     traits = ("absolute",)
 
-    beta: float = eqx.field(static=True, converter=float)
-    length: float = eqx.field(static=True, converter=float)
+    beta: float = eqx.field(static=True, converter=as_number)
+    length: float = eqx.field(static=True, converter=as_number)
     offset: int = eqx.field(static=True, default=0)
     kind: Literal["stepped", "log", "power"] = eqx.field(static=True, default="stepped")
 

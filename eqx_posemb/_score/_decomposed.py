@@ -10,7 +10,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_at_least, check_count
+from .._checks import check_at_least, check_count, check_shape
 from .._given import check_grid
 from .._low_rank import Factors
 from .._phase import as_float
@@ -95,11 +95,7 @@ class Decomposed(AbstractScore):
         **Raises:** a `ValueError` if `shape` is empty, a size of it or `head_dim` not
         positive, or `std` negative.
         """
-        shape = tuple(shape)
-        if not shape or min(shape) < 1:
-            raise ValueError(
-                f"`shape` must have one positive size for each axis, but got {shape}."
-            )
+        shape = check_shape("shape", shape)
         check_count("head_dim", head_dim, 1)
         check_at_least("std", std, 0)
         self.tables = tuple(

@@ -66,8 +66,8 @@ SETTINGS = [
     case("`buckets` must be even and at least 4, but got 2", lambda: pe.DeBERTa(2, 8, 8, buckets=2, key=KEY)),
     case("`buckets` must be even and at least 4, but got 7", lambda: pe.DeBERTa(2, 8, 8, buckets=7, key=KEY)),
     case("`reach` must be more than 5, for some of the 8 buckets.*got 5. Lower `buckets`", lambda: pe.DeBERTa(2, 8, 8, buckets=8, reach=5, key=KEY)),
-    case("`shape` must have one positive size for each axis, but got \\(\\)", lambda: pe.Decomposed((), 8, key=KEY)),
-    case("`shape` must have one positive size for each axis, but got \\(2, 0\\)", lambda: pe.Decomposed((2, 0), 8, key=KEY)),
+    case("`shape` must have one positive size for each axis of the grid, but got \\(\\)", lambda: pe.Decomposed((), 8, key=KEY)),
+    case("`shape` must have one positive size for each axis of the grid, but got \\(2, 0\\)", lambda: pe.Decomposed((2, 0), 8, key=KEY)),
     case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.Decomposed((2, 2), 0, key=KEY)),
     case("`std` must be at least 0 and finite, but got -1", lambda: pe.Decomposed((2, 2), 8, std=-1, key=KEY)),
     *(
