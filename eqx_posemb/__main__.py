@@ -109,6 +109,12 @@ def _parser():
         "comparison from its results.json. Prints the names of the files.",
     )
     plot.add_argument("what", metavar="NAME|CONFIG.json|results.json")
+    plot.add_argument(
+        "others",
+        nargs="*",
+        metavar="NAME",
+        help="more names, whose decay is drawn in the same picture",
+    )
     _add_choice(plot)
     plot.add_argument(
         "--layer-type", metavar="NAME", help="which kind of layers (default: each)"

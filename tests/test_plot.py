@@ -337,3 +337,16 @@ def test_a_missing_package_is_named_with_its_cure(tmp_path, capsys, monkeypatch)
         "eqx-posemb plot: a picture needs the package matplotlib, which is not "
         'installed: pip install "eqx-posemb[plot]".\n'
     )
+
+
+def test_several_names_are_one_picture(tmp_path, capsys):
+    words = ["plot", "alibi", "kerple", "--out", str(tmp_path), "--format", "svg"]
+    assert main(words) == 0
+    (path,) = tmp_path.iterdir()
+    assert path.name == "alibi-kerple-decay.svg"
+    assert str(path) in capsys.readouterr().out
+
+
+def test_a_name_without_a_curve_is_refused_among_several(capsys):
+    assert main(["plot", "alibi", "swin"]) != 0
+    assert "'swin' has no curve over the distance" in capsys.readouterr().err

@@ -83,7 +83,7 @@ def decay(
                 alpha=0.15, linewidth=0,
             )  # fmt: skip
     # Zero, the key at the query itself, and then even steps of the logarithm.
-    axes.set_xscale("symlog", base=2 if length <= 2048 else 4, linthresh=1)
+    axes.set_xscale("symlog", base=2 if length <= 512 else 4, linthresh=1)
     axes.set_xlim(0, length)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     low, high = axes.dataLim.intervaly
@@ -91,7 +91,9 @@ def decay(
     axes.legend(
         frameon=False, fontsize=SMALL, loc="upper left", bbox_to_anchor=(1.01, 1.0)
     )
-    dress(axes, "distance of the key (positions)", "expected logit, less that at 0")
+    dress(
+        axes, "distance of the key (positions)", "expected logit, minus its value at 0"
+    )
     open_to_the_right(axes)
     return figure
 

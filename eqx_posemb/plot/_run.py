@@ -35,6 +35,12 @@ class _Subject(NamedTuple):
     causal: bool = False
     heads: int = 1
     head_dim: int = 64
+    untrained: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name in a legend, which tells trained from initial values."""
+        return f"{self.name} (initial values)" if self.untrained else self.name
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,6 +71,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _pictures(options) -> Iterator[tuple[str, Any]]:
+    if options.others:
+        names = [options.what, *options.others]
+        yield "-".join([*names, "decay"]), _overlaid(options, names)
+        return
     path = Path(options.what)
     results = _results(path)
     if results is not None:
@@ -77,9 +87,29 @@ def _pictures(options) -> Iterator[tuple[str, Any]]:
             "--part, --model-type and --layer-type choose within a config.json, and "
             f"{options.what!r} is none."
         )
-    for subject in _of_file(options) if is_file else [_of_name(options)]:
+    for subject in _of_file(options) if is_file else [_of_name(options, options.what)]:
         for kind, figure in _of_subject(subject):
             yield f"{subject.name}-{kind}", figure
+
+
+def _overlaid(options, names) -> Any:
+    """The decay of several embeddings in one picture."""
+    subjects = [_of_name(options, name) for name in names]
+    for subject in subjects:
+        embedding = subject.embedding
+        if embedding.reads or embedding.encoding is not None or subject.axes > 1:
+            raise Refused(
+                f"{subject.name!r} has no curve over the distance, as it is an "
+                "encoding, has several coordinates, or reads the states of a model. "
+                "Plot it alone."
+            )
+    longest = max(subject.context for subject in subjects)
+    return decay(
+        {subject.label: subject.embedding for subject in subjects},
+        heads=EXAMPLE["heads"],
+        head_dim=EXAMPLE["head_dim"],
+        length=min(longest, 8192),
+    )
 
 
 def _of_subject(subject: _Subject) -> Iterator[tuple[str, Any]]:
@@ -103,12 +133,12 @@ def _of_subject(subject: _Subject) -> Iterator[tuple[str, Any]]:
     if embedding.encoding is not None or subject.axes > 1:
         yield "similarity", similarity(embedding, shape=shape, **sizes)
     else:
-        name, length = subject.name, min(context, 8192)
-        yield "decay", decay({name: embedding}, length=length, **sizes)
+        length = min(context, 8192)
+        yield "decay", decay({subject.label: embedding}, length=length, **sizes)
 
 
-def _of_name(options) -> _Subject:
-    row = find(options.what)
+def _of_name(options, name) -> _Subject:
+    row = find(name)
     embedding = make(row.name, key=jax.random.key(0), **EXAMPLE)
     return _Subject(
         row.name,
@@ -118,6 +148,7 @@ def _of_name(options) -> _Subject:
         causal=row.has("causal"),
         heads=EXAMPLE["heads"],
         head_dim=EXAMPLE["head_dim"],
+        untrained=row.is_trained(),
     )
 
 
