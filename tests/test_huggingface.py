@@ -191,10 +191,6 @@ def test_quirks_follow_transformers_where_it_errs():
     kind = {"layer_type": "full_attention"}
     assert not load(per_type, **kind).rotary.frequencies.truncate
     assert load(per_type, **kind, quirks=True).rotary.frequencies.truncate
-    local = {"model_type": "olmo3", "num_hidden_layers": 4, "rope_theta": 7e5}
-    kind = {"layer_type": "sliding_attention"}
-    assert load(local, **kind).rotary.frequencies.theta == 7e5
-    assert load(local, **kind, quirks=True).rotary.frequencies.theta == 5e5
     lists = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
     scale = {"short_mscale": 1.2, "long_mscale": 1.2}
     phimoe = {

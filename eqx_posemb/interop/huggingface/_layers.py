@@ -49,8 +49,15 @@ def labels_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
     rule = row.get("nope")
     if rule == "no_rope_layers":
         return _flagged(settings)
-    if rule == "layer_rope_theta" and settings.has(rule):
-        return tuple(map(_of_theta, settings.numbers(rule)))
+    if rule == "layer_rope_theta":
+        if settings.has(rule):
+            return tuple(map(_of_theta, settings.numbers(rule)))
+        # The last layer does not rotate, nor one in so many before it.
+        if "nope_every" in row:
+            last, every = count_of(settings, row) - 1, row["nope_every"]
+            return tuple(
+                ROTATES if (last - i) % every else DOES_NOT for i in range(last + 1)
+            )
     if rule == "rope_scaling_layers" and settings.has(rule):
         scaled = set(settings.integers(rule))
         count = settings.integer("num_hidden_layers", most=MOST_LAYERS)

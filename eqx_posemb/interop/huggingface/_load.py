@@ -37,7 +37,9 @@ def load(
     is an error that names it, and so is a key that says something else than another. A
     key beside the rope settings that speaks of rope, rotary embeddings, ALiBi or
     relative positions is an error if the model type does not read it. Such a key is
-    accepted if it is null or false, or says what the model does anyway.
+    accepted if it is null or false, or says what the model does anyway. A class of
+    transformers may have default rope settings with a theta, as Ministral 3 has. It
+    drops a `rope_theta` without rope settings, and so does this.
 
     !!! Example
 
@@ -103,7 +105,6 @@ def load(
       odd head is an error here.
     - PhiMoE: `long_factor` is never used, whatever the length.
     - YaRN for each layer type: `truncate` is not read, and always true.
-    - OLMo 3 with an old configuration: `rope_theta` does not reach the local layers.
     - DBRX: `rope_theta` in `attn_config`, as the released file has it, is not read.
     - A key that is given twice with different values: one of them wins.
     - A key about positions that the model type does not read: it has no effect.

@@ -103,6 +103,7 @@ def _found(keys, own):
             # The rope settings of a model that is told not to rotate say nothing.
             settings, row, own = _found(keys, other)
             settings.read |= {key, "rope_parameters", "rope_scaling", "rope_theta"}
+            settings.read.add("partial_rotary_factor")
             return settings, row, own
     return settings, row, own
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+from ._layers import rotating_labels
 from ._sections import sections_of
 from ._settings import known, listed, quoted, Settings
 from ._width import share_of
@@ -113,37 +114,62 @@ def rope_of(
     elif label not in row.get("scaled", (label,)):
         # Scaling from before there was a place for it in each layer type.
         given = {}
+    settings.read.update(row.get("lost", ()))
+    settings = settings.without(row.get("lost", ()))
     default = row.get("rope", {})
-    if not (given or settings.has("rope_scaling")):
+    flat = bool(given) and not nested
+    if not (given or nested or settings.get("rope_parameters") == {}):
         given = default.get(label, {} if label in default else default)
         if given is None:
             return None
         if row.get("thetas", {}).get(label) in settings.keys:
             given = {key: given[key] for key in given if key != "rope_theta"}
-        elif "rope_theta" in settings.keys and not nested:
-            given = {key: given[key] for key in given if key != "rope_theta"}
+        # The settings of a class stand before the keys beside them.
+        own = {"rope_theta", "partial_rotary_factor"} & {*given}
+        if "theta" in row or not rotating_labels(row):
+            settings.read |= own
+        settings = settings.without(own)
     return _normalized(
         Settings(given, inside="rope_parameters"),
         settings,
         row,
         label,
         nested,
+        flat,
         quirks,
         head,
     )
 
 
 def _given(settings, row, labels) -> tuple[dict[str, Any], bool]:
-    places = [key for key in ("rope_parameters", "rope_scaling") if settings.has(key)]
-    found = [settings.mapping(key) for key in places]
+    names = labels | {"full_attention", "sliding_attention"}
+    flat = row.get("flat")
+    found = []
+    for place in "rope_parameters", "rope_scaling":
+        if settings.has(place):
+            given = settings.mapping(place)
+            if any(key in names for key in given):
+                found.append(given)
+            elif given and row.get("nested") and flat != place:
+                raise ValueError(
+                    f"`{place}` must have settings for each of the layer types "
+                    f"{listed(rotating_labels(row))}, but got {quoted(given)}."
+                )
+            elif flat in (None, place):
+                found.append(given)
     if len(found) == 2 and found[0] and found[1] and found[0] != found[1]:
         raise ValueError(
             "`rope_parameters` and `rope_scaling` must agree where both are given, but "
             f"got {quoted(found[0])} and {quoted(found[1])}."
         )
     given = next((each for each in found if each), {})
-    names = labels | {"full_attention", "sliding_attention"}
     nested = any(key in names for key in given)
+    if given and not nested:
+        replaced = row.get("replaced", ())
+        given = {key: value for key, value in given.items() if key not in replaced}
+        if flat == "rope_scaling":
+            # The class updates its own settings, which have a `rope_type`.
+            given = {"rope_type": "default"} | given
     if nested:
         dangling = {key for key in given if key not in names} - {ORIGINAL}
         wrong = dangling - set(row.get("dangling", ()))
@@ -185,7 +211,7 @@ def _applies(key: str, value: Any, why: str, settings: Settings) -> bool:
     return settings.engine_keys == "apply"
 
 
-def _normalized(rope, settings, row, label, nested, quirks, head) -> Rope:
+def _normalized(rope, settings, row, label, nested, flat, quirks, head) -> Rope:
     kind = _kind(rope, row)
     allowed = {*COMMON, *KEYS[kind], *CARRIED.get(kind, ())}
     if row.get("axes") in ("chunked", "interleaved", "tail"):
@@ -204,7 +230,7 @@ def _normalized(rope, settings, row, label, nested, quirks, head) -> Rope:
             attention *= rope.number("attn_factor", above=0)
     return Rope(
         kind=kind,
-        theta=_theta(rope, settings, row, label, nested, quirks),
+        theta=_theta(rope, settings, row, label, flat, quirks),
         partial=share_of(kind, rope, settings, row, quirks, head),
         factor=factor,
         original_length=original,
@@ -260,23 +286,23 @@ IMAGE_AXES = (
 )
 
 
-def _theta(rope, settings, row, label, nested, quirks) -> float:
-    legacy = row.get("legacy", {}).get("rope_theta")
-    top = row.get("thetas", {}).get(label) or legacy or "rope_theta"
-    standard = row.get("rope", {}).get(label) or {}
+def _theta(rope, settings, row, label, flat, quirks) -> float:
+    top = row.get("legacy", {}).get("rope_theta") or "rope_theta"
+    standard = {}
+    if not flat or label in row.get("scaled", ()):
+        top = row.get("thetas", {}).get(label) or top
+        standard = row.get("rope", {}).get(label) or {}
     default = standard.get("rope_theta", row.get("theta", 10_000.0))
     inner = row.get("theta_in")
     if inner and not quirks and settings.has(inner):
         told = Settings(settings.mapping(inner), inside=inner)
         default = told.number("rope_theta", default, above=1)
-    if quirks and label in row.get("theta_lost", ()) and not rope.has("rope_theta"):
-        return float(default)
     if not rope.has("rope_theta"):
         return settings.number(top, default, above=1)
     theta = rope.number("rope_theta", above=1)
-    if not nested and not quirks and settings.has(top):
+    if flat and not quirks and settings.has(top):
         other = settings.number(top, above=1)
-        if other != theta:
+        if other not in (theta, settings.defaults.get(top)):
             raise ValueError(
                 f"`rope_parameters.rope_theta` and `{top}` must agree where both are "
                 f"given, but got {theta} and {other}."

@@ -15,7 +15,7 @@ from ..._rotary import (
     Temperature,
 )
 from . import _axes as axes
-from ._layers import DOES_NOT, rotates
+from ._layers import DOES_NOT, layer_types_of, rotates
 from ._rope import grown, Rope, rope_of
 from ._schedule import schedule
 from ._settings import listed, quoted, Settings
@@ -62,10 +62,10 @@ def layer_of(
 def _of_layers(settings, row, label):
     """With what the configuration has for these layers alone."""
     if not settings.has("per_layer_config"):
-        if label == "full_attention" and settings.has("global_head_dim"):
-            return settings.changed({"head_dim": settings.get("global_head_dim")})
-        return settings
-    types = settings.get("layer_types") or []
+        own = row.get("of_layers", {}).get(label, {})
+        found = {key: settings.get(*told) for key, told in own.items()}
+        return settings.changed(found) if found else settings
+    types = layer_types_of(settings, row)
     for key, value in settings.mapping("per_layer_config").items():
         if not (key.isdigit() and isinstance(value, dict)):
             raise ValueError(
@@ -101,9 +101,10 @@ def _evaluated(rule: str, settings: Settings) -> int | None:
         return max(settings.width("projection_dim") // (2 * heads), 32)
     if "." in rule:
         part, key = rule.split(".")
-        if not settings.has(part):
+        if settings.get(part) is None:
             return None
-        return Settings(settings.mapping(part), inside=part).width(key)
+        default = settings.defaults.get(part)
+        return Settings(settings.mapping(part), default, inside=part).width(key)
     names = rule.replace("+", "/").split("/")
     if any(settings.get(name) is None for name in names):
         return None

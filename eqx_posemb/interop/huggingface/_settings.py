@@ -53,11 +53,19 @@ def models() -> dict[str, dict[str, Any]]:
     - `theta_in`: the key of an object that has `rope_theta` in released files.
     - `theta`, `partial_rotary_factor`, `rope`: defaults, the last of all rope settings,
       for each layer type or for all.
+      `theta` is also the default of settings that all layers share.
+    - `flat`: the only key whose settings may be for all layers; `nested`: whether other
+      settings for all layers are an error.
+    - `lost`: keys that the class drops; `replaced`: keys that it replaces in settings
+      for all layers.
+    - `of_layers`: for a layer type, the settings of its own, with the key and the
+      default of each.
     - `legacy`: older names of keys; `aliases`: of rope types; `thetas`, `scaled`: which
       older keys belong to which layer type; `dangling`: keys that lie about beside
       those of the layer types.
     - `nope`: which layers do not rotate: a layer type, or the key with the list;
-      `nope_if`: the key without which all do. `pattern`: the layer types, repeated.
+      `nope_if`: the key without which all do; `nope_every`: without the list, the last
+      layer and one in so many before it do not. `pattern`: the layer types, repeated.
     - `attends`: which layers attend in a model whose other layers do not: `every` so
       many by that key, `at` the indices of that key, by the `blocks` of that key, or
       by the `ratios` of that key; with the `default` of the key and the type of the
@@ -71,7 +79,7 @@ def models() -> dict[str, dict[str, Any]]:
       that stands for all other values.
     - `adds`: for models that do not rotate, the builder of `_additive.py`; with `dim`,
       `length`, `offset`, `padding`, `layout` and `stacks`.
-    - `clockwise`, `torn`, `never_long`, `theta_lost`: what transformers has otherwise,
+    - `clockwise`, `torn`, `never_long`: what transformers has otherwise,
       for `quirks`.
     - `parts`: the types of parts that do not say theirs.
     """
@@ -182,6 +190,12 @@ class Settings:
         """The same with other values for some keys."""
         made = Settings({**self.keys, **keys}, self.defaults, self.inside)
         made.read, made.engine_keys = self.read, self.engine_keys
+        return made
+
+    def without(self, keys: Iterable[str]) -> "Settings":
+        """The same without some keys, which have no effect."""
+        made = self.changed(dict.fromkeys(keys))
+        made.rope = self.rope
         return made
 
     def _needed(self, key, default):

@@ -36,7 +36,7 @@ def share_of(
     if reads and settings.has(key):
         found.append(settings.number(key, above=0))
     dim = row.get("rotary_dim")
-    if dim and not (quirks and dim == "unread") and settings.has("rotary_dim"):
+    if dim and not (quirks and dim == "unread") and settings.get("rotary_dim"):
         found.append(settings.integer("rotary_dim", most=head) / head)
     if len(set(found)) > 1 and not quirks:
         raise ValueError(
