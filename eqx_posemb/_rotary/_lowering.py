@@ -132,20 +132,8 @@ def _halves_on_cpu(x, cos, sin):
     lower = _pad(a * cos - b * sin, 0, pairs + rest)
     upper = _pad(b * cos + a * sin, pairs, rest)
     channel = _channel(x)
-    turned = _rounded(jnp.where(channel < pairs, lower, upper), x.dtype)
+    turned = jnp.where(channel < pairs, lower, upper).astype(x.dtype)
     return jnp.where(channel < 2 * pairs, turned, x) if rest else turned
-
-
-def _rounded(x, dtype):
-    """The nearest number of that dtype, of two the even one."""
-    if (x.dtype, dtype) != (jnp.float32, jnp.bfloat16):
-        return x.astype(dtype)
-    # In integers, as XLA looks at every number whether it is NaN, which takes up to a
-    # quarter longer. One that comes from bfloat16 or from infinities stays NaN here.
-    bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
-    last = (bits >> jnp.uint32(16)) & jnp.uint32(1)
-    upper = (bits + jnp.uint32(0x7FFF) + last) >> jnp.uint32(16)
-    return jax.lax.bitcast_convert_type(upper.astype(jnp.uint16), dtype)
 
 
 def _adjacent_on_cpu(x, cos, sin):
@@ -159,7 +147,7 @@ def _adjacent_on_cpu(x, cos, sin):
     tables = jnp.stack([_interleaved(cos, cos), _interleaved(-sin, sin)])
     # Held, as tables that are widened while they are read cost more than the rotation.
     own, other = jax.lax.optimization_barrier(_pad(tables, 0, rest))
-    turned = _rounded(wide * own + partner * other, x.dtype)
+    turned = (wide * own + partner * other).astype(x.dtype)
     return jnp.where(_channel(x) < width, turned, x) if rest else turned
 
 
