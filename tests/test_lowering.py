@@ -61,21 +61,6 @@ def test_every_form_is_the_formula(name, dtype, width):
     np.testing.assert_allclose(*wide, rtol=ulp, atol=5e-7)
 
 
-def test_rounding_in_integers_is_the_cast_to_bfloat16():
-    upper = np.arange(2**16, dtype=np.uint32)[:, None] << 16
-    # In the middle between two numbers, next to it, and next to a number.
-    lower = np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
-    x = (upper | lower).view(np.float32)
-    found = np.asarray(_lowering._rounded(jnp.asarray(x), jnp.bfloat16))
-    wanted = np.asarray(jnp.asarray(x).astype(jnp.bfloat16))
-    number = ~np.isnan(x)
-    np.testing.assert_array_equal(
-        found.view(np.uint16)[number], wanted.view(np.uint16)[number]
-    )
-    # What operations on numbers of bfloat16 give for NaN.
-    assert np.isnan(found[:, 0].astype(np.float32))[~number[:, 0]].all()
-
-
 @every_layout
 @every_width
 def test_derivatives_of_every_kind_are_those_of_the_formula(layout, width):
