@@ -374,6 +374,9 @@ def _esmfold2(cls, args, kwargs, config):
 SPECIAL: dict[str, Any] = {
     "GPTJAttention": _gptj,
     "CodeGenAttention": _gptj,
+    # As transformers has them from 5.24 on.
+    "GPTJRotaryEmbedding": _gptj,
+    "CodeGenRotaryEmbedding": _gptj,
     "RoFormerSelfAttention": _roformer,
     "LightGluePositionalEncoder": _lightglue,
     "VJEPA2RopeAttention": _vjepa2,

@@ -179,6 +179,26 @@ def test_latent_attention_with_yarn_has_the_multiplier_of_its_softmax():
     assert load({"model_type": "deepseek_v3"}).scale is None
 
 
+def test_dual_chunk_attention_is_built():
+    chunks = {
+        "chunk_size": 262144,
+        "local_size": 8192,
+        "original_max_position_embeddings": 262144,
+        "sparse_attention_enabled": True,
+    }
+    name = "dual_chunk_attention_config"
+    rotary = pe.rope(16)
+    made = pe.DualChunk(rotary, chunk=262144, window=8192)
+    assert load(LLAMA | {name: chunks}).rotary == made
+    assert load(LLAMA | {name: {}}).rotary == pe.DualChunk(rotary, 8192, 1024)
+    assert load(LLAMA | {name: chunks}, quirks=True).rotary == rotary
+    assert load(LLAMA | {name: chunks}, engine_keys="ignore").rotary == rotary
+    with pytest.raises(ValueError, match=f"`{name}.chunk_size` must be larger"):
+        load(LLAMA | {name: {"chunk_size": 64}})
+    with pytest.raises(ValueError, match=f"`{name}.chunks` must not be there"):
+        load(LLAMA | {name: {"chunks": 64}})
+
+
 def test_quirks_follow_transformers_where_it_errs():
     per_type = {
         "model_type": "olmo3",

@@ -49,13 +49,14 @@ class ALiBi(AbstractRelativeBias):
         future keys, with equal slopes. ALiBi's author proposed it for encoders. The
         bias of all other keys is -1e9.
 
-    For $H$ heads, the slopes are a geometric sequence from $2^{-8/H}$ to $2^{-8}$. If
+    For $H$ heads, the slopes are a geometric sequence from $2^{-8/H}$ to $2^{-8}$, or
+    to $2^{-m}$ for another `bias_max` $m$, which MPT calls `alibi_bias_max`. If
     $H$ is not a power of two, two conventions exist. A checkpoint needs the convention
     of its training:
 
     - `"power_of_two"`: the slopes for the power of two below $H$, then every second one
         for twice that power. The authors' code, Bloom, MPT and Falcon use it.
-    - `"geometric"`: $2^{-8h/H}$ for $h = 1, \dots, H$. The text of the paper has it.
+    - `"geometric"`: $2^{-mh/H}$ for $h = 1, \dots, H$. The text of the paper has it.
 
     Falcon adds its bias before it scales by $1/\sqrt{d}$: give `factor=head_dim**-0.5`.
     It also rounds the slopes to bfloat16. [`eqx_posemb.LearnedALiBi`][] trains the
@@ -101,6 +102,7 @@ class ALiBi(AbstractRelativeBias):
     convention: Literal["power_of_two", "geometric"] = eqx.field(static=True)
     biased_heads: int | None = eqx.field(static=True)
     factor: float = eqx.field(static=True)
+    bias_max: float = eqx.field(static=True)
     given: Float[Array, " heads"] | None = eqx.field(repr=False)
     numbers: tuple[float, ...] | None = eqx.field(static=True, repr=False)
 
@@ -113,6 +115,7 @@ class ALiBi(AbstractRelativeBias):
         factor: float = 1.0,
         *,
         slopes: Array | np.ndarray | Sequence[float] | None = None,
+        bias_max: float = 8.0,
     ):
         """**Arguments:**
 
@@ -128,22 +131,24 @@ class ALiBi(AbstractRelativeBias):
             positive or zero. Python numbers are constants. A JAX array is a leaf, for
             example the shard of one device. An optimizer would train it, so build the
             bias inside of the function.
+        - `bias_max`: The exponent $m$ of the smallest slope, $2^{-m}$.
 
         **Raises:** a `ValueError` if `heads` is less than one or differs from the
         number of `slopes`. The same if `biased_heads` is not between one and `heads`,
-        or is odd in the one-sided form. The same if `factor` is not positive, or `form`
-        or `convention` is unknown. `slopes` must be finite, must not be negative, and
-        exclude `biased_heads`, `convention` and `form="one_sided"`.
+        or is odd in the one-sided form. The same if `factor` or `bias_max` is not
+        positive, or `form` or `convention` is unknown. `slopes` must be finite, must
+        not be negative, and exclude `biased_heads`, `convention`, `bias_max` and
+        `form="one_sided"`.
         """
         if slopes is not None:
-            rest = form == "one_sided", convention != "power_of_two", biased_heads
-            if any(rest):
+            chosen = convention != "power_of_two" or biased_heads or bias_max != 8
+            if form == "one_sided" or chosen:
                 raise ValueError(
                     "`slopes` must be None with `form='one_sided'`, which has a side "
-                    "for each half of all heads, and with `convention` or "
-                    "`biased_heads`, "
-                    f"which choose slopes, but got {form!r}, {convention!r} and "
-                    f"{biased_heads}. Give the slopes alone."
+                    "for each half of all heads, and with `convention`, "
+                    "`biased_heads` or `bias_max`, "
+                    f"which choose slopes, but got {form!r}, {convention!r}, "
+                    f"{biased_heads} and {bias_max}. Give the slopes alone."
                 )
             slopes = _checked(slopes)
             if heads not in (None, len(slopes)):
@@ -159,6 +164,7 @@ class ALiBi(AbstractRelativeBias):
         check_count("heads", heads, 1)
         check_choice("convention", convention, ("power_of_two", "geometric"))
         check_positive("factor", factor)
+        check_positive("bias_max", bias_max)
         biased = heads if biased_heads is None else biased_heads
         if not 1 <= biased <= heads:
             raise ValueError(
@@ -171,6 +177,7 @@ class ALiBi(AbstractRelativeBias):
         self.convention = convention
         self.biased_heads = biased_heads
         self.factor = float(factor)
+        self.bias_max = float(bias_max)
         self.given = slopes if isinstance(slopes, jax.Array) else None
         self.numbers = slopes if isinstance(slopes, tuple) else None
 
@@ -182,7 +189,7 @@ class ALiBi(AbstractRelativeBias):
         if self.numbers is not None:
             return tuple(self.factor * slope for slope in self.numbers)
         heads = self.heads if self.biased_heads is None else self.biased_heads
-        slopes = alibi_slopes(heads, self.form, self.convention)
+        slopes = alibi_slopes(heads, self.form, self.convention, self.bias_max)
         scaled = tuple(self.factor * slope for slope in slopes)
         return scaled + (0.0,) * (self.heads - heads)
 
@@ -268,14 +275,16 @@ def check_form(form: str, heads: int) -> None:
         )
 
 
-def alibi_slopes(heads: int, form: Form, convention: str) -> tuple[float, ...]:
+def alibi_slopes(
+    heads: int, form: Form, convention: str, most: float = 8.0
+) -> tuple[float, ...]:
     if form == "one_sided":
-        return 2 * alibi_slopes(heads // 2, "symmetric", convention)
+        return 2 * alibi_slopes(heads // 2, "symmetric", convention, most)
     if convention == "geometric":
-        return _geometric_slopes(heads, heads)
+        return _geometric_slopes(heads, most)
     power = 2 ** math.floor(math.log2(heads))
-    between = _geometric_slopes(2 * power, 2 * power)[::2]
-    return _geometric_slopes(power, power) + between[: heads - power]
+    between = _geometric_slopes(2 * power, most)[::2]
+    return _geometric_slopes(power, most) + between[: heads - power]
 
 
 def linear(
@@ -299,8 +308,8 @@ def linear(
     return jnp.where(side * jnp.sign(delta).astype(side.dtype) < 0, NEVER, bias)
 
 
-def _geometric_slopes(heads: int, count: int) -> tuple[float, ...]:
-    return tuple(2 ** (-8 * (h + 1) / heads) for h in range(count))
+def _geometric_slopes(heads: int, most: float) -> tuple[float, ...]:
+    return tuple(2 ** (-most * (h + 1) / heads) for h in range(heads))
 
 
 def linear_factors(

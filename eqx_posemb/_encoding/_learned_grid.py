@@ -16,7 +16,7 @@ from .._sharding import rows_of
 from .._state_dicts import array, filled, only, square
 from .._symbolic import error_if
 from ._abstract import AbstractEncoding
-from ._resize import Method, resize
+from ._resize import Method, Padding, resize
 
 
 class LearnedGrid(AbstractEncoding):
@@ -179,10 +179,12 @@ class LearnedGrid(AbstractEncoding):
         method: Method = "bicubic",
         antialias: bool = False,
         offset: float = 0.0,
+        align_corners: bool = False,
+        padding: Padding = "border",
     ) -> "LearnedGrid":
         """The same encoding on a finer or coarser grid, its prefix unchanged.
 
-        It equals `torch.nn.functional.interpolate` without `align_corners`. The bicubic
+        It equals `torch.nn.functional.interpolate`. The bicubic
         kernel of torch has a = −0.75, and −0.5 with `antialias`. `jax.image.resize`
         always has −0.5. The table is resized in at least float32.
 
@@ -192,6 +194,8 @@ class LearnedGrid(AbstractEncoding):
         | DINO and DINOv2 as released | `offset=0.1` |
         | DINOv2 with registers, timm | `antialias=True` |
         | SigLIP 2 (NaFlex) | `method="bilinear", antialias=True` |
+        | Qwen3-VL, Qwen3.5, ViLT | `method="bilinear", align_corners=True` |
+        | Muse Spark, Muse Glimmer | `method="bilinear", padding="zeros"` |
 
         **Arguments:**
 
@@ -201,10 +205,16 @@ class LearnedGrid(AbstractEncoding):
         - `offset`: a number that the released DINO adds to the new size, to protect
             from rounding. torch then gets the factor `(size + offset) / old size`,
             which moves the samples slightly towards the first corner.
+        - `align_corners`: whether the first and last cells of both grids have the same
+            centers. By default the edges of both grids agree.
+        - `padding`: the cells beyond the edge. `"border"` repeats the cell at the edge,
+            and `"zeros"` fades to zero.
 
         **Returns:** a `LearnedGrid`.
 
-        **Raises:** a `ValueError` if `shape` does not fit or `method` is unknown.
+        **Raises:** a `ValueError` if `shape` does not fit, or `method` or `padding` is
+        unknown. The same for `align_corners` or padding of zeros with `antialias` or
+        `offset`.
         """
         if len(tuple(shape)) != len(self.shape):
             raise ValueError(
@@ -212,7 +222,13 @@ class LearnedGrid(AbstractEncoding):
                 f"the grid, but got {tuple(shape)}."
             )
         weight = resize(
-            self.weight, shape, method=method, antialias=antialias, offset=offset
+            self.weight,
+            shape,
+            method=method,
+            antialias=antialias,
+            offset=offset,
+            align_corners=align_corners,
+            padding=padding,
         )
         return eqx.tree_at(lambda module: module.weight, self, weight)
 

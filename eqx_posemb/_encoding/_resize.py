@@ -16,6 +16,7 @@ from .._phase import as_float
 
 
 Method = Literal["bicubic", "bilinear"]
+Padding = Literal["border", "zeros"]
 
 
 def resize(
@@ -25,10 +26,19 @@ def resize(
     method: Method = "bicubic",
     antialias: bool = False,
     offset: float = 0.0,
+    align_corners: bool = False,
+    padding: Padding = "border",
 ) -> Float[Array, "..."]:
     """The leading axes of a table resized to `shape`, as
-    `torch.nn.functional.interpolate` with `align_corners=False` has it."""
+    `torch.nn.functional.interpolate` has it, or `grid_sample` with padding of zeros."""
     check_choice("method", method, ("bicubic", "bilinear"))
+    check_choice("padding", padding, ("border", "zeros"))
+    for name, given in ("align_corners", align_corners), ("padding", padding):
+        if given not in (False, "border") and (antialias or offset):
+            raise ValueError(
+                f"`{name}` must be left out with `antialias` or `offset`, as torch has "
+                f"no such resizing, but got {given!r}, {antialias} and {offset}."
+            )
     shape = tuple(shape)
     if len(shape) > table.ndim or any(size < 1 for size in shape):
         raise ValueError(
@@ -39,7 +49,12 @@ def resize(
     for axis, size in enumerate(shape):
         if size == table.shape[axis] and (antialias or method == "bilinear"):
             continue  # An offset would matter, but torch leaves such an axis alone.
-        matrix = _matrix(table.shape[axis], size, method, antialias, offset)
+        old = table.shape[axis]
+        if antialias:
+            matrix = _antialiased(old, size, method, offset)
+        else:
+            centers = _centers(old, size, method, offset, align_corners, padding)
+            matrix = _matrix(old, centers, method, padding)
         rows = jnp.asarray(matrix, resized.dtype)
         resized = jnp.moveaxis(
             jnp.tensordot(rows, resized, axes=([1], [axis]), precision="highest"),
@@ -49,34 +64,46 @@ def resize(
     return resized.astype(table.dtype)
 
 
-def _matrix(old, new, method, antialias, offset):
-    """How much of each of the `old` cells is in each of the `new`."""
+def _centers(old, new, method, offset, align_corners, padding):
+    """Where the new cells are, in units of the old ones."""
+    if align_corners:
+        # A single cell is the first one.
+        return np.linspace(0, old - 1, new)
     # The original DINO gives torch `scale_factor = (new + 0.1) / old` in place of a
     # size, and torch samples by that factor.
+    centers = (np.arange(new) + 0.5) * (old / (new + offset)) - 0.5
+    # With an offset, as with any scale, nothing keeps the first and last inside.
+    inside = method == "bilinear" and padding == "border"
+    return np.maximum(centers, 0) if inside else centers
+
+
+def _antialiased(old, new, method, offset):
+    """How much of each of the `old` cells is in each of the `new`, as Pillow has it:
+    the kernel is widened when cells get larger, and cut at the edge."""
     step = old / (new + offset)
     centers = (np.arange(new) + 0.5) * step - 0.5
     cells = np.arange(old)
-    if antialias:
-        # As Pillow does: the kernel is widened when cells get larger, and what it
-        # reaches beyond the edge is left out.
-        wide = max(step, 1.0)
-        reach = _reach(method) * wide
-        from_edge = np.maximum(np.floor(centers - reach + 1), 0)
-        to_edge = np.minimum(np.floor(centers + reach + 1), old)
-        inside = (cells >= from_edge[:, None]) & (cells < to_edge[:, None])
-        a = -0.5
-        weights = _kernel(method, (cells - centers[:, None]) / wide, a) * inside
-        return weights / weights.sum(axis=1, keepdims=True)
-    # What is beyond the edge is the cell at the edge. With an offset, as with any
-    # scale, nothing keeps the first and last centers inside.
-    if method == "bilinear":
-        centers = np.maximum(centers, 0)
+    wide = max(step, 1.0)
+    reach = _reach(method) * wide
+    from_edge = np.maximum(np.floor(centers - reach + 1), 0)
+    to_edge = np.minimum(np.floor(centers + reach + 1), old)
+    inside = (cells >= from_edge[:, None]) & (cells < to_edge[:, None])
+    weights = _kernel(method, (cells - centers[:, None]) / wide, -0.5) * inside
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _matrix(old, centers, method, padding):
+    """How much of each of the `old` cells is in each new one. Cells beyond the edge are
+    the cell at the edge, or zero."""
     reach = _reach(method)
     first = np.floor(centers).astype(int) - (reach - 1)
-    matrix = np.zeros((new, old))
+    matrix = np.zeros((len(centers), old))
     for tap in range(2 * reach):
         weights = _kernel(method, first + tap - centers, -0.75)
-        np.add.at(matrix, (np.arange(new), np.clip(first + tap, 0, old - 1)), weights)
+        cells = np.clip(first + tap, 0, old - 1)
+        if padding == "zeros":
+            weights = weights * (cells == first + tap)
+        np.add.at(matrix, (np.arange(len(centers)), cells), weights)
     return matrix
 
 

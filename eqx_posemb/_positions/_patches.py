@@ -81,7 +81,9 @@ def centered_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
 
 
 def normalized_positions(
-    shape: Sequence[int], by: Literal["each", "largest", "smallest"] = "each"
+    shape: Sequence[int],
+    by: Literal["each", "largest", "smallest"] = "each",
+    anchor: Literal["center", "corner"] = "center",
 ) -> Float[Array, "seq axes"]:
     r"""The centers of the cells of a grid, between -1 and 1.
 
@@ -91,6 +93,13 @@ def normalized_positions(
     largest or smallest of all. An image then has the same coordinates at every
     resolution. DINOv3 normalizes each axis and turns by
     `eqx_posemb.frequencies.Scaled(..., 2 * math.pi)`.
+
+    Anchored at the corner, the image begins at -1 along each axis:
+
+    $$c_k = \frac{2 j_k + 1}{m_k} - 1$$
+
+    DINOv3's own code and timm count so with one size for all axes. Distances between
+    patches are equal. Distances to tokens at zero, such as class tokens, are not.
 
     !!! Example
 
@@ -107,18 +116,23 @@ def normalized_positions(
     - `by`: the divisor of coordinates. `"each"` divides by the size of the axis.
         `"largest"` and `"smallest"` use one size for all axes, which keeps the aspect
         ratio.
+    - `anchor`: `"center"` has zero in the middle of the image, and `"corner"` has -1
+        at its first corner.
 
     **Returns:** positions in JAX's default float dtype; the last axis of the grid
     varies fastest.
 
-    **Raises:** a `ValueError` if `by` is unknown, and as
+    **Raises:** a `ValueError` if `by` or `anchor` is unknown, and as
     [`eqx_posemb.positions.grid_positions`][].
     """
     check_choice("by", by, ("each", "largest", "smallest"))
+    check_choice("anchor", anchor, ("center", "corner"))
     shape = tuple(shape)
     cells = grid_positions(shape)
     sizes = {"each": shape, "largest": (max(shape),), "smallest": (min(shape),)}[by]
-    from_middle = 2 * cells + 1 - jnp.array(shape, cells.dtype)[None]
+    # The middle is half of the size that is the divisor, or of the axis itself.
+    middle = sizes if anchor == "corner" else shape
+    from_middle = 2 * cells + 1 - jnp.array(middle, cells.dtype)[None]
     wide = jnp.result_type(float)
     return from_middle.astype(wide) / jnp.array(sizes, wide)[None]
 

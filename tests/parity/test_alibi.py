@@ -9,6 +9,7 @@ from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 
 import eqx_posemb as pe
+from eqx_posemb.interop.huggingface import load
 from tests.parity.references import as_numpy, assert_close, run
 
 
@@ -67,6 +68,24 @@ def test_slopes_are_theirs_for_every_number_of_heads():
             slopes = np.array(pe.ALiBi(heads).slopes)
             rtol = RTOL[model](heads) * SEQ
             assert_close(slopes, theirs[:, -1] - theirs[:, -2], rtol=rtol)
+
+
+@pytest.mark.parametrize("heads", [2, 6, 8])
+def test_slopes_end_where_mpt_has_them_end(heads):
+    theirs = as_numpy(build_mpt_alibi_tensor(heads, 3, alibi_bias_max=12))[:, 0]
+    slopes = np.array(pe.ALiBi(heads, bias_max=12).slopes)
+    assert_close(slopes, theirs[:, -1] - theirs[:, -2], rtol=1e-6)
+    config = {"model_type": "mpt", "attn_config": {"alibi_bias_max": 12}}
+    loaded = load(config | {"n_heads": heads})
+    assert loaded.bias == pe.ALiBi(heads, bias_max=12)
+
+
+def test_the_largest_exponent_of_slopes_may_be_chosen():
+    assert pe.ALiBi(2, bias_max=12).slopes == (2.0**-6, 2.0**-12)
+    with pytest.raises(ValueError, match="`bias_max` must be"):
+        pe.ALiBi(2, bias_max=0)
+    with pytest.raises(ValueError, match="`slopes` must be None with"):
+        pe.ALiBi(slopes=[0.5], bias_max=12)
 
 
 def test_geometric_slopes_are_the_formula_of_the_paper():

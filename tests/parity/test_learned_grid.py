@@ -78,6 +78,44 @@ def test_resizing_is_that_of_torch(method, antialias, offset, x64):
         assert_close(ours.weight, theirs, atol=1e-13 if x64 else 1e-5)
 
 
+@pytest.mark.parametrize("method", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("how", [{"align_corners": True}, {"padding": "zeros"}])
+def test_corners_and_zeros_are_those_of_torch(method, how):
+    rng = np.random.default_rng(0)
+    tables = [rng.normal(size=(*old, 3)).astype(np.float32) for old, _ in SHAPES]
+    found = run(
+        lambda modules: [
+            module.resized(new, method=method, **how)
+            for module, (_, new) in zip(modules, SHAPES, strict=True)
+        ],
+        [_grid(table) for table in tables],
+    )
+    for (_, new), table, ours in zip(SHAPES, tables, found, strict=True):
+        there = torch.as_tensor(table).permute(2, 0, 1)[None]
+        if "padding" in how:
+            rows, columns = ((torch.arange(n) + 0.5) * 2 / n - 1 for n in new)
+            at = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)[None]
+            told = dict(mode=method, padding_mode="zeros", align_corners=False)
+            theirs = torch.nn.functional.grid_sample(there, at, **told)
+        else:
+            theirs = torch.nn.functional.interpolate(
+                there, size=new, mode=method, align_corners=True
+            )
+        assert_close(ours.weight, theirs[0].permute(1, 2, 0).numpy(), atol=2e-5)
+
+
+def test_aligned_corners_keep_the_corners():
+    table = np.arange(18.0, dtype=np.float32).reshape(3, 3, 2)
+    how = dict(method="bilinear", align_corners=True)
+    corners = _grid(table).resized((2, 2), **how).weight[..., 0]
+    assert corners.tolist() == [[0, 4], [12, 16]]
+    assert _grid(table).resized((1, 1), **how).weight[0, 0, 0] == 0
+    with pytest.raises(ValueError, match="`align_corners` must be left out with"):
+        _grid(table).resized((2, 2), antialias=True, **how)
+    with pytest.raises(ValueError, match="`padding` must be left out with"):
+        _grid(table).resized((2, 2), offset=0.1, padding="zeros")
+
+
 def test_jax_resizes_by_another_kernel():
     weight = np.random.default_rng(0).normal(size=(14, 14, 3)).astype(np.float32)
     ours = run(lambda grid: grid.resized((16, 20)).weight, _grid(weight))

@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from eqx_posemb.interop.torch import patch_rotary
+from eqx_posemb.interop.torch._patch import _with_mask
 
 
 SIZES = dict(
@@ -198,6 +199,16 @@ def test_biases_of_bloom_follow_the_mask_and_the_cache():
         model.transformer.build_alibi_tensor.slopes = [0.0, 0.0]
         assert not torch.allclose(logits(model), before, atol=1e-3)
     assert torch.equal(logits(model), before)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_a_mask_of_bloom_covers_a_cache_by_either_name(name):
+    cache, given = transformers.DynamicCache(), torch.zeros(2, 1, 4, 8)
+    cache.update(given, given, 0)
+    _, told = _with_mask(None, (), {"input_ids": TOKENS, name: cache})
+    assert told["attention_mask"].shape == (2, 4 + TOKENS.shape[1])
+    _, told = _with_mask(None, (TOKENS, cache), {})
+    assert told["attention_mask"].shape == (2, 4 + TOKENS.shape[1])
 
 
 def test_exact_angles_differ_from_those_of_float32_a_million_positions_away():

@@ -100,15 +100,11 @@ def _mpt(settings, row, layer_type, key):
             "for this model type, but got False."
         )
     most = attention.number("alibi_bias_max", above=0)
-    if most != 8:
-        raise ValueError(
-            f"`attn_config.alibi_bias_max` must be 8, but got {most}: slopes that end "
-            "elsewhere are not made here."
-        )
     scale = None
     if attention.has("softmax_scale"):
         scale = attention.number("softmax_scale", above=0)
-    return PositionalEmbedding(bias=ALiBi(_any(settings, "n_heads")), scale=scale)
+    bias = ALiBi(_any(settings, "n_heads"), bias_max=most)
+    return PositionalEmbedding(bias=bias, scale=scale)
 
 
 def _learned(settings, row, layer_type, key):

@@ -129,7 +129,10 @@ def load(
         ignores: `"apply"` or `"ignore"`. These keys are `attn_factor` of YaRN, by which
         engines multiply the attention factor, and
         `original_max_position_embeddings` beside the settings of layer types. `None`
-        raises an error where such a key has an effect. `quirks=True` ignores it.
+        raises an error where such a key has an effect. `quirks=True` ignores it. A
+        `dual_chunk_attention_config`, as Qwen2.5-1M has it, builds a
+        [`eqx_posemb.DualChunk`][] unless ignored. Engines also scale the queries of
+        texts beyond its `original_max_position_embeddings`, which this does not.
     - `key`: A `jax.random` key for tables and biases that are learned, until the
         weights of a checkpoint take their place; by default `jax.random.key(0)`.
 

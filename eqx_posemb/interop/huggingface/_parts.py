@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ._settings import DEEPEST, known, listed, models, quoted, Settings
+from ._settings import by_hand, DEEPEST, known, listed, models, quoted, Settings
 
 
 def part_of(
@@ -39,6 +39,12 @@ def part_of(
         raise ValueError(
             "`model_type` must be given, in the configuration or as an argument, but "
             f"got keys {listed(keys)}."
+        )
+    reason = by_hand(name)
+    if reason is not None:
+        raise ValueError(
+            "`model_type` must be of a model that `load` builds from its "
+            f"configuration, but got {quoted(name)}. {reason}"
         )
     known("model_type", name, models())
     raise AssertionError(name)

@@ -58,6 +58,7 @@ CARRIED = {"yarn": ("finetuned",)}
 ORIGINAL = "original_max_position_embeddings"
 TYPES = tuple(kind for kind in KEYS if kind != "ntk_alpha")
 COMMON = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
+BESIDE = {"rope_theta", "partial_rotary_factor"}
 SECTIONED = ("mrope_section", "mrope_interleaved", "xdrope_section")
 TEMPERED = ("llama_4_scaling_beta", "max_position_embeddings")
 ALIASES = {"mrope": "default", "su": "longrope", "xdrope": "dynamic"}
@@ -124,11 +125,11 @@ def rope_of(
             return None
         if row.get("thetas", {}).get(label) in settings.keys:
             given = {key: given[key] for key in given if key != "rope_theta"}
-        # The settings of a class stand before the keys beside them.
-        own = {"rope_theta", "partial_rotary_factor"} & {*given}
         if "theta" in row or not rotating_labels(row):
-            settings.read |= own
-        settings = settings.without(own)
+            settings.read |= BESIDE & {*given}
+    if not flat:
+        # The settings of a class or of layers stand before the keys beside them.
+        settings = settings.without(BESIDE & {*given})
     return _normalized(
         Settings(given, inside="rope_parameters"),
         settings,
@@ -336,8 +337,8 @@ def _original_length(kind, rope, settings, quirks) -> int:
             f"`{ORIGINAL}` must agree where it is given twice, but got {outside} "
             f"beside the rope settings and {inside} among them."
         )
-    if settings.has(ORIGINAL) or (outside is not None and inside is None):
-        return outside or 0
+    if outside is not None:
+        return outside
     return inside or settings.integer("max_position_embeddings")
 
 

@@ -14,6 +14,7 @@ from ..._rotary import (
     ScalableSoftmax,
     Temperature,
 )
+from ..._rotary._extension import DualChunk
 from . import _axes as axes
 from ._layers import DOES_NOT, layer_types_of, rotates
 from ._rope import grown, Rope, rope_of
@@ -22,6 +23,14 @@ from ._settings import listed, quoted, Settings
 from ._width import width_of
 
 
+# The defaults of engines, and keys of theirs that leave distances as they are.
+CHUNKS = {"chunk_size": 8192, "local_size": 1024}
+BESIDE_CHUNKS = (
+    "original_max_position_embeddings",
+    "sparse_attention_config",
+    "sparse_attention_enabled",
+    "sparse_attention_last_q",
+)
 HEAD = ("head_dim", "hidden_size/num_attention_heads", "hidden_size/num_heads")
 
 
@@ -158,7 +167,7 @@ def rotary_of(
     row: dict[str, Any],
     quirks: bool,
     key: PRNGKeyArray | None,
-) -> AbstractRotary:
+) -> AbstractRotary | DualChunk:
     """What fills the rotary slot of such a layer."""
     made: list[AbstractRotary] = (
         [layer.temperature] if layer.temperature is not None else []
@@ -169,9 +178,10 @@ def rotary_of(
         made.append(ScalableSoftmax(heads, weight=0.0, bias=1.0))
     if layer.rope is not None:
         made.insert(0, _rotary(layer, layer.rope, settings, row, quirks, key))
-    if len(made) > 1:
-        return Chain(made)
-    return made[0] if made else NoPE()
+    if not made:
+        return NoPE()
+    rotary = Chain(made) if len(made) > 1 else made[0]
+    return rotary if layer.rope is None else _in_chunks(rotary, settings)
 
 
 def _rotary(layer, rope, settings, row, quirks, key) -> Rotary:
@@ -194,6 +204,22 @@ def _rotary(layer, rope, settings, row, quirks, key) -> Rotary:
         scale=rope.attention_factor,
         pairing=pairing,
     )
+
+
+def _in_chunks(rotary: AbstractRotary, settings: Settings) -> AbstractRotary | DualChunk:
+    """With the distances of dual chunk attention, which inference engines have."""
+    name = "dual_chunk_attention_config"
+    if not settings.has(name) or settings.engine_keys == "ignore":
+        return rotary
+    chunks = Settings(settings.mapping(name), CHUNKS, inside=name)
+    chunks.only((*CHUNKS, *BESIDE_CHUNKS), f"`{name}`")
+    chunk, window = chunks.integer("chunk_size"), chunks.integer("local_size")
+    if chunk <= window:
+        raise ValueError(
+            f"`{name}.chunk_size` must be larger than `local_size`, {window}, but got "
+            f"{chunk}."
+        )
+    return DualChunk(rotary, chunk=chunk, window=window)
 
 
 def _of_image(layer, rope, settings, rule, key) -> Rotary:

@@ -54,7 +54,7 @@ def models() -> dict[str, dict[str, Any]]:
     - `theta`, `partial_rotary_factor`, `rope`: defaults, the last of all rope settings,
       for each layer type or for all.
       `theta` is also the default of settings that all layers share.
-    - `flat`: the only key whose settings may be for all layers; `nested`: whether other
+    - `flat`: the only key whose settings may be for all layers, or `"none"`; `nested`: whether other
       settings for all layers are an error.
     - `lost`: keys that the class drops; `replaced`: keys that it replaces in settings
       for all layers.
@@ -84,6 +84,21 @@ def models() -> dict[str, dict[str, Any]]:
     - `parts`: the types of parts that do not say theirs.
     """
     return json.loads(Path(__file__).with_name("models.json").read_text())
+
+
+def by_hand(model_type: str) -> str | None:
+    """What to build by hand for a model type without a row, or why nothing.
+
+    `by_hand.json` has an entry for each, with the name of its reason.
+    """
+    table = _by_hand()
+    reason = table["model_types"].get(model_type)
+    return None if reason is None else table["reasons"][reason]
+
+
+@functools.cache
+def _by_hand() -> dict[str, dict[str, str]]:
+    return json.loads(Path(__file__).with_name("by_hand.json").read_text())
 
 
 def listed(names: Iterable[str], mark: str = "") -> str:

@@ -16,6 +16,7 @@ _BESIDE = re.compile(r"_(dropout|sizes)$")
 _FLAG = re.compile(r"(use_)?(rope|rotary)(_(pos|position|emb|embedding|embeddings))*$")
 _AXES = re.compile(r"(use_)?(mrope|3d_rope|rope_3d)$")
 _SHARE = re.compile(r"pct|percent|fraction|partial")
+_OF_ROPE = ("rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor")
 _TYPE = re.compile(r"^position_embeddings?_type$")
 
 
@@ -79,9 +80,9 @@ def _is_done(key, value, layers, settings, row) -> bool:
     """Whether the value is what is done anyway, in some of the layers."""
     layers = [layer for layer in layers if layer.rope is not None]
     ropes = [layer.rope for layer in layers]
-    if key in ("rope_parameters", "rope_scaling", "rope_theta") and "adds" not in row:
+    if key in _OF_ROPE and not ropes and "adds" not in row:
         # No layer rotates, as in a hybrid of which no layer has attention.
-        return not ropes or (key == "rope_theta" and _is_any(value, ropes, "theta"))
+        return True
     if value is True:
         if "interleave" in key:
             return any(layer.pairing != "halves" for layer in layers)

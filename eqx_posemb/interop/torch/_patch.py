@@ -331,7 +331,9 @@ def _with_mask(module, args, kwargs):
     tokens = args[0] if args else kwargs.get("input_ids")
     tokens = kwargs["inputs_embeds"] if tokens is None else tokens
     batch, seq = tokens.shape[:2]
-    cache = kwargs.get("past_key_values")
+    # transformers 5.24 renamed it.
+    named = kwargs.get("cache", kwargs.get("past_key_values"))
+    cache = args[1] if len(args) > 1 else named
     keys = seq if cache is None else cache.get_mask_sizes(seq, 0)[0]
     mask = torch.ones(batch, keys, dtype=torch.int64, device=tokens.device)
     return args, {**kwargs, "attention_mask": mask}
