@@ -1,9 +1,12 @@
 """A call of attention: its arguments are checked, and one program computes it."""
 
 import dataclasses
+from typing import Any, TYPE_CHECKING
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from ._attention import (
     attention,
@@ -16,11 +19,21 @@ from ._attention import (
     rules,
     Tokens,
 )
-from ._checks import check_choice, check_count, check_positive
+from ._checks import check_choice, check_count, check_positive, described
 from ._context import context_lengths
 from ._given import as_consecutive
 from ._rotary import AbstractRotary
 from ._sharding import compiler_sharded, gathered, mesh_axes, shards
+
+
+# Type checkers see an array that may be unpacked, since a tuple has no `shape`.
+if TYPE_CHECKING:
+    Attended = Array | Any
+else:
+    Attended = (
+        Float[Array, "heads q dim_v"]
+        | tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]
+    )
 
 
 def prepared(
@@ -39,6 +52,8 @@ def prepared(
     q_state=None,
     k_state=None,
     soft_cap=None,
+    sinks=None,
+    return_lse=False,
     implementation: ImplementationName = "auto",
     block_size=None,
     axis_name=None,
@@ -52,6 +67,8 @@ def prepared(
         check_positive("soft_cap", soft_cap)
     if block_size is not None:
         check_count("block_size", block_size, 1)
+    if sinks is not None:
+        _check_sinks(sinks, q.shape[0])
     masked = rules(
         placed.q_positions,
         placed.k_positions,
@@ -71,7 +88,7 @@ def prepared(
     chosen = choose(
         implementation, q.shape[0], counts, block_size, axis_name, shards(q, 1)
     )
-    static = chosen, axis_name, soft_cap, keys_are_rotated
+    static = chosen, axis_name, soft_cap, keys_are_rotated, bool(return_lse)
     order = q_order, k_order
     if chosen.reads_consecutive:
         # Inside of `attend` all arrays are traced.
@@ -79,26 +96,49 @@ def prepared(
         stated = map(as_consecutive, (placed.q_positions, placed.k_positions))
         names = "q_positions", "k_positions"
         placed = dataclasses.replace(placed, **dict(zip(names, stated, strict=True)))
-    return placed, static, q, k, v, masked, states, order
+    return placed, static, sinks, q, k, v, masked, states, order
+
+
+def _check_sinks(sinks, heads):
+    dtype = getattr(sinks, "dtype", None)
+    if not jnp.issubdtype(dtype, jnp.floating) or sinks.shape != (heads,):
+        of_dtype = "" if dtype is None else f" and dtype {dtype}"
+        raise ValueError(
+            f"`sinks` must be one floating-point logit for each of the {heads} heads "
+            f"of `q`, but got {described(sinks)}{of_dtype}. Give an array of shape "
+            "[heads]."
+        )
 
 
 # Each shape has one program. The layers of a model share its trace, and a call outside
 # of `jit` compiles one program instead of each operation.
 @eqx.filter_jit
 @jax.named_scope("eqx_posemb.Placed.attend")
-def attend(placed, static, q, k, v, masked, states, order):
-    axes = *mesh_axes(q)[:2], *mesh_axes(v)[2:]
-    arguments = placed, static, q, k, v, masked, states, order
-    return compiler_sharded(_attention, axes, *arguments)
+def attend(placed, static, sinks, q, k, v, *others):
+    rows = mesh_axes(q)[:2]
+    axes = [(*rows, *mesh_axes(v)[2:]), rows]
+    out, lse = compiler_sharded(
+        _attention, axes, placed, static, sinks, q, k, v, *others
+    )
+    return (out, lse) if static[-1] else out
 
 
-def _attention(placed, static, *arrays):
-    return attention(static[0], inputs(placed, static, *arrays))
+def _attention(placed, static, sinks, *arrays):
+    out, lse = attention(static[0], inputs(placed, static, *arrays))
+    if sinks is not None:
+        # A sink is one more logit, whose value is zero.
+        sinks = sinks.astype(lse.dtype)[:, None]
+        kept = jax.nn.sigmoid(lse - sinks)[..., None]
+        out = (out.astype(lse.dtype) * kept).astype(out.dtype)
+        lse = jnp.logaddexp(lse, sinks)
+    # The lowest number stands for a query that sees nothing, for finite derivatives.
+    sees = lse > jnp.finfo(lse.dtype).min / 2
+    return [out, jnp.where(sees, lse, -jnp.inf)]
 
 
 def inputs(placed, static, q, k, v, masked, states, order) -> Inputs:
     """What an implementation of attention reads."""
-    _, axis_name, soft_cap, keys_are_rotated = static
+    _, axis_name, soft_cap, keys_are_rotated, _ = static
     placed, masked, order = whole(placed), masked.gathered, gathered(order)
     q_tokens = Tokens(None, placed.q_positions, None, order[0])
     k_tokens = Tokens(None, placed.k_positions, None, order[1])

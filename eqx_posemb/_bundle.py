@@ -6,6 +6,7 @@ from typing import Any, TYPE_CHECKING
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
+from ._attending import Attended
 from ._attention import ImplementationName, Window
 from ._bias import AbstractBias
 from ._encoding import AbstractEncoding
@@ -205,11 +206,13 @@ class PositionalEmbedding(Module):
         q_state: PyTree[Array] | None = None,
         k_state: PyTree[Array] | None = None,
         soft_cap: float | None = None,
+        sinks: Float[Array, " heads"] | None = None,
+        return_lse: bool = False,
         implementation: ImplementationName = "auto",
         block_size: int | None = None,
         axis_name: str | None = None,
-    ) -> Float[Array, "heads q dim_v"]:
-        """Softmax attention over the finished logits.
+    ) -> Attended:
+        r"""Softmax attention over the finished logits.
 
         A query attends to a key if all of the given masks allow it. Masks compare
         positions and not indices, so a cache may have any order, and shards need no
@@ -237,18 +240,19 @@ class PositionalEmbedding(Module):
             several coordinates, as in M-RoPE, need an order. Give both or neither.
         - `soft_cap`: bounds the logits before masking, as in Gemma 2: `soft_cap *
             tanh(logits / soft_cap)`.
+        - `sinks`: a logit for each head, which takes weight and has no value, as in
+            GPT-OSS: softmax divides by $e^{s_h} + \sum_j e^{\ell_{ij}}$. Neither
+            `soft_cap` nor masks apply to it. Each layer learns its own.
+        - `return_lse`: whether to return the log-sum-exp of the logits as well.
         - `implementation`: `"dense"` materializes all logits, and defines the result.
-            `"blockwise"` computes exact attention and gradients in blocks of queries
-            and keys. Its memory grows linearly with the sequence length, and fully
-            masked blocks are skipped. It has first and second derivatives in reverse
-            mode. `"pallas"` is one fused kernel for TPUs, which a CPU interprets. It
-            takes positions that are stated to be consecutive, with no bias or a bias by
-            distance. For other inputs it warns with the reason, and computes blocks. It
-            has first derivatives. `"auto"` materializes up to 8 million logits, counted
-            for one example. Beyond, it takes the fused kernel on a TPU where possible.
-            Otherwise it uses blocks, on a CPU from 8 million logits on and elsewhere
-            from 64 million on. `explain` reports the choice. `for_kernel` prepares
-            inputs for the kernels of other libraries.
+            `"blockwise"` computes exact attention in blocks of queries and keys, in
+            memory that grows linearly with the sequence length. It skips fully masked
+            blocks, and has first and second derivatives in reverse mode. `"pallas"` is
+            one fused kernel for TPUs, which a CPU interprets. It takes positions that
+            are stated to be consecutive, with no bias or a bias by distance, and has
+            first derivatives. For other inputs it warns with the reason, and computes
+            blocks. `"auto"` chooses by the platform and the number of logits. `explain`
+            reports the choice. `for_kernel` prepares inputs for other kernels.
         - `block_size`: the number of queries, and of keys, in a block. The default is
             at most 512, with little padding in the last block, and fewer for more than
             32 heads. A fused kernel needs a multiple of 128, by default at most 1,024.
@@ -257,16 +261,17 @@ class PositionalEmbedding(Module):
             values with their positions, in any order, and keys move from device to
             device. [`eqx_posemb.positions.zigzag`][] balances causal attention.
             `"pallas"` and `"auto"` use a kernel for each shard of keys, and the others
-            use blocks. A ring has first derivatives. Without `axis_name`, each device
-            attends to its own shard alone, and no error is raised, since JAX cannot
-            distinguish a shard of a sequence from an example of a batch.
+            use blocks. A ring has first derivatives. Without `axis_name` each device
+            attends to its own shard, and JAX can raise no error.
 
         **Returns:**
 
         The attended values, in the dtype of `v`; zeros for a query that sees no key.
+        With `return_lse`, a pair of them and the log-sum-exp, [heads, q], in at least
+        float32. It includes the sink, and is -inf for a query that sees nothing.
 
         **Raises:** a `ValueError` as `logits`, if `soft_cap` or `block_size` is not
-        positive, or if `implementation` is unknown.
+        positive, if `sinks` has another shape, or if `implementation` is unknown.
         """
         placed = self.at(q_positions, k_positions, length=length)
         return placed.attend(
@@ -283,6 +288,8 @@ class PositionalEmbedding(Module):
             q_state=q_state,
             k_state=k_state,
             soft_cap=soft_cap,
+            sinks=sinks,
+            return_lse=return_lse,
             implementation=implementation,
             block_size=block_size,
             axis_name=axis_name,

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
-from ._attending import attend, inputs, prepared, whole
+from ._attending import attend, Attended, inputs, prepared, whole
 from ._attention import (
     check_axes,
     check_shapes,
@@ -22,7 +22,8 @@ from ._attention import (
     with_channels,
 )
 from ._bias import AbstractBias
-from ._checks import check_count, described, is_integer
+from ._checks import check_count
+from ._context import check_length
 from ._frequencies import context_length
 from ._given import as_given, Positions
 from ._module import Module
@@ -160,11 +161,13 @@ class Placed(Module):
         q_state: PyTree[Array] | None = None,
         k_state: PyTree[Array] | None = None,
         soft_cap: float | None = None,
+        sinks: Float[Array, " heads"] | None = None,
+        return_lse: bool = False,
         implementation: ImplementationName = "auto",
         block_size: int | None = None,
         axis_name: str | None = None,
         keys_are_rotated: bool = False,
-    ) -> Float[Array, "heads q dim_v"]:
+    ) -> Attended:
         """Softmax attention over the finished logits.
 
         **Arguments:**
@@ -176,7 +179,7 @@ class Placed(Module):
 
         **Returns:**
 
-        The attended values, in the dtype of `v`; zeros for a query that sees no key.
+        As [`eqx_posemb.PositionalEmbedding.attend`][].
 
         **Raises:** a `ValueError` as [`eqx_posemb.PositionalEmbedding.attend`][], and
         if `keys_are_rotated` with a score or an extension, which read the keys. The
@@ -197,6 +200,8 @@ class Placed(Module):
             q_state=q_state,
             k_state=k_state,
             soft_cap=soft_cap,
+            sinks=sinks,
+            return_lse=return_lse,
             implementation=implementation,
             block_size=block_size,
             axis_name=axis_name,
@@ -241,7 +246,7 @@ class Placed(Module):
         found = []
 
         def trace(q, k, v, settings):
-            placed, static, *arrays = prepared(self, q, k, v, **settings)
+            placed, static, _, *arrays = prepared(self, q, k, v, **settings)
             found.append(explained(static[0], inputs(placed, static, *arrays)))
 
         eqx.filter_eval_shape(trace, q, k, v, settings)
@@ -371,7 +376,7 @@ def place(embedding, q_positions, k_positions, length) -> Placed:
     k_positions = q_positions if same else as_given(k_positions, "k_positions")
     rotary, turn_q, turn_k = embedding.rotary, None, None
     if rotary is not None and length is not None:
-        _check_length(length)
+        check_length(length)
         rotary = rotary.for_length(length)
     if isinstance(rotary, AbstractRotary) and not rotary.dynamic:
         turn_q = _rotation(rotary, q_positions)
@@ -388,12 +393,3 @@ def place(embedding, q_positions, k_positions, length) -> Placed:
         scale=embedding.scale,
         reads=embedding.reads,
     )
-
-
-def _check_length(length):
-    positive = is_integer(length) and length > 0
-    if not (positive or getattr(length, "shape", None) == ()):
-        raise ValueError(
-            "`length` must be one positive integer, which may be traced, but got "
-            f"{described(length)}. Use `jax.vmap` where lengths differ."
-        )

@@ -36,15 +36,17 @@ def shards(x: Array, axis: int) -> int:
 
 
 def compiler_sharded(
-    function: Callable[..., Array], result: tuple[MeshAxes, ...], *arguments: Any
-) -> Array:
+    function: Callable[..., Any],
+    result: tuple[MeshAxes, ...] | list[tuple[MeshAxes, ...]],
+    *arguments: Any,
+) -> Any:
     """Calls `function(*arguments)`, with the Explicit axes of the mesh as Auto.
 
     **Arguments:**
 
-    - `function`: gives an array. It captures no arrays.
-    - `result`: the mesh axes that each axis of that array is to be sharded over. A mesh
-        axis that comes twice is taken where it comes first.
+    - `function`: gives an array, or a list of arrays. It captures no arrays.
+    - `result`: the mesh axes that each axis of that array is to be sharded over, or a
+        list of them. A mesh axis that comes twice is taken where it comes first.
     - `arguments`: pytrees.
     """
     arrays, static = eqx.partition(arguments, lambda x: isinstance(x, jax.Array))
@@ -54,7 +56,8 @@ def compiler_sharded(
     if mesh is None:
         return function(*arguments)
     call = lambda arrays: function(*eqx.combine(arrays, static))
-    sharding = NamedSharding(mesh, PartitionSpec(*_once(result)))
+    of = lambda result: NamedSharding(mesh, PartitionSpec(*_once(result)))
+    sharding = list(map(of, result)) if isinstance(result, list) else of(result)
     automatic: Any = jax.sharding.auto_axes(
         call, axes=_explicit(mesh), out_sharding=sharding
     )

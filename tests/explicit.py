@@ -67,6 +67,9 @@ def call(static, kind, arrays, q, k, v, x, p, segments):
     rules = dict(q_segments=segments, k_segments=segments, length=LENGTH)
     if p.ndim == 1:
         rules |= dict(causal=True, window=5)
+    if kind == "sinks":
+        rules |= dict(sinks=normal((HEADS,)), return_lse=True)
+        kind = "auto"
     of_one = lambda q, k, v, x: embedding.attend(
         q, k, v, p, p, implementation=kind, block_size=4, **rules, **states(x)
     )
@@ -144,6 +147,7 @@ def compare(mesh):
         ("yarn", "rotation"),
         ("t5", "dense"),
         ("rope", "blockwise"),
+        ("rope", "sinks"),
     )
     for name, kind in compared:
         static, arrays = inputs(name, mesh)

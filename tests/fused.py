@@ -61,7 +61,8 @@ def of_ring(mesh) -> None:
     tokens = normal((3, HEADS, SEQ, DIM))
 
     def gradient(implementation, axis_name, dtype=jnp.float32):
-        def attend(embedding, q, k, v, ids):
+        def attend(learned, q, k, v, ids):
+            embedding, sinks = learned
             count = q.shape[1]
             first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
             p = pe.positions.consecutive(count, first)
@@ -72,10 +73,11 @@ def of_ring(mesh) -> None:
                 p,
                 implementation=implementation,
                 axis_name=axis_name,
+                sinks=sinks,
                 **rules,
             )
 
-        def of(embedding, *tokens):
+        def of(learned, *tokens):
             call, ids = attend, jnp.arange(SEQ, dtype=jnp.int32) // 700
             if axis_name is not None:
                 of_tokens = P(None, axis_name)
@@ -85,16 +87,17 @@ def of_ring(mesh) -> None:
                     in_specs=(P(), *[of_tokens] * 3, P(axis_name)),
                     out_specs=of_tokens,
                 )
-            return jnp.sum(call(embedding, *tokens, ids).astype(jnp.float32) ** 2)
+            return jnp.sum(call(learned, *tokens, ids).astype(jnp.float32) ** 2)
 
         return jax.value_and_grad(of, (0, 1, 2, 3))
 
-    expected = jax.jit(gradient("blockwise", None))(EMBEDDING, *tokens)
-    found = jax.jit(gradient("pallas", "data"))(EMBEDDING, *tokens)
+    learned = EMBEDDING, normal((HEADS,))
+    expected = jax.jit(gradient("blockwise", None))(learned, *tokens)
+    found = jax.jit(gradient("pallas", "data"))(learned, *tokens)
     assert_same(found, expected, bound=1e-4)
     for dtype in jnp.float32, jnp.bfloat16:
         in_ring = gradient("pallas", "data", dtype)
-        assert kernels(in_ring, "tpu", EMBEDDING, *tokens) == 3
+        assert kernels(in_ring, "tpu", learned, *tokens) == 3
     print("a ring of kernels is as the whole")
 
 

@@ -27,11 +27,13 @@ def main(name: str) -> None:
     keys = jr.split(jr.key(1), 3)
     q = jr.normal(keys[0], (HEADS, N, 8))
     k, v = (jr.normal(key, (HEADS // 2, N, 8)) for key in keys[1:])
-    arrays, static = eqx.partition(embedding, eqx.is_array)
+    # Sinks are learned beside the embedding, and every device has them.
+    given = embedding, jr.normal(keys[0], (HEADS,))
+    arrays, static = eqx.partition(given, eqx.is_array)
     tokens, heads = P("seq"), P(None, "seq")
 
     def attend(arrays, q, k, v, p, ids, axis_name=None, length=None):
-        embedding = eqx.combine(arrays, static)
+        embedding, sinks = eqx.combine(arrays, static)
         return embedding.attend(
             q,
             k,
@@ -41,6 +43,8 @@ def main(name: str) -> None:
             causal=True,
             q_segments=ids,
             k_segments=ids,
+            sinks=sinks,
+            return_lse=True,
             implementation="dense",
             axis_name=axis_name,
             length=length,
@@ -51,13 +55,13 @@ def main(name: str) -> None:
 
     def ring(*inputs, length=None):
         here = lambda *x: attend(*x, axis_name="seq", length=length)
-        whole = jax.shard_map(here, mesh=mesh, in_specs=specs, out_specs=heads)
+        whole = jax.shard_map(here, mesh=mesh, in_specs=specs, out_specs=(heads, heads))
         return whole(*inputs)
 
     def gradient(attend):
         def loss(arrays, q, k, v, p, ids):
-            out = attend(arrays, q, k, v, p, ids)
-            return jnp.sum(jnp.sin(out)), out
+            out, lse = attend(arrays, q, k, v, p, ids)
+            return jnp.sum(jnp.sin(out)) + jnp.sum(jnp.cos(lse)), (out, lse)
 
         return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3), has_aux=True))
 

@@ -53,14 +53,14 @@ ROOMS = {
     "_attention": {"_checks", "_given", "_low_rank", "_phase", "_positions", "_spread"}
     | {"_bias", "_rotary", "_score", "_sharding"},
     "_slots": {"_bias", "_checks", "_encoding", "_frequencies", "_rotary", "_score"},
-    "_context": {"_attention", "_frequencies", "_given"},
+    "_context": {"_attention", "_checks", "_frequencies", "_given"},
     "_attending": BASE | {"_attention", "_context", "_rotary"},
     "_placed": BASE
     | {"_attending", "_attention", "_bias", "_context", "_frequencies", "_rotary"}
     | {"_score"},
     "_bundle": BASE
     | {"_attention", "_bias", "_encoding", "_frequencies", "_rotary", "_score"}
-    | {"_placed", "_slots"},
+    | {"_attending", "_placed", "_slots"},
     "functional": BASE
     | {"_bias", "_buckets", "_encoding", "_frequencies", "_rotary", "_score"},
     "_registry": set(),

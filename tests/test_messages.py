@@ -264,6 +264,8 @@ SHAPES = [
     case("`k_order` must have an integer for each of the 4 tokens.*\\(3,\\)", lambda: EMPTY.attend(Q, Q, Q, P, P, q_order=P, k_order=P[:3])),
     case("`q_order` must be integers.*float32.*int32", lambda: EMPTY.attend(Q, Q, Q, P, P, q_order=P.astype("float32"), k_order=P)),
     case("`causal` and `window` compare positions of shape \\[seq\\].*\\(4, 2\\).*use `mask`", lambda: EMPTY.attend(Q, Q, Q, pe.positions.grid_positions((2, 2)), pe.positions.grid_positions((2, 2)), causal=True)),
+    case("`sinks` must be one floating-point logit for each of the 2 heads.*\\(3,\\)", lambda: EMPTY.attend(Q, Q, Q, P, P, sinks=jnp.ones(3))),
+    case("`sinks` must be one floating-point logit.*int32", lambda: EMPTY.attend(Q, Q, Q, P, P, sinks=jnp.arange(2))),
     case("`soft_cap` must be positive and finite, but got 0.0", lambda: EMPTY.attend(Q, Q, Q, P, P, soft_cap=0.0)),
     case("`block_size` must be at least 1 and finite, but got 0", lambda: EMPTY.attend(Q, Q, Q, P, P, block_size=0)),
     case("`k_segments` must have an id for each of the 4 tokens of `k`.*\\(3,\\)", lambda: EMPTY.attend(Q, Q, Q, P, P, q_segments=P, k_segments=P[:3])),

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._given import Consecutive
-from .._phase import computing_dtype
 from .._spread import ByDistance
 from ._band import Band, into_band
 from ._inputs import Inputs
@@ -173,7 +172,7 @@ def into_blocks(
     """
     logits, q, k, v, rules = inputs.logits, inputs.q, inputs.k, inputs.v, inputs.rules
     q_tokens, k_tokens = inputs.q_tokens, inputs.k_tokens
-    dtype = jnp.promote_types(computing_dtype(q.dtype), computing_dtype(v.dtype))
+    dtype = inputs.dtype
     counts = q.shape[1], k.shape[1]
     if by_distance is not None:
         # What the score has read; loops would carry it and its gradient.

@@ -16,34 +16,32 @@ from jaxtyping import Array, Bool, Float
 
 from .._spread import either
 from ._blocks import add, block, Blocks, into_blocks, put, Tile
-from ._inputs import Inputs
+from ._inputs import Attended, Inputs
 from ._logits import Prepared
 from ._parts import by_parts, joined, of_heads
 from ._products import over_queries, times, times_transposed
 
 
-def blockwise(inputs: Inputs, size: int) -> Float[Array, "heads q dim_v"]:
+def blockwise(inputs: Inputs, size: int) -> Attended:
     """What [`dense`][] computes, `size` queries and `size` keys at a time."""
     blocks = partial(into_blocks, inputs, size)
     by_distance = inputs.logits.by_distance(inputs.q_tokens, inputs.k_tokens)
     if by_distance is None:
-        out = _of_blocks(blocks())
+        out, normalizer = _of_blocks(blocks())
     else:
-        out = either(
+        out, normalizer = either(
             by_distance.consecutive,
             lambda: _of_blocks(blocks(by_distance)),
             lambda: _of_blocks(blocks()),
         )
-    return out[:, : inputs.q.shape[1]].astype(inputs.v.dtype)
+    count = inputs.q.shape[1]
+    return out[:, :count].astype(inputs.v.dtype), normalizer[:, :count]
 
 
-def attended(
-    inputs: Inputs, size: int
-) -> tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]:
+def attended(inputs: Inputs, size: int) -> Attended:
     """The attended values, in at least float32, and the logarithm of the sum of the
     weights."""
-    floats, others, static = _parted(into_blocks(inputs, size))
-    out, normalizer = _attention(static, floats, others)
+    out, normalizer = _of_blocks(into_blocks(inputs, size))
     count = inputs.q.shape[1]
     return out[:, :count], normalizer[:, :count]
 
@@ -53,7 +51,7 @@ def gradients_of_attended(
     size: int,
     out: Float[Array, "heads q dim_v"],
     normalizer: Float[Array, "heads q"],
-    cotangents: tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]],
+    cotangents: Attended,
 ) -> Inputs:
     """The gradients by the float arrays of the inputs, given what [`attended`][]
     gave."""
@@ -72,7 +70,7 @@ def gradients_of_attended(
 
 def _of_blocks(blocks):
     floats, others, static = _parted(blocks)
-    return _attention(static, floats, others)[0]
+    return _attention(static, floats, others)
 
 
 def _parted(blocks):
@@ -151,9 +149,7 @@ def accumulate(blocks: Blocks, sums: Sums) -> Sums:
     return blocks.sweep(group, sums)
 
 
-def finish(
-    sums: Sums,
-) -> tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]:
+def finish(sums: Sums) -> Attended:
     """The attended values, and the logarithm of what divides the weights.
 
     A query that saw nothing gets zeros, and the lowest number for the logarithm.

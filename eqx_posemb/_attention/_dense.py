@@ -11,7 +11,7 @@ from .._given import Consecutive
 from .._phase import computing_dtype
 from .._sharding import gathered
 from ._blocks import each_array
-from ._inputs import Inputs
+from ._inputs import Attended, Inputs
 from ._logits import Logits, Tokens
 from ._products import by_kv_head
 from ._visible import Rules
@@ -35,7 +35,7 @@ def dense_logits(
     return logits.finished(products, prepared, q_tokens, k_tokens)
 
 
-def dense(inputs: Inputs) -> Float[Array, "heads q dim_v"]:
+def dense(inputs: Inputs) -> Attended:
     """The mean of the values that a query sees, weighted by the softmax of its logits.
 
     A query that sees nothing gets zeros, and zero gradients.
@@ -50,7 +50,7 @@ def dense(inputs: Inputs) -> Float[Array, "heads q dim_v"]:
     # A finite lowest number, and not -inf: a row that sees nothing would be NaN on its
     # way, which `jax_debug_nans` stops at.
     lowest = jnp.finfo(finished.dtype).min
-    weights = jax.nn.softmax(jnp.where(seen, finished, lowest), axis=-1)
+    weights, normalizer = _softmax(jnp.where(seen, finished, lowest))
     weights = jnp.where(seen, weights, 0).astype(v.dtype)
     out = jnp.einsum(
         "hgqk,hkd->hgqd",
@@ -58,10 +58,32 @@ def dense(inputs: Inputs) -> Float[Array, "heads q dim_v"]:
         v,
         preferred_element_type=finished.dtype,
     )
-    return out.reshape(*q.shape[:2], v.shape[-1]).astype(v.dtype)
+    out = out.reshape(*q.shape[:2], v.shape[-1]).astype(v.dtype)
+    return out, normalizer.astype(inputs.dtype)
 
 
-def dense_in_shards(inputs: Inputs, shards: int) -> Float[Array, "heads q dim_v"]:
+@jax.custom_jvp
+def _softmax(
+    logits: Float[Array, "heads q k"],
+) -> tuple[Float[Array, "heads q k"], Float[Array, "heads q"]]:
+    """The softmax and the log-sum-exp over keys."""
+    lowest = jnp.finfo(logits.dtype).min
+    largest = jnp.max(logits, axis=-1, keepdims=True, initial=lowest)
+    weights = jnp.exp(logits - largest)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    return weights / total, (largest + jnp.log(total))[..., 0]
+
+
+@_softmax.defjvp
+def _tangent(primals, tangents):
+    # The derivatives of both share a sum, and no exponential is computed again.
+    weights, normalizer = _softmax(*primals)
+    (tangent,) = tangents
+    mean = jnp.sum(weights * tangent, axis=-1)
+    return (weights, normalizer), (weights * (tangent - mean[..., None]), mean)
+
+
+def dense_in_shards(inputs: Inputs, shards: int) -> Attended:
     """The same for queries that are sharded over devices. Each shard is computed alone,
     after it gathered all keys and values."""
     rules = inputs.rules
@@ -87,5 +109,7 @@ def dense_in_shards(inputs: Inputs, shards: int) -> Float[Array, "heads q dim_v"
     q_tokens = eqx.tree_at(positions, q_tokens, replace_fn=gathered)
     mask = None if rules.mask is None else cut(rules.mask.ndim - 2, rules.mask)
     segments = None if rules.q_segments is None else cut(0, rules.q_segments)
-    out = jax.vmap(of_shard, out_axes=1)(q, q_tokens, mask, segments)
-    return out.reshape(*inputs.q.shape[:2], -1)
+    found = jax.vmap(of_shard, out_axes=1)(q, q_tokens, mask, segments)
+    out, normalizer = found
+    shape = inputs.q.shape[:2]
+    return out.reshape(*shape, out.shape[-1]), normalizer.reshape(shape)

@@ -10,13 +10,12 @@ from typing import Literal
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float
 
 from . import _fused
 from ._blockwise import blockwise
 from ._choose import block_size_for, blocks_are_better
 from ._dense import dense, dense_in_shards
-from ._inputs import Inputs
+from ._inputs import Attended, Inputs
 from ._ring import by_blocks, ring
 
 
@@ -49,8 +48,8 @@ class AbstractImplementation(abc.ABC):
         are not named."""
 
     @abc.abstractmethod
-    def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
-        """The attended values, in the dtype of the values."""
+    def __call__(self, inputs: Inputs) -> Attended:
+        """The attended values and the log-sum-exp of the logits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Dense(AbstractImplementation):
         del inputs
         return dict(others="materialized logits")
 
-    def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
+    def __call__(self, inputs: Inputs) -> Attended:
         # Scores by distance move rows of queries to their neighbors.
         if self.shards > 1 and inputs.logits.score is not None:
             return dense_in_shards(inputs, self.shards)
@@ -89,7 +88,7 @@ class Blockwise(AbstractImplementation):
         del inputs
         return dict(others=f"blocks of {self.size} queries and keys")
 
-    def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
+    def __call__(self, inputs: Inputs) -> Attended:
         return blockwise(inputs, self.size)
 
 
@@ -104,7 +103,7 @@ class BlockwiseOnCPU(AbstractImplementation):
         blocks = Blockwise(self.size).described(inputs)["others"]
         return dict(cpu=blocks, others="materialized logits")
 
-    def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
+    def __call__(self, inputs: Inputs) -> Attended:
         arrays, static = eqx.partition(inputs, eqx.is_array)
         of = lambda how: lambda arrays: how(eqx.combine(arrays, static))
         cpu, default = of(Blockwise(self.size)), of(Dense(self.shards))
@@ -141,7 +140,7 @@ class Fused(AbstractImplementation):
         cpu = dict(cpu=f"{kernel}, interpreted") if self.asked_for else {}
         return dict(tpu=kernel) | cpu | self.plain.described(inputs)
 
-    def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
+    def __call__(self, inputs: Inputs) -> Attended:
         materialized = isinstance(self.plain, BlockwiseOnCPU)
         how = self.plain.size, self.block_size, materialized, self.asked_for
         return _fused.fused(inputs, _fused.How(*how))
@@ -166,7 +165,7 @@ class Ring(AbstractImplementation):
         del inputs
         return dict(others=f"a ring, in blocks of {self.size} queries and keys")
 
-    def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
+    def __call__(self, inputs: Inputs) -> Attended:
         return ring(inputs, by_blocks(self.size), self.axis_name)
 
 
@@ -190,7 +189,7 @@ class FusedRing(AbstractImplementation):
         ways = fused.described(inputs)
         return {name: f"a ring, each shard by {way}" for name, way in ways.items()}
 
-    def __call__(self, inputs: Inputs) -> Float[Array, "heads q dim_v"]:
+    def __call__(self, inputs: Inputs) -> Attended:
         how = self.plain.size, self.block_size, False, self.asked_for, True
         hop = _fused.hop(_fused.How(*how))
         return ring(inputs, hop, self.plain.axis_name)
@@ -233,9 +232,7 @@ def choose(
     return Fused(BlockwiseOnCPU(size, shards), block_size, False)
 
 
-def attention(
-    implementation: AbstractImplementation, inputs: Inputs
-) -> Float[Array, "heads q dim_v"]:
+def attention(implementation: AbstractImplementation, inputs: Inputs) -> Attended:
     """Attention by an implementation, or by its fallback for inputs that it refuses.
 
     **Raises:** a `ValueError` if there is no fallback.

@@ -1,10 +1,17 @@
 """The inputs of attention, which every implementation of it takes."""
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._phase import computing_dtype
 from ._logits import Logits, Tokens
 from ._visible import Rules
+
+
+# The attended values, in the dtype of the values, and the log-sum-exp of the logits, in
+# at least float32. The log-sum-exp of a query that sees no key is the lowest number.
+Attended = tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]
 
 
 class Inputs(eqx.Module):
@@ -18,3 +25,8 @@ class Inputs(eqx.Module):
     q_tokens: Tokens
     k_tokens: Tokens
     rules: Rules
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The dtype of the computation: at least float32."""
+        return jnp.promote_types(*(computing_dtype(x.dtype) for x in (self.q, self.v)))

@@ -13,12 +13,12 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from .._phase import computing_dtype
 from .._sharding import alike
 from ._blockwise import attended, gradients_of_attended
-from ._inputs import Inputs
+from ._inputs import Attended, Inputs
 from ._logits import Tokens
 from ._visible import Rules
 
@@ -49,14 +49,14 @@ def by_blocks(size: int) -> Hop:
     )
 
 
-def ring(inputs: Inputs, hop: Hop, axis_name: str) -> Float[Array, "heads q dim_v"]:
+def ring(inputs: Inputs, hop: Hop, axis_name: str) -> Attended:
     """Attention to the keys of the whole sequence, for the queries here."""
     floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
     others, static = eqx.partition(rest, eqx.is_array)
     # Loops want arrays that vary over the same axes of the mesh.
     floats, others = alike((floats, others))
-    out, _ = _attention((axis_name, hop, static), floats, others)
-    return out.astype(inputs.v.dtype)
+    out, normalizer = _attention((axis_name, hop, static), floats, others)
+    return out.astype(inputs.v.dtype), normalizer
 
 
 def _primal(static, floats, others):
@@ -70,7 +70,7 @@ def _primal(static, floats, others):
 
     moving = _moving(inputs)
     heads, count = inputs.q.shape[:2]
-    dtype = jnp.promote_types(*(computing_dtype(x.dtype) for x in (inputs.q, inputs.v)))
+    dtype = inputs.dtype
     zeros = partial(jnp.zeros_like, inputs.v, dtype=dtype)
     nothing = zeros(shape=(heads, count)) + jnp.finfo(dtype).min
     start = (zeros(shape=(heads, count, inputs.v.shape[-1])), nothing), moving

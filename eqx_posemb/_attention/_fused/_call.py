@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from ..._sharding import alike
 from .._blockwise import attended, gradients_of_attended
 from .._dense import dense
-from .._inputs import Inputs
+from .._inputs import Attended, Inputs
 from .._platform import by_platform
 
 
@@ -31,13 +31,13 @@ class How(NamedTuple):
     """Whether the attended values are in float32, to be added up."""
 
 
-def fused(inputs: Inputs, how: How) -> Float[Array, "heads q dim_v"]:
+def fused(inputs: Inputs, how: How) -> Attended:
     """What [`dense`][] computes, tile by tile in one kernel."""
     floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
     others, static = eqx.partition(rest, eqx.is_array)
     # What varies over the axes of a mesh, for derivatives to be summed over devices.
     floats, others = alike((floats, others))
-    return _attention((how, static), floats, others)[0]
+    return _attention((how, static), floats, others)
 
 
 def _primal(static, floats, others):
@@ -64,12 +64,10 @@ def _backward(static, residuals, cotangents):
 _attention.defvjp(_forward, _backward)
 
 
-def attended_by_platform(
-    how: How, inputs: Inputs
-) -> tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]:
+def attended_by_platform(how: How, inputs: Inputs) -> Attended:
     """The attended values, and the logarithm of the sum of the weights."""
     heads, q_count = inputs.q.shape[:2]
-    dtype = jnp.float32 if how.exact else inputs.v.dtype
+    dtype = jnp.dtype(jnp.float32) if how.exact else inputs.v.dtype
     result = (
         jax.ShapeDtypeStruct((heads, q_count, inputs.v.shape[-1]), dtype),
         jax.ShapeDtypeStruct((heads, q_count), jnp.float32),
@@ -87,10 +85,7 @@ def attended_by_platform(
 
     def of_others(inputs):
         _say(how)
-        if not how.dense:
-            return of_blocks(inputs)
-        # Its gradient needs no normalizer.
-        return dense(inputs), jnp.zeros_like(inputs.q[..., 0], dtype=jnp.float32)
+        return dense(inputs) if how.dense else of_blocks(inputs)
 
     return _by_platform(how, (of_kernel, of_blocks, of_others), result, inputs)
 
@@ -100,7 +95,7 @@ def gradients_by_platform(
     inputs: Inputs,
     out: Float[Array, "heads q dim_v"],
     normalizer: Float[Array, "heads q"],
-    cotangents: tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]],
+    cotangents: Attended,
 ) -> Inputs:
     """The gradients by the float arrays of the inputs, given what
     [`attended_by_platform`][] gave."""
@@ -119,7 +114,7 @@ def gradients_by_platform(
     def of_others(inputs, out, normalizer, cotangents):
         if not how.dense:
             return of_blocks(inputs, out, normalizer, cotangents)
-        return eqx.filter_vjp(dense, inputs)[1](cotangents[0])[0]
+        return eqx.filter_vjp(dense, inputs)[1](cotangents)[0]
 
     forms = of_kernel, of_blocks, of_others
     return _by_platform(how, forms, result, inputs, out, normalizer, cotangents)
