@@ -97,9 +97,15 @@ def test_merged_patches_lie_together():
 def test_normalized_positions_begin_at_the_corner_or_around_the_center():
     here = lambda *by: np.asarray(pe.positions.normalized_positions((3, 5), *by))
     centered, anchored = here("largest"), here("largest", "corner")
-    np.testing.assert_allclose(centered[:, 0].reshape(3, 5)[:, 0], [-0.4, 0, 0.4], atol=1e-6)
-    np.testing.assert_allclose(anchored[:, 0].reshape(3, 5)[:, 0], [-0.8, -0.4, 0], atol=1e-6)
-    np.testing.assert_allclose(here("smallest", "corner")[:5, 1], [-2 / 3, 0, 2 / 3, 4 / 3, 2], atol=1e-6)
+    np.testing.assert_allclose(
+        centered[:, 0].reshape(3, 5)[:, 0], [-0.4, 0, 0.4], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        anchored[:, 0].reshape(3, 5)[:, 0], [-0.8, -0.4, 0], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        here("smallest", "corner")[:5, 1], [-2 / 3, 0, 2 / 3, 4 / 3, 2], atol=1e-6
+    )
     assert (here("each", "corner") == here("each")).all()
     with pytest.raises(ValueError, match="`anchor` must be one of"):
         here("each", "middle")

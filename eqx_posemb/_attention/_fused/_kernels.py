@@ -37,24 +37,24 @@ def attended(
     q, k, v = _whole_blocks(tiles, inputs.q, inputs.k, inputs.v)
     strip = [] if inputs.logits.bias is None else [_strip(tiles, inputs, inputs.logits)]
     given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), strip)
-    out, normaliser = forward(tiles, given, dtype)
+    out, normalizer = forward(tiles, given, dtype)
     count = tiles.q_count
-    return out[:, :count], normaliser[:, 0, :count] / LOG2_E
+    return out[:, :count], normalizer[:, 0, :count] / LOG2_E
 
 
 def gradients(
-    settings: Settings, inputs: Inputs, out, normaliser, cotangents
+    settings: Settings, inputs: Inputs, out, normalizer, cotangents
 ) -> Inputs:
     """The gradients by the float arrays of the inputs, given what `attended` gave."""
-    d_out, d_normaliser = cotangents
+    d_out, d_normalizer = cotangents
     tiles = _tiles(settings, inputs)
     f32 = jnp.float32
-    mean = jnp.sum(d_out.astype(f32) * out.astype(f32), axis=-1) - d_normaliser
+    mean = jnp.sum(d_out.astype(f32) * out.astype(f32), axis=-1) - d_normalizer
     row = lambda x: _filled(x, tiles.rows * tiles.q, 1)[:, None]
     d_out = _filled(d_out.astype(inputs.v.dtype), tiles.rows * tiles.q, 1)
     # Queries that fill up a block are zeros and have logits of zero, and what their
     # weights are multiplied by is zero.
-    seeds = d_out, row(normaliser * LOG2_E), row(mean)
+    seeds = d_out, row(normalizer * LOG2_E), row(mean)
     (q, k, v), pull = jax.vjp(
         partial(_whole_blocks, tiles), inputs.q, inputs.k, inputs.v
     )
@@ -68,7 +68,7 @@ def gradients(
     # The strip that is read changes with each block of keys, and none is kept.
     passing = dataclasses.replace(tiles, keep=False)
     d_k, d_v = backward_keys(passing, given, seeds)
-    # What the kernels do not read, such as positions in floating point, has no gradient.
+    # Inputs that the kernels do not read, such as float positions, get zeros.
     found = jax.tree.map(jnp.zeros_like, eqx.filter(inputs, eqx.is_inexact_array))
     found = eqx.tree_at(lambda x: (x.q, x.k, x.v), found, pull((d_q, d_k, d_v)))
     if pull_strip is None:

@@ -206,7 +206,9 @@ def _rotary(layer, rope, settings, row, quirks, key) -> Rotary:
     )
 
 
-def _in_chunks(rotary: AbstractRotary, settings: Settings) -> AbstractRotary | DualChunk:
+def _in_chunks(
+    rotary: AbstractRotary, settings: Settings
+) -> AbstractRotary | DualChunk:
     """With the distances of dual chunk attention, which inference engines have."""
     name = "dual_chunk_attention_config"
     if not settings.has(name) or settings.engine_keys == "ignore":
