@@ -138,6 +138,7 @@ SETTINGS = [
     # Positions of patches.
     case("`height` and `width` must be multiples of `merge`, 2, but got 3 and 4", lambda: pe.positions.merged_patch_positions(3, 4)),
     case("`by` must be one of 'each', 'largest', 'smallest', but got 'all'", lambda: pe.positions.normalized_positions((2, 2), "all")),
+    case("`anchor` must be one of 'center', 'corner', but got 'middle'", lambda: pe.positions.normalized_positions((2, 2), anchor="middle")),
     case("`count` must be at least 0", lambda: pe.positions.zero_prefixed(jnp.ones((4, 2)), -1)),
     case("`runs` must be numbers of tokens of text, or .*but got \\(1, 2\\)", lambda: pe.positions.mrope_positions([(1, 2)])),
     case("`advance` must be one of 'largest', 'space', but got 'time'", lambda: pe.positions.mrope_positions([1], advance="time")),

@@ -107,8 +107,6 @@ def test_normalized_positions_begin_at_the_corner_or_around_the_center():
         here("smallest", "corner")[:5, 1], [-2 / 3, 0, 2 / 3, 4 / 3, 2], atol=1e-6
     )
     assert (here("each", "corner") == here("each")).all()
-    with pytest.raises(ValueError, match="`anchor` must be one of"):
-        here("each", "middle")
 
 
 def test_normalized_positions_are_centres_of_cells():

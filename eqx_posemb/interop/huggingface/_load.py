@@ -33,10 +33,10 @@ def load(
     each layer type, `type` and `rope_type`, `rotary_dim`, `rotary_pct`,
     `rotary_emb_base`, `rope_local_base_freq` and so on.
 
-    Nothing about positions is passed over. An unknown type or key in the rope settings
-    is an error that names it, and so is a key that says something else than another. A
-    key beside the rope settings that speaks of rope, rotary embeddings, ALiBi or
-    relative positions is an error if the model type does not read it. Such a key is
+    Keys about positions have an effect or are errors. An unknown type or key in the
+    rope settings is an error that names it. Two keys that disagree are an error, too.
+    Other keys that speak of rope, rotary embeddings, ALiBi or relative positions are
+    errors if the model type does not read them. Such a key is
     accepted if it is null or false, or says what the model does anyway. A class of
     transformers may have default rope settings with a theta, as Ministral 3 has. It
     drops a `rope_theta` without rope settings, and so does this.
@@ -67,12 +67,12 @@ def load(
         embedding.attend(q, k, v, positions, positions, causal=True)
         ```
 
-    **Where layers differ**, as the local and global ones of Gemma 3 do, or the layers
-    of Llama 4 with and without rotation, each kind is loaded by its `layer_type`;
-    [`eqx_posemb.interop.huggingface.layer_types`][] has that of each layer. A model of
-    several parts that rotate, text and vision say, is loaded part by part: give
-    `part="text"`. An older file may have the settings of the text at its top, as that
-    of Qwen2.5-VL has. `part="text"` reads both.
+    **Where layers differ**, each kind is loaded by its `layer_type`. Gemma 3 has local
+    and global layers, and Llama 4 has layers with and without rotation.
+    [`eqx_posemb.interop.huggingface.layer_types`][] lists the type of each layer. A
+    model of several parts that rotate, text and vision say, is loaded part by part:
+    give `part="text"`. An older file, of Qwen2.5-VL for example, may have the settings
+    of the text at its top. `part="text"` reads both.
 
     **Heads.** Channels that do not rotate are part of the embedding: it takes the whole
     head. That of multi-head latent attention is the `qk_nope_head_dim` channels without
@@ -101,16 +101,16 @@ def load(
     - MiniMax-M3 (2): `rotary_dim` is not read, and whole heads rotate. MiniMax-M1 read
       as `"minimax"` has the same.
     - nanochat (1): angles are negative. The logits are equal.
-    - Qwen3-Omni's thinker (3): a default head of 73 channels, of which 74 rotate. An
-      odd head is an error here.
+    - Qwen3-Omni's thinker (3): a default head has 73 channels, and 74 rotate. An odd
+      head is an error here.
     - PhiMoE: `long_factor` is never used, whatever the length.
-    - YaRN for each layer type: `truncate` is not read, and always true.
+    - YaRN for each layer type has `truncate` always true, and does not read it.
     - DBRX: `rope_theta` in `attn_config`, as the released file has it, is not read.
-    - A key that is given twice with different values: one of them wins.
+    - A key that is given twice with different values: the first that is read wins.
     - A key about positions that the model type does not read: it has no effect.
 
-    V-JEPA 2 turns the two channels of a pair by different angles, which is no rotation;
-    it was trained so, by its authors' code, and this does so with and without `quirks`.
+    V-JEPA 2 turns the two channels of a pair by different angles, which is no rotation.
+    Its authors' code trained it so, and `quirks` makes no difference.
     Dynamic and longrope schedules are functions of the length here, with no memory of
     earlier calls. A default or full width is what the model type's code rotates.
 
@@ -140,9 +140,11 @@ def load(
     attention: the softmax multiplier of multi-head latent attention with YaRN, T5's
     one, Gemma's `query_pre_attn_scalar`, Granite's `attention_multiplier`.
 
-    **Raises:** a `ValueError` that names the key: if it is unknown, missing, of the
-    wrong type or out of range, contradicts another, or speaks of positions and is not
-    read; if the model type is unknown; or if a part or a `layer_type` has to be chosen.
+    **Raises:** a `ValueError` that names the key, if it is unknown, missing, of the
+    wrong type or out of range. The same if a key contradicts another, or speaks of
+    positions and is not read. The same if a part or a `layer_type` has to be chosen, or
+    if the model type has no row. The error then names the class to build by hand, or
+    says that the model has no positional embedding.
     """
     if engine_keys is not None:
         check_choice("engine_keys", engine_keys, ("apply", "ignore"))
@@ -201,9 +203,10 @@ def layer_types(
 
     - `config`, `part`, `model_type`: as in [`eqx_posemb.interop.huggingface.load`][].
 
-    **Returns:** a name for each layer: that of the configuration's `layer_types` where
-    it has them, `"nope"` for layers without position where it marks those otherwise,
-    `"rope"` where all are alike, and `"encoder"` or `"decoder"`.
+    **Returns:** a name for each layer. The configuration's `layer_types` have it, if
+    they are there. Layers without position that other keys mark are `"nope"`. Layers
+    that are alike are `"rope"`. Models with two stacks have `"encoder"` and
+    `"decoder"`.
 
     **Raises:** as `load`.
     """

@@ -40,14 +40,19 @@ def part_of(
             "`model_type` must be given, in the configuration or as an argument, but "
             f"got keys {listed(keys)}."
         )
-    reason = by_hand(name)
-    if reason is not None:
+    reason = _reason(name)
+    if reason:
         raise ValueError(
             "`model_type` must be of a model that `load` builds from its "
-            f"configuration, but got {quoted(name)}. {reason}"
+            f"configuration, but got {quoted(name)}.{reason}"
         )
     known("model_type", name, models())
     raise AssertionError(name)
+
+
+def _reason(name: str) -> str:
+    reason = by_hand(name)
+    return "" if reason is None else f" {reason}"
 
 
 def _check_text(keys, parts):
@@ -59,9 +64,9 @@ def _check_text(keys, parts):
     own = text.get("model_type")
     if parts and isinstance(own, str) and own:
         raise ValueError(
-            f"`text_config.model_type` must be a known type, but got {quoted(own)}. "
-            f"Give `part` to load one of {listed(parts, mark='`')}, or load the text "
-            "by itself with the `model_type` of a model that rotates alike."
+            f"`text_config.model_type` must be a known type, but got {quoted(own)}."
+            f"{_reason(own)} Give `part` to load one of {listed(parts, mark='`')}, "
+            "or load the text by itself with the `model_type` of a model that rotates alike."
         )
 
 
@@ -104,6 +109,7 @@ def _found(keys, own):
                 raise ValueError(
                     f"`{key}` must be {rotary!r} for this model type, as its other "
                     f"embeddings are not made here, but got {quoted(told)}."
+                    f"{_reason(own)}"
                 )
             _check_known(key, told, rotary, default)
             # The rope settings of a model that is told not to rotate say nothing.

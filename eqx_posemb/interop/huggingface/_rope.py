@@ -203,7 +203,7 @@ def _with_original(given, beside, settings, row):
 
 
 def _applies(key: str, value: Any, why: str, settings: Settings) -> bool:
-    """Whether the caller wants a key that inference engines read."""
+    """Whether a key that inference engines read is applied."""
     if settings.engine_keys is None:
         raise ValueError(
             f"`engine_keys` must be given for `rope_parameters.{key}` {quoted(value)}, "
@@ -397,7 +397,7 @@ def grown(factor: float, slope: float = 1.0) -> float:
 def _shape(kind, rope) -> dict[str, Any]:
     """What a schedule has beside its factor: the ends of a ramp, or divisors."""
     if kind == "yarn":
-        # Zero stands for not given, as theirs has it.
+        # Zero stands for not given, as in transformers.
         slow = rope.number("beta_slow", 1.0) or 1.0
         fast = rope.number("beta_fast", 32.0) or 32.0
         names = "beta_slow", "beta_fast"

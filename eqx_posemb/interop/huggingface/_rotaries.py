@@ -23,7 +23,7 @@ from ._settings import listed, quoted, Settings
 from ._width import width_of
 
 
-# The defaults of engines, and keys of theirs that leave distances as they are.
+# The defaults of inference engines, and their keys that leave distances as they are.
 CHUNKS = {"chunk_size": 8192, "local_size": 1024}
 BESIDE_CHUNKS = (
     "original_max_position_embeddings",

@@ -1,4 +1,4 @@
-"""Reading a configuration: what is there, what is not, and what cannot be meant."""
+"""Reads the keys of a configuration, and checks each as it is read."""
 
 import difflib
 import functools
@@ -52,10 +52,10 @@ def models() -> dict[str, dict[str, Any]]:
       default numbers of pairs.
     - `theta_in`: the key of an object that has `rope_theta` in released files.
     - `theta`, `partial_rotary_factor`, `rope`: defaults, the last of all rope settings,
-      for each layer type or for all. `theta` is also the default of settings that all
-      layers share.
-    - `flat`: the only key whose settings may be for all layers, or `"none"`; `nested`:
-      whether other settings for all layers are an error.
+      for each layer type or for all.
+      `theta` is also the default of settings that all layers share.
+    - `flat`: the only key whose settings may be for all layers, or `"none"`.
+    - `nested`: whether other settings for all layers are an error.
     - `lost`: keys that the class drops; `replaced`: keys that it replaces in settings
       for all layers.
     - `of_layers`: for a layer type, the settings of its own, with the key and the

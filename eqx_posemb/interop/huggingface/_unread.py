@@ -23,7 +23,7 @@ _TYPE = re.compile(r"^position_embeddings?_type$")
 def unread(
     settings: Settings, row: dict[str, Any], layers: Callable[[], Iterable[Layer]]
 ) -> dict[str, Any]:
-    """Those that say something else than what is done, with their values.
+    """Keys that contradict the embedding, with their values.
 
     `layers` makes all layers, for all their keys to be read; only if it has to.
     """
@@ -77,11 +77,11 @@ def _says_nothing(value: Any) -> bool:
 
 
 def _is_done(key, value, layers, settings, row) -> bool:
-    """Whether the value is what is done anyway, in some of the layers."""
+    """Whether some of the layers have the value anyway."""
     layers = [layer for layer in layers if layer.rope is not None]
     ropes = [layer.rope for layer in layers]
     if key in _OF_ROPE and not ropes and "adds" not in row:
-        # No layer rotates, as in a hybrid of which no layer has attention.
+        # No layer rotates, as in a hybrid without any layer of attention.
         return True
     if value is True:
         if "interleave" in key:
