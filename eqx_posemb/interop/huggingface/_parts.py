@@ -66,7 +66,8 @@ def _check_text(keys, parts):
         raise ValueError(
             f"`text_config.model_type` must be a known type, but got {quoted(own)}."
             f"{_reason(own)} Give `part` to load one of "
-            f"{listed(parts, mark='`')}, or load the text by itself with the `model_type` of a model that rotates alike."
+            f"{listed(parts, mark='`')}, or load the text by itself with the "
+            "`model_type` of a model that rotates alike."
         )
 
 
