@@ -101,7 +101,8 @@ def prepared(
 
 def _check_sinks(sinks, heads):
     dtype = getattr(sinks, "dtype", None)
-    if not jnp.issubdtype(dtype, jnp.floating) or sinks.shape != (heads,):
+    floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+    if not floating or sinks.shape != (heads,):
         of_dtype = "" if dtype is None else f" and dtype {dtype}"
         raise ValueError(
             f"`sinks` must be one floating-point logit for each of the {heads} heads "

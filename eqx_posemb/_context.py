@@ -1,5 +1,7 @@
 """The context length, from the keys that queries may attend to."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Num
@@ -63,7 +65,7 @@ def _largest(
     return values[order[last]]
 
 
-def check_length(length: object) -> None:
+def check_length(length: Any) -> None:
     """Raises a `ValueError` unless it is one positive integer, or one traced number."""
     positive = is_integer(length) and length > 0
     if not (positive or getattr(length, "shape", None) == ()):

@@ -59,6 +59,46 @@ class AbstractRotation(Module):
         What to multiply queries by, in the dtype of `k`.
         """
 
+    def values(self, v: Float[Array, "... dim"]) -> Float[Array, "... to"]:
+        """Rotates values as keys, as RoFormer's `rotate_value` and DeepSeek-V4 do.
+
+        **Arguments:**
+
+        - `v`: values, at the positions of their keys.
+
+        **Returns:**
+
+        The rotated values, in the dtype of `v`.
+        """
+        return self.keys(v)
+
+    def outputs(self, o: Float[Array, "... dim"]) -> Float[Array, "... to"]:
+        """Undoes the rotation of values, for attended values that then depend on
+        relative positions alone, as in DeepSeek-V4.
+
+        **Arguments:**
+
+        - `o`: attended values, at the positions of their queries.
+
+        **Returns:**
+
+        The outputs, in the dtype of `o`.
+
+        **Raises:** as `inverse`.
+        """
+        return self.inverse().keys(o)
+
+    def inverse(self) -> "AbstractRotation":
+        """The rotation that undoes this one, for queries and for keys.
+
+        **Raises:** a `ValueError` if there is none.
+        """
+        raise ValueError(
+            f"`{type(self).__name__}` has no inverse, as it is no rotation of the "
+            "channels. Rotate values by another embedding, such as "
+            "`eqx_posemb.rope(64)`."
+        )
+
     if not TYPE_CHECKING:
 
         def __call__(self, *x):
@@ -79,7 +119,7 @@ class AbstractRotary(Part):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name):
-            cure = f" {FIRST_POSITIONS}" if name in ("queries", "keys") else ""
+            cure = f" {FIRST_POSITIONS}" if hasattr(AbstractRotation, name) else ""
             raise AttributeError(
                 f"`{type(self).__name__}` has no attribute `{name}`.{cure}"
             )

@@ -91,6 +91,10 @@ class Chained(AbstractRotation):
         """Applies the parts to keys, in their order."""
         return self._apply("keys", k)
 
+    def inverse(self) -> "Chained":
+        """The inverses of the parts, in the other order."""
+        return Chained(tuple(part.inverse() for part in reversed(self.parts)))
+
     def _apply(self, name, x):
         for part in self.parts:
             turn = getattr(part, name)

@@ -28,6 +28,10 @@ class EachToken(AbstractRotation):
         """Applies its rotation to the key of each token."""
         return _apply("keys", self.tokens, k)
 
+    def inverse(self) -> "EachToken":
+        """The inverse of each token's rotation."""
+        return EachToken(self.tokens.inverse(), self.count)
+
 
 def in_lengths(
     rotary: AbstractRotary,

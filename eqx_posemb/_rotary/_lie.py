@@ -151,6 +151,10 @@ class MatrixRotation(AbstractRotation):
         """
         return self._turn(k, "k")
 
+    def inverse(self) -> "MatrixRotation":
+        """The transposed matrices, which are orthogonal."""
+        return MatrixRotation(jnp.swapaxes(self.matrices, -1, -2))
+
     def _turn(self, x, name):
         seq, blocks, block, _ = self.matrices.shape
         if x.shape[-2:] != (seq, blocks * block):

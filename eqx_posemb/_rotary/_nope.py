@@ -60,3 +60,7 @@ class NoPE(AbstractRotary, AbstractRotation):
     def keys(self, k: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
         """Returns `k`."""
         return k
+
+    def inverse(self) -> "NoPE":
+        """Returns itself."""
+        return self

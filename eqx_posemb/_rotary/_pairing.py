@@ -170,6 +170,17 @@ class Pairing(Module):
         partner = tuple(place[channel] for channel in self.partner)
         return Pairing(channels, partner, self.sign, self.pair)
 
+    def undone(self) -> "Pairing":
+        """The layout that leads from the output of this one back to its input. A
+        rotation by the opposite angles in this layout is the inverse rotation.
+
+        **Raises:** a `ValueError` as `of_output`.
+        """
+        there = self.of_output()
+        order = sorted(range(self.dim), key=self.source.__getitem__)
+        rows = there.source, there.partner, there.sign, there.pair
+        return Pairing(*(tuple(row[output] for output in order) for row in rows))
+
     def __pdoc__(self, **kwargs: Any) -> wl.AbstractDoc:
         """The constructor that makes this layout, or `None`."""
         rotated = [channel for channel, sign in enumerate(self.sign) if sign]

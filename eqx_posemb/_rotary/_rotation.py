@@ -88,6 +88,19 @@ class Rotation(AbstractRotation):
         """
         return self._turn(k, "k", None if self.growth is None else -self.growth)
 
+    def inverse(self) -> "Rotation":
+        """The rotation by the opposite angles, with one over the scale and the growth.
+
+        **Raises:** a `ValueError` if the layout of channels cannot be undone.
+        """
+        pairing = self.pairing
+        if isinstance(pairing, Pairing):
+            pairing = pairing.undone()
+        squared = self.cos**2 + self.sin**2
+        growth = None if self.growth is None else -self.growth
+        cos, sin = self.cos / squared, -self.sin / squared
+        return Rotation(cos, sin, growth, self.dim, pairing)
+
     def _turn(self, x, name, growth):
         self._check_shape(x, name)
         if not jnp.issubdtype(x.dtype, jnp.floating):

@@ -223,3 +223,7 @@ class Scaling(AbstractRotation):
     def keys(self, k: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
         """Returns `k`."""
         return k
+
+    def inverse(self) -> "Scaling":
+        """Divides queries by the same numbers."""
+        return Scaling(1 / self.factor)

@@ -68,7 +68,7 @@ def gradients(
     # The strip that is read changes with each block of keys, and none is kept.
     passing = dataclasses.replace(tiles, keep=False)
     d_k, d_v = backward_keys(passing, given, seeds)
-    # Inputs that the kernels do not read, such as float positions, get zeros.
+    # What no kernel reads, such as positions in floating point, has no gradient.
     found = jax.tree.map(jnp.zeros_like, eqx.filter(inputs, eqx.is_inexact_array))
     found = eqx.tree_at(lambda x: (x.q, x.k, x.v), found, pull((d_q, d_k, d_v)))
     if pull_strip is None:
