@@ -67,7 +67,7 @@ def _largest(
 
 def check_length(length: Any) -> None:
     """Raises a `ValueError` unless it is one positive integer, or one traced number."""
-    positive = is_integer(length) and length > 0
+    positive = is_integer(length) and int(length) > 0
     if not (positive or getattr(length, "shape", None) == ()):
         raise ValueError(
             "`length` must be one positive integer, which may be traced, but got "

@@ -11,46 +11,23 @@ from ._width import share_of
 
 
 # What a rope type reads, beside the keys that all have.
+_YARN = "factor original_max_position_embeddings attention_factor attn_factor "
+_YARN += "beta_fast beta_slow mscale mscale_all_dim truncate"
+_LONGROPE = "factor original_max_position_embeddings attention_factor "
+_LONGROPE += "short_factor long_factor short_mscale long_mscale"
+_LLAMA3 = "factor original_max_position_embeddings low_freq_factor high_freq_factor"
 KEYS: dict[str, tuple[str, ...]] = {
     "default": (),
     "axial": (),
     "linear": ("factor",),
     "dynamic": ("factor",),
-    # Of a published configuration of HunYuan these have no effect in its own code.
-    "ntk_alpha": (
-        "alpha",
-        "factor",
-        "beta_fast",
-        "beta_slow",
-        "mscale",
-        "mscale_all_dim",
+    # In a published configuration of HunYuan, its own code reads `alpha` alone.
+    "ntk_alpha": tuple(
+        "alpha factor beta_fast beta_slow mscale mscale_all_dim".split()
     ),
-    "yarn": (
-        "factor",
-        "original_max_position_embeddings",
-        "attention_factor",
-        "attn_factor",
-        "beta_fast",
-        "beta_slow",
-        "mscale",
-        "mscale_all_dim",
-        "truncate",
-    ),
-    "longrope": (
-        "factor",
-        "original_max_position_embeddings",
-        "attention_factor",
-        "short_factor",
-        "long_factor",
-        "short_mscale",
-        "long_mscale",
-    ),
-    "llama3": (
-        "factor",
-        "original_max_position_embeddings",
-        "low_freq_factor",
-        "high_freq_factor",
-    ),
+    "yarn": tuple(_YARN.split()),
+    "longrope": tuple(_LONGROPE.split()),
+    "llama3": tuple(_LLAMA3.split()),
     "proportional": ("factor",),
 }
 # Keys in published files that no implementation reads.
