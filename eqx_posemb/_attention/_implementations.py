@@ -29,12 +29,12 @@ class AbstractImplementation(abc.ABC):
 
     @property
     def fallback(self) -> "AbstractImplementation | None":
-        """The implementation for inputs that this one refuses, if there is one."""
+        """The implementation for refused inputs, or `None`."""
         return None
 
     @property
     def reads_consecutive(self) -> bool:
-        """Whether it wants to know at trace time that positions are consecutive."""
+        """Whether it reads at trace time that positions are consecutive."""
         return False
 
     def refusal(self, inputs: Inputs) -> str | None:

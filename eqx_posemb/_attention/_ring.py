@@ -1,9 +1,9 @@
 """Attention of a sequence that is sharded over devices, in a ring.
 
-Queries stay where they are. Keys, values and what belongs to them go around, from each
-device to the next, and every device adds those that it has at the moment to what it
-knows of its queries. In the backward pass they go around again, and take the gradients
-by them along. No device ever holds more than two shards.
+Queries stay on their device. Keys, values and their data move from each device to the
+next, and every device adds its current shard to the running sums of its queries. In the
+backward pass they move around again, together with their gradients. No device holds
+more than two shards.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def ring(inputs: Inputs, hop: Hop, axis_name: str) -> Attended:
     """Attention to the keys of the whole sequence, for the queries here."""
     floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
     others, static = eqx.partition(rest, eqx.is_array)
-    # Loops want arrays that vary over the same axes of the mesh.
+    # The carry of a loop must vary over the same axes of the mesh.
     floats, others = alike((floats, others))
     out, normalizer = _attention((axis_name, hop, static), floats, others)
     return out.astype(inputs.v.dtype), normalizer
@@ -114,8 +114,8 @@ _attention.defvjp(_forward, _backward)
 
 @jax.custom_vjp
 def _once(arrays):
-    """The same, with words for those who differentiate what this is part of: loops over
-    the tiles that there are cannot be reversed, which is all that JAX would say."""
+    """The same, with a message for second derivatives. JAX alone would say that loops
+    with a dynamic number of tiles cannot be reversed."""
     return arrays
 
 

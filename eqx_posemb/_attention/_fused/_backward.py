@@ -11,7 +11,7 @@ from ._tiles import as_column, Given, OF_FEATURES, OF_TOKENS, over_lanes, produc
 
 
 def backward_queries(tiles: Tiles, given: Given, seeds):
-    """The gradients by the queries, and by the strip if there is one.
+    """The gradients with respect to the queries, and to the strip of a bias.
 
     Rows of tiles go one after another, so that the gradient of a head's strip stays in
     the memory of the core. `seeds` are the gradient by the attended values, the
@@ -117,8 +117,8 @@ def backward_keys(tiles: Tiles, given: Given, seeds):
     """The gradients by keys and values: columns of tiles, of all heads of queries that
     a head of keys serves.
 
-    Tiles are keys by queries, so that nothing is transposed but the strip, which is
-    read backwards. `tiles` keep no strip, which changes with each block of keys.
+    Tiles are keys by queries. So only the strip is transposed, by reading it backwards.
+    `tiles` keep no strip, which changes with each block of keys.
     """
     offset, q, k, v, ids, strip = given
     kv_heads, _, dim = k.shape

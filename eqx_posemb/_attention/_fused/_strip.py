@@ -30,7 +30,7 @@ _CHUNK = 512
 def expand(window: Float[Array, "1 places"]) -> Float[Array, "128 places"]:
     """Row `s` has at `y` what the window has at `y + 128 - s`."""
     rows = pltpu.roll(window, window.shape[1] - ROWS, 1)
-    # Twice as many rows each time.
+    # Each step doubles the number of rows.
     while rows.shape[0] < ROWS:
         rows = jnp.concatenate([rows, pltpu.roll(rows, rows.shape[0], 1)], axis=0)
     return rows

@@ -39,7 +39,7 @@ class Given(NamedTuple):
     ids: list[Int[Array, "1 tokens"]]
     """The segments of queries and of keys, if there are any."""
     strip: list[Float[Array, "heads 1 places"]]
-    """The bias of each distance, in base 2, if there is one."""
+    """The bias of each distance, in base 2, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Tiles:
     scale: float
     soft_cap: float | None
     ahead: int | None
-    """How far ahead of a query a key is seen at most."""
+    """The largest distance of an unmasked key ahead of its query."""
     behind: int | None
     q_count: int
     k_count: int
@@ -83,7 +83,8 @@ class Tiles:
     # Which tiles are computed
 
     def needed_key(self, i, j, offset):
-        """The column, or the nearest with a key that is seen: no other is read."""
+        """The column, or the nearest column with an unmasked key, so that masked
+        columns are not read."""
         first, last = 0, self.columns - 1
         if self.ahead is not None:
             end = self.ahead - offset[0] + (i + 1) * self.q - 1
@@ -105,7 +106,7 @@ class Tiles:
         return jnp.minimum(jnp.maximum(i, first), last)
 
     def each(self, i, j, offset, tile: Callable[[bool], None]) -> None:
-        """Calls `tile(masked)` if a key of the tile is seen."""
+        """Calls `tile(masked)` if a key of the tile is unmasked."""
         nearest = j * self.k - i * self.q + offset[0]
         lowest, highest = nearest - (self.q - 1), nearest + (self.k - 1)
         some, every = [], []
@@ -131,8 +132,8 @@ class Tiles:
     def logits(
         self, a, b, window, i, j, offset, ids, masked, transposed=False
     ) -> tuple[Float[Array, "a b"], Float[Array, "a b"] | None]:
-        """Logits in base 2, queries by keys or keys by queries, and the slope of the
-        soft cap if there is one."""
+        """Logits in base 2, queries by keys or keys by queries, and the slope of a soft
+        cap."""
         logits = product(a, b, OF_FEATURES) * (self.scale * LOG2_E)
         if self.bias:
             logits = plus_tile(logits, self._bias(window, i, j, logits.shape[1]))
@@ -212,7 +213,7 @@ class Tiles:
             pl.when(first)(lambda: expand_all(*window))
 
     def add_to_strip(self, d_strip, scratch, by_logits, i, j) -> None:
-        """Adds the sums along the diagonals of a tile, or what is folded at the end."""
+        """Adds the sums along the diagonals of a tile. The last step folds them."""
         first = self.first_place(i, j)
         if not self.keep:
             scratch[...] = jnp.zeros_like(scratch)

@@ -22,7 +22,7 @@ def stacks_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
         return (ALIKE,) * count_of(settings, row)
     names = []
     for stack, key in zip(STACKS, row["stacks"], strict=True):
-        # T5 has as many layers in its decoder as in its encoder if it says no more.
+        # By default, T5's decoder has the number of layers of its encoder.
         same = settings.get(row["stacks"][0], 1)
         names += [stack] * settings.integer(key, same, most=MOST_LAYERS)
     return tuple(names)

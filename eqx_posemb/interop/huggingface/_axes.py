@@ -1,6 +1,6 @@
 """Which coordinate turns which pair, for models that see images, video or atoms.
 
-Each rule says what positions it wants, in the order of their coordinates.
+Each rule states the coordinates of its positions, in their order.
 """
 
 import dataclasses
@@ -26,7 +26,8 @@ from ._settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """A schedule and how coordinates have it; `dim` and `pairing` where not usual."""
+    """A schedule and its assignment to coordinates, with `dim` and `pairing` if they
+    are unusual."""
 
     frequencies: AbstractFrequencies
     axes: AbstractAxes
@@ -64,7 +65,7 @@ def columns_alternate(head: int, theta: float) -> Axes:
 
 
 def ladder(head: int, theta: float) -> Axes:
-    """(row, column): one schedule, of which rows have the even frequencies."""
+    """(row, column): one schedule, whose even frequencies belong to rows."""
     count = _quarters(head)
     steps = [*range(0, 2 * count, 2), *range(1, 2 * count, 2)]
     axes = Assigned([0] * count + [1] * count, steps)
@@ -202,7 +203,8 @@ def sections(rope: Rope, pairs: int, row: dict[str, Any], quirks: bool) -> Secti
 
 
 def _dealt(sizes, pairs):
-    """How many pairs each coordinate has where the first takes what is left."""
+    """The number of pairs of each coordinate, where the first coordinate takes the
+    remainder."""
     if len(sizes) < 2:
         raise ValueError(
             "`mrope_section` must have a number of pairs for each coordinate, but got "

@@ -29,9 +29,8 @@ def deberta_from_state_dict(
         normalized (`norm_rel_ebd`), `LayerNorm.weight` and `LayerNorm.bias`, [dim].
     - After `layer.{layer}.attention.self.` in the first version `pos_proj.weight`,
         [heads * head_dim, dim], and `pos_q_proj.weight` and `.bias`. In the second and
-        third `pos_key_proj` and `pos_query_proj`, or, where they are those of the
-        content (`share_att_key`), `key_proj` and `query_proj`, each with `.weight` and
-        `.bias`.
+        third version they are `pos_key_proj` and `pos_query_proj`, each with `.weight`
+        and `.bias`. With `share_att_key` they are `key_proj` and `query_proj`.
     - With `position_biased_input`, `embeddings.position_embeddings.weight`, with the
         prefix up to `encoder.`.
 

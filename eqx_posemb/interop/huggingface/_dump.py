@@ -199,7 +199,7 @@ def _proportional(schedule):
 
 
 def _share(width: int, dim: int) -> float:
-    """A share of which `int(share * dim)` is the width, whatever rounding does."""
+    """A share whose `int(share * dim)` equals the width after rounding."""
     share = width / dim
     return share if int(share * dim) == width else (width + 0.25) / dim
 
@@ -229,7 +229,7 @@ _SETTINGS = {
         {"rope_type": "dynamic", "factor": schedule.factor},
         schedule.base,
     ),
-    # Theirs wants a factor, too, and does not read it.
+    # transformers requires a factor, too, and does not read it.
     NTK: lambda schedule: (
         {"rope_type": "dynamic", "alpha": schedule.factor, "factor": 1.0},
         schedule.base,

@@ -104,7 +104,7 @@ def _head(settings: Settings, row) -> int:
 
 
 def _evaluated(rule: str, settings: Settings) -> int | None:
-    """A sum, a quotient or a key of a part; None if something of it is not there."""
+    """A sum, a quotient or a key of a part, or `None` if a key is missing."""
     if rule == "clvp":
         heads = settings.width("num_attention_heads")
         return max(settings.width("projection_dim") // (2 * heads), 32)

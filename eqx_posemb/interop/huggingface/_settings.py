@@ -60,9 +60,9 @@ def models() -> dict[str, dict[str, Any]]:
       for all layers.
     - `of_layers`: for a layer type, the settings of its own, with the key and the
       default of each.
-    - `legacy`: older names of keys; `aliases`: of rope types; `thetas`, `scaled`: which
-      older keys belong to which layer type; `dangling`: keys that lie about beside
-      those of the layer types.
+    - `legacy`: older names of keys; `aliases`: older names of rope types; `thetas`,
+        `scaled`: the older keys of each layer type; `dangling`: unused keys outside of
+        the settings of layer types.
     - `nope`: which layers do not rotate: a layer type, or the key with the list;
       `nope_if`: the key without which all do; `nope_every`: without the list, the last
       layer and one in so many before it do not. `pattern`: the layer types, repeated.
@@ -81,7 +81,7 @@ def models() -> dict[str, dict[str, Any]]:
       `length`, `offset`, `padding`, `layout` and `stacks`.
     - `clockwise`, `torn`, `never_long`: what transformers has otherwise,
       for `quirks`.
-    - `parts`: the types of parts that do not say theirs.
+    - `parts`: the types of parts whose configuration omits the type.
     """
     return json.loads(Path(__file__).with_name("models.json").read_text())
 
