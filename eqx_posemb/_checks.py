@@ -3,7 +3,7 @@
 import inspect
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -32,15 +32,23 @@ def check_count(name: str, value: int, bound: int) -> None:
         raise ValueError(f"`{name}` must be an integer, but got {value}.")
 
 
-def check_shape(name: str, value: Sequence[int], bound: int = 1) -> tuple[int, ...]:
-    """The size along each axis of a grid, as a tuple."""
-    sizes = tuple(value) if isinstance(value, Sequence) else ()
-    if not sizes or not all(is_integer(size) and size >= bound for size in sizes):
-        kind = "one positive size" if bound else "one size, not negative,"
-        shown = sizes if isinstance(value, Sequence) else described(value)
-        raise ValueError(
-            f"`{name}` must have {kind} for each axis of the grid, but got {shown}."
-        )
+def check_shape(
+    name: str,
+    value: Iterable[int],
+    *,
+    bound: int = 1,
+    axes: int | None = None,
+    rule: str = "have one positive size for each axis of the grid",
+) -> tuple[int, ...]:
+    """The sizes of a grid or a window as a tuple, whose number `axes` may state."""
+    try:
+        sizes = shown = tuple(value)
+    except TypeError:
+        sizes, shown = (), described(value)
+    count = len(sizes) if axes is None else axes
+    whole = all(is_integer(size) and size >= bound for size in sizes)
+    if not sizes or len(sizes) != count or not whole:
+        raise ValueError(f"`{name}` must {rule}, but got {shown}.")
     return sizes
 
 

@@ -227,6 +227,9 @@ SETTINGS = [
     case("`length` must be at least 0 and finite, but got an array", lambda: pe.positions.consecutive(jnp.arange(6))),
     case("`shape` must have one size, not negative, for each axis of the grid, but got 4", lambda: pe.positions.grid_positions(4)),
     case("`shape` must have one positive size for each axis of the grid, but got 4", lambda: pe.LearnedGrid(4, 8, key=KEY)),
+    case("`shape` must have one positive size for each axis of the grid, but got 4", lambda: GRID.resized(4)),
+    case("`shape` must have one size, not negative, for each axis of the grid, but got 4", lambda: pe.positions.normalized_positions(4)),
+    case("`shape` must have one size, not negative, for each axis of the grid, but got 4", lambda: pe.positions.centered_positions(4)),
     case("`window` must be a positive height and width, but got 7", lambda: pe.SwinBias(7, 2, key=KEY)),
     case("`runs` must be a sequence, such as \\[3, \\(1, 2, 2\\)\\], but got 5", lambda: pe.positions.mrope_positions(5)),
 ]

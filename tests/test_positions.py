@@ -143,3 +143,9 @@ def test_prefixed_tokens_are_above_the_grid_and_count_on():
     assert pe.positions.prefixed(positions, 0).tolist() == positions.tolist()
     halves = pe.positions.prefixed(jnp.array([[0.5, 0.5]]))
     assert halves.dtype == jnp.float32 and halves.tolist() == [[-1, 0], [0.5, 0.5]]
+
+
+@pytest.mark.usefixtures("as_users_have_it")
+def test_sizes_of_a_grid_may_be_an_array_of_numpy():
+    found = pe.positions.grid_positions(np.array([2, 3]))  # pyright: ignore
+    assert np.array_equal(found, pe.positions.grid_positions((2, 3)))

@@ -12,8 +12,8 @@ from .._checks import check_at_least, check_count
 from .._encoding import Method, resize
 from .._phase import as_float
 from .._spread import Window
-from .._state_dicts import array, filled, only, square
-from ._window import AbstractWindowBias, check_window, unfitting
+from .._state_dicts import array, filled, only
+from ._window import AbstractWindowBias, check_window, fitting_window
 
 
 class LeViTBias(AbstractWindowBias):
@@ -131,13 +131,8 @@ class LeViTBias(AbstractWindowBias):
         """
         name = only(state, prefix, "attention_biases")
         table = array(state, name).T
-        cells = table.shape[0]
-        shape = (
-            square(name, cells) if window is None else check_window("window", window)
-        )
-        if shape[0] * shape[1] != cells:
-            raise ValueError(unfitting(name, cells, shape))
-        made = cls(shape, table.shape[1], key=jr.key(0))
+        window = fitting_window(name, table.shape[0], window, signed=False)
+        made = cls(window, table.shape[1], key=jr.key(0))
         weight = table.reshape(made.weight.shape)
         return filled(made, weight=weight)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .._checks import described, is_integer
+from .._checks import check_shape
 from .._given import check_grid, check_integers, in_common
 from .._spread import (
     are_the_window,
@@ -116,28 +116,26 @@ def within(
 
 
 def check_window(name: str, window: Sequence[int]) -> Window:
-    """The height and the width, if that is what `window` is."""
-    sizes = tuple(window) if isinstance(window, Sequence) else ()
-    if len(sizes) != 2 or not all(is_integer(size) and size > 0 for size in sizes):
-        shown = sizes if isinstance(window, Sequence) else described(window)
-        raise ValueError(
-            f"`{name}` must be a positive height and width, but got {shown}."
-        )
-    return sizes
-
-
-def fitting_window(name: str, differences: int, window: Sequence[int] | None) -> Window:
-    if window is None:
-        side, _ = square(name, differences)
-        return (side + 1) // 2, (side + 1) // 2
-    height, width = check_window("window", window)
-    if (2 * height - 1) * (2 * width - 1) != differences:
-        raise ValueError(unfitting(name, differences, (height, width)))
+    """The height and the width, after a check."""
+    rule = "be a positive height and width"
+    height, width = check_shape(name, window, axes=2, rule=rule)
     return height, width
 
 
-def unfitting(name: str, count: int, window: Window) -> str:
-    return (
-        f"`window` must be that of the {count} rows of `{name}`, but got {window}. "
-        "Resize the bias afterwards."
-    )
+def fitting_window(
+    name: str, count: int, window: Sequence[int] | None, *, signed: bool = True
+) -> Window:
+    """The window of a table with `count` rows, one for each difference of cells, or for
+    each distance if it has no sign. By default the window is square."""
+    if window is None:
+        side, _ = square(name, count)
+        side = (side + 1) // 2 if signed else side
+        return side, side
+    height, width = check_window("window", window)
+    rows = (2 * height - 1) * (2 * width - 1) if signed else height * width
+    if rows != count:
+        raise ValueError(
+            f"`window` must be that of the {count} rows of `{name}`, but got "
+            f"{(height, width)}. Resize the bias afterwards."
+        )
+    return height, width

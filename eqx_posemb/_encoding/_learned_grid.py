@@ -154,12 +154,12 @@ class LearnedGrid(AbstractEncoding):
         rows = array(state, name)
         rows = rows.reshape(-1, rows.shape[-1])
         cells = rows.shape[0] - tokens
-        shape = square(name, cells) if shape is None else tuple(shape)
+        shape = square(name, cells) if shape is None else shape
         made = cls(shape, rows.shape[1], prefix=tokens, key=jr.key(0))
-        if math.prod(shape) != cells:
+        if math.prod(made.shape) != cells:
             raise ValueError(
                 f"`shape` must have as many cells as `{name}` has rows for, {cells}, "
-                f"but got {shape}."
+                f"but got {made.shape}."
             )
         weight = rows[tokens:].reshape(made.weight.shape)
         made = filled(made, weight=weight)
@@ -216,10 +216,11 @@ class LearnedGrid(AbstractEncoding):
         unknown. The same for `align_corners` or padding of zeros with `antialias` or
         `offset`.
         """
-        if len(tuple(shape)) != len(self.shape):
+        shape = check_shape("shape", shape)
+        if len(shape) != len(self.shape):
             raise ValueError(
                 f"`shape` must have a size for each of the {len(self.shape)} axes of "
-                f"the grid, but got {tuple(shape)}."
+                f"the grid, but got {shape}."
             )
         weight = resize(
             self.weight,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._checks import check_choice
+from .._checks import check_choice, check_shape
 from .._phase import as_float
 
 
@@ -39,10 +39,10 @@ def resize(
                 f"`{name}` must be left out with `antialias` or `offset`, as torch has "
                 f"no such resizing, but got {given!r}, {antialias} and {offset}."
             )
-    shape = tuple(shape)
-    if len(shape) > table.ndim or any(size < 1 for size in shape):
+    shape = check_shape("shape", shape)
+    if len(shape) > table.ndim:
         raise ValueError(
-            "`shape` must have one positive size for each axis of the grid, but got "
+            f"`shape` must have at most {table.ndim} sizes for this table, but got "
             f"{shape}."
         )
     resized = as_float(table)

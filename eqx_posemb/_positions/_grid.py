@@ -29,6 +29,7 @@ def grid_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
 
     **Raises:** a `ValueError` if `shape` is empty or has a negative size.
     """
-    shape = check_shape("shape", shape, 0)
+    rule = "have one size, not negative, for each axis of the grid"
+    shape = check_shape("shape", shape, bound=0, rule=rule)
     axes = [jax.lax.broadcasted_iota(jnp.int32, shape, i) for i in range(len(shape))]
     return jnp.stack(axes, axis=-1).reshape(-1, len(shape))

@@ -75,9 +75,9 @@ def centered_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
 
     **Raises:** as [`eqx_posemb.positions.grid_positions`][].
     """
-    shape = tuple(shape)
+    cells = grid_positions(shape)
     middle = jnp.array([n - n // 2 for n in shape], jnp.int32)
-    return grid_positions(shape) - middle[None]
+    return cells - middle[None]
 
 
 def normalized_positions(
@@ -127,8 +127,8 @@ def normalized_positions(
     """
     check_choice("by", by, ("each", "largest", "smallest"))
     check_choice("anchor", anchor, ("center", "corner"))
-    shape = tuple(shape)
     cells = grid_positions(shape)
+    shape = tuple(shape)
     sizes = {"each": shape, "largest": (max(shape),), "smallest": (min(shape),)}[by]
     # The middle is half of the size that is the divisor, or of the axis itself.
     middle = sizes if anchor == "corner" else shape

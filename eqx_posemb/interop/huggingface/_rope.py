@@ -5,40 +5,20 @@ import math
 from typing import Any
 
 from ._layers import rotating_labels
+from ._rope_keys import (
+    ALIASES,
+    BESIDE,
+    CARRIED,
+    COMMON,
+    KEYS,
+    ORIGINAL,
+    SECTIONED,
+    TEMPERED,
+    TYPES,
+)
 from ._sections import sections_of
 from ._settings import known, listed, quoted, Settings
 from ._width import share_of
-
-
-# What a rope type reads, beside the keys that all have.
-_YARN = "factor original_max_position_embeddings attention_factor attn_factor "
-_YARN += "beta_fast beta_slow mscale mscale_all_dim truncate"
-_LONGROPE = "factor original_max_position_embeddings attention_factor "
-_LONGROPE += "short_factor long_factor short_mscale long_mscale"
-_LLAMA3 = "factor original_max_position_embeddings low_freq_factor high_freq_factor"
-KEYS: dict[str, tuple[str, ...]] = {
-    "default": (),
-    "axial": (),
-    "linear": ("factor",),
-    "dynamic": ("factor",),
-    # In a published configuration of HunYuan, its own code reads `alpha` alone.
-    "ntk_alpha": tuple(
-        "alpha factor beta_fast beta_slow mscale mscale_all_dim".split()
-    ),
-    "yarn": tuple(_YARN.split()),
-    "longrope": tuple(_LONGROPE.split()),
-    "llama3": tuple(_LLAMA3.split()),
-    "proportional": ("factor",),
-}
-# Keys in published files that no implementation reads.
-CARRIED = {"yarn": ("finetuned",)}
-ORIGINAL = "original_max_position_embeddings"
-TYPES = tuple(kind for kind in KEYS if kind != "ntk_alpha")
-COMMON = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
-BESIDE = {"rope_theta", "partial_rotary_factor"}
-SECTIONED = ("mrope_section", "mrope_interleaved", "xdrope_section")
-TEMPERED = ("llama_4_scaling_beta", "max_position_embeddings")
-ALIASES = {"mrope": "default", "su": "longrope", "xdrope": "dynamic"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,54 @@
+"""The keys that each rope type of a configuration has."""
+
+# The keys of each type, in addition to the keys that all types have.
+KEYS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "axial": (),
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    # In a published configuration of HunYuan, its own code reads `alpha` alone.
+    "ntk_alpha": (
+        "alpha",
+        "factor",
+        "beta_fast",
+        "beta_slow",
+        "mscale",
+        "mscale_all_dim",
+    ),
+    "yarn": (
+        "factor",
+        "original_max_position_embeddings",
+        "attention_factor",
+        "attn_factor",
+        "beta_fast",
+        "beta_slow",
+        "mscale",
+        "mscale_all_dim",
+        "truncate",
+    ),
+    "longrope": (
+        "factor",
+        "original_max_position_embeddings",
+        "attention_factor",
+        "short_factor",
+        "long_factor",
+        "short_mscale",
+        "long_mscale",
+    ),
+    "llama3": (
+        "factor",
+        "original_max_position_embeddings",
+        "low_freq_factor",
+        "high_freq_factor",
+    ),
+    "proportional": ("factor",),
+}
+# Keys in published files that no implementation reads.
+CARRIED = {"yarn": ("finetuned",)}
+ORIGINAL = "original_max_position_embeddings"
+TYPES = tuple(kind for kind in KEYS if kind != "ntk_alpha")
+COMMON = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
+BESIDE = {"rope_theta", "partial_rotary_factor"}
+SECTIONED = ("mrope_section", "mrope_interleaved", "xdrope_section")
+TEMPERED = ("llama_4_scaling_beta", "max_position_embeddings")
+ALIASES = {"mrope": "default", "su": "longrope", "xdrope": "dynamic"}
