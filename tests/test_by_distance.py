@@ -71,6 +71,18 @@ def test_runs_go_by_blocks(name, x64, rules):
     assert_same(*both(attend, arguments), bound=1e-10 if x64 else 1e-5)
 
 
+def test_a_bias_by_position_is_not_shared_beside_a_score_by_distance():
+    """Tiles of equal distances once shared the bias of the first tile."""
+    bias = pe.TUPE(64, dim=8, heads=4, head_dim=4, std=0.3, key=jr.key(2))
+    both_parts = pe.PositionalEmbedding(bias=bias, score=SCORES["enformer"](jr.key(1)))
+
+    def attend(implementation, q, k, v):
+        rules = dict(implementation=implementation, block_size=SIZE)
+        return both_parts.attend(q, k, v, QP, KP, **rules)
+
+    assert_same(*values(attend, qkv()))
+
+
 def test_vectors_of_all_distances_are_made_where_rules_compare_another_order():
     q_order, k_order = (jnp.arange(n) * 7 % n for n in (Q, K))
     mask = (k_order[None] <= q_order[:, None]) & (q_order[:, None] - k_order[None] < 3)

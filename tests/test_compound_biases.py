@@ -1,5 +1,8 @@
 """Biases made of biases, and those made of checkpoints."""
 
+from functools import partial
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,3 +60,32 @@ def test_t5_takes_the_weights_of_transformers_and_of_the_original(decoder):
             state, prefix=prefix, bidirectional=not decoder
         )
         np.testing.assert_array_equal(bias(P, P), theirs)
+
+
+def test_blocks_share_a_reset_relative_bias_but_for_special_tokens():
+    """A batch with special tokens in different blocks, and another exception in the
+    sum. One bias is evaluated for each group of tiles."""
+    bias = pe.SumBias(
+        pe.ResetBias(pe.ALiBi(2, form="symmetric"), heads=2, special=(0, 11)),
+        pe.ResetBias(pe.ClippedBias(2, max_distance=3, key=KEY), heads=2, special=(5,)),
+    )
+    where = lambda bias: [
+        number for b in bias.biases for number in (b.from_special, b.to_special)
+    ]
+    bias = eqx.tree_at(where, bias, [jnp.array([n, -n]) for n in (3.0, 4.0, 5.0, 6.0)])
+    q, k, v = jax.random.normal(jax.random.key(1), (3, 2, 24, 4))
+    positions = jnp.stack([jnp.arange(24), jnp.arange(24) + 3])
+
+    def attend(implementation):
+        def loss(bias):
+            embedding = pe.PositionalEmbedding(bias=bias)
+            rules = dict(implementation=implementation, block_size=4)
+            one = lambda p: embedding.attend(q, k, v, p, p, **rules)
+            out = jax.vmap(one)(positions)
+            return jnp.sum(jnp.sin(out)), out
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(bias)
+
+    blocks, dense = attend("blockwise"), attend("dense")
+    close = partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-6)
+    jax.tree.map(close, blocks, dense)

@@ -134,7 +134,7 @@ class Blocks(eqx.Module):
             size=self.size,
             q_count=self.q_count,
             k_count=self.k_count,
-            relative=self.whole.logits.relative or self.whole.band is not None,
+            logits=self.whole.logits,
         )
         padded = self.q_count % self.size or self.k_count % self.size
         masks = bool(padded) or self.rules.there

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Num, PyTree
+from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
 from .._bias import AbstractBias
 from .._given import Positions
@@ -60,6 +60,10 @@ class Logits(eqx.Module):
         prepares if there is no bias."""
         shared = self.bias or self.score
         return shared is not None and shared.relative
+
+    def by_position(self, tokens: Tokens) -> Bool[Array, " seq"] | None:
+        """The tokens whose tiles share no bias."""
+        return None if self.bias is None else self.bias.by_position(tokens.positions)
 
     def prepared(self, q: Tokens, k: Tokens) -> Prepared:
         """The bias, and what the score computes without queries and keys."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from .._positions import distance
-from ._logits import Tokens
+from ._logits import Logits, Tokens
 from ._visible import Rules
 
 
@@ -32,7 +32,7 @@ def plan(
     size: int,
     q_count: int,
     k_count: int,
-    relative: bool,
+    logits: Logits,
 ) -> Plan:
     """Decides by what the positions, segments and masks of blocks are.
 
@@ -41,7 +41,7 @@ def plan(
     - `q`, `k`, `rules`: of all tokens, and of some more that fill up the last block.
     - `size`: how many tokens there are in a block.
     - `q_count`, `k_count`: how many tokens there are; what follows them is padding.
-    - `relative`: whether the bias depends on distances alone, for tiles to share it.
+    - `logits`: the terms that tiles with equal distances may share.
     """
     q_positions, k_positions = _cut(q.positions, size), _cut(k.positions, size)
     rows, columns = q_positions.shape[0], k_positions.shape[0]
@@ -52,10 +52,13 @@ def plan(
     integers = all(
         jnp.issubdtype(p.dtype, jnp.integer) for p in (q_positions, k_positions)
     )
-    if not (relative and integers):
+    if not (logits.relative and integers):
         return _arrange(some, every, None)
     offsets = distance(q_positions[:, 0], k_positions[:, 0])
-    shapes = _alike(q_positions), _alike(k_positions)
+    shapes = (
+        _alike(q_positions, logits.by_position(q)),
+        _alike(k_positions, logits.by_position(k)),
+    )
     return _arrange(some, every, (*shapes, offsets.reshape(rows, columns, -1)))
 
 
@@ -91,11 +94,16 @@ def _cut(x, size):
     return x.reshape(-1, size, *x.shape[1:])
 
 
-def _alike(positions):
-    """Whether blocks have the same positions but for a shift, for each pair of them."""
+def _alike(positions, exceptions):
+    """Whether two blocks have equal positions but for a shift, for all pairs of blocks.
+    A block with exceptions is alike to itself only."""
     steps = positions - positions[:, :1]
     inside = tuple(range(2, positions.ndim + 1))
-    return jnp.all(steps[:, None] == steps[None], axis=inside)
+    alike = jnp.all(steps[:, None] == steps[None], axis=inside)
+    if exceptions is None:
+        return alike
+    own = exceptions.reshape(*positions.shape[:2]).any(1)
+    return alike & (jnp.eye(own.size, dtype=bool) | ~(own[:, None] | own[None]))
 
 
 @jax.custom_batching.custom_vmap

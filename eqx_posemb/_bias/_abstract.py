@@ -4,7 +4,7 @@ import abc
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Bool, Float, Num
 
 from .._checks import check_kind
 from .._given import in_common, Positions
@@ -21,6 +21,24 @@ class AbstractBias(Part):
         """Whether the bias depends on distances alone. Attention in blocks evaluates
         such a bias once for all tiles with the same distances."""
         return False
+
+    def by_position(
+        self, positions: Num[Positions, "seq *axes"]
+    ) -> Bool[Array, " seq"] | None:
+        """The tokens that are exceptions of a `relative` bias. Attention in blocks
+        evaluates the tiles of such tokens one by one.
+
+        **Arguments:**
+
+        - `positions`: the positions of the queries or of the keys.
+
+        **Returns:**
+
+        Whether the bias of each token depends on more than distances. `None`, the
+        default, means that there are no exceptions.
+        """
+        del positions
+        return None
 
     @abc.abstractmethod
     def __call__(

@@ -64,6 +64,23 @@ class ResetBias(AbstractBias):
         self.to_special = jnp.zeros(heads)
         self.special = tuple(special)
 
+    @property
+    def relative(self) -> bool:
+        """Whether the wrapped bias depends on distances alone."""
+        return self.bias.relative
+
+    def by_position(self, positions: Num[Positions, " seq"]) -> Bool[Array, " seq"]:
+        """The special tokens, and the exceptions of the wrapped bias.
+
+        **Arguments:**
+
+        - `positions`: the positions of the queries or of the keys.
+
+        **Returns:** whether each token is an exception.
+        """
+        special, wrapped = self._is_special(positions), self.bias.by_position(positions)
+        return special if wrapped is None else special | wrapped
+
     @jax.named_scope("eqx_posemb.ResetBias")
     def __call__(
         self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]

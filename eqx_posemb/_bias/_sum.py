@@ -1,6 +1,9 @@
 """Several biases in one."""
 
-from jaxtyping import Array, Float, Num
+import operator
+from functools import reduce
+
+from jaxtyping import Array, Bool, Float, Num
 
 from .._given import Positions
 from .._low_rank import Factors, factors, side_by_side
@@ -50,6 +53,21 @@ class SumBias(AbstractBias):
     def relative(self) -> bool:
         """Whether all biases depend on distances alone."""
         return all(bias.relative for bias in self.biases)
+
+    def by_position(
+        self, positions: Num[Positions, "seq *axes"]
+    ) -> Bool[Array, " seq"] | None:
+        """The exceptions of all biases.
+
+        **Arguments:**
+
+        - `positions`: the positions of the queries or of the keys.
+
+        **Returns:** whether each token is an exception, or `None` without exceptions.
+        """
+        each = [bias.by_position(positions) for bias in self.biases]
+        exceptions = [tokens for tokens in each if tokens is not None]
+        return reduce(operator.or_, exceptions) if exceptions else None
 
     def __call__(
         self,
