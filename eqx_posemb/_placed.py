@@ -272,9 +272,14 @@ class Placed(Module):
         if pieces is not None:
             check_count("pieces", pieces, 1)
         self._check_rotates("for_kernel")
-        logits, q, k, *tokens = self._terms(q, k, {})
-        q, k, v = with_channels(q, k, v, logits.low_rank(*tokens), pieces)
-        return q, k, v, logits.scale
+
+        def widened(placed, q, k, v):
+            logits, q, k, *tokens = placed._terms(q, k, {})
+            return list(with_channels(q, k, v, logits.low_rank(*tokens), pieces))
+
+        axes = [mesh_axes(x)[:2] for x in (q, k, v)]
+        scale = self.scale or q.shape[-1] ** -0.5
+        return *compiler_sharded(widened, axes, self, q, k, v), scale
 
     def _check_rotates(self, method):
         if isinstance(self.rotary, AbstractExtension):
@@ -327,7 +332,7 @@ class Placed(Module):
             )
         states = {name: state for name, state in states.items() if state is not None}
         check_states(states, self.reads, q=q, k=k)
-        scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
+        scale = self.scale or q.shape[-1] ** -0.5
         content, extension = (q, k), None
         if isinstance(self.rotary, AbstractExtension):
             extension = self.rotary

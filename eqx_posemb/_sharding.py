@@ -5,6 +5,7 @@ state the sharding of its result. Here a whole computation states the sharding o
 result. The compiler chooses all other shardings, as with Auto axes.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Int, Num, PyTree
 
 
 # The mesh axes that an axis of an array is sharded over.
@@ -64,6 +65,22 @@ def compiler_sharded(
     return automatic(arrays)
 
 
+def sharded_as_pairs(call: Callable[..., Array]) -> Callable[..., Array]:
+    """Shards the result `[heads, q, k]` of a method as the positions of the queries and
+    the keys that it takes."""
+
+    @functools.wraps(call)
+    def sharded(self, q_positions, k_positions):
+        both = q_positions, k_positions
+        known = (isinstance(p, jax.Array) and p.ndim for p in both)
+        axes = (
+            mesh_axes(p)[0] if k else None for p, k in zip(both, known, strict=True)
+        )
+        return compiler_sharded(call, (None, *axes), self, *both)
+
+    return sharded
+
+
 def gathered(tree: PyTree, axis: int = 0) -> PyTree:
     """Arrays with all entries of an axis on every device, where the mesh has Auto axes.
 
@@ -84,11 +101,11 @@ def gathered(tree: PyTree, axis: int = 0) -> PyTree:
 
 
 def rows_of(
-    table: Float[Array, "rows dim"], rows: Int[Array, "*shape"]
-) -> Float[Array, "*shape dim"]:
+    table: Num[Array, "rows *dim"], rows: Int[Array, "*shape"]
+) -> Num[Array, "..."]:
     """Rows of a table; for a row that is not there, the nearest."""
     look_up = lambda table, rows: table.at[rows].get(mode="clip")
-    result = *mesh_axes(rows), mesh_axes(table)[1]
+    result = *mesh_axes(rows), *mesh_axes(table)[1:]
     return compiler_sharded(look_up, result, table, rows)
 
 

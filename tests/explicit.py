@@ -119,24 +119,54 @@ def trace(mesh):
 
 def alone():
     """What is called without `attend`, at positions that are sharded."""
-    t5 = build("t5").bias
+    names = "t5", "swin", "beit", "levit", "t5_grid", "tupe"
+    biases = {name: build(name).bias for name in names}
+    biases["grid_alibi"] = pe.GridALiBi(2)
+    biases["reset"] = pe.ResetBias(biases["t5"], HEADS)
+    positions = {name: at(name, np.arange(N)) for name in names}
+    positions |= {"grid_alibi": positions["swin"], "reset": positions["t5"]}
+    key, weights = jax.random.key(0), normal((2, N, N))
+    alibi = pe.PositionalEmbedding(bias=pe.ALiBi(2))
     mesh = jax.make_mesh((8,), ("seq",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):
-        p = jax.device_put(jnp.arange(N), NamedSharding(mesh, P("seq")))
-        calls = (
-            lambda t5, p: t5(p, p),
-            lambda t5, p: eqx.filter_grad(lambda t5: jnp.sum(t5(p, p) ** 2))(t5),
-            lambda t5, p: pe.positions.distance(p, p),
-            lambda t5, p: pe.positions.segment_positions(p // 4),
-            lambda t5, p: pe.positions.left_padded_positions(p > 2),
-        )
-        found = [jax.tree.map(np.asarray, call(t5, p)) for call in calls]
+        calls = [
+            lambda put: biases["t5"](*put((jnp.arange(N),) * 2)),
+            lambda put: eqx.filter_grad(
+                lambda t5: jnp.sum(t5(*put((jnp.arange(N),) * 2)) ** 2)
+            )(biases["t5"]),
+            lambda put: pe.positions.distance(*put((jnp.arange(N),) * 2)),
+            lambda put: pe.positions.segment_positions(put(jnp.arange(N) // 4)),
+            lambda put: pe.positions.left_padded_positions(put(jnp.arange(N) > 2)),
+            lambda put: pe.positions.abacus_positions(put(jnp.arange(N) % 3 > 0)),
+            lambda put: pe.positions.prefixed(put(positions["swin"])),
+            lambda put: pe.positions.zero_prefixed(put(positions["swin"]), 3),
+            lambda put: pe.positions.randomized_positions(
+                put(jnp.arange(N)), longest=99, key=key
+            ),
+            lambda put: pe.functional.shaw_values(
+                put(weights, None, "seq"),
+                normal((9, 4)),
+                *put((jnp.arange(N),) * 2),
+                back=4,
+            ),
+            lambda put: alibi.for_kernel(
+                *put((normal((2, N, 4)),) * 3, None, "seq"),
+                *put((jnp.arange(N),) * 2),
+            )[:3],
+        ]
+        calls += [
+            lambda put, name=name, bias=bias: bias(*put((positions[name],) * 2))
+            for name, bias in biases.items()
+        ]
+
+        def put(tree, *spec):
+            sharding = NamedSharding(mesh, P(*spec or ("seq",)))
+            return jax.tree.map(lambda x: jax.device_put(x, sharding), tree)
+
+        found = [jax.tree.map(np.asarray, call(put)) for call in calls]
     for call, of_shards in zip(calls, found, strict=True):
-        for a, b in zip(
-            jax.tree.leaves(of_shards),
-            jax.tree.leaves(call(t5, jnp.arange(N))),
-            strict=True,
-        ):
+        alone = jax.tree.leaves(call(lambda tree, *spec: tree))
+        for a, b in zip(jax.tree.leaves(of_shards), alone, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     print(f"{len(calls)} alone")
 

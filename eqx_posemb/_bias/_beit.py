@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._checks import check_at_least, check_count
 from .._encoding import Method, resize
 from .._phase import as_float
+from .._sharding import sharded_as_pairs
 from .._spread import (
     are_the_window,
     either,
@@ -180,6 +181,7 @@ class BEiTBias(AbstractBias):
         weight = resize(self.weight, shape, method=method, antialias=antialias)
         return eqx.tree_at(lambda bias: bias.weight, self, weight)
 
+    @sharded_as_pairs
     @jax.named_scope("eqx_posemb.BEiTBias")
     def __call__(
         self, q_positions: Int[Array, "q 2"], k_positions: Int[Array, "k 2"]

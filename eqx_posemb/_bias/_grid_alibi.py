@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Num
 from .._checks import check_choice, check_count
 from .._phase import as_float
 from .._positions import distance
+from .._sharding import sharded_as_pairs
 from ._abstract import AbstractBias
 from ._alibi import ALiBi
 
@@ -67,6 +68,7 @@ class GridALiBi(AbstractBias):
         check_count("heads", self.heads, 1)
         check_choice("metric", self.metric, ("manhattan", "euclidean"))
 
+    @sharded_as_pairs
     @jax.named_scope("eqx_posemb.GridALiBi")
     def __call__(
         self, q_positions: Num[Array, "q axes"], k_positions: Num[Array, "k axes"]

@@ -9,6 +9,7 @@ from .._checks import check_count
 from .._given import as_positions, Positions
 from .._low_rank import Factors, factors, side_by_side
 from .._phase import as_float
+from .._sharding import sharded_as_pairs
 from ._abstract import AbstractBias, check_bias
 
 
@@ -81,6 +82,7 @@ class ResetBias(AbstractBias):
         special, wrapped = self._is_special(positions), self.bias.by_position(positions)
         return special if wrapped is None else special | wrapped
 
+    @sharded_as_pairs
     @jax.named_scope("eqx_posemb.ResetBias")
     def __call__(
         self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]

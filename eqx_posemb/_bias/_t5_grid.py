@@ -10,6 +10,7 @@ from .._checks import check_count, check_positive
 from .._given import check_grid
 from .._phase import as_float
 from .._positions import distance
+from .._sharding import sharded_as_pairs
 from ._abstract import AbstractBias
 from ._t5 import T5Bias
 
@@ -114,6 +115,7 @@ class T5GridBias(AbstractBias):
         """True: the bias depends on distances alone."""
         return True
 
+    @sharded_as_pairs
     @jax.named_scope("eqx_posemb.T5GridBias")
     def __call__(
         self, q_positions: Num[Array, "q axes"], k_positions: Num[Array, "k axes"]

@@ -10,10 +10,10 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_at_least, check_count, check_positive
-from .._given import as_positions, check_integers, Positions
+from .._given import as_positions, check_integers, check_sequence, Positions
 from .._low_rank import Factors
 from .._phase import as_float
-from .._sharding import rows_of
+from .._sharding import rows_of, sharded_as_pairs
 from .._state_dicts import array
 from .._symbolic import error_if
 from ._abstract import AbstractBias
@@ -225,6 +225,7 @@ class TUPE(AbstractBias):
         """The number of positions from 0 on."""
         return self.weight.shape[0]
 
+    @sharded_as_pairs
     @jax.named_scope("eqx_posemb.TUPE")
     def __call__(
         self, q_positions: Int[Positions, " q"], k_positions: Int[Positions, " k"]
@@ -281,6 +282,7 @@ class TUPE(AbstractBias):
         return (2 * q.shape[-1]) ** -0.5 * q, k
 
     def _projected(self, name, positions, weight, bias):
+        check_sequence(name, positions, "to look rows up with")
         check_integers(name, positions, "to look rows up with")
         positions = as_positions(positions, name)
         rows = error_if(

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._checks import check_shape
 from .._given import check_grid, check_integers, in_common
+from .._sharding import sharded_as_pairs
 from .._spread import (
     are_the_window,
     either,
@@ -45,6 +46,7 @@ class AbstractWindowBias(AbstractBias):
         from `-(height - 1)` to `height - 1`, and columns from `-(width - 1)` to `width
         - 1`."""
 
+    @sharded_as_pairs
     def __call__(
         self, q_positions: Int[Array, "q 2"], k_positions: Int[Array, "k 2"]
     ) -> Float[Array, "heads q k"]:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from .._checks import check_choice, check_count, described
 from .._given import as_positions, check_array, cure_for_axes
+from .._sharding import compiler_sharded
 from ._grid import grid_positions
 
 
@@ -177,9 +178,8 @@ def zero_prefixed(
             "`positions` must have shape [seq, axes], to be on a grid, but got shape "
             f"{positions.shape}. {cure_for_axes(positions, 2)}"
         )
-    positions = as_positions(positions)
-    prefix = jnp.zeros((count, positions.shape[1]), positions.dtype)
-    return jnp.concatenate([prefix, positions])
+    pad = lambda positions: jnp.pad(positions, [(count, 0), (0, 0)])
+    return compiler_sharded(pad, (None, None), as_positions(positions))
 
 
 def mrope_positions(

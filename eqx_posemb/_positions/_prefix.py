@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Num
 
 from .._given import check_array, cure_for_axes, in_common
+from .._sharding import compiler_sharded
 
 
 def prefixed(
@@ -41,7 +42,11 @@ def prefixed(
             f"shape {positions.shape}. {cure_for_axes(positions, 2)}"
         )
     (positions,) = in_common(positions)
-    outside = jnp.full((count, positions.shape[1] - 1), -1, positions.dtype)
-    which = jnp.arange(count, dtype=positions.dtype)[:, None]
-    apart = jnp.concatenate([outside, which], axis=1)
-    return jnp.concatenate([apart, positions])
+
+    def all_tokens(positions):
+        outside = jnp.full((count, positions.shape[1] - 1), -1, positions.dtype)
+        which = jnp.arange(count, dtype=positions.dtype)[:, None]
+        apart = jnp.concatenate([outside, which], axis=1)
+        return jnp.concatenate([apart, positions])
+
+    return compiler_sharded(all_tokens, (None, None), positions)

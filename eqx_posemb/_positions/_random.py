@@ -24,6 +24,7 @@ from .._given import (
     Positions,
 )
 from .._phase import as_float
+from .._sharding import compiler_sharded, mesh_axes, rows_of
 from .._symbolic import error_if
 
 
@@ -94,7 +95,7 @@ def randomized_positions(
     (positions,) = in_common(positions)
     drawn = jnp.sort(jr.choice(key, longest, (count,), replace=False))
     return error_if(
-        drawn.astype(positions.dtype).at[positions].get(mode="clip"),
+        rows_of(drawn.astype(positions.dtype), positions),
         (positions < 0) | (positions >= count),
         f"`positions` must be between 0 and {count - 1}, one less than the number of "
         "tokens, to be replaced in order. Shift them first.",
@@ -320,7 +321,11 @@ def abacus_positions(
     """
     check_count("furthest", furthest, 0)
     check_sequence("digits", digits, "to count those of each number")
-    index = jnp.arange(1, digits.shape[0] + 1, dtype=jnp.int32)
-    last_other = jax.lax.cummax(jnp.where(digits, 0, index))
     start = 0 if key is None else jr.randint(key, (), 0, furthest + 1, jnp.int32)
-    return jnp.where(digits, index - last_other + start, 0)
+
+    def places(digits, start):
+        index = jnp.arange(1, digits.shape[0] + 1, dtype=jnp.int32)
+        last_other = jax.lax.cummax(jnp.where(digits, 0, index))
+        return jnp.where(digits, index - last_other + start, 0)
+
+    return compiler_sharded(places, mesh_axes(jnp.asarray(digits)), digits, start)

@@ -13,6 +13,7 @@ from .._checks import check_count, check_positive
 from .._given import Positions
 from .._phase import as_float
 from .._positions import distance
+from .._sharding import compiler_sharded, mesh_axes
 from .._state_dicts import array, filled
 from ._abstract import AbstractScore
 from ._relative import check_whole, with_rows
@@ -225,9 +226,14 @@ def shaw_values(
         raise ValueError(
             f"`back` must be a row of `table`, from 0 to {rows - 1}, but got {back}."
         )
-    delta = distance(q_positions, k_positions)
-    row = jnp.clip(delta, -back, rows - back - 1) + back
-    query = jnp.arange(row.shape[0])[:, None]
-    totals = jnp.zeros((*weights.shape[:2], rows), jnp.result_type(float))
-    totals = totals.at[:, query, row].add(as_float(weights))
-    return jnp.einsum("hqr,rd->hqd", totals, as_float(table))
+
+    def attended(weights, table, q_positions, k_positions):
+        delta = distance(q_positions, k_positions)
+        row = jnp.clip(delta, -back, rows - back - 1) + back
+        query = jnp.arange(row.shape[0])[:, None]
+        totals = jnp.zeros((*weights.shape[:2], rows), jnp.result_type(float))
+        totals = totals.at[:, query, row].add(as_float(weights))
+        return jnp.einsum("hqr,rd->hqd", totals, as_float(table))
+
+    result = *mesh_axes(weights)[:2], *mesh_axes(table)[1:]
+    return compiler_sharded(attended, result, weights, table, q_positions, k_positions)
