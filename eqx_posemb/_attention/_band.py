@@ -1,4 +1,4 @@
-"""Scores by distance in blocks, with the vectors of all distances made once."""
+"""Scores by distance in blocks, which evaluate the vector of each distance once."""
 
 from functools import partial
 from typing import NamedTuple
@@ -13,20 +13,20 @@ from ._visible import Rules
 
 
 class Band(NamedTuple):
-    """A score by distance, of a tile or of all that there is."""
+    """A score by distance, of one tile or of the whole attention."""
 
     queries: Float[Array, "heads q dim"]
     of_keys: Float[Array, "heads k 1"]
     vectors: Float[Array, "kv_heads distances dim"]
-    """The vectors of all distances in ascending order, and of one more."""
+    """The vectors of all distances in ascending order, and one vector of padding."""
 
     def added_to(self, logits: Float[Array, "heads q k"]) -> Float[Array, "heads q k"]:
-        """The logits of a tile, with its score."""
+        """The logits of a tile plus its score."""
         logits = logits + jnp.swapaxes(self.of_keys, 1, 2)
         return _add_banded(logits, self.queries, self.vectors)
 
     def at(self, size: int, i: Int[Array, ""], j: Int[Array, ""]) -> "Band":
-        """Of all, the part of a block of queries and a block of keys."""
+        """The part of query block `i` and key block `j`."""
         part = partial(jax.lax.dynamic_slice_in_dim, axis=1)
         starts, sizes = self._starts(size, i, j), (size, size, 2 * size)
         return Band(*map(part, self, starts, sizes))
@@ -34,7 +34,7 @@ class Band(NamedTuple):
     def plus(
         self, size: int, i: Int[Array, ""], j: Int[Array, ""], band: "Band"
     ) -> "Band":
-        """All, with something added to that part."""
+        """The whole with `band` added to the part of blocks `i` and `j`."""
         here = self.at(size, i, j)
         sums = (x + y.astype(x.dtype) for x, y in zip(here, band, strict=True))
         put = partial(jax.lax.dynamic_update_slice_in_dim, axis=1)
@@ -52,7 +52,7 @@ def _add_banded(
     x: Float[Array, "heads q dim"],
     vectors: Float[Array, "kv_heads distances dim"],
 ) -> Float[Array, "heads q k"]:
-    # Not the whole score and a sum: that is written once more.
+    # Adding pieces in place saves a write and a read of the whole score.
     for rows, distances in pieces(*values.shape[1:]):
         products = times(x[:, rows], vectors[:, distances])
         values = values.at[:, rows].add(skew(products))
@@ -82,9 +82,9 @@ _add_banded.defvjp(_add_banded_forward, _add_banded_backward)
 def into_band(
     score: ByDistance, rules: Rules, q_count: int, k_count: int, size: int
 ) -> Band:
-    """A score for so many queries and keys, in blocks of `size` that are filled up.
+    """A score for padded numbers of queries and keys, in blocks of `size`.
 
-    Where a rule by position shows nothing for a while, vectors are zeros.
+    Blocks of distances that are fully masked have zeros for vectors.
     """
     first = score.first - q_count + 1
     delta = first + jnp.arange(q_count + k_count, dtype=first.dtype)

@@ -1,4 +1,4 @@
-"""Attention cut into blocks of queries and of keys, and loops over their tiles."""
+"""Blocks of queries and of keys, and loops over the tiles that they form."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,8 +19,8 @@ from ._visible import Rules
 
 
 class Tile(eqx.Module):
-    """All that a tile of attention is computed from; or all that there is, filled up to
-    whole blocks of `size` tokens."""
+    """The inputs of one attention tile, or of the whole attention padded to a multiple
+    of the block size."""
 
     logits: Logits
     q: Float[Array, "heads q dim"]
@@ -33,7 +33,7 @@ class Tile(eqx.Module):
     size: int = eqx.field(static=True)
 
     def prepared(self) -> Prepared:
-        """What of the logits goes by positions alone."""
+        """The terms of the logits that read positions and no content."""
         return self.logits.prepared(self.q_tokens, self.k_tokens)
 
     def finished(
@@ -41,12 +41,12 @@ class Tile(eqx.Module):
         products: Float[Array, "heads q k"],
         prepared: Prepared,
     ) -> Float[Array, "heads q k"]:
-        """The logits, given products of queries and keys."""
+        """The logits of the tile, from the products of its queries and keys."""
         tokens = self.q_tokens, self.k_tokens
         return self.logits.finished(products, prepared, *tokens, self.band)
 
     def at(self, i: Int[Array, ""], j: Int[Array, ""]) -> "Tile":
-        """Of all, the tile of a block of queries and a block of keys."""
+        """The tile of query block `i` and key block `j`."""
         of_q, of_k = partial(block, self.size, i), partial(block, self.size, j)
         q, k, v = of_q(self.q), of_k(self.k), of_k(self.v)
         q_tokens, k_tokens = of_q(self.q_tokens), of_k(self.k_tokens)
@@ -54,7 +54,7 @@ class Tile(eqx.Module):
         return Tile(self.logits, q, k, v, q_tokens, k_tokens, band, self.size)
 
     def plus(self, i: Int[Array, ""], j: Int[Array, ""], tile: "Tile") -> "Tile":
-        """All, with something added to a tile."""
+        """The whole with `tile` added to the tile of blocks `i` and `j`."""
         logits = jax.tree.map(
             lambda x, y: x + y.astype(x.dtype), self.logits, tile.logits
         )
@@ -88,7 +88,7 @@ class Blocks(eqx.Module):
         return self.whole.size
 
     def seen(self, i: Int[Array, ""], j: Int[Array, ""]) -> Bool[Array, "..."]:
-        """Which keys of a tile its queries see, for all heads or for each."""
+        """The mask of a tile, `[1 or heads, q, k]`: True where a query attends."""
         rules = self.rules
         of_q, of_k = partial(_slice, self.size, i), partial(_slice, self.size, j)
         mask, q_segments, k_segments = rules.mask, rules.q_segments, rules.k_segments
@@ -102,6 +102,7 @@ class Blocks(eqx.Module):
         here = self.whole.at(i, j)
         seen = tile.seen(here.q_tokens.compared, here.k_tokens.compared)
         seen = seen if seen.ndim == 3 else seen[None]
+        # The last block repeats its last token, which no other rule masks.
         within = jnp.arange(self.size, dtype=jnp.int32)
         if self.q_count % self.size:
             seen &= (i * self.size + within < self.q_count)[None, :, None]
@@ -125,7 +126,7 @@ class Blocks(eqx.Module):
             carry)`, where `masked` states whether some keys of the tile may be masked.
         - `carry`: the first carry.
 
-        **Returns:** the last one.
+        **Returns:** the last carry.
         """
         tiles = plan(
             self.whole.q_tokens,
@@ -136,6 +137,7 @@ class Blocks(eqx.Module):
             k_count=self.k_count,
             logits=self.whole.logits,
         )
+        # A second loop for masked tiles spares the others the evaluation of the mask.
         padded = self.q_count % self.size or self.k_count % self.size
         masks = bool(padded) or self.rules.there
 
@@ -159,7 +161,7 @@ class Blocks(eqx.Module):
         return jax.lax.fori_loop(0, tiles.groups, of_group, carry)
 
     def zeros(self, *shape: int) -> Float[Array, "..."]:
-        """Zeros to sum into, which vary over the same mesh axes as everything here."""
+        """Zeros that vary over the same mesh axes as the inputs, to sum into."""
         return jnp.zeros_like(self.whole.v, shape=shape)
 
 
@@ -175,7 +177,7 @@ def into_blocks(
     dtype = inputs.dtype
     counts = q.shape[1], k.shape[1]
     if by_distance is not None:
-        # What the score has read; loops would carry it and its gradient.
+        # The score has read content and states. Loops would carry them with gradients.
         q_tokens, k_tokens = (
             Tokens(None, tokens.positions, None, tokens.order)
             for tokens in (q_tokens, k_tokens)
@@ -192,7 +194,7 @@ def into_blocks(
     band = None
     if by_distance is not None:
         logits = eqx.tree_at(lambda logits: logits.score, logits, None)
-        # Distances are masked by a rule that compares positions, and no other order.
+        # The band skips masked distances. Another order masks by no distance.
         shown = rules if q_tokens.order is None else rules.unordered
         band = into_band(by_distance, shown, q.shape[1], k.shape[1], size)
         band = jax.tree.map(lambda x: x.astype(dtype), band)
@@ -211,10 +213,10 @@ def into_blocks(
 
 
 def each_array(function: Callable[..., Array], tree: Any, *others: Any) -> Any:
-    """Calls `function(axis, x, *y)` for each array of a pytree and the same array of
-    others. Tokens are along `axis`: the second where heads are the first.
+    """Maps `function(axis, x, *y)` over the arrays of pytrees of equal structure.
 
-    Consecutive positions count as one array of tokens.
+    `axis` is the axis of tokens: 1 for arrays with heads, and 0 for positions, states
+    and orders. Consecutive positions count as one array.
     """
     axes = jax.tree.map(lambda _: 1, tree)
     if isinstance(tree, Tokens):
@@ -242,7 +244,7 @@ def put(size: int, i: Int[Array, ""], tree: Any, part: Any) -> Any:
 
 
 def add(size: int, i: Int[Array, ""], tree: Any, part: Any) -> Any:
-    """The pytree with something added to block `i` of every array."""
+    """The pytree with `part` added to block `i` of every array."""
     plus = lambda x, y: x + y.astype(x.dtype)
     return put(size, i, tree, jax.tree.map(plus, block(size, i, tree), part))
 
@@ -254,14 +256,14 @@ def _slice(size, i, axis, x) -> Any:
 
 
 def _filled(size, axis, x) -> Any:
-    """With the last entry repeated to fill the last block."""
+    """The array with its last entry repeated to fill the last block."""
     count = x.length if isinstance(x, Consecutive) else x.shape[axis]
-    # In this form whole blocks are whole for `jax.export` where a size is a symbol.
+    # `jax.export` proves in this form that a padded symbolic size divides into blocks.
     missing = -(-count // size) * size - count
     if isinstance(missing, int) and not missing:
         return x
     if isinstance(x, Consecutive):
-        # Positions that go on may be beyond the length of a table.
+        # Further consecutive positions might exceed a table, and raise.
         x, axis = jnp.asarray(x), 0
     widths = [(0, missing if i == axis % x.ndim else 0) for i in range(x.ndim)]
     return jnp.pad(x, widths, mode="edge")

@@ -1,9 +1,8 @@
-"""Attention tile by tile, in memory that grows with the sequence and not its square.
+"""Attention tile by tile, in memory that is linear in the sequence length.
 
-A tile is a block of queries with a block of keys. Its logits are made where they are
-needed, in the forward pass and again in the backward pass, and never kept. The softmax
-is summed up as keys come in: relative to the largest logit so far, and rescaled when a
-larger one comes.
+A tile is a block of queries with a block of keys. Both passes compute its logits anew,
+and none are stored. An online softmax accumulates the keys: weights are relative to the
+running maximum, and rescaled when the maximum grows.
 """
 
 from functools import partial
@@ -23,9 +22,10 @@ from ._products import over_queries, times, times_transposed
 
 
 def blockwise(inputs: Inputs, size: int) -> Attended:
-    """What [`dense`][] computes, `size` queries and `size` keys at a time."""
+    """The result of [`dense`][], in tiles of `size` queries and `size` keys."""
     blocks = partial(into_blocks, inputs, size)
     by_distance = inputs.logits.by_distance(inputs.q_tokens, inputs.k_tokens)
+    # A score by distance needs consecutive positions, which run time may decide.
     if by_distance is None:
         out, normalizer = _of_blocks(blocks())
     else:
@@ -39,8 +39,7 @@ def blockwise(inputs: Inputs, size: int) -> Attended:
 
 
 def attended(inputs: Inputs, size: int) -> Attended:
-    """The attended values, in at least float32, and the logarithm of the sum of the
-    weights."""
+    """The attended values and the log-sum-exp, both in at least float32."""
     out, normalizer = _of_blocks(into_blocks(inputs, size))
     count = inputs.q.shape[1]
     return out[:, :count], normalizer[:, :count]
@@ -53,8 +52,8 @@ def gradients_of_attended(
     normalizer: Float[Array, "heads q"],
     cotangents: Attended,
 ) -> Inputs:
-    """The gradients by the float arrays of the inputs, given what [`attended`][]
-    gave."""
+    """The gradients with respect to the float arrays of the inputs, from the results of
+    [`attended`][] and their cotangents."""
     blocks, pull = eqx.filter_vjp(partial(into_blocks, size=size), inputs)
     floats, others, static = _parted(blocks)
     dtype, count = normalizer.dtype, -inputs.q.shape[1] % size
@@ -74,6 +73,7 @@ def _of_blocks(blocks):
 
 
 def _parted(blocks):
+    # `custom_vjp` takes cotangents of floats, and hashes the static part.
     floats, rest = eqx.partition(blocks, eqx.is_inexact_array)
     return floats, *eqx.partition(rest, eqx.is_array)
 
@@ -95,6 +95,8 @@ def _forward(static, floats, others):
 def _backward(static, residuals, cotangents):
     floats, others, out, normalizer = residuals
     d_out, d_normalizer = cotangents
+    # The gradient of the softmax subtracts this mean, one number for each query. No
+    # array of weights is needed for it.
     mean = jnp.sum(d_out * out, axis=-1) - d_normalizer
     found = _gradients(static, floats, others, Seeds(normalizer, d_out, mean))
     return eqx.tree_at(lambda blocks: blocks.whole, floats, found), None
@@ -104,7 +106,7 @@ _attention.defvjp(_forward, _backward)
 
 
 class Sums(NamedTuple):
-    """What is known of each query while keys come in."""
+    """The running sums of an online softmax, for each query."""
 
     largest: Float[Array, "heads q"]
     weights: Float[Array, "heads q"]
@@ -112,7 +114,7 @@ class Sums(NamedTuple):
 
 
 def no_sums(blocks: Blocks) -> Sums:
-    """What is known before the first key."""
+    """The sums before the first key."""
     shape, v = blocks.whole.q.shape[:-1], blocks.whole.v
     return Sums(
         blocks.zeros(*shape) + jnp.finfo(v.dtype).min,
@@ -132,8 +134,8 @@ def accumulate(blocks: Blocks, sums: Sums) -> Sums:
             logits = here.finished(times(here.q, here.k), prepared)
             if masked:
                 logits = jnp.where(blocks.seen(i, j), logits, -jnp.inf)
-            # Never -inf, as the sums start at the lowest number: for a query that has
-            # seen nothing, -inf minus -inf does not come up.
+            # The sums start at the lowest finite number and not at -inf. A query whose
+            # keys are all masked so far would give -inf minus -inf, which is NaN.
             largest = jnp.maximum(before.largest, jnp.max(logits, axis=-1))
             weights = jnp.exp(logits - largest[..., None])
             rescale = jnp.exp(before.largest - largest)
@@ -150,9 +152,9 @@ def accumulate(blocks: Blocks, sums: Sums) -> Sums:
 
 
 def finish(sums: Sums) -> Attended:
-    """The attended values, and the logarithm of what divides the weights.
+    """The attended values and the log-sum-exp.
 
-    A query that saw nothing gets zeros, and the lowest number for the logarithm.
+    A query without unmasked keys gets zeros, and the lowest finite number.
     """
     sees = sums.weights > 0
     weights = jnp.where(sees, sums.weights, 1)
@@ -161,15 +163,15 @@ def finish(sums: Sums) -> Attended:
 
 
 class Seeds(NamedTuple):
-    """What the backward pass starts from, for each query."""
+    """The residuals and cotangents of each query, for the backward pass."""
 
     normalizer: Float[Array, "heads q"]
-    """As [`finish`][] gives it."""
+    """The log-sum-exp, as [`finish`][] returns it."""
     d_out: Float[Array, "heads q dim_v"]
-    """The gradient by the attended values."""
+    """The cotangent of the attended values."""
     mean: Float[Array, "heads q"]
-    """The mean of the gradients by the weights, `sum(d_out * out)`, less the gradient
-    by the normalizer."""
+    """The weighted mean of the gradients of the weights, `sum(d_out * out)`, minus the
+    cotangent of the log-sum-exp."""
 
 
 def gradients(blocks: Blocks, seeds: Seeds) -> Tile:
@@ -191,6 +193,8 @@ def gradients(blocks: Blocks, seeds: Seeds) -> Tile:
             total = total.plus(i, j, found)
             return total, by_prepared and jax.tree.map(jnp.add, by_prepared, more)
 
+        # Tiles of a group add up the gradients of their shared arrays. One pull-back
+        # for each group then reaches the parameters.
         zeros = None
         if jax.tree.leaves((by_bias, prepared.score)):
             zeros = jax.tree.map(lambda x: blocks.zeros(*x.shape), prepared)
@@ -221,7 +225,7 @@ def _gradients_forward(static, floats, others, seeds):
 
 
 def _gradients_backward(static, residuals, cotangents):
-    """The gradient of the gradient: tile by tile too."""
+    """The second derivative, tile by tile as well."""
     floats, others, seeds = residuals
     blocks = eqx.combine(floats, others, static)
 
@@ -266,8 +270,8 @@ def of_tile(
     finished, pull = eqx.filter_vjp(Tile.finished, tile, products, prepared)
     exponents = finished - seeds.normalizer[..., None]
     if seen is not None:
-        # Before the exponential and not after it, which may overflow there: its own
-        # derivative would be NaN.
+        # The mask goes before the exponential. A masked exponential might overflow, and
+        # its derivative would be NaN.
         exponents = jnp.where(seen, exponents, -jnp.inf)
     weights = jnp.exp(exponents)
     by_weights = times(seeds.d_out, tile.v)

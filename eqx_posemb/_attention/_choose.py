@@ -1,18 +1,18 @@
-"""Which implementation of attention to use, and with which blocks."""
+"""The choice between blocks and materialized logits, and the size of blocks."""
 
-# What a block may hold of the logits: 32 MiB in float32. Larger ones are no faster.
+# The number of logits of a block: 32 MiB in float32. Larger blocks were no faster.
 _TILE = 2**23
 _LARGEST = 512
-# Blocks are multiples of this, which TPUs cut arrays into.
+# Blocks are multiples of the tiles that TPUs cut arrays into.
 _STEP = 128
-# What starting with a block takes, in tokens. Measured: with 8 heads of 64 channels,
-# blocks of 512 take 0.7 times as long as blocks of 256.
+# The overhead of a block, in tokens. With 8 heads of 64 channels, blocks of 512 took
+# 0.7 times as long as blocks of 256.
 _START = 300
 # Blocks are faster on a CPU from this number of logits on, for at least this number of
 # queries and keys. It was measured with and without a bias.
 _FAST_ON_CPU = 2**23
 _WORTHWHILE = 256
-# Elsewhere dense logits are fast while they fit: 256 MiB in float32.
+# Elsewhere materialized logits are faster up to 256 MiB in float32.
 _FITS = 2**26
 # The number of logits that fit into a CPU's caches with their temporaries, 2 MiB in
 # float32. With a score, two heads in blocks of 512 took 0.8 of the time of eight.

@@ -36,19 +36,19 @@ def dense_logits(
 
 
 def dense(inputs: Inputs) -> Attended:
-    """The mean of the values that a query sees, weighted by the softmax of its logits.
+    """The mean of the unmasked values, weighted by the softmax of the logits.
 
-    A query that sees nothing gets zeros, and zero gradients.
+    A query without unmasked keys gets zeros, and zero gradients.
     """
     q, v, q_tokens, k_tokens = inputs.q, inputs.v, inputs.q_tokens, inputs.k_tokens
     finished = dense_logits(inputs.logits, q, inputs.k, q_tokens, k_tokens)
     seen = inputs.rules.seen(q_tokens.compared, k_tokens.compared)
     seen = jnp.broadcast_to(seen, finished.shape)
     if not inputs.logits.bare:
-        # A bias of -inf hides a key, and may hide all keys of a query.
+        # A bias of -inf masks a key, and may mask all keys of a query.
         seen &= finished != -jnp.inf
-    # A finite lowest number, and not -inf: a row that sees nothing would be NaN on its
-    # way, which `jax_debug_nans` stops at.
+    # The lowest finite number, and not -inf. A fully masked row would give NaN in
+    # between, where `jax_debug_nans` stops.
     lowest = jnp.finfo(finished.dtype).min
     weights, normalizer = _softmax(jnp.where(seen, finished, lowest))
     weights = jnp.where(seen, weights, 0).astype(v.dtype)
@@ -76,7 +76,7 @@ def _softmax(
 
 @_softmax.defjvp
 def _tangent(primals, tangents):
-    # The derivatives of both share a sum, and no exponential is computed again.
+    # Both derivatives share a sum, and reuse the exponentials of the primal.
     weights, normalizer = _softmax(*primals)
     (tangent,) = tangents
     mean = jnp.sum(weights * tangent, axis=-1)
@@ -84,8 +84,8 @@ def _tangent(primals, tangents):
 
 
 def dense_in_shards(inputs: Inputs, shards: int) -> Attended:
-    """The same for queries that are sharded over devices. Each shard is computed alone,
-    after it gathered all keys and values."""
+    """[`dense`][] for queries that are sharded over devices. Each shard gathers all
+    keys and values, and needs no other exchange."""
     rules = inputs.rules
     whole = lambda axis, x: gathered(x, axis)
     k, v, k_tokens = (
@@ -104,7 +104,7 @@ def dense_in_shards(inputs: Inputs, shards: int) -> Attended:
         return dense(Inputs(inputs.logits, q, k, v, q_tokens, k_tokens, shown))
 
     q, q_tokens = each_array(cut, inputs.q), each_array(cut, inputs.q_tokens)
-    # Whether positions are consecutive is known everywhere, for all shards.
+    # Each device then decides by itself whether positions are consecutive.
     positions = lambda tokens: tokens.positions
     q_tokens = eqx.tree_at(positions, q_tokens, replace_fn=gathered)
     mask = None if rules.mask is None else cut(rules.mask.ndim - 2, rules.mask)

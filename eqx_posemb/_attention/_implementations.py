@@ -1,6 +1,7 @@
 """The implementations of attention, and the choice among them.
 
-Each says which inputs it does not take, and which implementation takes them instead.
+Each implementation states which inputs it refuses, and which implementation takes the
+refused inputs.
 """
 
 import abc
@@ -25,7 +26,7 @@ IMPLEMENTATIONS: tuple[ImplementationName, ...] = "auto", "dense", "blockwise", 
 
 @dataclasses.dataclass(frozen=True)
 class AbstractImplementation(abc.ABC):
-    """A way to compute attention: a static value."""
+    """A way to compute attention. It is static, so programs are compiled for it."""
 
     @property
     def fallback(self) -> "AbstractImplementation | None":
@@ -34,18 +35,18 @@ class AbstractImplementation(abc.ABC):
 
     @property
     def reads_consecutive(self) -> bool:
-        """Whether it reads at trace time that positions are consecutive."""
+        """Whether it needs to know at trace time that positions are consecutive."""
         return False
 
     def refusal(self, inputs: Inputs) -> str | None:
-        """Why it does not take the inputs; None if it takes them."""
+        """The reason for which it refuses the inputs; `None` if it takes them."""
         del inputs
         return None
 
     @abc.abstractmethod
     def described(self, inputs: Inputs) -> dict[str, str]:
-        """In words, how it computes attention, by platform; `"others"` for all that
-        are not named."""
+        """How it computes attention, in words, by platform. `"others"` stands for all
+        platforms without an entry."""
 
     @abc.abstractmethod
     def __call__(self, inputs: Inputs) -> Attended:
@@ -54,7 +55,7 @@ class AbstractImplementation(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Dense(AbstractImplementation):
-    """Materialized logits, of queries in so many shards."""
+    """Materialized logits. `shards` is the number of shards of the queries."""
 
     shards: int = 1
 
@@ -63,7 +64,7 @@ class Dense(AbstractImplementation):
         return dict(others="materialized logits")
 
     def __call__(self, inputs: Inputs) -> Attended:
-        # Scores by distance move rows of queries to their neighbors.
+        # The compiler would exchange rows with neighbors to align a score by distance.
         if self.shards > 1 and inputs.logits.score is not None:
             return dense_in_shards(inputs, self.shards)
         return dense(inputs)
@@ -107,8 +108,8 @@ class BlockwiseOnCPU(AbstractImplementation):
         arrays, static = eqx.partition(inputs, eqx.is_array)
         of = lambda how: lambda arrays: how(eqx.combine(arrays, static))
         cpu, default = of(Blockwise(self.size)), of(Dense(self.shards))
-        # A derivative keeps what either form would keep: here no array of all pairs,
-        # which the compiler need not compute again within one program.
+        # A derivative stores the residuals of both forms. The checkpoint keeps the
+        # materialized logits out of them.
         default = jax.checkpoint(default, prevent_cse=False)
         return jax.lax.platform_dependent(arrays, cpu=cpu, default=default)
 
@@ -119,9 +120,9 @@ class Fused(AbstractImplementation):
 
     plain: Blockwise | BlockwiseOnCPU
     block_size: int | None
-    """The tiles of the kernel, if they are given."""
+    """The tile size that the user gave, or `None`."""
     asked_for: bool
-    """Whether a user names it, and not `"auto"`."""
+    """Whether the user gave `"pallas"`, and not `"auto"`."""
 
     @property
     def fallback(self) -> AbstractImplementation:
@@ -148,7 +149,7 @@ class Fused(AbstractImplementation):
 
 @dataclasses.dataclass(frozen=True)
 class Ring(AbstractImplementation):
-    """Tiles, of keys that move along an axis of a mesh."""
+    """Tiles, with keys that move from device to device along a mesh axis."""
 
     size: int
     axis_name: str
@@ -171,7 +172,7 @@ class Ring(AbstractImplementation):
 
 @dataclasses.dataclass(frozen=True)
 class FusedRing(AbstractImplementation):
-    """One kernel for each shard of keys that comes by, where a platform has it."""
+    """One kernel for each shard of keys, on the platforms that have it."""
 
     plain: Ring
     block_size: int | None
@@ -203,7 +204,7 @@ def choose(
     axis_name: str | None,
     shards: int,
 ) -> AbstractImplementation:
-    """The implementation that a user names, or the faster one.
+    """The implementation that the user names, or the faster one for `"auto"`.
 
     **Arguments:**
 
@@ -250,7 +251,7 @@ def attention(implementation: AbstractImplementation, inputs: Inputs) -> Attende
 
 
 def explained(implementation: AbstractImplementation, inputs: Inputs) -> str:
-    """In words, what `attention` does on each platform, and why there is no kernel."""
+    """How `attention` computes on each platform, in words, and why without a kernel."""
     refusal = implementation.refusal(inputs)
     if refusal is None:
         ways = implementation.described(inputs)

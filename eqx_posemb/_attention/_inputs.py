@@ -1,4 +1,4 @@
-"""The inputs of attention, which every implementation of it takes."""
+"""The inputs that every implementation of attention takes."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from ._visible import Rules
 
 
 # The attended values, in the dtype of the values, and the log-sum-exp of the logits, in
-# at least float32. The log-sum-exp of a query that sees no key is the lowest number.
+# at least float32. A query without unmasked keys has the lowest number.
 Attended = tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]
 
 

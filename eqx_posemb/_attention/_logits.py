@@ -1,4 +1,4 @@
-"""The finished logits, of a whole sequence or of a tile of it."""
+"""The finished logits of a whole sequence or of one tile."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ class Tokens(eqx.Module):
     positions: Num[Positions, "seq *axes"]
     state: PyTree[Array] | None
     order: Int[Positions, " seq"] | None
-    """The order that rules compare, where it is not the positions."""
+    """The order that masks compare; `None` if they compare positions."""
 
     @property
     def compared(self) -> Num[Positions, "seq *axes"]:
@@ -33,7 +33,7 @@ class Tokens(eqx.Module):
 
 
 class Prepared(NamedTuple):
-    """What goes by positions alone."""
+    """The terms of the logits that read positions and no content."""
 
     bias: Float[Array, "heads q k"] | None
     score: PyTree[Array] | None
@@ -45,19 +45,19 @@ class Logits(eqx.Module):
     bias: AbstractBias | None
     score: AbstractScore | None
     extension: AbstractExtension | None
-    """It replaces the products: rotated queries and keys have no channels then."""
+    """It replaces the products. Rotated queries and keys then have no channels."""
     scale: float = eqx.field(static=True)
     soft_cap: float | None = eqx.field(static=True)
 
     @property
     def bare(self) -> bool:
-        """Whether there is no other term than products of rotated queries and keys."""
+        """Whether the products of rotated queries and keys are the only term."""
         return self.bias is None and self.score is None and self.extension is None
 
     @property
     def relative(self) -> bool:
-        """Whether tiles of the same distances share the bias, or what the score
-        prepares if there is no bias."""
+        """Whether tiles of equal distances share the bias. Without a bias, whether they
+        share the arrays that the score prepares."""
         shared = self.bias or self.score
         return shared is not None and shared.relative
 
@@ -66,7 +66,7 @@ class Logits(eqx.Module):
         return None if self.bias is None else self.bias.by_position(tokens.positions)
 
     def prepared(self, q: Tokens, k: Tokens) -> Prepared:
-        """The bias, and what the score computes without queries and keys."""
+        """The bias, and the arrays that the score prepares from positions."""
         positions = q.positions, k.positions
         bias = None if self.bias is None else self.bias(*positions)
         score = None if self.score is None else self.score.prepare(*positions)
@@ -102,14 +102,14 @@ class Logits(eqx.Module):
         return self.soft_cap * jnp.tanh(logits / self.soft_cap)
 
     def by_distance(self, q: Tokens, k: Tokens) -> ByDistance | None:
-        """The score, if it is of that form where positions are runs."""
+        """The score in its form for consecutive positions, or `None`."""
         if self.score is None or self.score.reads or self.extension is not None:
             return None
         return self.score.by_distance(*_each_head(q, k), q.positions, k.positions)
 
     def strip(self, q: Tokens, k: Tokens) -> Float[Array, "heads distances"] | None:
-        """What is added to scaled products, for each distance: zeros for no bias, and
-        None if it depends on more than distances."""
+        """The bias of each distance, which is added to the scaled products. It is zeros
+        without a bias, and `None` if a term depends on more than distances."""
         if self.score is not None or self.extension is not None:
             return None
         if self.bias is None:

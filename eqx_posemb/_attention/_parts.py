@@ -1,4 +1,4 @@
-"""Attention of a few heads at a time, so that a cache holds their logits."""
+"""Attention of a few heads at a time, whose logits fit into a CPU's caches."""
 
 import math
 from collections.abc import Callable
@@ -17,18 +17,18 @@ def by_parts(
     blocks: Blocks,
     *more: PyTree[Array],
 ) -> PyTree[Array]:
-    """Calls `function(blocks, *more)`, or for some heads after others.
+    """Calls `function(blocks, *more)` at once, or for one group of heads at a time.
 
     **Arguments:**
 
-    - `function`: what to compute of blocks, and of more that has heads first.
-    - `together`: puts results together that have an axis of parts before all others.
-    - `blocks`, `more`: the blocks and arguments of all heads.
+    - `function`: a function of blocks and of further arrays with a first axis of heads.
+    - `together`: joins results of all groups, which have a first axis of groups.
+    - `blocks`, `more`: the arguments for all heads.
     """
     tile = blocks.whole
     kv_heads = math.gcd(tile.k.shape[0], tile.v.shape[0])
     parts = head_groups(tile.q.shape[0], kv_heads, blocks.size)
-    # Biases and scores are of all heads.
+    # A bias or a score is evaluated for all heads together.
     if parts == 1 or not tile.logits.bare:
         return function(blocks, *more)
     each, common = eqx.partition(blocks, _has_heads(blocks))
@@ -69,5 +69,5 @@ def _has_heads(blocks):
 
 
 def joined(x: Array) -> Array:
-    """Parts put together, that have heads first."""
+    """Joins the first axis, of groups, with the second, of heads."""
     return jax.lax.collapse(x, 0, 2)

@@ -18,7 +18,7 @@ class Plan(NamedTuple):
     rows: Int[Array, " tiles"]
     columns: Int[Array, " tiles"]
     starts: Int[Array, " tiles+1"]
-    """Where each group starts; after the last, where it ends."""
+    """The first tile of each group, followed by the end of the last group."""
     masked: Int[Array, " tiles"]
     """The start of the partly masked tiles in each group."""
     groups: Int[Array, ""]
@@ -34,13 +34,13 @@ def plan(
     k_count: int,
     logits: Logits,
 ) -> Plan:
-    """Decides by what the positions, segments and masks of blocks are.
+    """Plans the tiles from the positions, segments and masks of blocks.
 
     **Arguments:**
 
-    - `q`, `k`, `rules`: of all tokens, and of some more that fill up the last block.
-    - `size`: how many tokens there are in a block.
-    - `q_count`, `k_count`: how many tokens there are; what follows them is padding.
+    - `q`, `k`, `rules`: the tokens and masks, padded to whole blocks.
+    - `size`: the number of tokens of a block.
+    - `q_count`, `k_count`: the numbers of tokens before the padding.
     - `logits`: the terms that tiles with equal distances may share.
     """
     q_positions, k_positions = _cut(q.positions, size), _cut(k.positions, size)
@@ -63,7 +63,10 @@ def plan(
 
 
 def _extent(q_order, k_order, rules):
-    """For each tile, whether something of it may be seen, and whether all of it is."""
+    """For each tile, whether some pairs may be unmasked, and whether all pairs are.
+
+    It reads the extremes of each block, so it may keep a fully masked tile.
+    """
     shape, size = (q_order.shape[0], k_order.shape[0]), q_order.shape[1]
     some, every = jnp.ones(shape, bool), jnp.ones(shape, bool)
     if rules.ordered:

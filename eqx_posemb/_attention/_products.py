@@ -1,4 +1,4 @@
-"""Products of queries, keys and values, and of what has their shapes."""
+"""Matrix products of queries, keys, values and weights, with grouped heads."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ def by_kv_head(
 def times(
     x: Float[Array, "heads q dim"], y: Float[Array, "kv_heads k dim"]
 ) -> Float[Array, "heads q k"]:
-    """Products of queries and keys, or of what has their shapes."""
+    """Products over channels, as of queries and keys."""
     product = jnp.einsum("hgqd,hkd->hgqk", by_kv_head(x, y.shape[0]), y)
     return product.reshape(*x.shape[:2], product.shape[-1])
 
@@ -23,7 +23,7 @@ def times(
 def times_transposed(
     x: Float[Array, "heads q k"], y: Float[Array, "kv_heads k dim"]
 ) -> Float[Array, "heads q dim"]:
-    """Sums over keys."""
+    """Products over keys, as of weights and values."""
     product = jnp.einsum("hgqk,hkd->hgqd", by_kv_head(x, y.shape[0]), y)
     return product.reshape(*x.shape[:2], product.shape[-1])
 
@@ -31,7 +31,7 @@ def times_transposed(
 def over_queries(
     x: Float[Array, "heads q dim"], y: Float[Array, "heads q k"], kv_heads: int
 ) -> Float[Array, "kv_heads k dim"]:
-    """Sums over queries, and over the heads of them that a head of keys serves."""
+    """Products over queries, summed over the heads that share a head of keys."""
     x, y = by_kv_head(x, kv_heads), by_kv_head(y, kv_heads)
     # The large matrix is read in its memory order. Reading across takes twice as long,
     # and without the barrier XLA chooses it.

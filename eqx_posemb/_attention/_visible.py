@@ -1,4 +1,4 @@
-"""Which keys a query may see."""
+"""The masks: which keys a query attends to."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ Window = int | tuple[int, int]
 
 
 class Rules(eqx.Module):
-    """All that says which keys a query sees."""
+    """All masks of a call. A key is unmasked if every rule allows it."""
 
     mask: Bool[Array, "*heads q k"] | None
     q_segments: Int[Array, " q"] | None
@@ -26,18 +26,18 @@ class Rules(eqx.Module):
 
     @property
     def there(self) -> bool:
-        """Whether there is any."""
+        """Whether any rule masks keys."""
         arrays = (self.mask, self.q_segments)
         return self.ordered or any(array is not None for array in arrays)
 
     @property
     def ordered(self) -> bool:
-        """Whether any goes by position."""
+        """Whether a rule compares positions."""
         return self.causal or self.reach is not None
 
     @property
     def unordered(self) -> "Rules":
-        """The rules that go by no order."""
+        """The rules without those that compare positions."""
         return Rules(self.mask, self.q_segments, self.k_segments, False, None)
 
     @property
@@ -62,7 +62,7 @@ class Rules(eqx.Module):
         q_positions: Num[Positions, "q *axes"],
         k_positions: Num[Positions, "k *axes"],
     ) -> Bool[Array, "*heads q k"]:
-        """The conjunction of all rules, by position and not by index."""
+        """The conjunction of all rules. It compares positions and not indices."""
         seen = jnp.ones((q_positions.shape[0], k_positions.shape[0]), bool)
         if self.ordered:
             seen &= self.shown(distance(q_positions, k_positions))
@@ -86,12 +86,12 @@ def rules(
     q_order: Int[Positions, " q"] | None,
     k_order: Int[Positions, " k"] | None,
 ) -> Rules:
-    """The rules that a user gave, if they fit what they are for."""
+    """The rules of a call, after checks of their shapes and dtypes."""
     q, k = q_positions.shape[0], k_positions.shape[0]
     _check_each_token("segments", "an id", (q, q_segments), (k, k_segments))
     _check_each_token("order", "an integer", (q, q_order), (k, k_order))
     if q_order is not None and k_order is not None:
-        # What does not fit into int32 would wrap.
+        # The conversion raises for numbers beyond int32, which would wrap.
         q_order = as_given(q_order, "q_order")
         k_order = as_given(k_order, "k_order")
     for name, order in ("q", q_order), ("k", k_order):
@@ -103,12 +103,12 @@ def rules(
     if (causal or window is not None) and q_positions.ndim != 1 and q_order is None:
         raise ValueError(
             "`causal` and `window` compare positions of shape [seq], but got "
-            f"{q_positions.shape}: on a grid there is no order. Give `q_order` and "
-            "`k_order`, such as the indices of the tokens, or use `mask`."
+            f"{q_positions.shape}, which has no order. Give `q_order` and `k_order`, "
+            "such as the indices of the tokens, or use `mask`."
         )
     if mask is not None and mask.dtype != bool:
         raise ValueError(
-            f"`mask` must be boolean, True where a query sees a key, but got "
+            f"`mask` must be boolean, True where a query attends to a key, but got "
             f"{mask.dtype}. Add numbers to logits by a bias."
         )
     if mask is not None and mask.shape not in ((q, k), (heads, q, k)):
@@ -121,7 +121,7 @@ def rules(
 
 
 def reach_of(window: Any) -> tuple[int, int]:
-    """How far back and ahead a query sees."""
+    """How many positions back and ahead are unmasked."""
     pair = (window - 1, window - 1) if is_integer(window) else window
     numbers = isinstance(pair, tuple | list) and len(pair) == 2
     if not numbers or not all(is_integer(number) and number >= 0 for number in pair):
