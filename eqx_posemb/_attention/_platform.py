@@ -1,8 +1,8 @@
 """Functions that differ by the platform that a program is compiled for.
 
 `jax.lax.platform_dependent` lowers all functions for all platforms of an exported
-program. A kernel of one platform has no lowering for another. Here each function is
-traced and lowered for its platform alone.
+program, which fails for a kernel of one platform. Here each function is traced and
+lowered for its own platform only.
 """
 
 import dataclasses
@@ -27,22 +27,22 @@ def by_platform(
     *arguments: PyTree,
     no_derivative: str | None = None,
 ) -> PyTree:
-    """Calls the function of the platform that is compiled for.
+    """Calls the function for the platform of the compiled program.
 
     **Arguments:**
 
     - `forms`: functions of pytrees of arrays, by platform. `"default"` is for other
-        platforms, and for a TPU where the compiler shards the arrays, as no compiler
-        divides a kernel.
-    - `result`: the shapes and dtypes that each function gives.
-    - `arguments`: what they are called with. Under `jax.shard_map` all arrays vary over
-        the same axes of the mesh: `alike` makes them so.
-    - `no_derivative`: the message of the error that a derivative raises. By default the
-        derivative is that of `forms["default"]`, on all platforms.
+        platforms. It is also for TPUs where the compiler shards the arrays, since no
+        compiler divides a kernel.
+    - `result`: the shapes and dtypes of the results, which are the same for all.
+    - `arguments`: the arguments. Under `jax.shard_map` all arrays must vary over the
+        same mesh axes, as `alike` makes them.
+    - `no_derivative`: the message of the error that a derivative raises. By default all
+        platforms have the derivative of `forms["default"]`.
     """
     leaves, structure = jax.tree.flatten(arguments)
     shapes, out = jax.tree.flatten(result)
-    # A function is traced when it is lowered, by the settings that are valid here.
+    # Functions are traced during lowering, when other settings may be in force.
     config: Any = jax.config
     precision = config.jax_default_matmul_precision
     flat = {name: _Flat(form, structure, precision) for name, form in forms.items()}
@@ -57,7 +57,7 @@ def by_platform(
 
 @dataclasses.dataclass(frozen=True)
 class _Flat:
-    """A function of leaves that gives leaves."""
+    """A form as a function from leaves to leaves."""
 
     form: Callable
     structure: Any
@@ -93,7 +93,7 @@ def _abstract(*arrays, shapes, **_):
     first = arrays[0]
 
     def like(shape, dtype):
-        # On the mesh of `jax.shard_map`, over whose axes the result varies.
+        # The result varies over the same axes of a `jax.shard_map` as the arguments.
         spec = PartitionSpec(*[None] * len(shape))
         sharding = NamedSharding(first.sharding.mesh, spec)
         return first.update(
@@ -108,7 +108,7 @@ def _lowered(platform, ctx, *arrays, forms, **_):
     form = forms.get(platform, forms["default"])
     if platform == "tpu" and _is_divided(ctx.module_context.axis_context):
         form = forms["default"]
-    # Over which axes of a mesh arrays vary was checked before.
+    # Tracing has already checked which mesh axes the arrays vary over.
     plain = [jax.core.ShapedArray(x.shape, x.dtype) for x in ctx.avals_in]
     call = mlir.lower_fun(lambda *arrays: form(*arrays), multiple_results=True)
     return call(ctx.replace(avals_in=plain), *arrays)
@@ -119,7 +119,7 @@ for _platform in PLATFORMS:
 
 
 def _is_divided(context):
-    """Whether the compiler divides a program among devices."""
+    """Whether the compiler divides the program among devices."""
     if hasattr(context, "num_devices"):
         return context.num_devices != 1
     mesh = getattr(context, "mesh", None)

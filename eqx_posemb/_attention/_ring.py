@@ -24,21 +24,21 @@ from ._visible import Rules
 
 
 class Hop(NamedTuple):
-    """How a device attends to the keys that it has at the moment."""
+    """How a device attends to its current shard of keys."""
 
     attended: Callable[..., tuple[Array, Array]]
-    """The attended values in at least float32, and the logarithm of the sum of the
-    weights, of inputs."""
+    """A function of inputs: the attended values and the log-sum-exp, in at least
+    float32."""
     gradients: Callable[..., Inputs]
-    """The gradients by the float arrays of inputs, given both for all keys, and the
-    gradients by both."""
+    """A function of inputs, of the attended values and the log-sum-exp over all keys,
+    and of their cotangents: the gradients with respect to float arrays."""
 
 
 def by_blocks(size: int) -> Hop:
-    """Tiles of so many queries and keys."""
+    """Tiles of `size` queries and keys."""
 
     def wide(inputs):
-        # Gradients are rounded once, after they are added up.
+        # Gradients of all shards are summed in float32, and rounded once.
         tokens = lambda x: (x.q, x.k, x.v)
         cast = lambda x: x.astype(computing_dtype(x.dtype))
         return eqx.tree_at(tokens, inputs, tuple(map(cast, tokens(inputs))))
@@ -50,7 +50,7 @@ def by_blocks(size: int) -> Hop:
 
 
 def ring(inputs: Inputs, hop: Hop, axis_name: str) -> Attended:
-    """Attention to the keys of the whole sequence, for the queries here."""
+    """Attention of this device's queries to the keys of the whole sequence."""
     floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
     others, static = eqx.partition(rest, eqx.is_array)
     # The carry of a loop must vary over the same axes of the mesh.
@@ -114,8 +114,8 @@ _attention.defvjp(_forward, _backward)
 
 @jax.custom_vjp
 def _once(arrays):
-    """The same, with a message for second derivatives. JAX alone would say that loops
-    with a dynamic number of tiles cannot be reversed."""
+    """The identity, with a message for second derivatives. JAX's own message would be
+    that it cannot reverse loops over a dynamic number of tiles."""
     return arrays
 
 
@@ -131,8 +131,8 @@ _once.defvjp(_twice, lambda residuals, cotangents: (cotangents,))
 
 
 def _together(known, more):
-    """Attention to some keys and to others: means of values, weighted by the sums of
-    the weights. Of a query that sees nothing the sums are the lowest number."""
+    """Merges attention to two sets of keys by their log-sum-exps. The log-sum-exp of a
+    query without unmasked keys is the lowest finite number."""
     out, normalizer = known
     more_out, more_normalizer = more
     both = jnp.logaddexp(normalizer, more_normalizer)
@@ -142,12 +142,12 @@ def _together(known, more):
 
 
 def _moving(inputs: Inputs):
-    """What goes around."""
+    """The arrays that move from device to device."""
     return _of_keys(inputs), inputs.rules.k_segments
 
 
 def _with(inputs: Inputs, moving) -> Inputs:
-    """The inputs, with what has come from another device."""
+    """The inputs, with the keys of another device."""
     keys, k_segments = moving
     rules = inputs.rules
     rules = Rules(None, rules.q_segments, k_segments, rules.causal, rules.reach)
