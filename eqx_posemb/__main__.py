@@ -23,7 +23,7 @@ from ._catalogue import (
 
 
 class _Parser(argparse.ArgumentParser):
-    # argparse prints the usage before every error, and buries the error under it.
+    # argparse would print the usage before every error, which hides the error.
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Python flushes once more at exit, and would complain of it.
+        # Python flushes again at exit, and would print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
@@ -193,7 +193,7 @@ def _show(options):
 
 
 def _width():
-    """The width of the terminal, as far as lines are easy to read."""
+    """The width of the terminal, at most a readable line."""
     return min(max(shutil.get_terminal_size().columns, 40), 100)
 
 

@@ -1,4 +1,4 @@
-"""A call of attention: its arguments are checked, and one program computes it."""
+"""Checks the arguments of attention, and computes it in one compiled program."""
 
 import dataclasses
 from typing import Any, TYPE_CHECKING
@@ -59,7 +59,7 @@ def prepared(
     axis_name=None,
     keys_are_rotated=False,
 ):
-    """The arguments of [`attend`][], once they are checked."""
+    """The arguments of [`attend`][], after checks."""
     check_axes(q=q, k=k, v=v)
     check_values(k, v)
     check_choice("implementation", implementation, IMPLEMENTATIONS)
@@ -111,8 +111,8 @@ def _check_sinks(sinks, heads):
         )
 
 
-# Each shape has one program. The layers of a model share its trace, and a call outside
-# of `jit` compiles one program instead of each operation.
+# All layers of equal shapes share one trace. A call outside of `jit` compiles one
+# program, and not one for each operation.
 @eqx.filter_jit
 @jax.named_scope("eqx_posemb.Placed.attend")
 def attend(placed, static, sinks, q, k, v, *others):
@@ -127,18 +127,19 @@ def attend(placed, static, sinks, q, k, v, *others):
 def _attention(placed, static, sinks, *arrays):
     out, lse = attention(static[0], inputs(placed, static, *arrays))
     if sinks is not None:
-        # A sink is one more logit, whose value is zero.
+        # A sink is a further logit, whose value is zero.
         sinks = sinks.astype(lse.dtype)[:, None]
         kept = jax.nn.sigmoid(lse - sinks)[..., None]
         out = (out.astype(lse.dtype) * kept).astype(out.dtype)
         lse = jnp.logaddexp(lse, sinks)
-    # The lowest number stands for a query that sees nothing, for finite derivatives.
+    # Implementations return the lowest finite number for a fully masked query, which
+    # keeps derivatives finite.
     sees = lse > jnp.finfo(lse.dtype).min / 2
     return [out, jnp.where(sees, lse, -jnp.inf)]
 
 
 def inputs(placed, static, q, k, v, masked, states, order) -> Inputs:
-    """What an implementation of attention reads."""
+    """The inputs of an implementation of attention."""
     _, axis_name, soft_cap, keys_are_rotated, _ = static
     placed, masked, order = whole(placed), masked.gathered, gathered(order)
     q_tokens = Tokens(None, placed.q_positions, None, order[0])
@@ -153,6 +154,6 @@ def inputs(placed, static, q, k, v, masked, states, order) -> Inputs:
 
 
 def whole(placed):
-    """The same with all positions on every device."""
+    """The placed embedding with all positions on every device."""
     positions = lambda placed: (placed.q_positions, placed.k_positions)
     return eqx.tree_at(positions, placed, gathered(positions(placed)))

@@ -1,7 +1,8 @@
-"""T5's buckets of distances: near ones have one each, far ones share.
+"""T5's buckets of distances: each near distance has a bucket, and far distances share
+buckets.
 
-The host computes the first distance of each bucket in integers. So rounding a logarithm
-never moves a distance to another bucket.
+The host computes the first distance of each bucket in integers. A rounded logarithm
+therefore never moves a distance to another bucket.
 """
 
 import decimal
@@ -16,12 +17,12 @@ from jaxtyping import Array, Int
 from ._phase import HOST_PRECISION
 
 
-# Decimals of 40 digits behind the point are nearer than this to what they stand for.
+# The bound of the error of decimals with 40 digits after the point.
 _DECIDED = Decimal("1e-30")
 
 
 def check_buckets(num_buckets: int, max_distance: int, bidirectional: bool) -> None:
-    """Raises an error unless there are buckets for near and for far distances."""
+    """Checks that there are buckets for near and for far distances."""
     least = 4 if bidirectional else 2
     if num_buckets < least or (bidirectional and num_buckets % 2):
         kind = "even and at least 4" if bidirectional else "at least 2"
@@ -88,12 +89,12 @@ def firsts_of(
 
 
 def _one_way(n, buckets, max_distance):
-    # No distance reaches beyond its dtype.
+    # A threshold beyond the dtype of the distances is never reached.
     most = jnp.iinfo(n.dtype).max
     firsts = [first for first in thresholds(buckets, max_distance) if first <= most]
     if len(firsts) <= 128:
-        # One by one, for XLA to fuse: a search looks up, and an axis of thresholds is
-        # held, for each distance.
+        # XLA fuses a sum of comparisons, one for each threshold. A binary search would
+        # gather, and an axis of thresholds would be materialized for each distance.
         far = sum((n >= first).astype(n.dtype) for first in firsts)
     else:
         table = jnp.array(firsts, n.dtype)

@@ -1,4 +1,4 @@
-"""One object for all that position does to attention."""
+"""One object for every effect of positions on attention."""
 
 from dataclasses import KW_ONLY
 from typing import Any, TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The registry in words: what the command line prints and the documentation shows."""
+"""The registry as text, for the command line and the documentation."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from ._registry import (
 
 
 class Refused(Exception):
-    """What the user asked for cannot be done; the message is one line that says why."""
+    """A request that cannot be met. The message is one line with the reason."""
 
 
 _INTRODUCTION = """\
@@ -96,7 +96,7 @@ def selected(place: str | None, word: str | None) -> list[Variant]:
 
 
 def table(rows: Sequence[Variant], width: int) -> str:
-    """The names and what they are, by place."""
+    """The names and descriptions of variants, by place."""
     column = 4 + max(len(row.name) for row in rows)
     parts = []
     for place, (title, sentence) in PLACES.items():
@@ -117,7 +117,7 @@ def table(rows: Sequence[Variant], width: int) -> str:
 
 
 def as_json(rows: Sequence[Variant]) -> str:
-    """The rows for machines."""
+    """The rows as JSON."""
     return json.dumps([_facts(row) for row in rows], indent=2, ensure_ascii=False)
 
 
@@ -149,7 +149,7 @@ def markdown_names() -> str:
 
 
 def describe(name: str, width: int) -> str:
-    """What the embedding is, its formula, an example, its settings and its citation."""
+    """The description, formula, example, settings and citation of a variant."""
     row = find(name)
     source, facts = row.source, _facts(row)
     trained = "trained" if facts["trained"] else "not trained"
@@ -177,7 +177,7 @@ def describe(name: str, width: int) -> str:
 
 
 def _facts(row):
-    """What the row and the source say, as a few words each."""
+    """The facts of a variant from its row and source, in a few words each."""
     traits = row.all_traits()
     if "absolute" not in traits:
         traits = ("relative", *traits)
@@ -236,7 +236,8 @@ def _settings(row, width):
 
 
 def _meanings(source):
-    """What each setting means, also where the docstring refers to another one."""
+    """The meaning of each setting, from the docstring or from a docstring that it
+    refers to."""
     found = source.meanings()
     for name, text in found.items():
         other = re.match(r"[Aa]s in \[`eqx_posemb\.(\w+)`\]\[\]", text)

@@ -1,4 +1,4 @@
-"""Rules that many settings share, checked when a module is built."""
+"""Checks of settings that many constructors share."""
 
 import inspect
 import math
@@ -8,7 +8,8 @@ from typing import Any
 
 
 def as_number(value: Any) -> Any:
-    """A number as a float. Other values stay, for a check to refuse them."""
+    """A number as a float. Other values are returned unchanged, and a check refuses
+    them."""
     return float(value) if _is_number(value) else value
 
 
@@ -84,7 +85,7 @@ def _is_number(value):
 
 
 def described(value: Any) -> str:
-    """What a value is, in a few words."""
+    """A short description of a value, for error messages."""
     if value is None:
         return "None"
     if inspect.isroutine(value) or inspect.isclass(value):

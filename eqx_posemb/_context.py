@@ -15,11 +15,12 @@ from ._given import in_common
 def context_lengths(
     q: Tokens, k: Tokens, rules: Rules, axis_name: str | None
 ) -> tuple[Num[Array, "*q"], Num[Array, "*k"]]:
-    """One more than the largest position that a query attends to, for queries and keys.
+    """The context length of queries and keys: the largest position of an unmasked key,
+    plus one.
 
     There is one length for all tokens, or one for each token where there are segments:
-    the length of its document. A window does not shorten the length from behind. With
-    `axis_name`, tokens are on all devices along that axis of a mesh.
+    the length of its document. A window does not shorten the length. With `axis_name`,
+    the length is over all devices along that axis of a mesh.
     """
     if 0 in (q.positions.shape[0], k.positions.shape[0]):
         return jnp.int32(1), jnp.int32(1)
@@ -39,7 +40,7 @@ def context_lengths(
 
 
 def _attended(q, k, rules, everywhere) -> Bool[Array, " k"]:
-    """Whether a key is not masked for all queries."""
+    """Whether some query attends to each key."""
     count = k.positions.shape[0]
     if rules.mask is not None:
         seen = rules.seen(q.compared, k.compared)
@@ -58,8 +59,8 @@ def _attended(q, k, rules, everywhere) -> Bool[Array, " k"]:
 def _largest(
     values: Num[Array, " n"], ids: Int[Array, " n"], of: Int[Array, " m"]
 ) -> Num[Array, " m"]:
-    """The largest of the values that have the same id. Where there are none, it is any:
-    such tokens attend to nothing."""
+    """The largest value among the tokens with the same id. A token whose id no key has
+    gets an arbitrary value, as it attends to nothing."""
     order = jnp.lexsort([values, ids])
     last = jnp.searchsorted(ids[order], of, side="right") - 1
     return values[order[last]]

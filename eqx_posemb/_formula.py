@@ -1,4 +1,4 @@
-"""Formulas of the documentation as a terminal shows them."""
+"""LaTeX formulas as plain text for a terminal."""
 
 import re
 import textwrap
@@ -27,12 +27,13 @@ def readable(prose: str, width: int) -> str:
 
 
 def plain(tex: str) -> str:
-    """A formula in lines, with tabs between its parts."""
+    """A formula as lines of text, with tabs between the cells of a row."""
     return _tidy(_sequence(iter(_TOKEN.findall(tex)), ""))
 
 
 def _lines(formula, width):
-    """A formula as a block, with its parts in a line if there is room for them."""
+    """A formula as an indented block, with the cells of a row in one line if they
+    fit."""
     text = formula.replace("\t", "   ")
     if max(map(len, text.split("\n"))) > width:
         text = formula.replace(",\t", ",\n").replace("\t", "   ")
@@ -41,7 +42,7 @@ def _lines(formula, width):
 
 
 def _filled(prose, width):
-    """Paragraphs and items of lists."""
+    """Wraps paragraphs and items of lists."""
     prose = re.sub(
         r"\$(.*?)\$", lambda x: plain(x[1]).replace("\t", " "), prose, flags=re.DOTALL
     )
@@ -105,7 +106,7 @@ def _text(token: str, tokens: Iterator[str]) -> str:
 
 
 def _argument(tokens):
-    """The next token that is no space, or the group that it opens."""
+    """The next token that is not a space, or the group that it opens."""
     return _tidy(_text(next(token for token in tokens if not token.isspace()), tokens))
 
 

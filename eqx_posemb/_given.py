@@ -1,4 +1,4 @@
-"""Positions as they are given: an array, or a value that states more than one.
+"""Positions as users give them: arrays, or `Consecutive` positions.
 
 Every part accepts both, checks them by the same functions, and computes with them in
 the same dtypes.
@@ -64,8 +64,9 @@ class Consecutive(NDArrayOperatorsMixin, Module):
         return self.start.dtype
 
     def part(self, first: Int[Array, "*batch"], length: int) -> "Consecutive":
-        """As many of the positions, from the index `first` on; or a batch of parts."""
-        # There is no start among cotangents: positions are integers.
+        """`length` of the positions, from the index `first` on; or a batch of such
+        parts."""
+        # Cotangents have no start, as positions are integers.
         start = jax.tree.map(lambda start: start + first, self.start)
         return Consecutive(start, length)
 
@@ -86,7 +87,7 @@ class Consecutive(NDArrayOperatorsMixin, Module):
             keywords["out"] = out
         return getattr(ufunc, method)(*inputs, **keywords)
 
-    # An index out of range gives the last position, and so Python would never end.
+    # JAX clips an index out of range, so Python's default iteration would never end.
     def __iter__(self) -> Iterator[Array]:
         return iter(self.__jax_array__())
 
@@ -115,15 +116,14 @@ else:
 def as_given(
     positions: Shaped[Positions, "..."], name: str
 ) -> Shaped[Positions, "..."]:
-    """`Consecutive` as it is, and arrays as `as_positions` gives them."""
+    """`Consecutive` unchanged, and arrays as `as_positions` returns them."""
     if isinstance(positions, Consecutive):
         return positions
     return as_positions(positions, name)
 
 
 def as_consecutive(positions: Num[Positions, "..."]) -> Num[Positions, "..."]:
-    """Concrete integers that follow one another as `Consecutive`, and any others as
-    they are."""
+    """Concrete consecutive integers as `Consecutive`, and other positions unchanged."""
     if isinstance(positions, Consecutive | Tracer) or positions.ndim != 1:
         return positions
     whole = getattr(positions, "is_fully_addressable", True)
@@ -187,8 +187,7 @@ def as_positions(
 
 
 def in_common(*positions: Num[Positions, "..."]) -> list[Num[Array, "..."]]:
-    """Positions in one dtype, wide enough to be subtracted: unsigned ones would
-    wrap."""
+    """Positions in one signed dtype, whose differences do not wrap."""
     arrays = tuple(map(as_positions, positions))
     if not all(jnp.issubdtype(p.dtype, jnp.integer) for p in arrays):
         return [p.astype(jnp.result_type(float)) for p in arrays]
@@ -232,7 +231,7 @@ def check_grid(name: str, positions: Shaped[Positions, "..."], axes: int) -> Non
 
 
 def cure_for_axes(positions: Shaped[Positions, "..."], axes: int = 1) -> str:
-    """What to do about positions with another number of axes than these."""
+    """The cure for positions with a wrong number of axes."""
     if positions.ndim == 0:
         return "Give one for each token: from 0 on they are `jnp.arange(count)`."
     if positions.ndim > axes:

@@ -1,4 +1,4 @@
-"""Biases that are products of something of the query and something of the key."""
+"""Low-rank biases: sums of products of a query's number and a key's number."""
 
 from typing import Protocol, runtime_checkable
 
@@ -17,7 +17,7 @@ Factors = tuple[
 
 @runtime_checkable
 class LowRank(Protocol):
-    """A bias or score that is a sum of few products, as some classes have it."""
+    """The protocol of a low-rank bias or score."""
 
     def low_rank(self, *arguments: Array) -> Factors:
         """**Arguments:** as in `__call__`.
@@ -33,7 +33,7 @@ class LowRank(Protocol):
 
 
 def factors(name: str, part: object, *arguments: Array) -> Factors:
-    """The factors of a part, if it has any."""
+    """The factors of a part, or an error that names the low-rank classes."""
     if not isinstance(part, LowRank):
         raise ValueError(
             f"`{name}` must have `low_rank`, to be channels of queries and keys, but "
@@ -44,7 +44,7 @@ def factors(name: str, part: object, *arguments: Array) -> Factors:
 
 
 def side_by_side(*terms: tuple[Array, Array]) -> Factors:
-    """The factors of a sum."""
+    """The factors of a sum of terms: the concatenated factors of the terms."""
     of_q, of_k = zip(*terms, strict=True)
     heads = max(x.shape[0] for x in of_k)
     if any(x.dtype != bool for x in of_k):
@@ -56,10 +56,11 @@ def side_by_side(*terms: tuple[Array, Array]) -> Factors:
 def centered(
     q_positions: Num[Positions, "q *axes"], k_positions: Num[Positions, "k *axes"]
 ) -> list[Num[Array, "seq *axes"]]:
-    """Both as far from the middle of the queries, which changes no distance.
+    """Shifts both by the middle of the queries, which keeps all distances.
 
-    A product is as exact as it is small, and integers are subtracted exactly. The keys
-    may lie about: those that matter are near the queries.
+    The rounding error of a product grows with its size, so small positions are more
+    accurate. Integers are shifted exactly. Keys may be anywhere, but near keys have
+    most of the attention.
     """
     q, k = in_common(q_positions, k_positions)
     if q.shape[0] == 0:

@@ -1,4 +1,4 @@
-"""Embeddings by the names that the registry has."""
+"""Builds embeddings by their names in the registry."""
 
 import inspect
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How the modules of this library print.
+"""The base classes of all modules, and their short representation.
 
 Equinox and jaxtyping print by `wadler_lindig`, and install it.
 """
@@ -16,11 +16,11 @@ _FIRST = 3
 
 
 class Module(eqx.Module):
-    """A module of Equinox that prints few lines: defaults are left out, and of many
-    numbers it has the first."""
+    """An Equinox module with a short representation. It omits defaults, and elides long
+    sequences of numbers."""
 
     def __pdoc__(self, **kwargs: Any) -> wl.AbstractDoc:
-        """The class with its settings, as Equinox prints them."""
+        """The class name with the settings that differ from their defaults."""
         settings = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)

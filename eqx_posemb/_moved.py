@@ -28,7 +28,7 @@ _RENAMED = {
 
 
 def moved(name: str, namespaces: Sequence[str]) -> Any:
-    """The value of an old name, with a warning that says the new one, or `None`."""
+    """The value of an old name, with a warning that names the new one; else `None`."""
     package, _, _ = __name__.partition(".")
     places = {space: import_module(f"{package}.{space}") for space in namespaces}
     found = [

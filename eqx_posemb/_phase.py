@@ -1,4 +1,4 @@
-"""From positions and frequencies to cos and sin: the only precision policy.
+"""Cosines and sines of positions times frequencies, and the precision of all angles.
 
 A float32 product `position * frequency` loses its angle at large positions, since few
 bits of the mantissa remain below one turn. Here a static frequency is stored as turns
@@ -19,8 +19,8 @@ from jaxtyping import Array, Float, Num, Shaped, UInt32
 from ._given import as_positions, Positions
 
 
-# float64 is too coarse for frequencies: half an ulp of 0.9 rad is 2.4e-7 rad by
-# position 2³¹. The context is our own, as a user's may have fewer digits.
+# float64 is too coarse for frequencies: half an ulp of 0.9 rad is 2.4e-7 rad at
+# position 2³¹. A context of our own does not depend on the precision that a user sets.
 HOST_PRECISION = decimal.Context(prec=40)
 TWO_PI = 2 * Decimal("3.14159265358979323846264338327950288419716939937511")
 
@@ -94,8 +94,8 @@ def cos_sin(
 ) -> tuple[Float[Array, "*heads seq half"], Float[Array, "*heads seq half"]]:
     """The cosine and sine of `position * frequency`, in JAX's default float dtype.
 
-    Positions of several coordinates have an angle that is a sum over `terms`: they come
-    as `[seq, terms, half]`, with frequencies of shape `[terms, half]`.
+    For positions of several coordinates, an angle is a sum over `terms`. The positions
+    have shape `[seq, terms, half]`, and the frequencies `[terms, half]`.
 
     Exact frequencies ([`Turns`][]) give exact angles, and a float array of radians, as
     a learned or length-dependent schedule has it, gives plain float products.
@@ -115,21 +115,22 @@ def cos_sin(
 
 
 def as_float(x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """In JAX's default float dtype: angles and biases are computed in no less."""
+    """Casts to JAX's default float dtype, the least precision of angles and biases."""
     return x.astype(jnp.result_type(float))
 
 
 def computing_dtype(dtype) -> np.dtype:
-    """What an array of that dtype is computed in, before it is rounded back."""
+    """The dtype in which arrays of `dtype` are processed before the result is
+    rounded."""
     return np.dtype(np.float64 if dtype == jnp.float64 else np.float32)
 
 
 def _float_cos_sin(positions, turns):
-    # The nearest integer exactly, and the rest, at most a half, as a small float angle.
-    # The rest carries the derivative: the integer part is piecewise constant.
+    # The nearest integer has an exact angle. The remainder, at most a half, has a small
+    # float angle. It carries the derivative, as the integer part is piecewise constant.
     nearest = jnp.round(positions)
     rest = positions - nearest
-    # Beyond int32 the conversion would saturate silently, so the result is NaN.
+    # A conversion beyond int32 would saturate silently. The result is NaN instead.
     fits = (-(2.0**31) <= nearest) & (nearest < 2.0**31)
     rest = jnp.where(fits, rest, jnp.nan)
     rest = jnp.sum(rest * turns.radians()[None], axis=1)
@@ -153,30 +154,31 @@ def _words(positions):
     if jnp.issubdtype(positions.dtype, jnp.unsignedinteger):
         return jnp.zeros(positions.shape, jnp.uint32), positions.astype(jnp.uint32)
     signed = positions.astype(jnp.int32)
-    # Not the bitcast that it is: XLA reads positions known at compile time, once they
-    # are gathered, in the wrong order through one.
+    # A bitcast would do the same. XLA gave its words in the wrong order for gathered
+    # positions that are known at compile time.
     return (signed >> 31).astype(jnp.uint32), signed.astype(jnp.uint32)
 
 
 def _phase32(upper, lower, turns):
     """`position * turns` modulo one turn, in units of 2⁻³² of a turn."""
     high, low = jnp.asarray(turns.high)[None], jnp.asarray(turns.low)[None]
-    # The high word of the 64-bit product `lower * low`, in 16-bit limbs. The carries
-    # from below the limbs are dropped: at most two units of 2⁻³² of a turn.
+    # The high word of the 64-bit product `lower * low`, in 16-bit limbs. Carries from
+    # the lower limbs are dropped, which is at most two units of 2⁻³² turns.
     p1, p0, f1, f0 = lower >> 16, lower & 0xFFFF, low >> 16, low & 0xFFFF
     product_high = p1 * f1 + (p1 * f0 >> 16) + (p0 * f1 >> 16)
     return _total(lower * high + product_high + upper * low)
 
 
 def _phase64(upper, lower, turns):
-    """The same in units of 2⁻⁶⁴ of a turn; only in 64-bit mode."""
+    """`position * turns` modulo one turn, in units of 2⁻⁶⁴ of a turn. It needs 64-bit
+    mode."""
     join = lambda a, b: (a.astype(jnp.uint64) << 32) | b.astype(jnp.uint64)
     words = join(jnp.asarray(turns.high), jnp.asarray(turns.low))
     return _total(join(upper, lower) * words[None])
 
 
 def _total(phases):
-    # Whole turns of the sum overflow, like the whole turns of each term.
+    # The sum of the terms wraps modulo one turn, as each term does.
     return jnp.sum(phases, axis=1, dtype=phases.dtype)
 
 
@@ -199,6 +201,6 @@ def _cos_sin_of_turns64(phase):
 
 
 def _negate(x, two_if_negative):
-    # Flipping the sign bit is a select that XLA need not branch or multiply for.
+    # Flipping the sign bit needs neither a branch nor a product.
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32) ^ (two_if_negative << 30)
     return jax.lax.bitcast_convert_type(bits, jnp.float32)

@@ -76,8 +76,8 @@ class Placed(Module):
     q_rotation: AbstractRotation | None
     k_rotation: AbstractRotation | None
     rotary: AbstractRotary | AbstractExtension | None
-    """What `attend` evaluates: an extension, or a rotary embedding that reads a context
-    length, where there was none."""
+    """The part that `attend` evaluates: an extension, or a rotary embedding that reads
+    the context length where `at` got none."""
     bias: AbstractBias | None
     score: AbstractScore | None
     scale: float | None = eqx.field(static=True)
@@ -297,7 +297,8 @@ class Placed(Module):
             )
 
     def _in_context(self, lengths):
-        """The same with rotations at the lengths that a function finds."""
+        """The placed embedding with rotations at the context lengths that `lengths`
+        finds."""
         if self.rotary is None or not self.rotary.dynamic:
             return self
         of_q, of_k = lengths()

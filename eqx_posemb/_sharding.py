@@ -1,4 +1,4 @@
-"""Meshes whose axes are Explicit, the default of `jax.make_mesh`, and Manual ones.
+"""Arrays on meshes with Explicit axes, the default of `jax.make_mesh`, and Manual axes.
 
 With Explicit axes, the type of an array contains its sharding, and each operation must
 state the sharding of its result. Here a whole computation states the sharding of its
@@ -28,7 +28,7 @@ def mesh_axes(x: Array) -> tuple[MeshAxes, ...]:
 
 
 def shards(x: Array, axis: int) -> int:
-    """How many parts an axis of an array is in, by the Explicit axes of the mesh."""
+    """The number of shards of an axis, by the Explicit axes of the mesh."""
     if not _explicit(getattr(_sharding(x), "mesh", None)):
         return 1
     entry = mesh_axes(x)[axis]
@@ -84,7 +84,7 @@ def sharded_as_pairs(call: Callable[..., Array]) -> Callable[..., Array]:
 def gathered(tree: PyTree, axis: int = 0) -> PyTree:
     """Arrays with all entries of an axis on every device, where the mesh has Auto axes.
 
-    What compares neighbors would ask other devices for each of its steps.
+    A comparison of neighbors would otherwise exchange data in each of its steps.
     """
     context = getattr(jax.sharding, "get_abstract_mesh", lambda: None)()
     if not getattr(context, "auto_axes", ()):
@@ -103,15 +103,15 @@ def gathered(tree: PyTree, axis: int = 0) -> PyTree:
 def rows_of(
     table: Num[Array, "rows *dim"], rows: Int[Array, "*shape"]
 ) -> Num[Array, "..."]:
-    """Rows of a table; for a row that is not there, the nearest."""
+    """Rows of a table. An index out of range gives the nearest row."""
     look_up = lambda table, rows: table.at[rows].get(mode="clip")
     result = *mesh_axes(rows), *mesh_axes(table)[1:]
     return compiler_sharded(look_up, result, table, rows)
 
 
 def repeated(x: Array, times: int) -> Array:
-    """Each entry of the first axis so many times in a row."""
-    # `jnp.repeat` would ask how to shard what it gives.
+    """Repeats each entry of the first axis, as `jnp.repeat`."""
+    # `jnp.repeat` would need the sharding of its result.
     wide = jnp.broadcast_to(x[:, None], (x.shape[0], times, *x.shape[1:]))
     return wide.reshape(x.shape[0] * times, *x.shape[1:])
 

@@ -1,4 +1,4 @@
-"""Whether each slot of an embedding has a part of its own kind."""
+"""Checks that each slot of an embedding has a part of its kind."""
 
 import inspect
 from typing import Any
@@ -22,7 +22,8 @@ KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
 def check_slots(embedding: Any) -> None:
     """Raises an error unless all slots of a `PositionalEmbedding` fit.
 
-    Only a constructor calls it: what edits a tree may put anything there.
+    Only the constructor calls it, since functions that edit pytrees put other values
+    into slots.
     """
     for slot, kinds in KINDS:
         part = getattr(embedding, slot)
@@ -63,7 +64,7 @@ def refuse_attribute(self, name):
 
 
 def _said(part, whole):
-    """What a part is, in a few words, and what to do with it."""
+    """The kind of a part in a few words, and the cure."""
     words = described(part)
     if inspect.isroutine(part) or inspect.isclass(part):
         return words, f"Call it: `{part.__name__}(...)`."

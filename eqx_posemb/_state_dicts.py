@@ -13,14 +13,14 @@ _Module = TypeVar("_Module", bound=eqx.Module)
 
 
 def array(state: Mapping[str, Any], name: str) -> Float[Array, "..."]:
-    """The array of that name, in JAX's default float dtype."""
+    """The array `name` of a state dict, in JAX's default float dtype."""
     if name not in state:
         raise ValueError(f"`state` must have {name}, but got {listed(state)}.")
     return jnp.asarray(state[name], jnp.result_type(float))
 
 
 def only(state: Mapping[str, Any], prefix: str, *names: str) -> str:
-    """The one of the names that is there after `prefix`, with it."""
+    """The only one of the names that the state dict has after `prefix`."""
     found = [prefix + name for name in names if prefix + name in state]
     if len(found) != 1:
         raise ValueError(
@@ -54,12 +54,12 @@ def by_head(
 
 
 def listed(state: Mapping[str, Any]) -> str:
-    """The first names, for an error to show."""
+    """The first few names, for error messages."""
     return ", ".join(sorted(state)[:10]) or "nothing"
 
 
 def filled(module: _Module, **arrays: Float[Array, "..."]) -> _Module:
-    """The module with other arrays in its fields, which must fit."""
+    """The module with new arrays in its fields, after a check of their shapes."""
     for name, new in arrays.items():
         shape = getattr(module, name).shape
         if new.shape != shape:

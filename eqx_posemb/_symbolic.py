@@ -1,4 +1,4 @@
-"""Sizes that are symbols, in programs that `jax.export` makes for every length."""
+"""Symbolic sizes, in programs that `jax.export` makes for every length."""
 
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ _Arrays = TypeVar("_Arrays", bound=PyTree[Shaped[Array, "..."]])
 
 
 def is_less(size: int, bound: int) -> bool:
-    """Whether a size is less than a bound. A size that is a symbol counts as large."""
+    """Whether a size is less than a bound. A symbolic size counts as large."""
     return isinstance(size, int) and size < bound
 
 

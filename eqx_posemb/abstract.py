@@ -1,4 +1,4 @@
-"""What fills a place of an embedding, to subclass."""
+"""Base classes of the parts of an embedding, for subclasses of users."""
 
 from ._bias._abstract import (
     AbstractBias as AbstractBias,

@@ -1,4 +1,4 @@
-"""Which coordinate of a position turns which pair of channels."""
+"""Axes: which coordinate of a position turns which pair of channels."""
 
 from ._rotary._axes import (
     AbstractAxes as AbstractAxes,

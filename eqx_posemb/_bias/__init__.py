@@ -1,4 +1,4 @@
-"""The third place: biases, which depend on positions alone, are added to the logits."""
+"""Biases: terms of the logits that depend on positions alone."""
 
 from ._abstract import AbstractBias as AbstractBias
 from ._alibi import ALiBi as ALiBi

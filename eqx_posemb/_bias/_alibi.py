@@ -243,7 +243,7 @@ class ALiBi(AbstractRelativeBias):
 
 
 def _checked(slopes):
-    """Slopes as a JAX array, or as numbers."""
+    """The slopes, after checks, as a JAX array or as numbers."""
     shape = np.shape(slopes)
     if len(shape) != 1 or not shape[0]:
         raise ValueError(

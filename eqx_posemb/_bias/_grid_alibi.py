@@ -95,7 +95,7 @@ class GridALiBi(AbstractBias):
         if self.metric == "manhattan":
             far = jnp.abs(delta).sum(axis=-1)
         else:
-            # The square root has no derivative at zero: keep it out.
+            # The square root has no derivative at zero, so zeros bypass it.
             squares = jnp.sum(delta**2, axis=-1)
             away = squares > 0
             far = jnp.where(away, jnp.sqrt(jnp.where(away, squares, 1)), 0)

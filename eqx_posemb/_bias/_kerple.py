@@ -92,7 +92,7 @@ class KERPLE(AbstractRelativeBias):
 
     @property
     def a(self) -> Float[Array, " heads"]:
-        """The rate of each head is positive."""
+        """The rate of each head, which is positive."""
         return jax.nn.softplus(self.raw_a)
 
     @property
@@ -115,7 +115,7 @@ class KERPLE(AbstractRelativeBias):
         a, r = (as_float(x)[:, None] for x in (self.a, self.r))
         if self.kind == "log":
             return -r * jnp.log1p(a * far)
-        # 0 ** r has no derivative to speak of: keep the zeros out of the power.
+        # The derivative of `0 ** r` is NaN or infinite, so zeros bypass the power.
         away = far > 0
         return jnp.where(away, -a * jnp.where(away, far, 1) ** r, 0)
 

@@ -1,4 +1,4 @@
-"""A learned number for how many rows and columns two cells are apart."""
+"""LeViT: a learned number for each absolute difference of rows and columns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -142,7 +142,7 @@ class LeViTBias(AbstractWindowBias):
         return self.weight.shape[0], self.weight.shape[1]
 
     def differences(self) -> Float[Array, "heads rows columns"]:
-        """What to add for each difference, key minus query."""
+        """The bias of each difference, key minus query."""
         weight = jnp.moveaxis(as_float(self.weight), -1, 0)
         rows = jnp.concatenate([weight[:, :0:-1], weight], axis=1)
         return jnp.concatenate([rows[:, :, :0:-1], rows], axis=2)

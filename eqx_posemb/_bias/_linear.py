@@ -1,4 +1,4 @@
-"""The layers of the small networks that some biases are."""
+"""Layers of the small networks that compute some biases."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 def uniform(
     key: PRNGKeyArray, shape: tuple[int, ...], inputs: int
 ) -> Float[Array, "..."]:
-    """Initial weights or biases of a layer, as torch has them."""
+    """Initial weights or biases of a layer, with the distribution of
+    `torch.nn.Linear`."""
     bound = inputs**-0.5
     return jr.uniform(key, shape, minval=-bound, maxval=bound)
 
@@ -19,7 +20,7 @@ def linear_layer(
     bias: Float[Array, " out"],
     x: Float[Array, "in *shape"],
 ) -> Float[Array, "out *shape"]:
-    """Channels first: the last layer gives the heads first, as a bias has them."""
-    # Exact where the default is not: these are sums of few products.
+    """A layer with channels first, so that the last layer returns heads first."""
+    # The sums have few products, so full precision costs little on an accelerator.
     product = jnp.tensordot(weight, x, axes=1, precision=jax.lax.Precision.HIGHEST)
     return product + bias.reshape(-1, *(1,) * (x.ndim - 1))

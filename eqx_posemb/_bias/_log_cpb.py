@@ -200,7 +200,7 @@ class LogCPB(AbstractWindowBias):
         return eqx.tree_at(weights, other, weights(self))
 
     def differences(self) -> Float[Array, "heads rows columns"]:
-        """What to add for each difference, key minus query."""
+        """The bias of each difference, key minus query."""
         axes = [
             8 * np.arange(size - 1, -size, -1) / max(trained - 1, 1)
             for size, trained in zip(self.size, self.trained, strict=True)

@@ -1,4 +1,4 @@
-"""Special tokens: a learned number replaces their bias."""
+"""Learned numbers in place of the bias of special tokens."""
 
 import equinox as eqx
 import jax

@@ -144,5 +144,5 @@ class T5GridBias(AbstractBias):
     def _steps(self, delta: Num[Array, "q k axes"]) -> Int[Array, "q k axes"]:
         if self.resolution == 1 and jnp.issubdtype(delta.dtype, jnp.integer):
             return delta
-        # Of the difference, not of each coordinate, as UDOP does it.
+        # UDOP rounds the difference, and not each coordinate.
         return jnp.trunc(as_float(delta) * self.resolution).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""TUPE: learned biases of pairs of positions, untied from the content."""
+"""TUPE: learned biases of pairs of positions, independent of the content."""
 
 from collections.abc import Mapping
 from typing import Any

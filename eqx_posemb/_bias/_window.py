@@ -80,7 +80,7 @@ class AbstractWindowBias(AbstractBias):
 def cells(
     q_positions: Int[Array, "q 2"], k_positions: Int[Array, "k 2"]
 ) -> list[Int[Array, "seq 2"]]:
-    """Both in one dtype, once they are known to be rows and columns."""
+    """Rows and columns of queries and keys in one dtype, after checks."""
     for name, positions in ("q", q_positions), ("k", k_positions):
         check_grid(f"{name}_positions", positions, 2)
         check_integers(f"{name}_positions", positions, "to look differences up with")
@@ -96,9 +96,10 @@ def within(
     k_counts: Bool[Array, " k"],
     name: str,
 ) -> Float[Array, "heads rows columns"]:
-    """The table, unless a key that counts is too far from a query that does."""
+    """Returns the table, with a run-time error if a counted key is outside of the
+    window of a counted query."""
     end = jnp.iinfo(q.dtype).max
-    # The extremes of each axis, in place of every pair.
+    # The extremes of each axis replace a comparison of all pairs.
     low = lambda p, counts: jnp.min(jnp.where(counts[:, None], p, end), 0, initial=end)
     high = lambda p, counts: -low(-p, counts)
     size = jnp.array(window, q.dtype)

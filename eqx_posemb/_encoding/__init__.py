@@ -1,4 +1,4 @@
-"""The first place: added to the tokens."""
+"""Encodings: vectors that are added to the tokens."""
 
 from ._abstract import AbstractEncoding as AbstractEncoding
 from ._learned import Learned as Learned

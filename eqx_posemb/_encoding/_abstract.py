@@ -1,4 +1,4 @@
-"""What an encoding is."""
+"""The base class of encodings."""
 
 import abc
 

@@ -126,7 +126,7 @@ class LearnedBox(AbstractEncoding):
         used = jnp.concatenate([positions, extents], axis=1)
         tables = self.x, self.y, self.x, self.y, self.width, self.height
         parts = [rows_of(table, used[:, i]) for i, table in enumerate(tables)]
-        # Extents come as (x, y) and are wanted as height and width.
+        # Extents are (x, y), and the result is the height and the width.
         parts[4:] = parts[5], parts[4]
         joined = sum(parts[1:], parts[0]) if self.summed else jnp.concatenate(parts, -1)
         return error_if(

@@ -240,7 +240,7 @@ class GaussianFourier(AbstractEncoding):
         """The frequencies of each axis, in turns per unit of position, are float64."""
         if self.given is not None:
             return np.array(self.given)
-        # The one generator whose stream NumPy promises never to change.
+        # NumPy guarantees that the stream of this generator never changes.
         stream = np.random.RandomState(self.seed)
         return self.scale * stream.standard_normal((self.axes, self.dim // 2))
 
@@ -262,6 +262,6 @@ class GaussianFourier(AbstractEncoding):
         points = as_float(as_positions(positions))
         waves = jnp.asarray(self.matrix, points.dtype)
         turns = jnp.matmul(points, waves, precision="highest")
-        # Whole turns go before the angle is rounded.
+        # Whole turns are removed before the angle is rounded.
         angles = 2 * np.pi * (turns - jnp.round(turns))
         return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

@@ -198,7 +198,7 @@ class Learned(AbstractEncoding):
         )
         if self.normalized:
             squares = jnp.sum(encoding**2, axis=1, keepdims=True)
-            # As torch does it: no vector is divided by less than this.
+            # The least norm that torch divides by.
             encoding = encoding * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
         encoding = self.scale * encoding
         if self.padding_idx is None:

@@ -1,4 +1,4 @@
-"""Waves of learned directions and lengths, and a small network on top."""
+"""Waves with learned directions and wavelengths, and a small network over them."""
 
 import equinox as eqx
 import jax

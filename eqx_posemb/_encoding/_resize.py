@@ -1,7 +1,7 @@
-"""Resizing tables over a grid, as torch does it: one matrix for each axis.
+"""Resizes tables over a grid as torch does, with one matrix for each axis.
 
-The matrices depend on static sizes alone. They are made on the host in float64, and
-contracted with the table on the device.
+The matrices depend on static sizes only. The host computes them in float64, and the
+device contracts them with the table.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def resize(
     resized = as_float(table)
     for axis, size in enumerate(shape):
         if size == table.shape[axis] and (antialias or method == "bilinear"):
-            continue  # An offset would matter, but torch leaves such an axis alone.
+            continue  # torch returns such an axis unchanged, even with an offset.
         old = table.shape[axis]
         if antialias:
             matrix = _antialiased(old, size, method, offset)
@@ -65,21 +65,21 @@ def resize(
 
 
 def _centers(old, new, method, offset, align_corners, padding):
-    """Where the new cells are, in units of the old ones."""
+    """The centers of the new cells, in units of old cells."""
     if align_corners:
-        # A single cell is the first one.
+        # A single new cell is at the first old cell.
         return np.linspace(0, old - 1, new)
     # The original DINO gives torch `scale_factor = (new + 0.1) / old` in place of a
     # size, and torch samples by that factor.
     centers = (np.arange(new) + 0.5) * (old / (new + offset)) - 0.5
-    # With an offset, as with any scale, nothing keeps the first and last inside.
+    # A scale and an offset may place centers outside of the grid.
     inside = method == "bilinear" and padding == "border"
     return np.maximum(centers, 0) if inside else centers
 
 
 def _antialiased(old, new, method, offset):
-    """How much of each of the `old` cells is in each of the `new`, as Pillow has it:
-    the kernel is widened when cells get larger, and cut at the edge."""
+    """The weights of `old` cells for `new` cells, as Pillow computes them. Larger cells
+    widen the kernel, and the edge truncates it."""
     step = old / (new + offset)
     centers = (np.arange(new) + 0.5) * step - 0.5
     cells = np.arange(old)
@@ -93,8 +93,8 @@ def _antialiased(old, new, method, offset):
 
 
 def _matrix(old, centers, method, padding):
-    """How much of each of the `old` cells is in each new one. Cells beyond the edge are
-    the cell at the edge, or zero."""
+    """The weights of `old` cells for each new cell. A cell beyond the edge is the cell
+    at the edge, or zero."""
     reach = _reach(method)
     first = np.floor(centers).astype(int) - (reach - 1)
     matrix = np.zeros((len(centers), old))

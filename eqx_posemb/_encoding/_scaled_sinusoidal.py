@@ -1,4 +1,4 @@
-"""Sines and cosines of the position, as loud as they are learned to be."""
+"""Sines and cosines of the position, with a learned amplitude."""
 
 from typing import Literal
 

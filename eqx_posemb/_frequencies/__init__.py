@@ -1,4 +1,4 @@
-"""Schedules: how fast each pair of channels turns."""
+"""Schedules: the frequency of each pair of channels."""
 
 from ._base import (
     AbstractFrequencies as AbstractFrequencies,

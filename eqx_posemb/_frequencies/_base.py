@@ -20,8 +20,8 @@ from ._length import Length
 
 
 def evaluated_once(method):
-    """Makes a method of a static schedule one evaluation for each value of it, in exact
-    decimals."""
+    """Evaluates a method of a static schedule once for each value of the schedule, in
+    exact decimals."""
 
     def evaluate(schedule):
         with decimal.localcontext(HOST_PRECISION):
@@ -36,7 +36,7 @@ def evaluated_once(method):
 
     @functools.wraps(method)
     def evaluated(schedule):
-        # Settings are part of the structure, and a static schedule has no arrays.
+        # A static schedule has no arrays, so its tree structure holds all settings.
         arrays, structure = jax.tree.flatten(schedule)
         return evaluate(schedule) if arrays else of_value(structure)
 
@@ -44,7 +44,7 @@ def evaluated_once(method):
 
 
 class AbstractFrequencies(Module):
-    """A schedule: how fast each pair of channels turns.
+    """A schedule: the frequency of each pair of channels.
 
     Subclasses define `turns` and `__call__`, which returns readable numbers. A subclass
     also defines `pairs` if the number is known without an evaluation.
@@ -67,8 +67,8 @@ class AbstractFrequencies(Module):
 
     @property
     def scaling_factor(self) -> float:
-        """What the fully scaled frequencies of `unscaled` are divided by; one where
-        there is no scaling."""
+        """The number that divides the fully scaled frequencies of `unscaled`; one
+        without scaling."""
         return 1.0
 
     def for_length(self, length: int | Num[Array, ""]) -> "AbstractFrequencies":
@@ -174,7 +174,7 @@ class AbstractDerivedFrequencies(AbstractStaticFrequencies):
 
     @property
     def unscaled(self) -> AbstractStaticFrequencies:
-        """The same of `base` before any scaling."""
+        """The schedule `base` before any scaling."""
         return dataclasses.replace(self, base=self.base.unscaled)
 
     @property
@@ -218,7 +218,7 @@ class AbstractScaledFrequencies(AbstractDerivedFrequencies):
 
     @property
     def unscaled(self) -> AbstractStaticFrequencies:
-        """What `base` is before any scaling."""
+        """The schedule `base` before any scaling."""
         return self.base.unscaled
 
     @property
@@ -230,9 +230,9 @@ class AbstractScaledFrequencies(AbstractDerivedFrequencies):
 class AbstractDynamicFrequencies(AbstractFrequencies):
     """A schedule that depends on the context length.
 
-    Subclasses write `for_length`: the schedule in a context of a given length, exact
-    for a Python number, and with arrays for a traced length. Without a length it is the
-    schedule of a short text.
+    Subclasses define `for_length`: the schedule in a context of a given length. It is
+    exact for a Python number, and has arrays for a traced length. Without a length it
+    is the schedule of a short text.
     """
 
     @property
@@ -260,7 +260,7 @@ class AbstractDynamicFrequencies(AbstractFrequencies):
         """The schedule in a context of `length` positions."""
 
     def turns(self, length: Length = None) -> Frequencies:
-        """Exact for a `length` known ahead."""
+        """The frequencies, exact for a `length` that is a Python number."""
         return self._for(length).turns()
 
     def __call__(
@@ -364,8 +364,8 @@ def powers(
 ) -> Shaped[np.ndarray, " half"]:
     """`base ** (-i / steps)` for `i < count`, in exact decimals."""
     with decimal.localcontext() as context:
-        # A product takes a hundredth of the time of a power. These digits more cover
-        # the rounding errors of all products.
+        # A product takes a hundredth of the time of a power. The additional digits
+        # cover the rounding errors of all products.
         context.prec += len(str(count)) + 2
         ratio = Decimal(base) ** (Decimal(-1) / Decimal(steps))
         found = itertools.accumulate([ratio] * (count - 1), mul, initial=Decimal(1))

@@ -1,4 +1,4 @@
-"""Slowing the slow frequencies down, and keeping the fast ones."""
+"""Schedules that divide low frequencies and keep high frequencies."""
 
 import math
 from decimal import Decimal
@@ -234,8 +234,8 @@ or if the base of `base` is not above one.
 def index_of_turns(
     turns: float, dim: int, theta: float, original_length: float
 ) -> Decimal:
-    """The index, between others, of the frequency of a geometric schedule that makes so
-    many turns within the original context."""
+    """The fractional index of the frequency of a geometric schedule that makes `turns`
+    turns within the original context."""
     log_turns = (Decimal(original_length) / (TWO_PI * Decimal(turns))).ln()
     return dim * log_turns / (2 * Decimal(theta).ln())
 

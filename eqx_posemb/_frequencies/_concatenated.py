@@ -1,4 +1,4 @@
-"""Several schedules as one: for coordinates that differ in width or unit."""
+"""Several schedules as one, for coordinates that differ in width or unit."""
 
 import equinox as eqx
 import jax
@@ -69,7 +69,7 @@ class Concatenated(AbstractFrequencies):
         return Concatenated([part.for_length(length) for part in self.parts])
 
     def turns(self) -> Frequencies:
-        """Exact if every part is."""
+        """The frequencies of all parts, exact if every part is exact."""
         parts = [part.turns() for part in self.parts]
         if all(isinstance(part, Turns) for part in parts):
             traced = any(isinstance(x, jax.Array) for x in jax.tree.leaves(parts))

@@ -1,4 +1,4 @@
-"""Frequencies that are trained."""
+"""Trained frequencies."""
 
 import jax.numpy as jnp
 import numpy as np

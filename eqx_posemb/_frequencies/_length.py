@@ -16,9 +16,9 @@ Length = int | Num[Array, ""] | None
 def context_length(
     *positions: Num[Positions, "..."], axis_name: str | None = None
 ) -> Num[Array, ""]:
-    """One more than the largest position of all, and one if there is none.
+    """The largest position plus one; one without positions.
 
-    With `axis_name`, of all devices along that axis of a mesh.
+    With `axis_name`, the length is over all devices along that axis of a mesh.
     """
     last = jnp.stack(in_common(*[jnp.max(p, initial=0) for p in positions])).max()
     if axis_name is not None:
@@ -30,15 +30,15 @@ def one_more(last: Num[Array, "*shape"]) -> Num[Array, "*shape"]:
     """The length of a context that ends at a position."""
     if not jnp.issubdtype(last.dtype, jnp.integer):
         return last + 1
-    # At the very end of the integers one more would be the least of them. Unsigned
-    # positions beyond it have wrapped already, and come out as the end, too.
+    # The largest integer plus one would wrap. Unsigned positions beyond it have wrapped
+    # already, and also give the largest integer.
     end = jnp.iinfo(last.dtype).max
     return jnp.where((last < 0) | (last == end), end, last + 1)
 
 
 def in_context(part: Any, *positions: Num[Positions, "..."], length: Length) -> Any:
     """A schedule or rotary embedding in a context of `length` positions. By default the
-    positions give the length. A part that is not `dynamic` stays as it is."""
+    positions give the length. A part that is not `dynamic` is returned unchanged."""
     if not part.dynamic:
         return part
     if length is None:

@@ -1,4 +1,4 @@
-"""Frequencies as somebody wrote them down."""
+"""Frequencies given as a list of numbers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Dividing every frequency by a number of its own, found by search."""
+"""LongRoPE: a divisor for each frequency, found by search."""
 
 import math
 
@@ -142,7 +142,8 @@ class LongRoPEFrequencies(AbstractDynamicFrequencies):
             )
 
     def for_length(self, length: int | Num[Array, ""]) -> AbstractFrequencies:
-        """Exact for every `length`: a traced one selects the numbers."""
+        """The schedule for `length`. It is exact for every length: a traced length
+        selects one of two exact schedules."""
         if not isinstance(length, int):
             return _Selected(self.short, self.long, length > self.original_length)
         chosen = self.long if length > self.original_length else self.short
@@ -150,7 +151,8 @@ class LongRoPEFrequencies(AbstractDynamicFrequencies):
 
 
 class _Chosen(AbstractScaledFrequencies):
-    """The schedule for a length known ahead, which says the factor of the context."""
+    """The schedule for a length that is a Python number, with the scaling factor of the
+    context."""
 
     base: AbstractStaticFrequencies
     factor: float = eqx.field(static=True)

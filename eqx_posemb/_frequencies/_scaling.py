@@ -1,4 +1,4 @@
-"""Slowing every frequency down by one rule, to reach positions never trained on."""
+"""Schedules that scale all frequencies by one rule, for contexts beyond training."""
 
 import decimal
 from decimal import Decimal
@@ -264,12 +264,13 @@ class DynamicNTK(AbstractDynamicFrequencies):
         _check_two(self.base)
 
     def for_length(self, length: int | Num[Array, ""]) -> AbstractFrequencies:
-        """Exact for a `length` known ahead, float radians for a traced one."""
+        """The schedule for `length`: exact for a Python number, and float radians for a
+        traced length."""
         if not isinstance(length, int):
             return _TracedNTK(self.base, self.factor, self.original_length, length)
         with decimal.localcontext(HOST_PRECISION):
-            # Not the equal `factor * length / original_length - (factor - 1)`: this is
-            # one, and not a little less, up to the original length.
+            # The equal form `factor * length / original_length - (factor - 1)` may
+            # round below one at the original length. This form is exactly one there.
             beyond = Decimal(max(length, self.original_length)) / self.original_length
             return _ExactNTK(self.base, 1 + Decimal(self.factor) * (beyond - 1))
 
@@ -321,7 +322,8 @@ positive, or if `base` has a single frequency.
 
 
 def slowed_evenly(frequencies, factor: Decimal) -> Shaped[np.ndarray, " half"]:
-    """Keeps the first frequency, divides the last by `factor`, in between evenly."""
+    """Keeps the first frequency, divides the last by `factor`, and interpolates the
+    divisors geometrically."""
     n = len(frequencies)
     return frequencies * powers(factor, n, n - 1)
 

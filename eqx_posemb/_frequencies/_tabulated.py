@@ -1,4 +1,4 @@
-"""A schedule as arrays, for layers that differ in nothing else."""
+"""A schedule as arrays, for scanned layers with different frequencies."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Stopping the slowest frequencies."""
+"""Schedules whose lowest frequencies are zero."""
 
 from decimal import Decimal
 

@@ -1,4 +1,4 @@
-"""Positions are data: values that say where each token is.
+"""Builders of positions, the values that state where each token is.
 
 Packing, padding, cached decoding, sharding and grids change the positions of tokens,
 and not the embedding. These functions build such positions.

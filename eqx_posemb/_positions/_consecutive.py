@@ -50,7 +50,7 @@ def consecutive(
     **Raises:** a `ValueError` if `length` is negative, or if `start` is not one
     integer.
     """
-    # Symbols of `jax.export` have no dtype.
+    # Symbolic numbers of `jax.export` have no dtype.
     if isinstance(length, int | float | str) or hasattr(length, "dtype"):
         check_count("length", length, 0)
     given = as_positions(jnp.asarray(start), "start")

@@ -1,4 +1,4 @@
-"""Pixels of an image that does not fill its frame."""
+"""Positions of pixels in images that are padded to a common size."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""How far a key is from a query: the sign is defined here, and nowhere else."""
+"""The distance from a query to a key. All parts take its sign from here."""
 
 from jaxtyping import Array, Num
 

@@ -1,4 +1,4 @@
-"""Positions of patches as vision transformers have them."""
+"""Positions of patches in vision transformers."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -131,7 +131,7 @@ def normalized_positions(
     cells = grid_positions(shape)
     shape = tuple(shape)
     sizes = {"each": shape, "largest": (max(shape),), "smallest": (min(shape),)}[by]
-    # The middle is half of the size that is the divisor, or of the axis itself.
+    # The center is half of the divisor, or half of the axis.
     middle = sizes if anchor == "corner" else shape
     from_middle = 2 * cells + 1 - jnp.array(middle, cells.dtype)[None]
     wide = jnp.result_type(float)
@@ -252,7 +252,7 @@ def mrope_positions(
 
 
 def _run(run) -> tuple[Int[np.ndarray, "seq 3"], int]:
-    """The coordinates of a run from zero, and how much of space or text it takes."""
+    """The coordinates of a run from zero, and the number of positions that it takes."""
     if isinstance(run, int) and run >= 0:
         return np.repeat(np.arange(run)[:, None], 3, axis=1), run
     if not isinstance(run, tuple) or len(run) not in (3, 4) or min(run) < 0:

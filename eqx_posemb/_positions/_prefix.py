@@ -1,4 +1,4 @@
-"""Tokens that are on no grid."""
+"""Positions of tokens outside of a grid, such as [CLS]."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Num
@@ -10,7 +10,7 @@ from .._sharding import compiler_sharded
 def prefixed(
     positions: Num[Array, "seq axes"], count: int = 1
 ) -> Num[Array, "tokens axes"]:
-    """Puts tokens that are on no grid before those that are: [CLS], registers.
+    """Prepends tokens outside of the grid: [CLS] and registers.
 
     Their row is −1, which no grid has, and their last coordinate distinguishes them.
     [`eqx_posemb.LearnedGrid`][] and [`eqx_posemb.BEiTBias`][] support them. Other

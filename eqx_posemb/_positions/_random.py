@@ -1,4 +1,4 @@
-"""Random positions for training: what a model has met is then more than a length.
+"""Random positions for training, which cover more positions than the training length.
 
 Each function maps positions to positions, and takes a `jax.random` key. Use a new key
 for every example and step, and the same key for queries and keys. Every embedding

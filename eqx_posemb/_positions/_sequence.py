@@ -1,4 +1,4 @@
-"""Positions of tokens in a row: packed, padded."""
+"""Positions of packed and padded sequences."""
 
 import jax
 import jax.numpy as jnp

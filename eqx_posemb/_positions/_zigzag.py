@@ -1,4 +1,4 @@
-"""The order of tokens that balances causal work over shards."""
+"""An order of tokens that balances causal attention over shards."""
 
 import jax.numpy as jnp
 import numpy as np

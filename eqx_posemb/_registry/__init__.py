@@ -1,4 +1,4 @@
-"""Every published variant, a row each. No file here imports JAX."""
+"""The registry: a row for each published variant. No file here imports JAX."""
 
 from ._rows import VARIANTS as VARIANTS
 from ._variant import (

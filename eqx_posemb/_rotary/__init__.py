@@ -1,4 +1,4 @@
-"""The second place: multiplied into queries and keys."""
+"""Rotary embeddings, which multiply queries and keys."""
 
 from ._abstract import (
     AbstractRotary as AbstractRotary,

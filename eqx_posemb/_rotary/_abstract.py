@@ -1,4 +1,4 @@
-"""What fills the second place: a map from positions to maps of queries and keys."""
+"""The base classes of rotary embeddings, and of the rotations that they give."""
 
 import abc
 from collections.abc import Callable
@@ -26,7 +26,7 @@ FIRST_POSITIONS = (
 
 
 class AbstractRotation(Module):
-    """What some positions do to queries and keys before their product.
+    """A rotation: maps of queries and keys at given positions.
 
     Tokens are the second axis from the end, and heads the axis before it.
     """
@@ -34,8 +34,8 @@ class AbstractRotation(Module):
     @property
     @abc.abstractmethod
     def heads(self) -> int | None:
-        """`None` if all heads are treated alike; or of how many heads queries and keys
-        must be, `[heads, seq, dim]`."""
+        """`None` if all heads share the map. Otherwise the number of heads that queries
+        and keys `[heads, seq, dim]` must have."""
 
     @abc.abstractmethod
     def queries(self, q: Float[Array, "... dim"]) -> Float[Array, "... to"]:
@@ -89,7 +89,7 @@ class AbstractRotation(Module):
         return self.inverse().keys(o)
 
     def inverse(self) -> "AbstractRotation":
-        """The rotation that undoes this one, for queries and for keys.
+        """The inverse rotation, for queries and for keys.
 
         **Raises:** a `ValueError` if there is none.
         """
@@ -130,7 +130,7 @@ class AbstractRotary(Part):
         return False
 
     def for_length(self, length: int | Num[Array, ""]) -> "AbstractRotary":
-        """The same in a context of `length` positions: itself, unless it is
+        """The embedding in a context of `length` positions: itself, unless it is
         `dynamic`."""
         del length
         return self
@@ -159,7 +159,7 @@ def each_head(
 ) -> Float[Array, "heads seq to"]:
     """Applies the `queries` or `keys` of a rotation to all heads.
 
-    Where heads are treated differently, one that serves many is repeated.
+    If heads have maps of their own, a shared head of keys is repeated.
     """
     if heads is None:
         return jax.vmap(turn)(x)

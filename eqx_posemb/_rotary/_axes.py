@@ -1,4 +1,4 @@
-"""Which coordinate of a position turns which pair of channels."""
+"""Axes: which coordinate of a position turns which pair of channels."""
 
 import abc
 from typing import Literal
@@ -20,9 +20,8 @@ class AbstractAxes(Module):
 
     $$a_i = \sum_t p_{\text{axis}(t, i)}\, \omega_{\text{frequency}(t, i)}$$
 
-    for the coordinates $p$ of a token and the frequencies $\omega$ of the schedule.
-    Which they are is static, so that this composes with every schedule, pairing and
-    width.
+    for the coordinates $p$ of a token and the frequencies $\omega$ of the schedule. The
+    choice is static, so axes compose with every schedule, pairing and width.
     """
 
     @property
@@ -259,7 +258,7 @@ class Mixed(AbstractAxes):
         return np.repeat(np.arange(self.count)[:, None], angles, axis=1)
 
     def frequency(self, frequencies: int) -> Int[np.ndarray, "terms angles"]:
-        """The frequencies of a coordinate lie together."""
+        """The frequencies of each coordinate are adjacent."""
         angles = self._angles(frequencies)
         return np.arange(frequencies).reshape(self.count, angles)
 

@@ -1,4 +1,4 @@
-"""One map of queries and keys after another."""
+"""Several rotary embeddings in sequence."""
 
 import equinox as eqx
 from jaxtyping import Array, Float, Num
@@ -74,7 +74,7 @@ Chain.__init__.__doc__ = """**Arguments:**
 
 
 class Chained(AbstractRotation):
-    """What a [`eqx_posemb.rotations.Chain`][] is at some positions."""
+    """A [`eqx_posemb.rotations.Chain`][] at given positions."""
 
     parts: tuple[AbstractRotation, ...]
 
@@ -92,7 +92,7 @@ class Chained(AbstractRotation):
         return self._apply("keys", k)
 
     def inverse(self) -> "Chained":
-        """The inverses of the parts, in the other order."""
+        """The inverses of the parts, in reverse order."""
         return Chained(tuple(part.inverse() for part in reversed(self.parts)))
 
     def _apply(self, name, x):

@@ -1,4 +1,4 @@
-"""Letting logits fade with distance, by growing queries and shrinking keys."""
+"""xPos: logits that decay with distance, by growing queries and shrinking keys."""
 
 import equinox as eqx
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Keeping far keys within the distances that a rotary embedding was trained on."""
+"""Extensions: far keys at distances that the rotary embedding was trained on."""
 
 import abc
 import dataclasses
@@ -18,11 +18,11 @@ Piece = tuple[Num[Array, " q"], Num[Array, " k"], Bool[Array, "q k"]]
 
 
 class AbstractExtension(Part):
-    """A rotary embedding that sees other positions where keys are far.
+    """A rotary embedding whose far keys have other positions.
 
     A clipped distance is not the difference of one query position and one key position.
-    It is one difference for near keys, and another difference for far keys. So each
-    pair of query and key uses the product of its own piece.
+    Near keys and far keys have different differences. Each pair of a query and a key
+    therefore has the product of its own piece.
 
     It fills the slot of a rotary embedding in a [`eqx_posemb.PositionalEmbedding`][],
     and needs no training. Every piece is a product of all queries and keys, so the cost
@@ -41,7 +41,7 @@ class AbstractExtension(Part):
         return self.rotary.dynamic
 
     def for_length(self, length: int | Num[Array, ""]) -> "AbstractExtension":
-        """The same with the rotary embedding in a context of `length` positions."""
+        """The extension of the rotary embedding in a context of `length` positions."""
         return dataclasses.replace(self, rotary=self.rotary.for_length(length))
 
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""Each pair of channels with many frequencies."""
+"""FoPE: several frequencies for each pair of channels."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Rotations of more than two channels at a time, learned."""
+"""Learned rotations of more than two channels at a time."""
 
 import jax
 import jax.numpy as jnp

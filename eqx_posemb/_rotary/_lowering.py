@@ -1,4 +1,4 @@
-"""How a rotation is written for each platform: the same numbers, at different speed."""
+"""The form of a rotation on each platform. All forms give the same numbers."""
 
 import jax
 import jax.extend
@@ -35,7 +35,7 @@ def _of_platform(x, cos, sin, *, layout):
 
 
 # The rotation is a primitive. Otherwise JAX would differentiate each form step by step,
-# and XLA would not fuse the result. This takes 3 to 6 times the memory traffic on TPU,
+# and XLA would not fuse the result. That takes 3 to 6 times the memory traffic on TPU,
 # and more on CPU for adjacent pairs. `jax.vmap` would also move its axes to the front,
 # with two transposed copies where heads follow tokens.
 _rotation = jax.extend.core.Primitive("rotation")
@@ -58,7 +58,7 @@ def _batched(arguments, axes, *, layout):
             return jnp.expand_dims(table, axis)
         return jnp.moveaxis(table, i, axis)
 
-    # Both of one shape, even if only one is mapped over.
+    # Cosines and sines need one shape, even if only one of them is mapped over.
     cos, sin = jnp.broadcast_arrays(*map(aligned, tables, table_axes))
     return _rotation.bind(x, cos, sin, layout=layout), axis
 
@@ -73,8 +73,8 @@ def _tangent(primals, tangents, *, layout):
     if not missing(dx):
         dx = _rotation.bind(dx, cos, sin, layout=layout)
     if not all(map(missing, dtables)):
-        # Learned frequencies and float positions. A rotation is linear in its angles'
-        # cosines and sines, too.
+        # Learned frequencies and float positions need this derivative. A rotation is
+        # linear in its cosines and sines as well.
         width = 2 * cos.shape[-1]
         moved = _plain(layout, x[..., :width], *map(ad.instantiate_zeros, dtables))
         moved = jnp.concatenate([moved, jnp.zeros_like(x[..., width:])], axis=-1)
@@ -96,7 +96,8 @@ ad.primitive_transposes[_rotation] = _transposed
 
 
 def _varying_as(x, *others):
-    """Under `jax.shard_map`, where arrays may be the same on all devices of an axis."""
+    """The array `x`, varying over the same mesh axes as the others under
+    `jax.shard_map`."""
     return vary_over(x, frozenset[str]().union(*map(varying, others)))
 
 
@@ -105,7 +106,7 @@ def _plain(layout, x, cos, sin):
 
 
 def _halves(x, cos, sin):
-    """A concatenation, the plainest form: what GPUs are given."""
+    """A concatenation of halves, for GPUs."""
     pairs = cos.shape[-1]
     wide = x[..., : 2 * pairs].astype(cos.dtype)
     a, b = wide[..., :pairs], wide[..., pairs:]
@@ -126,7 +127,8 @@ def _halves_on_cpu(x, cos, sin):
     # arrays.
     pairs = cos.shape[-1]
     rest = x.shape[-1] - 2 * pairs
-    # Cast before slicing: the other way round takes bfloat16 ten times as long.
+    # The cast comes before the slices. The other order takes ten times as long in
+    # bfloat16.
     wide = x.astype(cos.dtype)
     a, b = wide[..., :pairs], wide[..., pairs : 2 * pairs]
     lower = _pad(a * cos - b * sin, 0, pairs + rest)
@@ -145,7 +147,8 @@ def _adjacent_on_cpu(x, cos, sin):
     width = 2 * cos.shape[-1]
     rest = x.shape[-1] - width
     tables = jnp.stack([_interleaved(cos, cos), _interleaved(-sin, sin)])
-    # Held, as tables that are widened while they are read cost more than the rotation.
+    # The barrier materializes the widened tables. Fused, widening took longer than the
+    # rotation.
     own, other = jax.lax.optimization_barrier(_pad(tables, 0, rest))
     turned = (wide * own + partner * other).astype(x.dtype)
     return jnp.where(_channel(x) < width, turned, x) if rest else turned

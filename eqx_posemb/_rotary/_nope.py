@@ -1,4 +1,4 @@
-"""No rotation, where one is expected."""
+"""The identity as a rotary embedding."""
 
 from jaxtyping import Array, Float, Num
 

@@ -1,4 +1,4 @@
-"""Which channels of a head turn together."""
+"""Pairings: which channels of a head rotate together."""
 
 from typing import Any, Literal
 
@@ -155,10 +155,10 @@ class Pairing(Module):
         return Pairing(self.source, self.partner, turned, self.pair)
 
     def of_output(self) -> "Pairing":
-        """The same rotation for channels that lie where this one leaves them.
+        """The same rotation for channels in the order of this layout's output, such as
+        rotated keys.
 
-        For keys that are rotated already. It is a layout of its own only where the
-        output is permuted, as `adjacent_to_halves` does.
+        It differs only where the output is permuted, as by `adjacent_to_halves`.
         """
         channels = tuple(range(self.dim))
         place = {channel: output for output, channel in enumerate(self.source)}
@@ -171,8 +171,8 @@ class Pairing(Module):
         return Pairing(channels, partner, self.sign, self.pair)
 
     def undone(self) -> "Pairing":
-        """The layout that leads from the output of this one back to its input. A
-        rotation by the opposite angles in this layout is the inverse rotation.
+        """The layout from the output of this layout back to its input. A rotation by
+        the opposite angles in this layout is the inverse rotation.
 
         **Raises:** a `ValueError` as `of_output`.
         """
@@ -204,7 +204,7 @@ class Pairing(Module):
         ):
             try:
                 made = getattr(Pairing, name)(self.dim, **settings)
-            except (TypeError, ValueError):  # It has no such layout.
+            except (TypeError, ValueError):  # Its output has no such layout.
                 continue
             if made == self:
                 said = "".join(f", {key}={value}" for key, value in settings.items())
@@ -263,7 +263,8 @@ def _width(dim: int, rotary_dim: int | None, start: int) -> int:
 
 
 def _pairing(dim: int, pairs: list[tuple[int, int, int]]) -> Pairing:
-    """Turns each `(a, b, angle)` from `a` towards `b`; the other channels pass."""
+    """Rotates channels `a` and `b` of each `(a, b, angle)`. Other channels pass
+    through."""
     partner, sign, pair = list(range(dim)), [0] * dim, [0] * dim
     for a, b, angle in pairs:
         partner[a], partner[b] = b, a

@@ -1,4 +1,4 @@
-"""Content as a length, position as an angle."""
+"""PoPE: content as the magnitude and position as the angle of complex numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +99,7 @@ class PoPE(AbstractRotary):
 
 
 class PolarRotation(AbstractRotation):
-    """What a [`eqx_posemb.PoPE`][] is at some positions."""
+    """A [`eqx_posemb.PoPE`][] at given positions."""
 
     cos: Float[Array, "seq dim"]
     sin: Float[Array, "seq dim"]

@@ -1,4 +1,4 @@
-"""Rotary embeddings: from positions to a rotation."""
+"""The rotary embedding: a schedule, axes and a pairing."""
 
 import dataclasses
 from typing import Any, Literal
@@ -154,7 +154,7 @@ class Rotary(AbstractRotary):
         return self.frequencies.dynamic
 
     def for_length(self, length: int | Num[Array, ""]) -> "Rotary":
-        """The same with the schedule in a context of `length` positions."""
+        """The embedding with its schedule in a context of `length` positions."""
         schedule = self.frequencies.for_length(length)
         return dataclasses.replace(self, frequencies=schedule)
 

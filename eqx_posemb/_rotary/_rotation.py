@@ -1,4 +1,4 @@
-"""The rotation of some positions, as a value."""
+"""The rotation at given positions, as a value."""
 
 import math
 
@@ -89,7 +89,8 @@ class Rotation(AbstractRotation):
         return self._turn(k, "k", None if self.growth is None else -self.growth)
 
     def inverse(self) -> "Rotation":
-        """The rotation by the opposite angles, with one over the scale and the growth.
+        """The rotation by the opposite angles, with the reciprocals of the scale and
+        the growth.
 
         **Raises:** a `ValueError` if the layout of channels cannot be undone.
         """
@@ -150,7 +151,7 @@ def once(
     sin: Float[Array, "*heads seq pairs"],
     scale: float = 1.0,
 ) -> Float[Array, "2 *heads seq pairs"]:
-    """The two tables, made once for all uses."""
+    """The cosines and sines, evaluated once for all uses."""
     # Without the barrier XLA fuses the sines into every use, and computes them again
     # for each head and layer. The barrier applies to single arrays, hence the stack.
     tables = jnp.stack([cos, sin])

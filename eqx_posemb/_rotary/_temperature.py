@@ -1,4 +1,4 @@
-"""Sharper attention for queries that see more keys."""
+"""Sharper attention for queries with more keys."""
 
 from typing import Literal
 
@@ -186,7 +186,7 @@ class ScalableSoftmax(AbstractRotary):
 
 
 class Scaling(AbstractRotation):
-    """Multiplies queries by a number for each position, and leaves keys."""
+    """Multiplies queries by a number for each position. Keys stay unchanged."""
 
     factor: Float[Array, "*heads seq"]
 

@@ -1,5 +1,4 @@
-"""The fourth place: scores, which depend on positions and content, are added to the
-logits."""
+"""Scores: terms of the logits that depend on positions and content."""
 
 from ._abstract import AbstractScore as AbstractScore
 from ._deberta import DeBERTa as DeBERTa

@@ -192,7 +192,8 @@ class DeBERTa(AbstractScore):
         check_whole(q_positions, k_positions)
         keys, queries = prepared or self.prepare(q_positions, k_positions)
         total = with_rows(q, keys, self.rows, q_positions, k_positions)
-        # Seen from the key the distance has the other sign, but its row is the same.
+        # From the key to the query the distance has the other sign, but the row is the
+        # same.
         back = lambda delta: self.rows(-delta)
         total += with_rows(k, queries, back, k_positions, q_positions).swapaxes(1, 2)
         return total * (3 * q.shape[-1]) ** -0.5
@@ -222,7 +223,7 @@ def _projected(table, weight, bias):
 
 
 def shared_from(buckets: int, reach: int) -> list[int]:
-    """The first distance of each bucket from half of them on, and of the one after the
+    """The first distances of the logarithmic buckets, and of one bucket beyond the
     last.
 
     Bucket `middle + t` begins at the least `n` with
@@ -237,7 +238,7 @@ def _bucket(behind, buckets, reach):
     firsts = [first for first in shared_from(buckets, reach) if first <= most]
     firsts = jnp.array(firsts, behind.dtype)
     far = jnp.abs(behind)
-    # Not by comparing all: on a CPU that holds every threshold for each pair.
+    # Comparing with all thresholds would materialize them for each pair on a CPU.
     shared = jnp.searchsorted(firsts, far, side="right", method="scan_unrolled")
     middle = buckets // 2
     bucket = jnp.where(far <= middle, far, middle + shared.astype(far.dtype))

@@ -267,7 +267,8 @@ class Decomposed(AbstractScore):
         )
 
     def _along(self, axis, q, q_positions, k_positions):
-        """What each query has to say of keys at some cells along an axis."""
+        """The products of each query with the vectors of its distances along an
+        axis."""
         table = as_float(self.tables[axis])
         profile = jnp.einsum("hqd,rd->hqr", as_float(q), table)
         behind = -distance(q_positions, k_positions)
@@ -275,7 +276,7 @@ class Decomposed(AbstractScore):
 
 
 def _resized(table, rows):
-    """The table at so many rows, between the middles of its own."""
+    """The table interpolated to `rows` rows between the centers of its rows."""
     old = table.shape[0]
     where = (np.arange(rows) + 0.5) * (old / rows) - 0.5
     where = np.clip(where, 0, old - 1)

@@ -20,7 +20,7 @@ from .._state_dicts import array, by_head, filled
 from ._relative import AbstractBasis, AbstractRelative, look_up, within
 
 
-# The standard deviation of a normal number that is truncated at two.
+# The standard deviation of a normal distribution truncated at two.
 KEPT = 0.87962566103423978
 
 

@@ -1,4 +1,4 @@
-"""Products of queries with a vector for each distance, as most scores need them."""
+"""Products of queries with a vector for each distance, which most scores share."""
 
 import abc
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from ._abstract import AbstractScore
 
 
 class AbstractBasis(Module):
-    """Features of a distance, for a score to weight."""
+    """Features of a distance, which a score projects to channels."""
 
     @abc.abstractmethod
     def along(self, delta: Int[Array, " n"]) -> Float[Array, "n features"]:
@@ -74,7 +74,8 @@ class AbstractRelative(AbstractScore):
         return of_keys[:, None] + far
 
     def _by_distance(self, q, k, q_positions, k_positions, scale):
-        """The sums times `scale`; None where it is less work by pairs."""
+        """The score by distance times `scale`; `None` where computing by pairs is less
+        work."""
         if self._few(q_positions) or not _may_be_banded(q_positions, k_positions):
             return None
         x, of_keys = self._terms(q, k)
@@ -181,8 +182,8 @@ def with_rows(
 def look_up(
     profile: Float[Array, "heads q rows"], row: Int[Array, "q k"]
 ) -> Float[Array, "heads q k"]:
-    """Selects, from the products of each query with all rows, the product with the row
-    of each key. Rows that are not there give what some other has."""
+    """Selects the product of each query with the row of each key, from its products
+    with all rows. A row out of range is clipped."""
     # The loop runs over queries, for all heads together: `take_along_axis` would hold
     # an index for each pair and head, and its gradient took ten times as long on a CPU.
     of_query = lambda rows, row: rows.at[:, row].get(mode="clip")
@@ -197,7 +198,7 @@ def within(
     highest: int | tuple[int, ...] | None,
     what: str,
 ) -> Float[Array, "heads q dim"]:
-    """The queries, with an error at run time if a distance is out of bounds.
+    """Returns the queries, with a run-time error if a distance is out of bounds.
 
     The check is not at the use of the distances. A batched `cond` computes both
     branches, and would raise in the unused branch.

@@ -139,7 +139,7 @@ class Shaw(AbstractScore):
 
     @property
     def ahead(self) -> int:
-        """How many positions ahead distances are told apart."""
+        """The largest distance ahead with a row of its own."""
         return self.weight.shape[0] - self.back - 1
 
     @jax.named_scope("eqx_posemb.Shaw")

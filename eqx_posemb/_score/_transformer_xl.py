@@ -231,7 +231,7 @@ class TransformerXL(AbstractRelative):
 
 
 class SinusoidBasis(AbstractBasis):
-    """The sinusoid of how far the key is behind."""
+    """Sines and cosines of the distance from the key to the query."""
 
     encoding: Sinusoidal
     clamp: int | None = eqx.field(static=True)
@@ -268,7 +268,8 @@ class SinusoidBasis(AbstractBasis):
         return jnp.where(jnp.abs(delta) > self.clamp, far, near)
 
     def _taken_apart(self, weights):
-        """The weights of the sines, and the weights of the cosines."""
+        """Splits the projection into the weights of the sines and the weights of the
+        cosines."""
         half = self.encoding.dim // 2
         if self.encoding.layout == "interleaved":
             return weights[..., ::2], weights[..., 1::2]

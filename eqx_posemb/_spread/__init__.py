@@ -1,7 +1,7 @@
-"""A function of the distance, spread over all pairs of consecutive queries and keys.
+"""Expands a function of the distance to all pairs of consecutive queries and keys.
 
-Each row of the result is a slice of the same values, one further back than the row
-above it. A window of a grid has slices of two axes.
+Each row of the result is a slice of the same values. The slice starts one place before
+the slice of the row above. A window of a grid has slices of two axes.
 """
 
 from ._banded import (

@@ -11,18 +11,18 @@ _PIECES = 4
 
 
 class ByDistance(NamedTuple):
-    """A score of consecutive positions: products of queries with a vector for each
-    distance, and a number for each key."""
+    """A score of consecutive positions: the product of each query with a vector for
+    each distance, plus a number for each key."""
 
     queries: Float[Array, "heads q dim"]
     of_keys: Float[Array, "heads k"]
     vectors: Callable[[Int[Array, " n"]], Float[Array, "*heads n dim"]]
-    """Gives the vectors of some distances, key minus query, for all heads or for
-    each."""
+    """A function from distances, key minus query, to their vectors. Heads share them,
+    or each head has its own."""
     first: Int[Array, ""]
     """The distance from the first query to the first key."""
     consecutive: bool | Bool[Array, ""]
-    """Whether positions are consecutive: the score has this form there alone."""
+    """Whether positions are consecutive. The score has this form only if they are."""
 
 
 def banded(
@@ -41,12 +41,13 @@ def banded(
 
 
 def pieces(q_count: int, k_count: int) -> list[tuple[slice, slice]]:
-    """Slices of queries, each with the slice of the distances that they have: one slice
-    if the number of queries is a symbol."""
+    """Slices of queries, and the slice of distances that each of them reads. A symbolic
+    number of queries has one slice."""
     if not isinstance(q_count, int):
         return [(slice(0, q_count), slice(0, q_count + k_count - 1))]
-    # One product of all queries with all distances is twice the work of the pairs. A
-    # slice of queries has fewer distances: four slices need 5/8 of that work.
+    # One product of all queries with all distances computes twice as many products as
+    # there are pairs. A slice of queries reads fewer distances, so four slices take 5/8
+    # of that work.
     size = max(2, -(-q_count // _PIECES))
     ends = [(start, min(start + size, q_count)) for start in range(0, q_count, size)]
     return [
@@ -56,16 +57,18 @@ def pieces(q_count: int, k_count: int) -> list[tuple[slice, slice]]:
 
 
 def skew(values: Float[Array, "heads q distances"]) -> Float[Array, "heads q k"]:
-    """Moves row `i` back by `q - 1 - i`: from distances in order to keys in order.
+    """Shifts row `i` left by `q - 1 - i`, from the order of distances to the order of
+    keys.
 
-    In the flattened array, rows that are one shorter start one earlier each. So a slice
-    of it, in shorter rows, has everything in place.
+    In the flattened array, rows that are one entry shorter start one entry earlier
+    each. A reshape of a slice therefore aligns all rows without a copy for each.
     """
     heads, q, distances = values.shape
     if q == 1:
         return values
     if not isinstance(q, int):
-        # The size of the flattened array is no sum of symbols, which slices have to be.
+        # Slices of symbolic sizes need sums of symbols, which the flattened size is
+        # not.
         index = jnp.arange(distances - q + 1, dtype=jnp.int32)[None]
         index += (q - 1 - jnp.arange(q, dtype=jnp.int32))[:, None]
         return jnp.take_along_axis(values, index[None], axis=2)
@@ -75,10 +78,11 @@ def skew(values: Float[Array, "heads q distances"]) -> Float[Array, "heads q k"]
 
 
 def unskew(values: Float[Array, "heads q k"]) -> Float[Array, "heads q distances"]:
-    """Undoes `skew`, with zeros where a query has no key at a distance, and at one
-    more distance."""
+    """The inverse of `skew`. It has zeros where a query has no key at a distance, and
+    one further column of zeros."""
     heads, q, k = values.shape
-    # Shorter rows again. The one more distance makes a copy of all the rest.
+    # The same reshape to shorter rows. Dropping the further column would copy the
+    # array.
     rows = jnp.pad(values, [(0, 0), (0, 0), (q - 1, 0)])
     flat = jnp.pad(rows.reshape(heads, q * (q + k - 1)), [(0, 0), (0, q)])
     return flat.reshape(heads, q, q + k)

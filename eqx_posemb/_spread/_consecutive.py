@@ -1,7 +1,7 @@
-"""Whether positions are consecutive, and the distances that they have then.
+"""Detects consecutive positions, and lists their distances.
 
-Consecutive positions of n queries and n keys have n² pairs and 2n - 1 distances. So a
-function of the distance is evaluated once for each distance.
+Consecutive positions of n queries and n keys have n² pairs and 2n - 1 distances. A
+function of the distance therefore needs 2n - 1 evaluations.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def _in_all(answer: Bool[Array, ""]) -> Bool[Array, ""]:
 
 @_in_all.def_vmap
 def _in_all_batch(axis_size, in_batched, answer):
-    """One answer for all examples of a batch, so that one result is computed: the
-    general one is right for consecutive positions too."""
+    """One answer for all examples of a batch, so that one branch is computed. The
+    general branch is right for consecutive positions as well."""
     del axis_size
     return answer.all(0) if in_batched[0] else answer, False

@@ -1,8 +1,8 @@
-"""A matrix whose entries are a function of the distance, and its transpose.
+"""Toeplitz matrices, whose entries depend on the distance, and their transpose.
 
 The function is evaluated once for each distance, and every row is a slice of its
-values. The gradient adds the rows up where they were sliced from. So no index and no
-gradient is held for each pair.
+values. The gradient adds each row to the place of its slice. Neither pass stores an
+index or a gradient for each pair.
 """
 
 import jax
@@ -41,7 +41,7 @@ def by_slices(values: Float[Array, "heads distances"], q: int):
     flat = jax.lax.optimization_barrier(values).ravel()
     starts = jnp.arange(heads)[:, None] * (distances + 1)
     starts = starts + (q - 1 - jnp.arange(q))[None]
-    # Of one axis: slices of two come out with the queries first, to be copied.
+    # Slices of one axis. Slices of two axes have the queries first, and need a copy.
     slices = jax.lax.GatherDimensionNumbers(
         offset_dims=(2,), collapsed_slice_dims=(), start_index_map=(0,)
     )
@@ -58,9 +58,9 @@ def by_slices(values: Float[Array, "heads distances"], q: int):
 def toeplitz_transpose(
     rows: Float[Array, "heads q k"],
 ) -> Float[Array, "heads distances"]:
-    """The sums along the diagonals, each where [`toeplitz`][] had its value from."""
-    # A CPU is quickest row by row, in place and in one pass: a block at a time takes
-    # it six times as long. An accelerator would wait for thousands of small steps.
+    """The sums along the diagonals: the transpose of [`toeplitz`][]."""
+    # On a CPU, adding row by row in place is fastest: blocks took six times as long. On
+    # an accelerator, a loop over rows would be thousands of small steps.
     if not all(isinstance(size, int) for size in rows.shape):
         return row_by_row(rows)
     return jax.lax.platform_dependent(rows, cpu=row_by_row, default=block_by_block)
@@ -97,8 +97,8 @@ def block_by_block(
 
     def add(first, count, total):
         block = jax.lax.dynamic_slice(rows, (0, first, 0), (heads, count, k))
-        # Read in rows that are one shorter than they are, each row begins one further
-        # to the right than that above it.
+        # In rows that are one entry shorter, each row starts one entry further right
+        # than the row above.
         wide = k + count - 1
         padded = jnp.pad(block[:, ::-1], ((0, 0), (0, 0), (0, count)))
         flat = padded.reshape(heads, -1)[:, : count * wide]
@@ -114,7 +114,7 @@ def block_by_block(
 
 
 def _zeros(rows, *shape):
-    # Like the rows, which under `shard_map` vary from device to device.
+    # The carry must vary over devices like the rows, under `shard_map`.
     return jnp.zeros_like(rows, shape=shape, dtype=computing_dtype(rows.dtype))
 
 

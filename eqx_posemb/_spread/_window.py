@@ -1,4 +1,4 @@
-"""A table of differences between cells, spread over all pairs of a window.
+"""Expands a table of differences between cells to all pairs of a window.
 
 A window of h by w cells has h²w² pairs and (2h − 1)(2w − 1) differences. If queries and
 keys are the cells of the window in order, the bias of a query is a slice of the table.
@@ -26,7 +26,8 @@ def is_window_long(window: Window, q: Int[Array, "q 2"]) -> bool:
 def are_the_window(
     window: Window, q: Int[Array, "q 2"], k: Int[Array, "k 2"]
 ) -> bool | Bool[Array, ""]:
-    """Whether both are all cells of one window in order; now, if known now."""
+    """Whether queries and keys are all cells of one window in order. The answer is a
+    `bool` if it is known at trace time."""
     grid = jnp.stack(jnp.unravel_index(jnp.arange(q.shape[0]), window), axis=-1)
     same = jnp.all(q == k) & jnp.all(q - q[:1] == grid.astype(q.dtype))
     return same if isinstance(same, Tracer) else bool(same)
@@ -36,7 +37,8 @@ def are_the_window(
 def of_window(
     differences: Float[Array, "heads rows columns"], window: Window
 ) -> Float[Array, "heads q k"]:
-    """The bias of all pairs of cells of the window, in order, out of slices."""
+    """The bias of all pairs of cells of the window in order, from slices of the
+    table."""
     (height, width), heads = window, differences.shape[0]
     row, column = np.indices(window).reshape(2, -1)
     starts = np.stack([height - 1 - row, width - 1 - column], axis=-1)
@@ -47,8 +49,8 @@ def of_window(
         ],
         axis=-1,
     )
-    # A query sees the rows and columns of its window: one slice for each. XLA would
-    # otherwise evaluate what they are slices of for each pair after all.
+    # The rows and the columns of a query's window are one slice each. Without the
+    # barrier XLA would evaluate the table for each pair.
     slices = jax.lax.gather(
         jax.lax.optimization_barrier(differences),
         jnp.asarray(starts, jnp.int32),
@@ -81,7 +83,8 @@ of_window.defvjp(_forward, _backward)
 
 
 def _add_slices(parts, shape, axis):
-    """The sum of `parts[:, i]`, put into zeros of `shape`, each one further back."""
+    """The sum of all `parts[:, i]` in zeros of `shape`, each one entry before the
+    previous one."""
     count = parts.shape[1]
 
     def add(i, total):
@@ -100,7 +103,7 @@ def of_differences(
     q: Int[Array, "q 2"],
     k: Int[Array, "k 2"],
 ) -> Float[Array, "heads q k"]:
-    """The bias of any pairs, each looked up."""
+    """The bias of arbitrary pairs, with a lookup for each pair."""
     delta = distance(q, k)
     row, column = (delta[..., axis] + window[axis] - 1 for axis in (0, 1))
     return differences.at[:, row, column].get(mode="clip")

@@ -82,7 +82,7 @@ def decay(
                 distances, curves.min(axis=0), curves.max(axis=0), color=style.color,
                 alpha=0.15, linewidth=0,
             )  # fmt: skip
-    # Zero, the key at the query itself, and then even steps of the logarithm.
+    # The distance zero, followed by even steps of the logarithm.
     axes.set_xscale("symlog", base=2 if length <= 512 else 4, linthresh=1)
     axes.set_xlim(0, length)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -99,5 +99,5 @@ def decay(
 
 
 def _distances(length):
-    """All of the near ones, and 256 at most."""
+    """All near distances, and at most 256 distances."""
     return np.unique(np.geomspace(1, length, 256).astype(int)) - 1

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import matplotlib.figure
 
 
-# One color for a family; marker and dashes for print without color.
+# A family has one color. Markers and dashes tell its members apart in print.
 _STYLES = {
     "nope": Style(BLACK, "x", (0, (1, 1))),
     "sinusoidal": Style(ORANGE, "s", "-"),
@@ -109,7 +109,7 @@ def extrapolation(results: Mapping[str, Any]) -> "matplotlib.figure.Figure":
     axes.xaxis.set_major_locator(FixedLocator([m * length for m in multiples]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    # Room at the left for the names of what goes no further.
+    # Space at the left for the names of curves that end early.
     stops = any(x < length * multiples[-1] for x, _, _ in ends.values())
     axes.set_xlim(length * (0.5 if stops else 0.8), length * multiples[-1] * 1.12)
     axes.grid(axis="y", linewidth=0.4, alpha=0.4)
@@ -127,7 +127,7 @@ def _limits(curves):
 
 
 def _label(axes, ends, low, high):
-    """Names at the ends of the curves, moved apart where they would overlap."""
+    """Names at the ends of the curves, without overlaps."""
     gap = (high - low) / 24
     right = max(x for x, _, _ in ends.values())
     at_right = sorted((y, name) for name, (x, y, _) in ends.items() if x == right)
@@ -148,9 +148,10 @@ def _label(axes, ends, low, high):
 
 
 def _apart(wanted, gap, low, high):
-    """Ascending places at least `gap` apart: the nearest to the wanted, as a whole."""
-    # Without the gaps it is a regression on ascending numbers: neighbors that are out
-    # of order share their mean.
+    """The ascending places, at least `gap` apart, with the least squared distance from
+    the wanted places."""
+    # After subtracting the gaps, this is an isotonic regression: neighbors out of order
+    # share their mean.
     blocks = []
     for i, place in enumerate(wanted):
         blocks.append([place - i * gap])

@@ -1,4 +1,4 @@
-"""Pictures in two dimensions: biases of pairs, and likeness on a grid."""
+"""Pictures in two dimensions: biases of pairs, and similarities on a grid."""
 
 import math
 from collections.abc import Sequence
@@ -127,12 +127,12 @@ def _frames(embedding, shape, heads, head_dim):
 
 
 def _spread(size):
-    """The places of three: inside, and in the middle."""
+    """The places of three queries inside of the grid, one of them in the middle."""
     return sorted({size // 6, size // 2, size - 1 - size // 6})
 
 
 def _positions(shape) -> tuple[Any, Any, tuple[int, int] | None]:
-    """Queries, keys, and the cell of the query if there is but one."""
+    """Queries, keys, and the cell of a single query."""
     if len(shape) == 1:
         row = jnp.arange(shape[0])
         return row, row, None
@@ -143,7 +143,7 @@ def _positions(shape) -> tuple[Any, Any, tuple[int, int] | None]:
 
 
 def _heat_maps(maps, names, marks, measure, columns=4):
-    """Small multiples with one scale of color."""
+    """Heat maps side by side, with a common color scale."""
     from matplotlib.ticker import MaxNLocator
 
     columns = min(columns, len(maps))

@@ -1,4 +1,4 @@
-"""From the words of the command line to files."""
+"""The command `plot`: from arguments to files."""
 
 import argparse
 import json
@@ -39,7 +39,7 @@ class _Subject(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The name in a legend, which tells trained from initial values."""
+        """The name in a legend, which states initial values."""
         return f"{self.name} (initial values)" if self.untrained else self.name
 
 
@@ -153,7 +153,7 @@ def _of_name(options, name) -> _Subject:
 
 
 def _of_file(options) -> Iterator[_Subject]:
-    """One for each kind of layers that has positions."""
+    """One subject for each kind of layers with positions."""
     keys, own = chosen(options.what, part=options.part, model_type=options.model_type)
     try:
         facts = facts_of(keys, own, engine := options.engine_keys)
@@ -190,7 +190,7 @@ def _of_file(options) -> Iterator[_Subject]:
 def _rotaries(embedding) -> list[Rotary]:
     rotary = embedding.rotary
     parts = rotary.parts if isinstance(rotary, Chain) else (rotary,)
-    # ReRoPE and its kin are made of a rotary embedding.
+    # Extensions wrap a rotary embedding.
     parts = [getattr(part, "rotary", part) for part in parts]
     return [part for part in parts if isinstance(part, Rotary)]
 

@@ -73,7 +73,7 @@ def wavelengths(
                 label=fate if scaled else None, **_FATES[fate],
             )  # fmt: skip
     if scaled:
-        # What moved, where it was.
+        # The unscaled schedule, for comparison.
         axes.plot(
             *_waves(numbers(now.unscaled)), color=GREY,
             linewidth=1, linestyle=(0, (4, 1.5)), label="before scaling", zorder=0,
@@ -139,7 +139,7 @@ def schedule(
     right.plot(moving, slowed, color=BLUE, marker="o", markersize=2.5, linewidth=1)
     factor = now.scaling_factor
     whole = f"the scaling factor, {factor:.4g}"
-    # Each at the end where the curve is at the other value.
+    # Each label is at the end where the curve has the other value.
     for value, name, x, side in (1.0, "kept", 1, "right"), (factor, whole, 0, "left"):
         right.axhline(value, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
         right.annotate(

@@ -1,4 +1,4 @@
-"""What all pictures have in common."""
+"""The common style of all pictures."""
 
 from typing import Any, NamedTuple, TYPE_CHECKING
 
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
 
 
 class Style(NamedTuple):
-    """How a curve is told from others: by color, and by marker and dashes in print."""
+    """The style of a curve: its color, and its marker and dashes for print."""
 
     color: str
     marker: str
     line: Any
 
 
-# The palette of Okabe and Ito, that all eyes can tell apart, without its yellow, that
-# paper swallows.
+# The palette of Okabe and Ito, for color-blind readers, without yellow, which is too
+# light for paper.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 STYLES = (
@@ -30,7 +30,7 @@ STYLES = (
     Style(SKY, "X", (0, (5, 1, 1, 1))),
     Style(GREY, "d", "-"),
 )
-# Even in lightness from one end to the other, for all eyes and without color.
+# The lightness changes evenly, for color-blind readers and for print in gray.
 SEQUENTIAL = "cividis"
 SMALL = 7
 LEAST = 12.0
@@ -39,7 +39,7 @@ in 100,000 of the attention."""
 
 
 def new_figure(width: float = 5.5, height: float = 3.4) -> "Figure":
-    """A figure of so many inches, of no window and no global state."""
+    """A figure without a window and without global state; sizes are inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

@@ -1,4 +1,4 @@
-"""Published rotary embeddings, by the names of their papers and models."""
+"""Published rotary embeddings, named after their papers and models."""
 
 from ._axes import (
     axial_rope as axial_rope,

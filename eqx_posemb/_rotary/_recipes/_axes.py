@@ -1,4 +1,4 @@
-"""Rotary embeddings of images, video, and text among them."""
+"""Rotary embeddings of images and videos, with and without text."""
 
 import functools
 import math

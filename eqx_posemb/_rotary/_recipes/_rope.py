@@ -1,4 +1,4 @@
-"""Rotary embeddings for the length that a model is trained on."""
+"""Rotary embeddings for the training length."""
 
 from ..._checks import check_even
 from ..._frequencies import Geometric, Linear, Truncated

@@ -1,4 +1,4 @@
-"""Rotary embeddings that slow every pair down by one rule."""
+"""Rotary embeddings that scale all frequencies by one rule."""
 
 from ..._frequencies import DynamicNTK, Linear, NTK
 from .._pairing import Layout, Pairing
