@@ -165,8 +165,8 @@ class PositionalEmbedding(Module):
         **Arguments:**
 
         - `q`: queries.
-        - `k`: keys. `kv_heads` must divide `heads`. For grouped-query attention, each
-            head of keys serves `heads / kv_heads` consecutive heads of queries.
+        - `k`: keys. `kv_heads` must divide `heads`. In grouped-query attention (GQA)
+            each head of keys serves `heads / kv_heads` consecutive heads of queries.
         - `q_positions`: the positions of the queries.
         - `k_positions`: the positions of the keys.
         - `length`: the context length, for schedules that read it. Without a mask
