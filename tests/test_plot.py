@@ -171,11 +171,37 @@ def test_a_schedule_has_the_ramp_from_one_to_the_factor(drawn):
     assert (np.diff(slowed) >= -1e-12).all()
 
 
+def logits_of_rope(distance):
+    frequencies = 10_000.0 ** (-np.arange(4) / 4)
+    return 2 * np.cos(np.outer(distance, frequencies)).sum(axis=1) / math.sqrt(8)
+
+
+def test_far_distances_are_drawn_in_steps():
+    figure = plot.decay({"rope": made("rope")}, heads=4, head_dim=8, length=600)
+    axes = figure.axes[0]
+    places, rope = marked(axes, "rope")
+    band = axes.collections[0].get_paths()[0].vertices
+    start, sizes = 0, []
+    for place, mean in zip(places, rope, strict=True):
+        # A step of this length has every distance, and its place is their middle.
+        step = np.arange(start, 2 * place - start + 1)
+        start, sizes = step[-1] + 1, [*sizes, step.size]
+        logits = logits_of_rope(step) - logits_of_rope([0])
+        edges = band[band[:, 0] == place, 1]
+        found, expected = (
+            (mean, edges.min(), edges.max()),
+            (logits.mean(), logits.min(), logits.max()),
+        )
+        # Angles up to 600 in the expectation, and ulps of logits of size 3.
+        np.testing.assert_allclose(found, expected, rtol=0, atol=5e-6)
+    assert start == 600 and len(sizes) < 100 and max(sizes) > 20
+
+
 def test_decay_is_the_mean_over_content(drawn):
     axes = drawn["decay"].axes[0]
     distance, rope = marked(axes, "rope")
-    frequencies = 10_000.0 ** (-np.arange(4) / 4)
-    expected = 2 * np.cos(np.outer(distance, frequencies)).sum(axis=1) / math.sqrt(8)
+    assert distance.tolist() == [*range(SIZES["length"])]
+    expected = logits_of_rope(distance)
     # A few ulps of float32 of logits of size 3.
     assert np.allclose(rope, expected - expected[0], rtol=0, atol=3e-6)
     slopes = 2.0 ** -np.array([2, 4, 6, 8])

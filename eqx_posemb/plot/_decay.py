@@ -1,5 +1,6 @@
 """The picture of attention over the distance."""
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     import matplotlib.figure
 
 
+# The number of distances of a step of the logarithmic axis.
+_MOST = 64
+
+
 def decay(
     embeddings: Mapping[str, PositionalEmbedding],
     *,
@@ -27,8 +32,9 @@ def decay(
 
     It draws the expected logit of a query at the last position and a key with equal
     random content, of unit variance in each channel. The logit at distance zero is
-    subtracted. Where heads differ, the curve is their median, and the band shows all
-    heads. The axis ends at -12, where a key has less than 1/100,000 of the attention.
+    subtracted. A point is the mean over a step of the logarithmic axis, of the median
+    over heads. The band shows all distances of the step and all heads. The axis ends at
+    -12, where a key has less than 1/100,000 of the attention.
 
     !!! Example
 
@@ -63,7 +69,10 @@ def decay(
         check_readable(embedding)
     figure = new_figure()
     axes = figure.add_subplot()
-    distances = _distances(length)
+    distances, first = _distances(length)
+    over_steps = lambda reduce, x: reduce.reduceat(x, first)
+    counts = np.diff([*first, distances.size])
+    places = over_steps(np.add, distances) / counts
     query = jnp.array([length - 1])
     for i, (name, embedding) in enumerate(embeddings.items()):
         logits = expected_logits(
@@ -71,17 +80,19 @@ def decay(
         )
         curves = np.asarray(logits, np.float64)[:, 0]
         curves = curves - curves[:, :1]
+        mean = over_steps(np.add, np.median(curves, axis=0)) / counts
+        least = over_steps(np.minimum, curves.min(axis=0))
+        most = over_steps(np.maximum, curves.max(axis=0))
         style = STYLES[i % len(STYLES)]
         axes.plot(
-            distances, np.median(curves, axis=0), label=name, color=style.color,
-            linestyle=style.line, linewidth=1.2, marker=style.marker, markersize=3.5,
-            markevery=(4 * i % 32, 32),
+            places, mean, label=name, color=style.color, linestyle=style.line,
+            linewidth=1.2, marker=style.marker, markersize=3.5,
+            markevery=(2 * i % 16, 16),
         )  # fmt: skip
-        if np.ptp(curves, axis=0).max() > 0:
+        if (most > least).any():
             axes.fill_between(
-                distances, curves.min(axis=0), curves.max(axis=0), color=style.color,
-                alpha=0.15, linewidth=0,
-            )  # fmt: skip
+                places, least, most, color=style.color, alpha=0.15, linewidth=0
+            )
     # The distance zero, followed by even steps of the logarithm.
     axes.set_xscale("symlog", base=2 if length <= 512 else 4, linthresh=1)
     axes.set_xlim(0, length)
@@ -99,5 +110,15 @@ def decay(
 
 
 def _distances(length):
-    """All near distances, and at most 256 distances."""
-    return np.unique(np.geomspace(1, length, 256).astype(int)) - 1
+    """Distances in ascending order, and the index of the first distance of each step of
+    the logarithmic axis."""
+    edges = np.unique(np.geomspace(1, length + 1, 97).round().astype(int)) - 1
+    # Even spacing would alias with wavelengths, so a long step has random distances.
+    random = np.random.default_rng(0)
+    steps = [
+        np.arange(start, end)
+        if end - start <= _MOST
+        else np.sort(start + random.choice(end - start, _MOST, replace=False))
+        for start, end in itertools.pairwise(edges)
+    ]
+    return np.concatenate(steps), np.cumsum([0, *map(len, steps[:-1])])
