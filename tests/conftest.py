@@ -45,6 +45,7 @@ QUICK = (
 )
 # What the extra `test` installs in addition to the extra `test-quick`.
 HEAVY = {
+    "flax",
     "matplotlib",
     "mpmath",
     "optax",
