@@ -180,7 +180,7 @@ def test_far_distances_are_drawn_in_steps():
     figure = plot.decay({"rope": made("rope")}, heads=4, head_dim=8, length=600)
     axes = figure.axes[0]
     places, rope = marked(axes, "rope")
-    band = axes.collections[0].get_paths()[0].vertices
+    band = np.asarray(axes.collections[0].get_paths()[0].vertices)
     start, sizes = 0, []
     for place, mean in zip(places, rope, strict=True):
         # A step of this length has every distance, and its place is their middle.
