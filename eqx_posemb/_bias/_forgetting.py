@@ -28,6 +28,15 @@ class Forgetting(AbstractBias):
     computes these positions from hidden states, as floats of shape [seq, heads]. Future
     keys would be rewarded, so a mask must exclude them.
 
+    With `bidirectional`, keys on both sides are forgotten, for encoders. Then each head
+    $h$ has a second gate $g_{lh}$, and a future key has the bias
+
+    $$b_h(i, j) = \sum_{l=i+1}^{j} \ln g_{lh} = p'_{ih} - p'_{jh}, \qquad
+      p'_{ih} = -\sum_{l \le i} \ln g_{lh}$$
+
+    Build the gate for twice as many heads. The first half of its positions is for past
+    keys, and the second half for future keys, as in x-transformers.
+
     In the paper it replaces rotary embeddings. These positions have no order, so
     `causal` and `window` of [`eqx_posemb.PositionalEmbedding.attend`][] need `q_order`
     and `k_order`, or a `mask`. For packed documents give segments.
@@ -75,6 +84,7 @@ class Forgetting(AbstractBias):
     traits = ("causal",)
 
     heads: int = eqx.field(static=True)
+    bidirectional: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         check_count("heads", self.heads, 1)
@@ -95,8 +105,12 @@ class Forgetting(AbstractBias):
         **Raises:** a `ValueError` if positions have no number for each head.
         """
         self._check(q_positions, k_positions)
-        delta = as_float(distance(q_positions, k_positions))
-        return jnp.moveaxis(delta, -1, 0)
+        delta = jnp.moveaxis(as_float(distance(q_positions, k_positions)), -1, 0)
+        if not self.bidirectional:
+            return delta
+        past, future = jnp.split(delta, 2)
+        # Both sums grow with every token, so their sign is the order of the tokens.
+        return jnp.where(past + future <= 0, past, -future)
 
     def low_rank(
         self, q_positions: Num[Array, "q axes"], k_positions: Num[Array, "k axes"]
@@ -125,26 +139,34 @@ class Forgetting(AbstractBias):
         Channels of queries `[heads, q, 2]` and of keys `[heads, k, 2]`. See
         [`eqx_posemb.PositionalEmbedding.for_kernel`][].
 
-        **Raises:** a `ValueError` as `__call__`.
+        **Raises:** a `ValueError` as `__call__`, or if the bias is `bidirectional`.
         """
+        if self.bidirectional:
+            raise ValueError(
+                "`bidirectional` must be False for channels, as a product of a query "
+                "and a key has no other side, but got True. Use `attend`."
+            )
         self._check(q_positions, k_positions)
         q, k = (as_float(p).T for p in centered(q_positions, k_positions))
         of_q = jnp.stack([-q, jnp.ones_like(q)], axis=-1)
         return of_q, jnp.stack([jnp.ones_like(k), k], axis=-1)
 
     def _check(self, q_positions, k_positions):
+        numbers = self.heads * (2 if self.bidirectional else 1)
         for name, positions in ("q", q_positions), ("k", k_positions):
-            if positions.ndim != 2 or positions.shape[1] != self.heads:
+            if positions.ndim != 2 or positions.shape[1] != numbers:
                 raise ValueError(
-                    f"`{name}_positions` must have shape [{name}, heads] with "
-                    f"{self.heads} heads, but got {positions.shape}. Make them by a "
-                    "`ForgetGate`."
+                    f"`{name}_positions` must have shape [{name}, {numbers}], a number "
+                    f"for each gate, but got {positions.shape}. Make them by a "
+                    f"`ForgetGate` with `heads={numbers}`."
                 )
 
 
 Forgetting.__init__.__doc__ = """**Arguments:**
 
 - `heads`: The number of heads.
+- `bidirectional`: Whether future keys are forgotten as well. Positions then have two
+    numbers for each head: first all sums for past keys, then all sums for future keys.
 
 **Raises:** a `ValueError` if `heads` is less than one.
 """

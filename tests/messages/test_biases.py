@@ -73,8 +73,10 @@ SHAPES = [
     case("`biases` must be for as many heads each, but got 2, 3", lambda: pe.SumBias(pe.ALiBi(2), pe.ALiBi(3))(P, P)),
     case("`bias` must be for `heads` = 2 heads, but got one for 3", lambda: pe.ResetBias(pe.ALiBi(3), 2)(P, P)),
     case("`q_positions` must be integers, to look rows up.*but got float32", lambda: pe.TUPE(8, 8, 2, 4, key=KEY)(jnp.ones(2), P)),
-    case("`q_positions` must have shape \\[q, heads\\] with 2 heads, but got \\(4,\\). Make", lambda: pe.Forgetting(2)(P, P)),
-    case("`k_positions` must have shape \\[k, heads\\] with 2 heads, but got \\(4, 3\\)", lambda: pe.Forgetting(2)(jnp.ones((4, 2)), jnp.ones((4, 3)))),
+    case("`q_positions` must have shape \\[q, 2\\], a number for each gate, but got \\(4,\\). Make", lambda: pe.Forgetting(2)(P, P)),
+    case("`q_positions` must have shape \\[q, 4\\].*with `heads=4`", lambda: pe.Forgetting(2, bidirectional=True)(jnp.ones((4, 2)), jnp.ones((4, 2)))),
+    case("`bidirectional` must be False for channels", lambda: pe.Forgetting(2, bidirectional=True).low_rank(jnp.ones((4, 4)), jnp.ones((4, 4)))),
+    case("`k_positions` must have shape \\[k, 2\\], a number for each gate, but got \\(4, 3\\)", lambda: pe.Forgetting(2)(jnp.ones((4, 2)), jnp.ones((4, 3)))),
 ]
 # fmt: on
 

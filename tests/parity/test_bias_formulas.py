@@ -12,6 +12,7 @@ import eqx_posemb as pe
 from tests.parity.references import (
     as_numpy,
     assert_close,
+    golden,
     made,
     replaced,
     run,
@@ -200,6 +201,24 @@ def test_forgetting_is_the_double_loop_over_gates():
     past = np.tril(np.ones((12, 12), bool))
     # Differences of sums of up to 12 numbers of size one.
     assert_close(ours[:, past], theirs[:, past], atol=1e-5)
+
+
+def test_forgetting_to_both_sides_is_that_of_x_transformers():
+    """`DataDependentAlibi(6, 4, causal=False)` of x-transformers 2.31.10."""
+    given = golden("forgetting")
+    gate = made(pe.ForgetGate, 6, 2 * HEADS)
+    gate = replaced(gate, weight=given["weight"], bias=given["bias"])
+    bias = pe.Forgetting(HEADS, bidirectional=True)
+
+    def forgotten(gate, x, order):
+        p = gate(x)[order]
+        return bias(p, p)
+
+    # Another order of the tokens permutes the bias.
+    for order in np.arange(9), np.array([4, 0, 8, 2, 6, 1, 7, 3, 5]):
+        expected = given["out"][:, order][:, :, order]
+        # Differences of sums of up to 9 numbers of size one, in float32 in both.
+        assert_close(run(forgotten, gate, given["x"], order), expected, atol=2e-6)
 
 
 def test_forgetting_attends_as_its_definition_and_decodes():
