@@ -297,8 +297,7 @@ class Placed(Module):
             )
 
     def _in_context(self, lengths):
-        """The placed embedding with rotations at the context lengths that `lengths`
-        finds."""
+        """The embedding with rotations at the context lengths of `lengths`."""
         if self.rotary is None or not self.rotary.dynamic:
             return self
         of_q, of_k = lengths()

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from .._spread import either
 from ._blocks import add, block, Blocks, into_blocks, put, Tile
+from ._derivative import parted, with_gradients
 from ._inputs import Attended, Inputs
 from ._logits import Prepared
 from ._parts import by_parts, joined, of_heads
@@ -55,54 +56,34 @@ def gradients_of_attended(
     """The gradients with respect to the float arrays of the inputs, from the results of
     [`attended`][] and their cotangents."""
     blocks, pull = eqx.filter_vjp(partial(into_blocks, size=size), inputs)
-    floats, others, static = _parted(blocks)
     dtype, count = normalizer.dtype, -inputs.q.shape[1] % size
 
     def filled(x):
         widths = [(0, 0), (0, count), (0, 0)][: x.ndim]
         return jnp.pad(x.astype(dtype), widths)
 
-    residuals = floats, others, filled(out), filled(normalizer)
-    found, _ = _backward(static, residuals, tuple(map(filled, cotangents)))
-    return pull(found)[0]
+    given = filled(out), filled(normalizer), tuple(map(filled, cotangents))
+    return pull(_gradients_of_blocks(None, blocks, *given))[0]
 
 
-def _of_blocks(blocks):
-    floats, others, static = _parted(blocks)
-    return _attention(static, floats, others)
-
-
-def _parted(blocks):
-    # `custom_vjp` takes cotangents of floats, and hashes the static part.
-    floats, rest = eqx.partition(blocks, eqx.is_inexact_array)
-    return floats, *eqx.partition(rest, eqx.is_array)
-
-
-def _primal(static, floats, others):
-    blocks = eqx.combine(floats, others, static)
+def _attended_of_blocks(how, blocks):
+    del how
     of_some = lambda some: finish(accumulate(some, no_sums(some)))
     return by_parts(of_some, partial(jax.tree.map, joined), blocks)
 
 
-_attention = jax.custom_vjp(_primal, nondiff_argnums=(0,))
-
-
-def _forward(static, floats, others):
-    out, normalizer = _attention(static, floats, others)
-    return (out, normalizer), (floats, others, out, normalizer)
-
-
-def _backward(static, residuals, cotangents):
-    floats, others, out, normalizer = residuals
+def _gradients_of_blocks(how, blocks, out, normalizer, cotangents):
+    del how
+    floats, others, static = parted(blocks)
     d_out, d_normalizer = cotangents
     # The gradient of the softmax subtracts this mean, one number for each query. No
     # array of weights is needed for it.
     mean = jnp.sum(d_out * out, axis=-1) - d_normalizer
     found = _gradients(static, floats, others, Seeds(normalizer, d_out, mean))
-    return eqx.tree_at(lambda blocks: blocks.whole, floats, found), None
+    return eqx.tree_at(lambda blocks: blocks.whole, floats, found)
 
 
-_attention.defvjp(_forward, _backward)
+_of_blocks = partial(with_gradients(_attended_of_blocks, _gradients_of_blocks), None)
 
 
 class Sums(NamedTuple):

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._phase import computing_dtype
-from .._sharding import alike
 from ._blockwise import attended, gradients_of_attended
+from ._derivative import with_gradients
 from ._inputs import Attended, Inputs
 from ._logits import Tokens
 from ._visible import Rules
@@ -51,17 +51,12 @@ def by_blocks(size: int) -> Hop:
 
 def ring(inputs: Inputs, hop: Hop, axis_name: str) -> Attended:
     """Attention of this device's queries to the keys of the whole sequence."""
-    floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
-    others, static = eqx.partition(rest, eqx.is_array)
-    # The carry of a loop must vary over the same axes of the mesh.
-    floats, others = alike((floats, others))
-    out, normalizer = _attention((axis_name, hop, static), floats, others)
+    out, normalizer = _attention((axis_name, hop), inputs)
     return out.astype(inputs.v.dtype), normalizer
 
 
-def _primal(static, floats, others):
-    axis_name, hop, static = static
-    inputs = eqx.combine(floats, others, static)
+def _attended(how, inputs):
+    axis_name, hop = how
 
     def step(carry, _):
         known, moving = carry
@@ -79,19 +74,12 @@ def _primal(static, floats, others):
     return known
 
 
-_attention = jax.custom_vjp(_primal, nondiff_argnums=(0,))
-
-
-def _forward(static, floats, others):
-    out, normalizer = _attention(static, floats, others)
-    return (out, normalizer), (floats, others, out, normalizer)
-
-
-def _backward(static, residuals, cotangents):
-    axis_name, hop, static = static
-    floats, others, *found = residuals
+def _gradients(how, inputs, *found):
+    axis_name, hop = how
+    floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
+    *found, cotangents = found
     floats, cotangents = _once((floats, cotangents))
-    inputs = eqx.combine(floats, others, static)
+    inputs = eqx.combine(floats, rest)
 
     def step(carry, _):
         total, moving = carry
@@ -106,10 +94,10 @@ def _backward(static, residuals, cotangents):
     start = jax.tree.map(zeros, floats), _moving(inputs)
     shards = jax.lax.axis_size(axis_name)
     (total, _), _ = jax.lax.scan(step, start, length=shards)
-    return jax.tree.map(lambda x, like: x.astype(like.dtype), total, floats), None
+    return jax.tree.map(lambda x, like: x.astype(like.dtype), total, floats)
 
 
-_attention.defvjp(_forward, _backward)
+_attention = with_gradients(_attended, _gradients)
 
 
 @jax.custom_vjp

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..._sharding import alike
 from .._blockwise import attended, gradients_of_attended
 from .._dense import dense
+from .._derivative import with_gradients
 from .._inputs import Attended, Inputs
 from .._platform import by_platform
 
@@ -33,35 +33,7 @@ class How(NamedTuple):
 
 def fused(inputs: Inputs, how: How) -> Attended:
     """What [`dense`][] computes, tile by tile in one kernel."""
-    floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
-    others, static = eqx.partition(rest, eqx.is_array)
-    # What varies over the axes of a mesh, for derivatives to be summed over devices.
-    floats, others = alike((floats, others))
-    return _attention((how, static), floats, others)
-
-
-def _primal(static, floats, others):
-    how, static = static
-    return attended_by_platform(how, eqx.combine(floats, others, static))
-
-
-_attention = jax.custom_vjp(_primal, nondiff_argnums=(0,))
-
-
-def _forward(static, floats, others):
-    out, normalizer = _attention(static, floats, others)
-    return (out, normalizer), (floats, others, out, normalizer)
-
-
-def _backward(static, residuals, cotangents):
-    how, static = static
-    floats, others, out, normalizer = residuals
-    inputs = eqx.combine(floats, others, static)
-    found = gradients_by_platform(how, inputs, out, normalizer, cotangents)
-    return found, None
-
-
-_attention.defvjp(_forward, _backward)
+    return _attention(how, inputs)
 
 
 def attended_by_platform(how: How, inputs: Inputs) -> Attended:
@@ -118,6 +90,9 @@ def gradients_by_platform(
 
     forms = of_kernel, of_blocks, of_others
     return _by_platform(how, forms, result, inputs, out, normalizer, cotangents)
+
+
+_attention = with_gradients(attended_by_platform, gradients_by_platform)
 
 
 def _by_platform(how, forms, result, inputs, *more):
