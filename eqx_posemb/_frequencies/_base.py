@@ -308,17 +308,6 @@ class Geometric(AbstractStaticFrequencies):
         [RoFormer: Enhanced Transformer with Rotary Position
         Embedding](https://arxiv.org/abs/2104.09864), Section 3.2.2, after Vaswani et
         al. (2017), Section 3.5.
-
-        ```bibtex
-        @article{su2024roformer,
-            author={Su, Jianlin and Ahmed, Murtadha and Lu, Yu and Pan, Shengfeng and
-                    Bo, Wen and Liu, Yunfeng},
-            title={{RoFormer}: Enhanced Transformer with Rotary Position Embedding},
-            journal={Neurocomputing},
-            volume={568},
-            year={2024},
-        }
-        ```
     """
 
     dim: int = eqx.field(static=True)

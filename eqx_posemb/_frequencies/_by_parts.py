@@ -55,17 +55,6 @@ class NTKByParts(AbstractScaledFrequencies):
 
         [YaRN: Efficient Context Window Extension of Large Language
         Models](https://arxiv.org/abs/2309.00071), Section 3.2.
-
-        ```bibtex
-        @inproceedings{peng2024yarn,
-            author={Peng, Bowen and Quesnelle, Jeffrey and Fan, Honglu and
-                    Shippole, Enrico},
-            title={{YaRN}: Efficient Context Window Extension of Large Language
-                   Models},
-            booktitle={International Conference on Learning Representations},
-            year={2024},
-        }
-        ```
     """
 
     base: AbstractStaticFrequencies
@@ -151,17 +140,6 @@ class YaRNFrequencies(AbstractScaledFrequencies):
 
         [YaRN: Efficient Context Window Extension of Large Language
         Models](https://arxiv.org/abs/2309.00071), Section 3.2, as in the authors' code.
-
-        ```bibtex
-        @inproceedings{peng2024yarn,
-            author={Peng, Bowen and Quesnelle, Jeffrey and Fan, Honglu and
-                    Shippole, Enrico},
-            title={{YaRN}: Efficient Context Window Extension of Large Language
-                   Models},
-            booktitle={International Conference on Learning Representations},
-            year={2024},
-        }
-        ```
     """
 
     base: Geometric

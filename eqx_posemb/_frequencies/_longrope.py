@@ -113,17 +113,6 @@ class LongRoPEFrequencies(AbstractDynamicFrequencies):
         [LongRoPE: Extending LLM Context Window Beyond 2 Million
         Tokens](https://arxiv.org/abs/2402.13753), Section 3, as released with Phi-3.
         The paper leaves the first positions unscaled, but no released model does.
-
-        ```bibtex
-        @inproceedings{ding2024longrope,
-            author={Ding, Yiran and Zhang, Li Lyna and Zhang, Chengruidong and Xu,
-                    Yuanyuan and Shang, Ning and Xu, Jiahang and Yang, Fan and Yang,
-                    Mao},
-            title={{LongRoPE}: Extending {LLM} Context Window Beyond 2 Million Tokens},
-            booktitle={International Conference on Machine Learning},
-            year={2024},
-        }
-        ```
     """
 
     short: AbstractStaticFrequencies

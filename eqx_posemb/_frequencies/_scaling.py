@@ -46,17 +46,6 @@ class Linear(AbstractScaledFrequencies):
 
         [Extending Context Window of Large Language Models via Positional
         Interpolation](https://arxiv.org/abs/2306.15595), Section 2.3.
-
-        ```bibtex
-        @article{chen2023extending,
-            author={Chen, Shouyuan and Wong, Sherman and Chen, Liangjian and Tian,
-                    Yuandong},
-            title={Extending Context Window of Large Language Models via Positional
-                   Interpolation},
-            journal={arXiv:2306.15595},
-            year={2023},
-        }
-        ```
     """
 
     base: AbstractStaticFrequencies
@@ -105,17 +94,6 @@ class NTK(AbstractScaledFrequencies):
         [YaRN: Efficient Context Window Extension of Large Language
         Models](https://arxiv.org/abs/2309.00071), Section 3.1, where the method, first
         posted by bloc97 in a forum, is written down.
-
-        ```bibtex
-        @misc{bloc97ntk2023,
-            author={{bloc97}},
-            title={{NTK}-Aware Scaled {RoPE} allows {LLaMA} models to have extended
-                   (8k+) context size without any fine-tuning and minimal perplexity
-                   degradation},
-            howpublished={Reddit, r/LocalLLaMA},
-            year={2023},
-        }
-        ```
     """
 
     base: AbstractStaticFrequencies
@@ -242,16 +220,6 @@ class DynamicNTK(AbstractDynamicFrequencies):
         Models](https://arxiv.org/abs/2309.00071), Section 3.3, which describes a method
         that emozilla first posted in a forum. The formula follows `dynamic` in
         transformers. The paper has `factor` 1.
-
-        ```bibtex
-        @misc{emozilla2023dynamic,
-            author={{emozilla}},
-            title={Dynamically Scaled {RoPE} further increases performance of long
-                   context {LLaMA} with zero fine-tuning},
-            howpublished={Reddit, r/LocalLLaMA},
-            year={2023},
-        }
-        ```
     """
 
     base: AbstractStaticFrequencies

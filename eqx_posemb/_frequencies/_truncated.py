@@ -40,17 +40,6 @@ class Truncated(AbstractDerivedFrequencies):
 
         [Round and Round We Go! What makes Rotary Positional Encodings
         useful?](https://arxiv.org/abs/2410.06205), Section 6.
-
-        ```bibtex
-        @inproceedings{barbero2025round,
-            author={Barbero, Federico and Vitvitskyi, Alex and Perivolaropoulos,
-                    Christos and Pascanu, Razvan and Veli{\v{c}}kovi{\'c}, Petar},
-            title={Round and Round We Go! What makes Rotary Positional Encodings
-                   useful?},
-            booktitle={International Conference on Learning Representations},
-            year={2025},
-        }
-        ```
     """
 
     base: AbstractStaticFrequencies

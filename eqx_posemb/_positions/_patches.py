@@ -226,16 +226,6 @@ def mrope_positions(
 
         [Qwen2-VL: Enhancing Vision-Language Model's Perception of the World at Any
         Resolution](https://arxiv.org/abs/2409.12191), Section 2.1.
-
-        ```bibtex
-        @article{wang2024qwen2vl,
-            author={Wang, Peng and Bai, Shuai and Tan, Sinan and others},
-            title={{Qwen2-VL}: Enhancing Vision-Language Model's Perception of the World
-                   at Any Resolution},
-            journal={arXiv:2409.12191},
-            year={2024},
-        }
-        ```
     """
     check_choice("advance", advance, ("largest", "space"))
     if not isinstance(runs, Sequence):

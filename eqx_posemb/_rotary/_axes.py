@@ -136,16 +136,6 @@ class Sections(AbstractAxes):
         [Qwen2-VL: Enhancing Vision-Language Model's Perception of the World at Any
         Resolution](https://arxiv.org/abs/2409.12191), Section 2.1; the orders as in
         the released code.
-
-        ```bibtex
-        @article{wang2024qwen2vl,
-            author={Wang, Peng and Bai, Shuai and Tan, Sinan and others},
-            title={{Qwen2-VL}: Enhancing Vision-Language Model's Perception of the World
-                   at Any Resolution},
-            journal={arXiv:2409.12191},
-            year={2024},
-        }
-        ```
     """
 
     sizes: tuple[int, ...] = eqx.field(static=True, converter=tuple)
@@ -231,15 +221,6 @@ class Mixed(AbstractAxes):
 
         [Rotary Position Embedding for Vision
         Transformer](https://arxiv.org/abs/2403.13298), Section 3.3.
-
-        ```bibtex
-        @inproceedings{heo2024rotary,
-            author={Heo, Byeongho and Park, Song and Han, Dongyoon and Yun, Sangdoo},
-            title={Rotary Position Embedding for Vision Transformer},
-            booktitle={European Conference on Computer Vision},
-            year={2024},
-        }
-        ```
     """
 
     count: int = eqx.field(static=True, default=2)

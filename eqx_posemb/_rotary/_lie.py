@@ -199,17 +199,6 @@ class Cayley(AbstractRotary):
 
         [Learning the RoPEs: Better 2D and 3D Position Encodings with
         STRING](https://arxiv.org/abs/2502.02562), Section 3.
-
-        ```bibtex
-        @inproceedings{schenck2025learning,
-            author={Schenck, Connor and Reid, Isaac and Jacob, Mithun George and
-                    Bewley, Alex and others},
-            title={Learning the {RoPEs}: Better {2D} and {3D} Position Encodings with
-                   {STRING}},
-            booktitle={International Conference on Machine Learning},
-            year={2025},
-        }
-        ```
     """
 
     generator: Float[Array, "dim dim"]
