@@ -10,7 +10,6 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_at_least, check_count
-from .._encoding import Method, resize
 from .._phase import as_float
 from .._sharding import sharded_as_pairs
 from .._spread import (
@@ -24,6 +23,7 @@ from .._spread import (
 from .._state_dicts import array, filled, only
 from .._symbolic import error_if
 from ._abstract import AbstractBias
+from ._resize import Method, resized_table
 from ._window import cells, check_window, fitting_window, within
 
 
@@ -163,22 +163,31 @@ class BEiTBias(AbstractBias):
         method: Method = "bilinear",
         antialias: bool = False,
     ) -> "BEiTBias":
-        """The same bias for an image of another size, with the same numbers for [CLS].
+        r"""The same bias for an image of another size, with the same numbers for [CLS].
+
+        The way of BEiT's authors is `"geometric"`. It moves the difference $i > 0$ of
+        the old table to the place
+
+        $$x_i = 1 + r + \dots + r^{i - 1},$$
+
+        with the ratio $r$ between 1.01 and 1.5 that moves the last difference to the
+        last of the new table. New numbers are linear between these places. Near patches
+        so keep their numbers. timm does the same (`resize_rel_pos_bias_table`), and
+        BEiT's authors interpolate by cubic splines.
 
         **Arguments:**
 
         - `window`: the new height and width, in patches.
-        - `method`, `antialias`: as for [`eqx_posemb.LearnedGrid.resized`][].
-            transformers is bilinear, as by default here, timm's simple way bicubic.
+        - `method`: `"bilinear"` as transformers, `"bicubic"` as timm's simple way, or
+            `"geometric"`.
+        - `antialias`: as for [`eqx_posemb.LearnedGrid.resized`][].
 
         **Returns:** a `BEiTBias`.
 
-        **Raises:** a `ValueError` if `window` is not two positive sizes, or `method` is
-        unknown.
+        **Raises:** a `ValueError` if `window` is not two positive sizes, if `method` is
+        unknown, or if `"geometric"` has `antialias`.
         """
-        height, width = check_window("window", window)
-        shape = 2 * height - 1, 2 * width - 1
-        weight = resize(self.weight, shape, method=method, antialias=antialias)
+        weight = resized_table(self.weight, window, method, antialias)
         return eqx.tree_at(lambda bias: bias.weight, self, weight)
 
     @sharded_as_pairs

@@ -1,7 +1,7 @@
 """A bias of differences between cells that a small network computes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -10,11 +10,14 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._checks import check_count
+from .._checks import check_choice, check_count
 from .._phase import as_float
 from .._spread import Window
 from .._state_dicts import array, filled, only
 from ._window import AbstractWindowBias, check_window
+
+
+Form = Literal["swin", "cr", "rw"]
 
 
 class LogCPB(AbstractWindowBias):
@@ -30,6 +33,14 @@ class LogCPB(AbstractWindowBias):
     of the window in training. [`eqx_posemb.SwinBias`][] has a table of differences.
     This network is a function of the difference, and serves windows of any size.
     `for_window` keeps the network and $N_a$, so near cells keep their bias.
+
+    That is the form `"swin"`. timm's `RelPosMlp` has two more forms. Their last layer
+    has a bias, the `bias` of each head:
+
+    - `"cr"` returns the output of the network, for the coordinates $g_a =
+        \mathrm{sign}(\Delta_a) \ln (1 + |\Delta_a|)$ without a window.
+    - `"rw"` returns four times its hyperbolic tangent, and has $\log_2 9$ in place of
+        3.
 
     Swin V2 combines it with cosine attention. It normalizes queries and keys, and
     replaces $1 / \sqrt{d}$ by a learned factor of at most 100 per head. The model
@@ -71,8 +82,10 @@ class LogCPB(AbstractWindowBias):
     hidden_weight: Float[Array, "hidden 2"]
     hidden_bias: Float[Array, " hidden"]
     weight: Float[Array, "heads hidden"]
+    bias: Float[Array, " heads"] | None
     size: Window = eqx.field(static=True)
     trained: Window = eqx.field(static=True)
+    form: Form = eqx.field(static=True)
 
     def __init__(
         self,
@@ -81,6 +94,7 @@ class LogCPB(AbstractWindowBias):
         *,
         pretrained_window: Sequence[int] | None = None,
         hidden: int = 512,
+        form: Form = "swin",
         key: PRNGKeyArray,
     ):
         """**Arguments:**
@@ -90,12 +104,21 @@ class LogCPB(AbstractWindowBias):
         - `pretrained_window`: The height and the width of the window in training, if it
             was different.
         - `hidden`: The number of units of the hidden layer.
+        - `form`: The coordinates and the output: `"swin"`, `"cr"` or `"rw"`.
         - `key`: A `jax.random` key for the initial weights, uniform within one over the
             square root of their inputs.
 
-        **Raises:** a `ValueError` if a window is not two positive sizes, or `heads` or
-        `hidden` is less than one.
+        **Raises:** a `ValueError` if a window is not two positive sizes, `heads` or
+        `hidden` is less than one, `form` is unknown, or `pretrained_window` is given
+        for `form="cr"`, whose coordinates are not divided by a window.
         """
+        check_choice("form", form, ("swin", "cr", "rw"))
+        if form == "cr" and pretrained_window is not None:
+            raise ValueError(
+                "`pretrained_window` must be left out with `form='cr'`, whose "
+                "coordinates are not divided by a window, but got "
+                f"{tuple(pretrained_window)}."
+            )
         self.size = check_window("window", window)
         self.trained = self.size
         if pretrained_window is not None:
@@ -109,6 +132,8 @@ class LogCPB(AbstractWindowBias):
         self.hidden_weight = uniform(keys[0], (hidden, 2), 2)
         self.hidden_bias = uniform(keys[1], (hidden,), 2)
         self.weight = uniform(keys[2], (heads, hidden), hidden)
+        self.bias = None if form == "swin" else jnp.zeros(heads)
+        self.form = form
 
     @classmethod
     def from_state_dict(
@@ -118,6 +143,7 @@ class LogCPB(AbstractWindowBias):
         *,
         prefix: str = "",
         pretrained_window: Sequence[int] | None = None,
+        form: Form = "swin",
     ) -> "LogCPB":
         """Builds a [`eqx_posemb.LogCPB`][] with the weights of a checkpoint.
 
@@ -127,6 +153,8 @@ class LogCPB(AbstractWindowBias):
         - `cpb_mlp.0.weight`, [hidden, 2], `cpb_mlp.0.bias`, [hidden], and
             `cpb_mlp.2.weight`, [heads, hidden]; in transformers
             `continuous_position_bias_mlp` in place of `cpb_mlp`.
+        - timm's `RelPosMlp` has `mlp.fc1.weight`, `mlp.fc1.bias` and `mlp.fc2.weight`
+            in their place, and `mlp.fc2.bias`, [heads], in the forms with a bias.
 
         Beside them is `logit_scale`, [heads, 1, 1]: the model's, whose cosine
         similarities are multiplied by `exp(min(logit_scale, log(100)))`.
@@ -152,15 +180,19 @@ class LogCPB(AbstractWindowBias):
         - `window`: the height and the width of the window, which a checkpoint does not
             say.
         - `prefix`: what comes before the names.
-        - `pretrained_window`: as in `LogCPB`.
+        - `pretrained_window`, `form`: as in `LogCPB`.
 
         **Returns:** the bias, in JAX's default float dtype.
 
         **Raises:** a `ValueError` if a name is missing, or a window is not two sizes.
         """
         arrays = []
-        for part in "0.weight", "0.bias", "2.weight":
-            names = f"cpb_mlp.{part}", f"continuous_position_bias_mlp.{part}"
+        for part, of_timm in ("0.weight", 1), ("0.bias", 1), ("2.weight", 2):
+            names = (
+                f"cpb_mlp.{part}",
+                f"continuous_position_bias_mlp.{part}",
+                f"mlp.fc{of_timm}.{part[2:]}",
+            )
             arrays.append(array(state, only(state, prefix, *names)))
         heads, hidden = arrays[2].shape
         made = cls(
@@ -168,10 +200,14 @@ class LogCPB(AbstractWindowBias):
             heads,
             pretrained_window=pretrained_window,
             hidden=hidden,
+            form=form,
             key=jr.key(0),
         )
         first, bias, last = arrays
-        return filled(made, hidden_weight=first, hidden_bias=bias, weight=last)
+        made = filled(made, hidden_weight=first, hidden_bias=bias, weight=last)
+        if made.bias is None:
+            return made
+        return filled(made, bias=array(state, f"{prefix}mlp.fc2.bias"))
 
     @property
     def window(self) -> Window:
@@ -192,25 +228,39 @@ class LogCPB(AbstractWindowBias):
         other = LogCPB(
             window,
             self.weight.shape[0],
-            pretrained_window=self.trained,
+            pretrained_window=None if self.form == "cr" else self.trained,
             hidden=1,
+            form=self.form,
             key=jr.key(0),
         )
-        weights = lambda bias: (bias.hidden_weight, bias.hidden_bias, bias.weight)
-        return eqx.tree_at(weights, other, weights(self))
+        weights = lambda made: (
+            made.hidden_weight,
+            made.hidden_bias,
+            made.weight,
+            made.bias,
+        )
+        is_none = lambda leaf: leaf is None
+        return eqx.tree_at(weights, other, weights(self), is_leaf=is_none)
 
     def differences(self) -> Float[Array, "heads rows columns"]:
         """The bias of each difference, key minus query."""
-        axes = [
-            8 * np.arange(size - 1, -size, -1) / max(trained - 1, 1)
-            for size, trained in zip(self.size, self.trained, strict=True)
-        ]
-        far = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-        logs = np.sign(far) * np.log2(1 + np.abs(far)) / 3
+        differences = [np.arange(size - 1, -size, -1.0) for size in self.size]
+        if self.form != "cr":
+            differences = [
+                8 * difference / max(trained - 1, 1)
+                for difference, trained in zip(differences, self.trained, strict=True)
+            ]
+        far = np.stack(np.meshgrid(*differences, indexing="ij"), axis=-1)
+        unit = {"swin": np.log(8), "cr": 1.0, "rw": np.log(9)}[self.form]
+        logs = np.sign(far) * np.log1p(np.abs(far)) / unit
         w_1, b_1, w_2 = map(
             as_float, (self.hidden_weight, self.hidden_bias, self.weight)
         )
         hidden = jnp.matmul(jnp.asarray(logs, w_1.dtype), w_1.T, precision="highest")
         hidden = jax.nn.relu(hidden + b_1[None, None])
-        out = jnp.matmul(hidden, w_2.T, precision="highest")
-        return jnp.moveaxis(16 * jax.nn.sigmoid(out), -1, 0)
+        out = jnp.moveaxis(jnp.matmul(hidden, w_2.T, precision="highest"), -1, 0)
+        if self.bias is not None:
+            out = out + as_float(self.bias)[:, None, None]
+        if self.form == "cr":
+            return out
+        return 4 * jnp.tanh(out) if self.form == "rw" else 16 * jax.nn.sigmoid(out)

@@ -9,10 +9,10 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_at_least, check_count
-from .._encoding import Method, resize
 from .._phase import as_float
 from .._spread import Window
 from .._state_dicts import array, filled, only
+from ._resize import Method, resized_table
 from ._window import AbstractWindowBias, check_window, fitting_window
 
 
@@ -151,20 +151,20 @@ class SwinBias(AbstractWindowBias):
     ) -> "SwinBias":
         """The same bias for another window, its table resized as a picture is.
 
-        The default is bicubic, as in Swin and timm. transformers uses bilinear for
-        BEiT. Compare [`eqx_posemb.LearnedGrid.resized`][].
+        The default is bicubic, as in Swin and in timm's simple way. `"geometric"` is
+        `resize_rel_pos_bias_table` of timm, for a checkpoint of another window.
 
         **Arguments:**
 
         - `window`: the new height and width, in cells.
-        - `method`, `antialias`: as for `LearnedGrid`.
+        - `method`: `"bicubic"` or `"bilinear"`, or `"geometric"` as for
+            [`eqx_posemb.BEiTBias.resized`][].
+        - `antialias`: as for [`eqx_posemb.LearnedGrid.resized`][].
 
         **Returns:** a `SwinBias`.
 
-        **Raises:** a `ValueError` if `window` is not two positive sizes, or `method` is
-        unknown.
+        **Raises:** a `ValueError` if `window` is not two positive sizes, if `method` is
+        unknown, or if `"geometric"` has `antialias`.
         """
-        height, width = check_window("window", window)
-        shape = 2 * height - 1, 2 * width - 1
-        weight = resize(self.weight, shape, method=method, antialias=antialias)
+        weight = resized_table(self.weight, window, method, antialias)
         return eqx.tree_at(lambda bias: bias.weight, self, weight)

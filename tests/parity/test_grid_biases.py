@@ -26,6 +26,7 @@ from tests.parity.references import (
     as_torch,
     assert_close,
     cells,
+    golden,
     made,
     on_device,
     replaced,
@@ -34,6 +35,7 @@ from tests.parity.references import (
 
 
 HEADS = 3
+TIMM = golden("timm_relative")
 
 
 def _square(bias, positions):
@@ -106,6 +108,33 @@ def test_log_cpb_for_another_window_keeps_the_scale_of_training():
     back = cells((4, 4))[::-1]
     ours, smaller = _square(larger, back), _square(bias, back)
     np.testing.assert_array_equal(ours, smaller)
+
+
+@pytest.mark.parametrize("window", [(3, 4), (5, 5)])
+@pytest.mark.parametrize("form", ["swin", "cr", "rw"])
+def test_log_cpb_has_the_forms_of_timm(form, window):
+    prefix = f"mlp.{form}.{window[0]}x{window[1]}."
+    bias = pe.LogCPB.from_state_dict(TIMM, window, prefix=prefix, form=form)
+    assert_close(_square(bias, cells(window)), TIMM[f"{prefix}bias"], atol=2e-6)
+    assert bias.for_window((6, 6)).for_window(window).form == form
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_tables_are_resized_geometrically_as_by_timm(case):
+    part = lambda name: TIMM[f"resize.{case}.{name}"]
+    old, new = map(tuple, part("windows").tolist())
+    state = {"relative_position_bias_table": part("table")}
+    extra = len(part("table")) - math.prod(_table(old)[:2])
+    kind = pe.BEiTBias if extra else pe.SwinBias
+    bias = kind.from_state_dict(state, window=old)
+    resized = run(lambda bias: bias.resized(new, method="geometric"), bias)
+    rows = part("resized")
+    found = rows[:-extra] if extra else rows
+    assert_close(resized.weight.reshape(found.shape), found, atol=5e-6)
+    if extra:
+        np.testing.assert_array_equal(resized.cls, rows[-extra:])
+    same = run(lambda bias: bias.resized(old, method="geometric"), bias)
+    np.testing.assert_array_equal(same.weight, bias.weight)
 
 
 def _beit(window):
