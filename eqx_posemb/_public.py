@@ -22,6 +22,7 @@ from ._bias._tupe import TUPE as TUPE, tupe as tupe
 from ._bundle import PositionalEmbedding as PositionalEmbedding
 from ._encoding._axial import AxialLearned as AxialLearned
 from ._encoding._box import LearnedBox as LearnedBox
+from ._encoding._convolution import PositionalConvolution as PositionalConvolution
 from ._encoding._fourier import Fourier as Fourier, GaussianFourier as GaussianFourier
 from ._encoding._learned import Learned as Learned
 from ._encoding._learned_fourier import LearnedFourier as LearnedFourier
