@@ -25,6 +25,7 @@ from ._frequencies._scaling import (
     NTK as NTK,
     NTKMixed as NTKMixed,
 )
+from ._frequencies._shifted import LogShifted as LogShifted
 from ._frequencies._tabulated import Tabulated as Tabulated
 from ._frequencies._truncated import Truncated as Truncated
 from ._phase import Turns as Turns

@@ -324,7 +324,7 @@ CONTRADICTIONS = {
         rope_parameters={"mrope_section": [2, 3, 3], "mrope_interleaved": True},
     ),
     "got 'su4'": scaled(rope_type="su4"),
-    "got 'mrope'": scaled(rope_type="mrope"),
+    "got the default of the model type, []": scaled(rope_type="mrope"),
     "must be one for text": scaled(rope_type="axial"),
     "got 'yarn'": {"model_type": "pixtral", "rope_parameters": YARN},
     "`head_dim` must be even": llama(head_dim=15),

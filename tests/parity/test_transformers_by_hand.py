@@ -54,7 +54,9 @@ def test_reasons_name_classes_that_there_are():
 @pytest.mark.parametrize(
     "model_type, name",
     [
-        ("dinov2", "LearnedGrid"),
+        ("yolos", "LearnedGrid"),
+        ("wav2vec2", "PositionalConvolution"),
+        ("inkling2_loop_text", "Inkling"),
         ("deberta-v2", "DeBERTa"),
         ("xlnet", "TransformerXL"),
         ("swinv2", "LogCPB"),

@@ -8,7 +8,9 @@ from jaxtyping import PRNGKeyArray
 from ..._bias import ALiBi, T5Bias
 from ..._bundle import PositionalEmbedding
 from ..._encoding import Learned, Sinusoidal
+from ..._encoding._learned_grid import LearnedGrid
 from ..._rotary import NoPE
+from ..._state_dicts import square
 from ._layers import count_of, ROTATES as ALIKE
 from ._settings import known, MOST_LAYERS, quoted, Settings, WIDEST
 
@@ -111,6 +113,15 @@ def _learned(settings, row, layer_type, key):
     return PositionalEmbedding(encoding=_table(settings, row, key))
 
 
+def _grid(settings, row, layer_type, key):
+    tokens = row.get("tokens", 1)
+    if isinstance(tokens, str):
+        tokens = settings.integer(tokens, least=0, most=WIDEST)
+    shape, dim = _cells(settings, row), _dim(settings, row)
+    encoding = LearnedGrid(shape, dim, prefix=tokens, key=key)
+    return PositionalEmbedding(encoding=encoding)
+
+
 def _sinusoidal(settings, row, layer_type, key):
     offset = row.get("offset", 0)
     if "padding" in row:
@@ -137,6 +148,7 @@ BUILDERS: dict[str, Any] = {
     "falcon": _falcon,
     "mpt": _mpt,
     "learned": _learned,
+    "grid": _grid,
     "sinusoidal": _sinusoidal,
     "whisper": _whisper,
 }
@@ -165,6 +177,33 @@ def _table(settings, row, key) -> Learned:
     return Learned(
         rows, _dim(settings, row), offset=offset, padding_idx=padding, key=key
     )
+
+
+def _cells(settings, row) -> tuple[int, int]:
+    """The height and the width of the grid that a table has rows for."""
+    if "cells" in row:
+        cells = settings.integer(row["cells"], most=2**20)
+        return square(row["cells"], cells)
+    image, patch = row.get("image", "image_size"), row.get("patch", "patch_size")
+    sizes = zip(_sides(settings, image), _sides(settings, patch), strict=True)
+    height, width = (side // each for side, each in sizes)
+    if not (height and width):
+        raise ValueError(
+            f"`{image}` must be at least `{patch}`, for an image to have patches, but "
+            f"got {quoted(settings.get(image))} and {quoted(settings.get(patch))}."
+        )
+    return height, width
+
+
+def _sides(settings, key) -> tuple[int, ...]:
+    if not isinstance(settings.get(key), list | tuple):
+        return (settings.width(key),) * 2
+    sides = settings.integers(key, least=1)
+    if len(sides) != 2:
+        raise ValueError(
+            f"`{key}` must be a size or a height and a width, but got {list(sides)}."
+        )
+    return sides
 
 
 def _padding(settings) -> int:

@@ -95,7 +95,8 @@ def _listed(settings, row, key):
                 "of layers, or that the rope settings name, such as 'full_attention', "
                 f"but got {quoted(kind)} in it."
             )
-    return tuple(types)
+    # A layer of attention and one without are one layer of the model.
+    return tuple(kind for kind in types if kind != row.get("besides"))
 
 
 def _hybrid(settings, rule, count):

@@ -100,7 +100,7 @@ def _name(keys, model_type):
 
 
 def _found(keys, own):
-    row = models()[own]
+    row = _with_axes(keys, models()[own])
     settings = Settings(keys, row["defaults"])
     if "instead" in row:
         key, rotary, default, other = row["instead"]
@@ -119,6 +119,18 @@ def _found(keys, own):
             settings.read.add("partial_rotary_factor")
             return settings, row, own
     return settings, row, own
+
+
+def _with_axes(keys, row):
+    """The row with M-RoPE, where the rope type of a text says so: engines read it."""
+    for place in "rope_parameters", "rope_scaling":
+        rope = keys.get(place)
+        if not isinstance(rope, dict) or row.keys() & {"axes", "adds"}:
+            continue
+        if "mrope" in (rope.get("rope_type"), rope.get("type")):
+            dealt = "interleaved" if rope.get("mrope_interleaved") else "chunked"
+            return {**row, "axes": dealt}
+    return row
 
 
 def _check_known(key, told, rotary, default):

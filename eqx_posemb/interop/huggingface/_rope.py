@@ -10,9 +10,11 @@ from ._rope_keys import (
     BESIDE,
     CARRIED,
     COMMON,
+    FOPE,
     KEYS,
     ORIGINAL,
     SECTIONED,
+    SLOPES,
     TEMPERED,
     TYPES,
 )
@@ -171,7 +173,13 @@ def _applies(key: str, value: Any, why: str, settings: Settings) -> bool:
 
 def _normalized(rope, settings, row, label, nested, flat, quirks, head) -> Rope:
     kind = _kind(rope, row)
-    allowed = {*COMMON, *KEYS[kind], *CARRIED.get(kind, ())}
+    if any(rope.get(key) for key in FOPE):
+        raise ValueError(
+            "`rope_parameters` must have no settings of FoPE, whose weights are in the "
+            f"checkpoint, but got {quoted(dict(rope.keys))}. Build `eqx_posemb.FoPE`, "
+            "and put the weights of the checkpoint in its `cosines` and `sines`."
+        )
+    allowed = {*COMMON, *FOPE, *KEYS[kind], *CARRIED.get(kind, ())}
     if row.get("axes") in ("chunked", "interleaved", "tail"):
         allowed |= set(SECTIONED)
     if row.get("temperature") == "llama_4_scaling_beta":
@@ -342,7 +350,8 @@ def _attention_factor(kind, rope, factor, original, row) -> float:
         all_dims = rope.number("mscale_all_dim", 0.0)
         if own and all_dims:
             return grown(factor, own) / grown(factor, all_dims)
-        return grown(factor)
+        named = {rope.get("rope_type"), rope.get("type")}
+        return grown(factor, next((SLOPES[n] for n in named if n in SLOPES), 1.0))
     return 1.0
 
 

@@ -51,4 +51,13 @@ COMMON = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
 BESIDE = {"rope_theta", "partial_rotary_factor"}
 SECTIONED = ("mrope_section", "mrope_interleaved", "xdrope_section")
 TEMPERED = ("llama_4_scaling_beta", "max_position_embeddings")
-ALIASES = {"mrope": "default", "su": "longrope", "xdrope": "dynamic"}
+ALIASES = {
+    "deepseek_yarn": "yarn",
+    "mrope": "default",
+    "su": "longrope",
+    "telechat3-yarn": "yarn",
+    "xdrope": "dynamic",
+}
+# How much YaRN grows attention, as a share of 0.1 for each e-fold of the factor.
+SLOPES = {"telechat3-yarn": 0.7}
+FOPE = ("use_fope", "fope_init_factor", "fope_sep_head", "num_inv_freq")

@@ -14,6 +14,7 @@ from ..._frequencies import (
     Truncated,
     YaRNFrequencies,
 )
+from ..._frequencies._shifted import LogShifted
 from ._rope import Rope
 
 
@@ -21,6 +22,11 @@ def schedule(
     rope: Rope, head: int, width: int, row: dict[str, Any], quirks: bool
 ) -> AbstractFrequencies:
     """The frequencies of `width` rotated channels in a head of `head`."""
+    made = _static_or_dynamic(rope, head, width, row, quirks)
+    return LogShifted(made) if row.get("learned") else made
+
+
+def _static_or_dynamic(rope, head, width, row, quirks):
     if rope.kind == "proportional":
         return _proportional(rope, width)
     base = _base(rope, head, width, quirks)

@@ -77,13 +77,22 @@ def models() -> dict[str, dict[str, Any]]:
     - `scale`, `temperature`: what else belongs to attention.
     - `instead`: a key, its value for which the model rotates, its default, and the row
       that stands for all other values.
+    - `besides`: the type in a list of layers that is half of the layer before it.
+    - `learned`: whether the checkpoint has a shift of the logarithms of frequencies.
     - `adds`: for models that do not rotate, the builder of `_additive.py`; with `dim`,
-      `length`, `offset`, `padding`, `layout` and `stacks`.
+      `length`, `offset`, `padding`, `layout` and `stacks`. A grid has the keys of the
+      `image` and the `patch`, or of the number of `cells`, and the number of `tokens`
+      that are on no grid.
     - `clockwise`, `torn`, `never_long`: what transformers has otherwise,
       for `quirks`.
     - `parts`: the types of parts whose configuration omits the type.
+
+    A string in place of a row is the type that has the row.
     """
-    return json.loads(Path(__file__).with_name("models.json").read_text())
+    rows = json.loads(Path(__file__).with_name("models.json").read_text())
+    return {
+        name: rows[row] if isinstance(row, str) else row for name, row in rows.items()
+    }
 
 
 def by_hand(model_type: str) -> str | None:
