@@ -1,114 +1,47 @@
-"""Every rotary embedding of the installed transformers, beside what `load` builds.
+"""Every model type of the installed transformers, beside what `load` builds.
 
-    python -m benchmarks.hf_census            compares, and prints `N of 371`
+    python -m benchmarks.hf_census            compares, and prints a line for each type
     python -m benchmarks.hf_census --golden   and writes tests/golden/hf_census.*
 
 Each model type is built from its default configuration on the `meta` device, with no
 weights and no network, and its rotary modules are collected with the configurations
-that they were given. Each distinct one is then built on the CPU and measured.
+that they were given. Each distinct one is then built on the CPU and measured. What a
+type has that does not rotate is in `hf_states.py`.
 """
 
 import argparse
-import copy
 import gzip
 import importlib
 import inspect
 import json
 import logging
-import os
 import re
-import signal
 import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 
-
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TRANSFORMERS_VERBOSITY"] = "critical"
-
 import numpy as np
 import torch
 import transformers
-from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
-from transformers.models.auto import modeling_auto
+from transformers import CONFIG_MAPPING
 
 from benchmarks.hf_compare import Golden
 from benchmarks.hf_measure import config_of, measure, SPECIAL, Table
+from benchmarks.hf_models import (
+    config_for,
+    MODELS,
+    models_of,
+    on_meta,
+    package_of,
+    parts_in,
+    plain,
+)
+from benchmarks.hf_states import print_states
 
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
-MODELS = Path(transformers.__file__).parent / "models"
 SPARSE = 1e-7
-
-_HALF = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
-_GLM = {"rope_parameters": _HALF | {"mrope_section": [8, 12, 12]}, "head_dim": 128}
-_XDROPE = {"rope_type": "xdrope", "rope_theta": 1e4, "alpha": 1000.0, "factor": 1.0}
-_COMPASS = {
-    "rope_type": "default",
-    "rope_theta": 50_000.0,
-    "mrope_section": [24, 20, 20],
-    "mrope_interleaved": True,
-}
-_ASSISTED = {
-    "model_type": "gemma4_text",
-    "hidden_size_per_layer_input": 0,
-    "enable_moe_block": False,
-    "use_double_wide_mlp": False,
-    "vocab_size_per_layer_input": 0,
-    "num_hidden_layers": 4,
-    "num_kv_shared_layers": 4,
-    "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
-}
-COMPLETED: dict[str, dict] = {
-    # Defaults that no model can be built from.
-    "cohere_compass_text": {
-        "layer_types": ["sliding_attention", "full_attention"] * 20,
-        "rope_parameters": {"sliding_attention": _COMPASS, "full_attention": None},
-    },
-    "hunyuan_v1_dense": {"head_dim": 128},
-    "hunyuan_v1_moe": {"head_dim": 128},
-    "hunyuan_vl_text": {
-        "head_dim": 128,
-        "rope_parameters": _XDROPE | {"xdrope_section": [16, 16, 16, 16]},
-    },
-    "glm4v_text": _GLM,
-    "glm4v_moe_text": _GLM,
-    "glm_image_text": _GLM,
-    "qwen3_omni_moe_talker_text": {"shared_expert_intermediate_size": 768},
-    "ministral": {"head_dim": 128},
-    "nemotron": {"num_key_value_heads": 8},
-    "gemma4_assistant": {"text_config": _ASSISTED},
-    # Rotary embeddings that are off by default.
-    "esm": {
-        "position_embedding_type": "rotary",
-        "vocab_size": 33,
-        "pad_token_id": 1,
-    },
-    "wav2vec2-conformer": {"position_embeddings_type": "rotary"},
-    "wav2vec2-bert": {"position_embeddings_type": "rotary"},
-    "seamless_m4t": {"position_embeddings_type": "rotary"},
-    "zamba2": {"use_mem_rope": True},
-    "granitemoehybrid": {"position_embedding_type": "rope"},
-}
-for _whole, _part in (
-    ("hunyuan_vl", "hunyuan_vl_text"),
-    ("cohere_compass", "cohere_compass_text"),
-    ("glm4v", "glm4v_text"),
-    ("glm46v", "glm4v_text"),
-    ("glmga", "glm4v_text"),
-    ("glm4v_moe", "glm4v_moe_text"),
-    ("glm_image", "glm_image_text"),
-):
-    COMPLETED[_whole] = {"text_config": COMPLETED[_part]}
-
-
-class _Timeout(Exception):
-    pass
-
-
-def _alarm(*_):
-    raise _Timeout
 
 
 class Census:
@@ -120,7 +53,6 @@ class Census:
         self.tables: dict[str, list[Table]] = {}
         self.arguments: dict[str, tuple] = {}
         self.packages: set[str] = set()
-        signal.signal(signal.SIGALRM, _alarm)
         for path in sorted(MODELS.glob("*/modeling_*.py")):
             if re.search(r"rotary|rope|rotate_", path.read_text(), re.IGNORECASE):
                 self._collect(f"transformers.models.{path.parent.name}.{path.stem}")
@@ -145,22 +77,15 @@ class Census:
     def find(self, model_type: str, fallback: bool) -> list[tuple] | None:
         """The rotary modules with their arguments; None if no model can be built."""
         try:
-            config = _config(model_type)
+            config = config_for(model_type)
         except Exception:  # A whole that names a part which does not exist.
             return []
-        classes = _models(model_type, config)[:6]
-        parts = [type(part) for part in (config, *dict(_parts(config)).values())]
-        if not self.packages & {_package(cls) for cls in parts + classes}:
+        classes = models_of(model_type, config)[:6]
+        parts = [type(part) for part in (config, *dict(parts_in(config)).values())]
+        if not self.packages & {package_of(cls) for cls in parts + classes}:
             return []
-        for cls in classes:
-            try:
-                signal.alarm(120)
-                with torch.device("meta"):
-                    model = cls(_config(model_type))
-            except Exception:
-                continue
-            finally:
-                signal.alarm(0)
+        model = on_meta(model_type, classes)
+        if model is not None:
             return self._held(model)
         return self._guessed(config) if fallback else None
 
@@ -178,7 +103,7 @@ class Census:
     def _guessed(self, config) -> list[tuple]:
         """By the classes seen with, or annotated for, each part of a configuration."""
         found = []
-        for part in [config, *dict(_parts(config)).values()]:
+        for part in [config, *dict(parts_in(config)).values()]:
             classes = self.seen.get(type(part)) or {
                 cls for cls in self.classes.values() if _takes(cls) is type(part)
             }
@@ -204,7 +129,7 @@ class Census:
         for name, modules in found.items():
             modules = self.find(name, True) if modules is None else modules
             if modules:
-                config = _config(name)
+                config = config_for(name)
                 entries = {self.entry(*made): made for made in modules}
                 rotary = {}
                 for entry, (_, args, kwargs) in entries.items():
@@ -213,7 +138,7 @@ class Census:
                 # Some models make the configuration of a part as they are built.
                 for entry in entries.keys() - rotary.values():
                     rotary.setdefault("", entry)
-                result[name] = {"config": _plain(config), "rotary": rotary}
+                result[name] = {"config": plain(config), "rotary": rotary}
         return result
 
 
@@ -237,59 +162,14 @@ def _takes(cls: type) -> type | None:
     return annotation
 
 
-def _config(model_type: str) -> Any:
-    settings = copy.deepcopy(COMPLETED.get(model_type, {}))
-    return CONFIG_MAPPING[model_type](**settings)
-
-
-def _package(cls: type) -> str:
-    return cls.__module__.rsplit(".", 1)[0]
-
-
-def _models(model_type: str, config) -> list[type]:
-    names = []
-    for mapping in ["MODEL_MAPPING_NAMES", *sorted(dir(modeling_auto))]:
-        if mapping.endswith("MAPPING_NAMES") and not mapping.startswith("CONFIG"):
-            value = getattr(modeling_auto, mapping).get(model_type)
-            names += value if isinstance(value, tuple | list) else [value]
-    classes = [getattr(transformers, name, None) for name in names if name]
-    package = _package(type(config))
-    for path in sorted((MODELS.parent.parent / package.replace(".", "/")).glob("*.py")):
-        if path.stem.startswith("modeling_"):
-            try:
-                classes += vars(
-                    importlib.import_module(f"{package}.{path.stem}")
-                ).values()
-            except Exception:
-                continue
-    ours = lambda cls: (
-        inspect.isclass(cls)
-        and issubclass(cls, PreTrainedModel)
-        and "PreTrainedModel" not in cls.__name__
-        and (cls.config_class is type(config) or cls in classes[: len(names)])
-    )
-    return list(dict.fromkeys(cls for cls in classes if cls and ours(cls)))
-
-
-def _parts(config, prefix=""):
-    for name, value in vars(config).items():
-        if isinstance(value, PreTrainedConfig):
-            yield f"{prefix}{name}", value
-            yield from _parts(value, f"{prefix}{name}.")
-
-
 def _where(config, given) -> list[str]:
     """Dotted paths to the part that a rotary class was given; "" is the whole."""
-    parts = {"": config, **dict(_parts(config))}
+    parts = {"": config, **dict(parts_in(config))}
     return [path for path, part in parts.items() if _text(part) == _text(given)]
 
 
-def _plain(config) -> dict:
-    return json.loads(json.dumps(config.to_dict(), default=str))
-
-
 def _text(config) -> str:
-    return "" if config is None else json.dumps(_plain(config), sort_keys=True)
+    return "" if config is None else json.dumps(plain(config), sort_keys=True)
 
 
 def _key(cls, config) -> str:
@@ -349,10 +229,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = GOLDEN if options.golden else Path(temporary)
         write_golden(census, rotating, folder)
-        report(Golden(folder))
+        wrong = report(Golden(folder))
+    print_states({name: name not in wrong for name in rotating})
 
 
-def report(found: Golden) -> None:
+def report(found: Golden) -> set[str]:
+    """Prints what differs, and returns the model types that differ with quirks."""
+    wrong = {}
     for quirks in False, True:
         wrong = {
             name: differences
@@ -363,6 +246,7 @@ def report(found: Golden) -> None:
         print(f"quirks={quirks}: {count - len(wrong)} of {count}")
         for name, differences in wrong.items():
             print(f"  {name}: {differences[0]}"[:160])
+    return set(wrong)
 
 
 if __name__ == "__main__":

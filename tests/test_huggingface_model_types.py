@@ -165,3 +165,17 @@ def test_a_table_of_patches_has_the_grid_of_the_image(model_type):
 def test_a_wrong_size_of_an_image_is_an_error(message, keys):
     with pytest.raises(ValueError, match=message):
         loaded("vit", **keys)
+
+
+def test_sinks_are_taken_from_a_checkpoint_where_a_layer_has_them():
+    state = {
+        "model.layers.1.self_attn.sinks": np.arange(4.0),
+        "layers.0.attn.attn_sink": np.ones(2),
+        "model.layers.0.self_attn.q_proj.weight": np.ones((4, 4)),
+    }
+    take = huggingface.sinks_from_state_dict
+    np.testing.assert_array_equal(take(state, 1), np.arange(4.0))
+    np.testing.assert_array_equal(take(state, 0, prefix="layers."), np.ones(2))
+    assert take(state, 0) is None
+    with pytest.raises(ValueError, match=r"`state` must have one of self_attn.sinks"):
+        take(state, 0, prefix="model.decoder.layers.")

@@ -250,6 +250,10 @@ WARNINGS = {
     "'nope' do not rotate": {"model_type": "smollm3", "num_hidden_layers": 4},
     "The table of positions has 512 rows.": {"model_type": "bert"},
     "All distances from 128 on are in one bucket": {"model_type": "t5"},
+    "Layers of the type 'sliding_attention' have a sink": {
+        "model_type": "mimo_v2_flash",
+        "num_hidden_layers": 8,
+    },
     "transformers computes something else for layers of the type 'full_attention'": (
         small(
             model_type="gemma3_text",

@@ -326,6 +326,9 @@ def test_a_configuration_is_drawn_by_kind_of_layer(tmp_path, capsys):
         "has no layers of the type 'full' with attention: it has full_attention, "
         "sliding_attention.\n"
     )
+    grid = {"model_type": "vit", "image_size": 64, "hidden_size": 8}
+    path.write_text(json.dumps(grid))
+    assert files(capsys, tmp_path, str(path)) == ["config-similarity.png"]
     path.write_text(json.dumps({"model_type": "lama"}))
     assert "such as llama" in files(capsys, tmp_path, str(path), code=2)
 

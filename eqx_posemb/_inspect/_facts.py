@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from .._frequencies import LearnedFrequencies
+from .._frequencies._shifted import LogShifted
 from .._rotary import Chain, Pairing, Rotary, Sections
 from ..interop.huggingface import layer_types, load
 from ..interop.huggingface._layers import NO_ATTENTION, ROTATES
@@ -18,6 +19,7 @@ from ._schedule import fates, float32_error, float32_limit, in_context, numbers
 
 
 Facts = dict[str, Any]
+LEARNED = LearnedFrequencies, LogShifted
 NOTICED = 1e-3
 """Errors of an angle beyond this number of radians get a warning. It is a quarter of
 the largest rounding error of a cosine in bfloat16."""
@@ -49,6 +51,8 @@ def facts_of(
             facts["window_layers"] = seen
             facts["window"] = facts["window"] if seen else None
             facts["chunk"] = _chunk(kind, settings)
+            sinks = row.get("sinks", ())
+            facts["sinks"] = sinks is True or kind in sinks
             facts |= _loaded(keys, own, kind, context, engine_keys)
         found.append(facts)
     return {
@@ -94,7 +98,7 @@ def _rotary(rotary, context: int | None) -> Facts:
     if rotary.axes is not None:
         angles = rotary.axes.frequency(angles).shape[-1]
     still = 0
-    if not isinstance(schedule, LearnedFrequencies):
+    if not isinstance(schedule, LEARNED):
         still = int(np.sum(numbers(in_context(schedule, context)) == 0))
     facts: Facts = {
         "class": "Rotary",
@@ -109,7 +113,7 @@ def _rotary(rotary, context: int | None) -> Facts:
     if isinstance(rotary.axes, Sections):
         facts["sections"] = list(rotary.axes.sizes)
         facts["order"] = rotary.axes.order
-    if isinstance(schedule, LearnedFrequencies):
+    if isinstance(schedule, LEARNED):
         return facts
     base = schedule.unscaled
     facts["theta"] = getattr(getattr(base, "base", base), "theta", None)

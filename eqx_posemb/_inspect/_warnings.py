@@ -39,6 +39,12 @@ def _of_kind(kind):
             "is no part of the embedding: give positions divided by that to `attend`, "
             "as segments."
         )
+    if kind["sinks"]:
+        yield (
+            f"{name} have a sink, a learned logit for each head, which is no part of "
+            "the embedding: give it to `attend` as `sinks`. "
+            "`huggingface.sinks_from_state_dict` takes it from a checkpoint."
+        )
     classes = [part["class"] for part in kind["rotary"]]
     if classes and "Rotary" not in classes:
         yield (

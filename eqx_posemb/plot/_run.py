@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from .._bundle import PositionalEmbedding
 from .._catalogue import find, Refused
+from .._encoding._learned_grid import LearnedGrid
 from .._frequencies import LearnedFrequencies
 from .._inspect import chosen, facts_of, refused
 from .._inspect._schedule import in_context
@@ -126,6 +127,8 @@ def _of_subject(subject: _Subject) -> Iterator[tuple[str, Any]]:
     side = min(math.isqrt(context), 14)
     shapes = (min(context, 128),), (side, side), (4, side, side)
     shape = shapes[subject.axes - 1]
+    if isinstance(embedding.encoding, LearnedGrid):
+        shape = tuple(min(size, 14) for size in embedding.encoding.shape)
     if embedding.bias is not None:
         yield "bias", bias(embedding.bias, shape=shape, causal=subject.causal)
     if embedding.reads:
@@ -173,6 +176,8 @@ def _of_file(options) -> Iterator[_Subject]:
             name = Path(options.what).stem
             (rotary,) = _rotaries(made)[:1] or (None,)
             axes = 1
+            if isinstance(made.encoding, LearnedGrid):
+                axes = len(made.encoding.shape)
             if rotary is not None and rotary.axes is not None:
                 axes = rotary.axes.coordinates
             yield _Subject(

@@ -9,6 +9,7 @@ from ..._bias import ALiBi, T5Bias
 from ..._bundle import PositionalEmbedding
 from ..._encoding import Learned, Sinusoidal
 from ..._encoding._learned_grid import LearnedGrid
+from ..._encoding._scaled_sinusoidal import ScaledSinusoidal
 from ..._rotary import NoPE
 from ..._state_dicts import square
 from ._layers import count_of, ROTATES as ALIKE
@@ -126,7 +127,10 @@ def _sinusoidal(settings, row, layer_type, key):
     offset = row.get("offset", 0)
     if "padding" in row:
         offset = _padding(settings) + 1
-    encoding = Sinusoidal(_dim(settings, row), layout=row["layout"], offset=offset)
+    dim, layout = _dim(settings, row), row["layout"]
+    if "scaled" in row:
+        return PositionalEmbedding(encoding=ScaledSinusoidal(dim, layout=layout))
+    encoding = Sinusoidal(dim, layout=layout, offset=offset)
     return PositionalEmbedding(encoding=encoding)
 
 

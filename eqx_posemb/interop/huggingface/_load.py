@@ -91,6 +91,10 @@ def load(
     such as class and register tokens, stay as they are at position 0
     ([`eqx_posemb.positions.zero_prefixed`][]).
 
+    **Sinks** are weights of each layer, which `attend` takes: see
+    [`eqx_posemb.interop.huggingface.sinks_from_state_dict`][]. Tables and biases are
+    weights, too. The method `from_state_dict` of their classes reads them.
+
     **Quirks.** Where transformers computes something else than its configuration, or
     what a rotation is, this does what was meant. `quirks=True` does what transformers
     does, for comparison with it. Of the 371 model types with their default

@@ -78,11 +78,12 @@ def models() -> dict[str, dict[str, Any]]:
     - `instead`: a key, its value for which the model rotates, its default, and the row
       that stands for all other values.
     - `besides`: the type in a list of layers that is half of the layer before it.
+    - `sinks`: the layer types with a learned logit beside keys, or true for all.
     - `learned`: whether the checkpoint has a shift of the logarithms of frequencies.
     - `adds`: for models that do not rotate, the builder of `_additive.py`; with `dim`,
-      `length`, `offset`, `padding`, `layout` and `stacks`. A grid has the keys of the
-      `image` and the `patch`, or of the number of `cells`, and the number of `tokens`
-      that are on no grid.
+      `length`, `offset`, `padding`, `layout`, `scaled` and `stacks`. A grid has the
+      keys of the `image` and the `patch`, or of the number of `cells`, and the number
+      of `tokens` that are on no grid.
     - `clockwise`, `torn`, `never_long`: what transformers has otherwise,
       for `quirks`.
     - `parts`: the types of parts whose configuration omits the type.
