@@ -2,6 +2,7 @@
 
     python -m benchmarks.hf_census            compares, and prints a line for each type
     python -m benchmarks.hf_census --golden   and writes tests/golden/hf_census.*
+    python -m benchmarks.hf_census --written  compares with these files, in less time
 
 Each model type is built from its default configuration on the `meta` device, with no
 weights and no network, and its rotary modules are collected with the configurations
@@ -218,19 +219,28 @@ def write_golden(
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--golden", action="store_true")
+    parser.add_argument("--written", action="store_true")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
+    if options.written:
+        found = Golden(GOLDEN)
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            found = measured(GOLDEN if options.golden else Path(temporary))
+    wrong = report(found)
+    print_states({name: name not in wrong for name in found.model_types})
+
+
+def measured(folder: Path) -> Golden:
+    """What every model type that rotates does, in files of a folder."""
     census = Census()
     rotating = census.rotating()
     print(f"{len(rotating)} model types rotate, of {len(CONFIG_MAPPING.keys())}")
     print(f"{len(census.tables)} classes and configurations, all measured")
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = GOLDEN if options.golden else Path(temporary)
-        write_golden(census, rotating, folder)
-        wrong = report(Golden(folder))
-    print_states({name: name not in wrong for name in rotating})
+    write_golden(census, rotating, folder)
+    return Golden(folder)
 
 
 def report(found: Golden) -> set[str]:

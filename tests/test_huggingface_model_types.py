@@ -67,7 +67,7 @@ def test_lara_mini_rotates_where_layers_have_a_window():
 def test_hy_v4_vl_deals_sections_out_on_a_slice_of_the_head():
     rotary = loaded("hy_v4_vl_text").rotary
     assert rotary.axes == pe.axes.Sections([12, 10, 10], order="interleaved")
-    assert rotary.dim == 256 and rotary.frequencies.pairs == 32
+    assert rotary.pairing == pe.rotations.Pairing.adjacent(256, 64, 192)
 
 
 def test_mistral_large_4_shifts_the_logarithms_of_its_frequencies():

@@ -26,8 +26,8 @@ def load(
 ) -> PositionalEmbedding:
     r"""Builds the positional embedding of a model of transformers.
 
-    From the `config.json` of any of the 371 model types of transformers 5.23.0 that
-    rotate, of the models with T5's or ALiBi's biases, and of many with learned or
+    From the `config.json` of any of the 382 model types of transformers 5.24.0 that
+    rotate, of the models with T5's or ALiBi's biases, and of most with learned or
     sinusoidal tables; without transformers, torch or a network. Old and new spellings
     of the rope settings are read: `rope_parameters` and `rope_scaling`, flat or for
     each layer type, `type` and `rope_type`, `rotary_dim`, `rotary_pct`,
@@ -97,8 +97,8 @@ def load(
 
     **Quirks.** Where transformers computes something else than its configuration, or
     what a rotation is, this does what was meant. `quirks=True` does what transformers
-    does, for comparison with it. Of the 371 model types with their default
-    configurations 363 are the same without it:
+    does, for comparison with it. Of the 382 model types with their default
+    configurations 374 are the same without it:
 
     - HunYuan-VL (2 model types): sections are dealt out over channels, not pairs, so
       that the two channels of a pair turn with different coordinates. Equal for text.
