@@ -9,6 +9,7 @@ import contextlib
 from collections import Counter
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import torch
 from transformers import CONFIG_MAPPING
@@ -109,7 +110,7 @@ def _rows(table) -> tuple[int, int]:
 
 def _has_values(encoding: pe.Sinusoidal | pe.ScaledSinusoidal, table) -> bool:
     offset = getattr(encoding, "offset", 0)
-    found = np.asarray(encoding(np.arange(len(table) - offset)))
+    found = np.asarray(encoding(jnp.arange(len(table) - offset)))
     if found.shape[-1] != table.shape[-1]:
         return False
     return bool(np.abs(found - table[offset:]).max() < 1e-4)

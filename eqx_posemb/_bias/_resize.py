@@ -39,8 +39,9 @@ def resized_table(
         jnp.asarray(_stretched(old // 2, new // 2), as_float(table).dtype)
         for old, new in zip(table.shape, shape, strict=False)
     )
-    exact = dict(precision="highest")
-    found = jnp.einsum("yi,xj,ijh->yxh", rows, columns, as_float(table), **exact)
+    found = jnp.einsum(
+        "yi,xj,ijh->yxh", rows, columns, as_float(table), precision="highest"
+    )
     return found.astype(table.dtype)
 
 
@@ -51,6 +52,7 @@ def _stretched(old: int, new: int) -> np.ndarray:
     one. Numbers between them are linear.
     """
     low, high = 1.01, 1.5
+    ratio = low
     while high - low > 1e-6:
         ratio = (low + high) / 2
         reach = (1 - ratio**old) / (1 - ratio)
