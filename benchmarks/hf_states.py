@@ -51,18 +51,21 @@ def state_of(name: str, rotating: dict[str, bool]) -> tuple[str, str]:
             for kind in dict.fromkeys(huggingface.layer_types(config))
         ]
     except ValueError as error:
-        return _refused(name, str(error), rotating)
+        return _refused(name, config, str(error), rotating)
     if name in rotating:
         return (AGREES, "") if rotating[name] else (LOADS, "differs")
     same = [_is_same(name, embedding) for embedding in embeddings]
     return (AGREES, "") if all(same) else (LOADS, "no table to compare with")
 
 
-def _refused(name, message, rotating):
+def _refused(name, config, message, rotating):
     if "`part` must be given" in message:
         return PARTS, "" if rotating.get(name, True) else "differs"
     if rotating.get(name):
-        return AGREES, "with `quirks`"
+        with contextlib.suppress(ValueError):
+            huggingface.load(config, quirks=True)
+            return AGREES, "with `quirks`"
+        return PARTS, "its text has no row"
     why = message.rpartition(f"{name!r}. ")[2]
     if "no positional embedding" in why and "eqx_posemb." not in why:
         return NOTHING, ""

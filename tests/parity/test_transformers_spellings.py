@@ -77,16 +77,18 @@ def loaded(config):
         refuse(unread(settings, row, lambda: map(of, every)), settings, name)
     except ValueError:
         return None
-    return {_seen(layer) if layer.rope else None for layer in made.values()}
+    return {_seen(layer, row) if layer.rope else None for layer in made.values()}
 
 
-def _seen(layer):
+def _seen(layer, row):
     """Without settings that have no effect on layers of the kind."""
     rope = layer.rope
     if rope.kind != "proportional":
         rope = dataclasses.replace(rope, partial=1.0)
     if rope.kind != "dynamic":
         rope = dataclasses.replace(rope, length=0)
+    if list(rope.sections) == row.get("sections"):
+        rope = dataclasses.replace(rope, sections=())
     return dataclasses.replace(layer, rope=rope)
 
 
