@@ -43,7 +43,7 @@ ROOMS = {
     "_buckets": {"_phase"},
     "_low_rank": BASE,
     "_state_dicts": set(),
-    "_frequencies": BASE,
+    "_frequencies": BASE | {"_state_dicts"},
     "_rotary": BASE | {"_frequencies"},
     "_encoding": BASE | {"_frequencies", "_state_dicts"},
     "_bias": BASE

@@ -119,7 +119,7 @@ class LogShifted(AbstractFrequencies):
 
     @property
     def unscaled(self) -> AbstractFrequencies:
-        """What `base` is before any scaling."""
+        """The schedule `base` before any scaling."""
         return self.base.unscaled
 
     @property
