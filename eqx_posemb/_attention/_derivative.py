@@ -32,7 +32,7 @@ def with_gradients(
         return attended(how, eqx.combine(floats, others, rest))
 
     def forward(static, floats, others):
-        found = call(static, floats, others)
+        found: Attended = call(static, floats, others)
         return found, (floats, others, *found)
 
     def backward(static, residuals, cotangents):
