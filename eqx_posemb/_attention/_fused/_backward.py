@@ -1,4 +1,4 @@
-"""The backward kernels: tiles are computed again, and no logits are kept."""
+"""The backward kernels, which compute the logits of each tile again."""
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,9 @@ from ._tiles import as_column, Given, OF_FEATURES, OF_TOKENS, over_lanes, produc
 def backward_queries(tiles: Tiles, given: Given, seeds):
     """The gradients with respect to the queries, and to the strip of a bias.
 
-    Rows of tiles go one after another, so that the gradient of a head's strip stays in
-    the memory of the core. `seeds` are the gradient by the attended values, the
-    normalizer that `forward` gives, and the mean gradient by the weights.
+    Rows of tiles come in order, so that the gradient of a head's strip stays in the
+    memory of the core. `seeds` are the cotangent of the attended values, the
+    log-sum-exp of `forward`, and the weighted mean of the gradients of the weights.
     """
     offset, q, k, v, ids, strip = given
     heads, _, dim = q.shape
@@ -40,6 +40,7 @@ def backward_queries(tiles: Tiles, given: Given, seeds):
     window = tiles.window(lambda h, i, j, offset: (h, i, column(i, j, offset)))
     out_specs, out_shape = [of_queries(dim)], [varying_as(q, q.shape, q.dtype)]
     scratch = [pltpu.VMEM((tiles.q, dim), jnp.float32)]
+    # All rows add to the gradient of the strip, so one block holds all of it.
     for x in strip:
         index = lambda h, i, j, offset: (h, 0, 0)
         out_specs.append(pl.BlockSpec((None, 1, tiles.places), index))
@@ -92,6 +93,7 @@ def _queries_kernel(tiles, offset, q, k, v, d_out, normalizer, mean, *refs):
         logits, slope = tiles.logits(q[...], k[...], window, i, j, offset, ids, masked)
         wide = lambda x: over_lanes(as_column(x[...]), logits.shape[1])
         weights = jnp.exp2(logits - wide(normalizer))
+        # Weights need no division: the exponent subtracts the log-sum-exp.
         by_weights = product(d_out[...], v[...], OF_FEATURES)
         by_logits = weights * (by_weights - wide(mean))
         if slope is not None:
@@ -114,11 +116,12 @@ def _queries_kernel(tiles, offset, q, k, v, d_out, normalizer, mean, *refs):
 
 
 def backward_keys(tiles: Tiles, given: Given, seeds):
-    """The gradients by keys and values: columns of tiles, of all heads of queries that
-    a head of keys serves.
+    """The gradients with respect to keys and values, summed over the heads of queries
+    that share a head of keys.
 
-    Tiles are keys by queries. So only the strip is transposed, by reading it backwards.
-    `tiles` keep no strip, which changes with each block of keys.
+    Tiles are keys by queries, so that sums over queries need no transposed tile. The
+    strip is read backwards instead. `tiles` keep no strip, as each block of keys visits
+    the strips of several heads.
     """
     offset, q, k, v, ids, strip = given
     kv_heads, _, dim = k.shape
@@ -170,6 +173,7 @@ def backward_keys(tiles: Tiles, given: Given, seeds):
             pltpu.VMEM((tiles.k, dim_v), jnp.float32),
         ],
     )
+    # Place `x` goes to `q + k - x`, which is one place further than by reversal alone.
     backwards = [jnp.roll(x[..., ::-1], 1, axis=-1) for x in strip]
     return call(offset, q, k, v, *seeds, *ids, *backwards)
 

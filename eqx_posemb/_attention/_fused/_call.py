@@ -17,27 +17,27 @@ from .._platform import by_platform
 
 
 class How(NamedTuple):
-    """How attention is computed on each platform: a static value."""
+    """The form of attention on each platform, which is static."""
 
     size: int
-    """Of blocks, where there is no kernel."""
+    """The size of blocks, on platforms without a kernel."""
     block_size: int | None
-    """Of the tiles of a kernel, if it is given."""
+    """The tile size that the user gave, or `None`."""
     dense: bool
-    """Whether platforms without a kernel have materialized logits, but for a CPU."""
+    """Whether platforms without a kernel materialize logits. A CPU uses blocks."""
     asked_for: bool
-    """Whether the user names the kernel: a CPU interprets it."""
+    """Whether the user gave `"pallas"`. A CPU then interprets the kernel."""
     exact: bool = False
-    """Whether the attended values are in float32, to be added up."""
+    """Whether the attended values are float32, for a ring to sum."""
 
 
 def fused(inputs: Inputs, how: How) -> Attended:
-    """What [`dense`][] computes, tile by tile in one kernel."""
+    """The result of [`dense`][], computed tile by tile in one kernel."""
     return _attention(how, inputs)
 
 
 def attended_by_platform(how: How, inputs: Inputs) -> Attended:
-    """The attended values, and the logarithm of the sum of the weights."""
+    """The attended values, and the log-sum-exp of the logits."""
     heads, q_count = inputs.q.shape[:2]
     dtype = jnp.dtype(jnp.float32) if how.exact else inputs.v.dtype
     result = (
@@ -69,8 +69,8 @@ def gradients_by_platform(
     normalizer: Float[Array, "heads q"],
     cotangents: Attended,
 ) -> Inputs:
-    """The gradients by the float arrays of the inputs, given what
-    [`attended_by_platform`][] gave."""
+    """The gradients with respect to the float arrays of the inputs, from the results of
+    [`attended_by_platform`][] and their cotangents."""
     floats = eqx.filter(inputs, eqx.is_inexact_array)
     result = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), floats)
 
@@ -123,7 +123,7 @@ _NO_SECOND = (
 
 
 def _say(how):
-    """Says that there is no kernel, where the user has asked for it."""
+    """Warns that there is no kernel, if the user has asked for it."""
     if how.asked_for:
         warnings.warn(
             "`implementation='pallas'` goes by blocks. There is a kernel for TPUs, "

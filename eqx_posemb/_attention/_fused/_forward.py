@@ -1,4 +1,4 @@
-"""The forward kernel: an online softmax over tiles that are never written to memory."""
+"""The forward kernel: an online softmax over tiles that stay in the core."""
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,9 @@ from ._tiles import Given, LANES, OF_TOKENS, over_lanes, product, START, Tiles
 
 
 def forward(tiles: Tiles, given: Given, dtype):
-    """The attended values, and the base-2 logarithm of what divides the weights.
+    """The attended values, and the log-sum-exp of the logits in base 2.
 
-    **Returns:** arrays `[heads, q, dim_v]`, in a dtype, and `[heads, 1, q]`.
+    **Returns:** arrays `[heads, q, dim_v]` of `dtype`, and `[heads, 1, q]` of float32.
     """
     offset, q, k, v, ids, strip = given
     heads, q_count, dim = q.shape
@@ -31,11 +31,14 @@ def forward(tiles: Tiles, given: Given, dtype):
         pl.BlockSpec((1, tiles.k), lambda h, i, j, offset: (0, column(i, j, offset))),
     ]
     window = tiles.window(lambda h, i, j, offset: (h, i, column(i, j, offset)))
+    # The running maximum and sum are columns, repeated over the lanes of a register.
     scratch = [
         pltpu.VMEM((tiles.q, LANES), jnp.float32),
         pltpu.VMEM((tiles.q, LANES), jnp.float32),
         pltpu.VMEM((tiles.q, dim_v), jnp.float32),
     ]
+    # Keys come last, so the running sums stay in the core. Rows of a head with a kept
+    # strip come in order, as the first row expands it.
     call = tiles.call(
         "attention_forward",
         _kernel,
@@ -79,6 +82,7 @@ def _kernel(tiles, offset, q, k, v, *refs):
         weights_sum[...] = rescale * weights_sum[...] + jnp.sum(
             weights, axis=1, keepdims=True
         )
+        # The products have the dtype of the values, and their sums are float32.
         more = product(weights.astype(v.dtype), v[...], OF_TOKENS)
         values[...] = over_lanes(rescale, values.shape[1]) * values[...] + more
 
@@ -86,6 +90,7 @@ def _kernel(tiles, offset, q, k, v, *refs):
 
     @pl.when(j == tiles.columns - 1)
     def finish():
+        # A fully masked query has a sum of zero, and gets zeros.
         total = weights_sum[...]
         divisor = jnp.where(total > 0, total, 1.0)
         result = values[...] / over_lanes(divisor, values.shape[1])

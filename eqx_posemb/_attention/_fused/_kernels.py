@@ -18,12 +18,13 @@ from ._sizes import block, keeps
 from ._tiles import Given, LOG2_E, Tiles
 
 
-# Distances beyond this are farther than any window.
+# The bound of distances between first tokens. It exceeds every window, and sums with
+# indices fit into int32.
 _FAR = 2**29
 
 
 class Settings(NamedTuple):
-    """How kernels are called."""
+    """The settings of a call of the kernels."""
 
     block_size: int | None
     interpret: bool
@@ -32,7 +33,7 @@ class Settings(NamedTuple):
 def attended(
     settings: Settings, inputs: Inputs, dtype: jnp.dtype
 ) -> tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]:
-    """The attended values, in a dtype, and the logarithm of the sum of the weights."""
+    """The attended values, of `dtype`, and the log-sum-exp of the logits."""
     tiles = _tiles(settings, inputs)
     q, k, v = _whole_blocks(tiles, inputs.q, inputs.k, inputs.v)
     strip = [] if inputs.logits.bias is None else [_strip(tiles, inputs, inputs.logits)]
@@ -45,15 +46,15 @@ def attended(
 def gradients(
     settings: Settings, inputs: Inputs, out, normalizer, cotangents
 ) -> Inputs:
-    """The gradients by the float arrays of the inputs, given what `attended` gave."""
+    """The gradients with respect to the float arrays of the inputs, from the results of
+    `attended` and their cotangents."""
     d_out, d_normalizer = cotangents
     tiles = _tiles(settings, inputs)
     f32 = jnp.float32
     mean = jnp.sum(d_out.astype(f32) * out.astype(f32), axis=-1) - d_normalizer
     row = lambda x: _filled(x, tiles.rows * tiles.q, 1)[:, None]
     d_out = _filled(d_out.astype(inputs.v.dtype), tiles.rows * tiles.q, 1)
-    # Queries that fill up a block are zeros and have logits of zero, and what their
-    # weights are multiplied by is zero.
+    # The cotangents of padded queries are zeros, so their weights have no effect.
     seeds = d_out, row(normalizer * LOG2_E), row(mean)
     (q, k, v), pull = jax.vjp(
         partial(_whole_blocks, tiles), inputs.q, inputs.k, inputs.v
@@ -65,15 +66,15 @@ def gradients(
         strip.append(x)
     given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), strip)
     d_q, *d_strip = backward_queries(tiles, given, seeds)
-    # The strip that is read changes with each block of keys, and none is kept.
+    # Each block of keys visits the strips of several heads, so none is kept.
     passing = dataclasses.replace(tiles, keep=False)
     d_k, d_v = backward_keys(passing, given, seeds)
-    # What no kernel reads, such as positions in floating point, has no gradient.
+    # Leaves that no kernel reads, such as float positions, have zero gradients.
     found = jax.tree.map(jnp.zeros_like, eqx.filter(inputs, eqx.is_inexact_array))
     found = eqx.tree_at(lambda x: (x.q, x.k, x.v), found, pull((d_q, d_k, d_v)))
     if pull_strip is None:
         return found
-    # A strip is in base 2, and its gradient is by what it is in base e.
+    # Kernels differentiate logits in base e, and `_strip` has multiplied by log2(e).
     (d_logits,) = pull_strip(d_strip[0] / LOG2_E)
     return eqx.tree_at(lambda x: x.logits, found, d_logits)
 
@@ -121,7 +122,7 @@ def _segments(tiles, inputs):
 
 
 def _offset(inputs):
-    """How far ahead of the first query the first key is."""
+    """The distance from the first query to the first key."""
     if not inputs.rules.ordered:
         return jnp.zeros(1, jnp.int32)
     q, k = (tokens.compared[0] for tokens in (inputs.q_tokens, inputs.k_tokens))
@@ -130,7 +131,7 @@ def _offset(inputs):
 
 
 def _strip(tiles, inputs, logits):
-    """The bias of each distance, for whole blocks."""
+    """The bias of each distance of padded tokens, in base 2."""
     values = logits.strip(inputs.q_tokens, inputs.k_tokens)
     before = tiles.rows * tiles.q - tiles.q_count + 1
     after = tiles.columns * tiles.k - tiles.k_count

@@ -1,11 +1,11 @@
-"""How large the tiles of a kernel are, by what was counted of compiled programs."""
+"""The size of tiles, from the cycles of compiled programs."""
 
 import jax
 
 
-# Tiles are multiples of this: the lanes of a register.
+# Tiles are multiples of the lanes of a register.
 STEP = 128
-# What a token costs in a block of that size, next to one in a block of 1,024. By the
+# The cost of a token in a block of each size, relative to blocks of 1,024. By the
 # bundles of compiled kernels, tiles of 512 take 1.12 to 1.4 times as long as tiles of
 # 1,024, and tiles of 256 take 2.6 times as long.
 _COSTS = ((1024, 1.0), (512, 1.15), (256, 1.6), (128, 2.4))
@@ -15,7 +15,7 @@ _SMALL_KINDS = "TPU v2", "TPU v3", "TPU v4"
 
 
 def block(count: int, size: int | None) -> int:
-    """How many of so many tokens are in a block; `size` if it is given."""
+    """The number of tokens in a block, for `count` tokens; `size` if it is given."""
     if size is not None:
         return size
     largest = 1024 if memory() > _SMALL else 512
@@ -30,8 +30,11 @@ def keeps(places: int) -> bool:
 
 
 def memory() -> int:
-    """Bytes of the memory of a core. Ahead of time, the device of an abstract mesh
-    names the kind; without one the kind is v5 or newer."""
+    """The bytes of the memory of a core.
+
+    For ahead-of-time compilation, the device of an abstract mesh names the kind.
+    Without a name, the kind is v5 or newer.
+    """
     return _SMALL if _kind().startswith(_SMALL_KINDS) else _MEMORY
 
 

@@ -1,4 +1,4 @@
-"""A bias by distance inside of a kernel, without a lookup.
+"""Expands a bias by distance inside of a kernel, without lookups.
 
 Consecutive queries `i` and keys `j` have a bias that depends on `j - i` alone. A kernel
 is given a strip, `[heads, 1, q + k]`: place `x` has the bias of `j - i = x - q`. XLA
@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 # The rows that are expanded, and the lanes of a register.
 ROWS = 128
-# What is expanded and folded in one step.
+# The number of places that one step expands or folds.
 _CHUNK = 512
 
 
@@ -37,12 +37,12 @@ def expand(window: Float[Array, "1 places"]) -> Float[Array, "128 places"]:
 
 
 def fold(sums: Float[Array, "128 places"]) -> Float[Array, "1 places"]:
-    """The transpose of `expand`: row `s` moves back by `s - 128`, and all are added."""
+    """The transpose of `expand`: shifts row `s` back by `s - 128`, and sums rows."""
     places, rows = sums.shape[1], ROWS
     while rows > 8:
         rows //= 2
         sums = sums[:rows] + pltpu.roll(sums[rows : 2 * rows], places - rows, 1)
-    # Eight rows are one register deep.
+    # A register has eight rows, which later steps shift within.
     back = pltpu.roll(sums, ROWS, 1)
     while rows > 1:
         rows //= 2
@@ -51,7 +51,7 @@ def fold(sums: Float[Array, "128 places"]) -> Float[Array, "1 places"]:
 
 
 def starts(block_q: int) -> list[int]:
-    """Where the rows of a tile begin in the expanded window, 128 rows at a time."""
+    """The places in the expanded window where each 128 rows of a tile begin."""
     return [block_q - ROWS * (g + 1) for g in range(block_q // ROWS)]
 
 
@@ -71,7 +71,8 @@ def expand_all(strip: Any, expanded: Any) -> None:
     """Expands a strip, a reference to `[1, places]`, into one to `[128, places]`."""
 
     def step(start, size):
-        # Beyond the end there is nothing that a tile reads.
+        # The rotations wrap around in the last 128 places. The next chunk has them, and
+        # no tile reads them after the last chunk.
         some = expand(strip[:, pl.ds(start, size + ROWS)])
         expanded[:, pl.ds(start, size)] = some[:, :size]
 

@@ -1,4 +1,4 @@
-"""The tiles of attention: which of them are computed, and the logits of one."""
+"""The tiles of a kernel: which tiles are computed, and the logits of a tile."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ from ._strip import expand, expand_all, fold, plus_tile, ROWS, starts
 LANES = 128
 LOG2_E = 1.4426950408889634
 _LARGEST = float(jnp.finfo(jnp.float32).max)
-# A masked logit is less than where the largest logit starts, so that a query that sees
-# no key has weights of zero.
+# Masked logits are below the start of the running maximum. A fully masked query then
+# has weights of zero, and no infinity appears.
 MASKED, START = -0.95 * _LARGEST, -0.9 * _LARGEST
-# The products of two blocks: rows with rows, rows with columns.
+# The dimensions of products: over channels, and over tokens.
 OF_FEATURES = (((1,), (1,)), ((), ()))
 OF_TOKENS = (((1,), (0,)), ((), ()))
-# What a kernel may take of the memory of a core.
+# The memory of a core that a kernel may use.
 _MEMORY = 64 * 2**20
 
 
 class Given(NamedTuple):
-    """What a kernel reads."""
+    """The inputs of a kernel."""
 
     offset: Int[Array, "1"]
-    """The position of the first key, less that of the first query."""
+    """The position of the first key minus the position of the first query."""
     q: Float[Array, "heads q dim"]
-    """Whole blocks of queries; of keys and values likewise."""
+    """Queries padded to whole blocks, as keys and values are."""
     k: Float[Array, "kv_heads k dim"]
     v: Float[Array, "kv_heads k dim_v"]
     ids: list[Int[Array, "1 tokens"]]
@@ -44,7 +44,7 @@ class Given(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiles:
-    """How attention is cut into tiles of queries and keys: a static value."""
+    """The tiling of attention, which is static."""
 
     scale: float
     soft_cap: float | None
@@ -83,8 +83,11 @@ class Tiles:
     # Which tiles are computed
 
     def needed_key(self, i, j, offset):
-        """The column, or the nearest column with an unmasked key, so that masked
-        columns are not read."""
+        """The column, or the nearest column with an unmasked key.
+
+        The pipeline copies no block whose index has not changed. Fully masked tiles
+        therefore read nothing.
+        """
         first, last = 0, self.columns - 1
         if self.ahead is not None:
             end = self.ahead - offset[0] + (i + 1) * self.q - 1
@@ -95,7 +98,7 @@ class Tiles:
         return jnp.minimum(jnp.maximum(j, first), last)
 
     def needed_query(self, i, j, offset):
-        """The row, or the nearest with a query that sees a key of the column."""
+        """The row, or the nearest row with a query that attends to the column."""
         first, last = 0, self.rows - 1
         if self.behind is not None:
             end = self.behind + offset[0] + (j + 1) * self.k - 1
@@ -109,6 +112,7 @@ class Tiles:
         """Calls `tile(masked)` if a key of the tile is unmasked."""
         nearest = j * self.k - i * self.q + offset[0]
         lowest, highest = nearest - (self.q - 1), nearest + (self.k - 1)
+        # Conditions for some pairs, and for every pair, to be unmasked.
         some, every = [], []
         if self.ahead is not None:
             some.append(lowest <= self.ahead)
@@ -118,8 +122,10 @@ class Tiles:
             every.append(lowest >= -self.behind)
         if self.k_count % self.k:
             every.append((j + 1) * self.k <= self.k_count)
+        # Whether ids mask a pair is known only once they are compared.
         if self.segments:
             return _when(some, lambda: tile(True))
+        # Most tiles need no mask, whose iotas and selects would take vector operations.
         _when([*some, *every], lambda: tile(False))
         if every:
             both = every[0]
@@ -134,6 +140,7 @@ class Tiles:
     ) -> tuple[Float[Array, "a b"], Float[Array, "a b"] | None]:
         """Logits in base 2, queries by keys or keys by queries, and the slope of a soft
         cap."""
+        # The exponential of the hardware has base 2, so one factor serves both scales.
         logits = product(a, b, OF_FEATURES) * (self.scale * LOG2_E)
         if self.bias:
             logits = plus_tile(logits, self._bias(window, i, j, logits.shape[1]))
@@ -151,6 +158,7 @@ class Tiles:
         if self.kept:
             first = self.first_place(i, j)
             return lambda start: window[1][:, pl.ds(first + start, size)]
+        # A strip that is not kept is expanded for each tile.
         expanded = expand(window[0][...])
         return lambda start: expanded[:, start : start + size]
 
@@ -166,6 +174,7 @@ class Tiles:
         if self.k_count % self.k:
             conditions.append(iota(of_k) < self.k_count - j * self.k)
         if self.segments:
+            # Ids are rows of lanes. The ids along the first axis become a column.
             down, along = reversed(ids) if transposed else ids
             wide = over_lanes(as_column(down[...]), shape[1])
             conditions.append(wide == along[...])
@@ -177,17 +186,17 @@ class Tiles:
     # The strip
 
     def first_place(self, i, j, transposed=False):
-        """Where the window of a tile begins in the strip: at whole lanes. Transposed,
-        the strip is read backwards: place `x` is at `q + k - x`."""
+        """The place in the strip where the window of a tile begins, a multiple of the
+        lanes. Transposed, the strip is read backwards: place `x` is at `q + k - x`."""
         a, a_size, count, b, b_size = i, self.q, self.rows * self.q, j, self.k
         if transposed:
             a, a_size, count, b, b_size = j, self.k, self.columns * self.k, i, self.q
-        # Multiplied last, for the compiler to see that it is whole lanes.
+        # The last factor shows the compiler that the place is a multiple of the lanes.
         lanes = lambda size: size // LANES
         return (b * lanes(b_size) - (a + 1) * lanes(a_size) + lanes(count)) * LANES
 
     def window(self, tile, transposed=False) -> list[pl.BlockSpec]:
-        """The places of the strip that a tile is given, if there is a strip."""
+        """The block of the strip that a tile reads, if there is a strip."""
 
         def index(*grid):
             h, i, j = tile(*grid)
@@ -198,6 +207,7 @@ class Tiles:
             return []
         if self.keep:
             return [pl.BlockSpec((None, 1, self.places), index)]
+        # Windows of neighboring tiles overlap, so they are indexed by element.
         size = self.q + self.k
         shape = pl.Squeezed(), pl.Element(1), pl.Element(size)
         return [pl.BlockSpec(shape, index)]
@@ -213,7 +223,11 @@ class Tiles:
             pl.when(first)(lambda: expand_all(*window))
 
     def add_to_strip(self, d_strip, scratch, by_logits, i, j) -> None:
-        """Adds the sums along the diagonals of a tile. The last step folds them."""
+        """Adds a tile to the gradient of the strip.
+
+        128 rows share a slice, so diagonals are summed as 128 partial sums. `fold` adds
+        them up: at the end for a strip that is kept, and else after each tile.
+        """
         first = self.first_place(i, j)
         if not self.keep:
             scratch[...] = jnp.zeros_like(scratch)
@@ -226,6 +240,7 @@ class Tiles:
     def call(self, name, kernel, order, in_specs, out_specs, out_shape, scratch):
         """A kernel over a grid. `order` has its axes, each with a size and whether
         steps along it are independent."""
+        # Two cores of a chip may share the independent steps.
         semantics: list[Any] = [
             "parallel" if free else "arbitrary" for _, free in order
         ]
@@ -257,7 +272,7 @@ def as_column(row):
 
 
 def over_lanes(column, count):
-    """A column that is the same in all lanes, in so many lanes."""
+    """Repeats a column that is the same in all lanes to `count` lanes."""
     if count <= LANES:
         return column[:, :count]
     if count % LANES:
