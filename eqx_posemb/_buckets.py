@@ -71,6 +71,7 @@ def firsts_of(
     Decimals place each `n`. Integers decide where a decimal is next to an integer.
     """
     with decimal.localcontext(HOST_PRECISION) as context:
+        # Errors grow with the number of products and the size of distances.
         context.prec += len(str(end)) + len(str(count))
         ratio = (Decimal(end) / start) ** (Decimal(1) / steps)
         places = accumulate([ratio] * (count - 1), mul, initial=Decimal(start))
@@ -78,6 +79,7 @@ def firsts_of(
         for t, place in enumerate(places):
             n = round(place)
             if abs(place - n) < _DECIDED:
+                # The reduced fraction keeps the powers small.
                 common = math.gcd(t, steps)
                 t, power = t // common, steps // common
                 reached, needed = n**power, end**t * start ** (power - t)
@@ -97,6 +99,7 @@ def _one_way(n, buckets, max_distance):
         # gather, and an axis of thresholds would be materialized for each distance.
         far = sum((n >= first).astype(n.dtype) for first in firsts)
     else:
+        # Very many buckets would make the sum a large program.
         table = jnp.array(firsts, n.dtype)
         far = jnp.searchsorted(table, n, side="right", method="scan_unrolled")
         far = far.astype(n.dtype)

@@ -22,12 +22,14 @@ def context_lengths(
     the length of its document. A window does not shorten the length. With `axis_name`,
     the length is over all devices along that axis of a mesh.
     """
+    # Maxima need a token.
     if 0 in (q.positions.shape[0], k.positions.shape[0]):
         return jnp.int32(1), jnp.int32(1)
     everywhere = lambda x: x
     if axis_name is not None:
         everywhere = lambda x: jax.lax.all_gather(x, axis_name, tiled=True)
     last = k.positions if k.positions.ndim == 1 else jnp.max(k.positions, axis=1)
+    # Positions start at zero, so a masked key counts as the first position.
     last = jnp.where(_attended(q, k, rules, everywhere), last, 0)
     if rules.q_segments is None or rules.k_segments is None:
         length = context_length(last, axis_name=axis_name)
@@ -47,6 +49,7 @@ def _attended(q, k, rules, everywhere) -> Bool[Array, " k"]:
         return seen.reshape(-1, count).any(0)
     if not rules.ordered:
         return jnp.ones(count, bool)
+    # Without a mask, some query attends to a key if the latest query does.
     ahead = 0 if rules.causal else rules.reach[1]
     q_order, k_order = in_common(q.compared, k.compared)
     q_order = everywhere(q_order)
@@ -61,6 +64,7 @@ def _largest(
 ) -> Num[Array, " m"]:
     """The largest value among the tokens with the same id. A token whose id no key has
     gets an arbitrary value, as it attends to nothing."""
+    # Sorted by id and then by value, the last entry of an id has its largest value.
     order = jnp.lexsort([values, ids])
     last = jnp.searchsorted(ids[order], of, side="right") - 1
     return values[order[last]]

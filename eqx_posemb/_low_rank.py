@@ -47,6 +47,7 @@ def side_by_side(*terms: tuple[Array, Array]) -> Factors:
     """The factors of a sum of terms: the concatenated factors of the terms."""
     of_q, of_k = zip(*terms, strict=True)
     heads = max(x.shape[0] for x in of_k)
+    # Keys of zeros and ones stay booleans, which bfloat16 represents in one piece.
     if any(x.dtype != bool for x in of_k):
         of_k = [x.astype(jnp.result_type(float)) for x in of_k]
     of_k = [jnp.broadcast_to(x, (heads, *x.shape[1:])) for x in of_k]
@@ -65,6 +66,8 @@ def centered(
     q, k = in_common(q_positions, k_positions)
     if q.shape[0] == 0:
         return [q, k]
+    # The shift cancels in every product, so it needs no gradient. Half of the difference
+    # does not overflow, as the sum of both ends might.
     low = jax.lax.stop_gradient(q.min(axis=0))
     half = (jax.lax.stop_gradient(q.max(axis=0)) - low) / 2
     middle = low + half.astype(q.dtype)

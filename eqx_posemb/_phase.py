@@ -70,6 +70,7 @@ class Turns(eqx.Module):
                 f"{[float(frequency) for frequency in frequencies]} radians. To rotate "
                 "the other way, flip the signs of the pairing."
             )
+        # Three words of 32 bits: whole turns per position, and 64 bits of a fraction.
         words = [int((turn * 2**64).to_integral_value()) for turn in turns]
         word = lambda shift: np.array(
             [(word >> shift) & 0xFFFFFFFF for word in words], np.uint32
@@ -101,6 +102,7 @@ def cos_sin(
     a learned or length-dependent schedule has it, gives plain float products.
     """
     positions = as_positions(positions)
+    # One coordinate is a sum of one term.
     if positions.ndim == 1:
         positions = positions[:, None, None]
         frequencies = jax.tree.map(lambda f: f[..., None, :], frequencies)
@@ -135,6 +137,7 @@ def _float_cos_sin(positions, turns):
     rest = jnp.where(fits, rest, jnp.nan)
     rest = jnp.sum(rest * turns.radians()[None], axis=1)
     cos, sin = _integer_cos_sin(nearest.astype(jnp.int32), turns)
+    # The addition theorem keeps both parts exact.
     cos_rest, sin_rest = jnp.cos(rest), jnp.sin(rest)
     return cos * cos_rest - sin * sin_rest, sin * cos_rest + cos * sin_rest
 
@@ -166,6 +169,8 @@ def _phase32(upper, lower, turns):
     # the lower limbs are dropped, which is at most two units of 2⁻³² turns.
     p1, p0, f1, f0 = lower >> 16, lower & 0xFFFF, low >> 16, low & 0xFFFF
     product_high = p1 * f1 + (p1 * f0 >> 16) + (p0 * f1 >> 16)
+    # Products overflow modulo whole turns. Positions are in two's complement, so negative
+    # ones need no case of their own.
     return _total(lower * high + product_high + upper * low)
 
 
@@ -183,19 +188,24 @@ def _total(phases):
 
 
 def _cos_sin_of_turns32(phase):
+    # The nearest multiple of a quarter turn leaves at most an eighth of a turn, where the
+    # polynomials are accurate.
     quadrant = (phase + np.uint32(1 << 29)) >> _QUARTER_TURN_BITS
     rest = phase - (quadrant << _QUARTER_TURN_BITS)
+    # The remainder is signed and at most an eighth of a turn, so float32 suffices.
     rest = rest.astype(jnp.int32).astype(jnp.float32)
     r = rest * np.float32(float(TWO_PI) / 2**32)
     z = r * r
     s = r + r * z * (_SIN[0] + z * (_SIN[1] + z * _SIN[2]))
     c = 1 - 0.5 * z + z * z * (_COS[0] + z * (_COS[1] + z * _COS[2]))
+    # A quarter turn exchanges cosine and sine. Bit 1 of the quadrant is the sign.
     odd = (quadrant & 1) == 1
     cos, sin = jnp.where(odd, s, c), jnp.where(odd, c, s)
     return _negate(cos, (quadrant + 1) & 2), _negate(sin, quadrant & 2)
 
 
 def _cos_sin_of_turns64(phase):
+    # A signed phase is within half a turn of zero, where cosines are most accurate.
     angles = phase.astype(jnp.int64).astype(jnp.float64) * (float(TWO_PI) / 2**64)
     return jnp.cos(angles), jnp.sin(angles)
 

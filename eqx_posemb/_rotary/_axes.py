@@ -168,6 +168,7 @@ class Sections(AbstractAxes):
             others = max(self.coordinates - 1, 1)
             turn, lap = 1 + pairs % others, pairs // others
             turn = np.minimum(turn, self.coordinates - 1)
+        # Once a coordinate has all of its pairs, the first coordinate has the rest.
         left = lap < np.array(self.sizes)[turn]
         return np.where(left, turn, 0)[None]
 

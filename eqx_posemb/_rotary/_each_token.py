@@ -44,6 +44,7 @@ def in_lengths(
         return rotary.for_length(length)(positions)
     positions = as_positions(positions)
     one = lambda position, length: rotary.for_length(length)(position[None])
+    # The number of heads is static, and `vmap` would make an array of it.
     heads = eqx.filter_eval_shape(one, positions[0], length[0]).heads
     return EachToken(jax.vmap(one)(positions, length), heads)
 

@@ -82,6 +82,7 @@ class AbstractExtension(Part):
         for name, positions in ("q", q_positions), ("k", k_positions):
             check_sequence(f"{name}_positions", positions, "to be near or far")
         dtype = computing_dtype(q.dtype)
+        # Pieces are disjoint and cover all pairs that a causal mask shows.
         chosen = jnp.zeros((q.shape[0], q.shape[1], k.shape[1]), dtype)
         pieces = self.pieces(*in_common(q_positions, k_positions))
         for q_at, k_at, here in pieces:

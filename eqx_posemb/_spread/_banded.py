@@ -64,6 +64,7 @@ def skew(values: Float[Array, "heads q distances"]) -> Float[Array, "heads q k"]
     each. A reshape of a slice therefore aligns all rows without a copy for each.
     """
     heads, q, distances = values.shape
+    # A single row starts at its first key already.
     if q == 1:
         return values
     if not isinstance(q, int):

@@ -25,6 +25,7 @@ def are_consecutive(*positions: Int[Positions, "..."]) -> bool | Bool[Array, ""]
     answer = jnp.ones((), bool)
     for array in in_common(*arrays):
         answer &= jnp.all(array[1:] - array[:-1] == 1)
+    # A concrete answer selects one branch at trace time.
     return answer if isinstance(answer, Tracer) else bool(answer)
 
 

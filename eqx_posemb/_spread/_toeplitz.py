@@ -37,6 +37,7 @@ def by_slices(values: Float[Array, "heads distances"], q: int):
     heads, distances = values.shape
     # The barrier prevents XLA from fusing the concatenation into the slices. Otherwise
     # XLA would evaluate the function of the distance for each pair.
+    # One more place per head lets all heads share one flat array.
     values = jnp.concatenate([values, values[:, :1]], axis=1)
     flat = jax.lax.optimization_barrier(values).ravel()
     starts = jnp.arange(heads)[:, None] * (distances + 1)
@@ -61,6 +62,7 @@ def toeplitz_transpose(
     """The sums along the diagonals: the transpose of [`toeplitz`][]."""
     # On a CPU, adding row by row in place is fastest: blocks took six times as long. On
     # an accelerator, a loop over rows would be thousands of small steps.
+    # Symbolic sizes cannot be cut into blocks.
     if not all(isinstance(size, int) for size in rows.shape):
         return row_by_row(rows)
     return jax.lax.platform_dependent(rows, cpu=row_by_row, default=block_by_block)

@@ -39,6 +39,7 @@ def of_window(
 ) -> Float[Array, "heads q k"]:
     """The bias of all pairs of cells of the window in order, from slices of the
     table."""
+    # The host computes the starts, as the window is static.
     (height, width), heads = window, differences.shape[0]
     row, column = np.indices(window).reshape(2, -1)
     starts = np.stack([height - 1 - row, width - 1 - column], axis=-1)
