@@ -66,8 +66,8 @@ def centered(
     q, k = in_common(q_positions, k_positions)
     if q.shape[0] == 0:
         return [q, k]
-    # The shift cancels in every product, so it needs no gradient. Half of the difference
-    # does not overflow, as the sum of both ends might.
+    # The shift cancels in every product, so it needs no gradient. Half of the
+    # difference does not overflow, as the sum of both ends might.
     low = jax.lax.stop_gradient(q.min(axis=0))
     half = (jax.lax.stop_gradient(q.max(axis=0)) - low) / 2
     middle = low + half.astype(q.dtype)
