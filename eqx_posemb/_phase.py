@@ -169,8 +169,8 @@ def _phase32(upper, lower, turns):
     # the lower limbs are dropped, which is at most two units of 2⁻³² turns.
     p1, p0, f1, f0 = lower >> 16, lower & 0xFFFF, low >> 16, low & 0xFFFF
     product_high = p1 * f1 + (p1 * f0 >> 16) + (p0 * f1 >> 16)
-    # Products overflow modulo whole turns. Positions are in two's complement, so negative
-    # ones need no case of their own.
+    # Products overflow modulo whole turns. Positions are in two's complement, so
+    # negative positions need no case of their own.
     return _total(lower * high + product_high + upper * low)
 
 
@@ -188,8 +188,8 @@ def _total(phases):
 
 
 def _cos_sin_of_turns32(phase):
-    # The nearest multiple of a quarter turn leaves at most an eighth of a turn, where the
-    # polynomials are accurate.
+    # The nearest multiple of a quarter turn leaves at most an eighth of a turn, where
+    # the polynomials are accurate.
     quadrant = (phase + np.uint32(1 << 29)) >> _QUARTER_TURN_BITS
     rest = phase - (quadrant << _QUARTER_TURN_BITS)
     # The remainder is signed and at most an eighth of a turn, so float32 suffices.
