@@ -1,6 +1,7 @@
 """Rotary embeddings and xPos, by the names that Zeta and torchscale have."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +114,7 @@ def rotate_every_two(x: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
 
     **Raises:** a `ValueError` if the last axis is odd.
     """
-    _check_even(x)
+    check_pairs(x)
     return jnp.stack([-x[..., 1::2], x[..., ::2]], axis=-1).reshape(x.shape)
 
 
@@ -167,7 +168,7 @@ def apply_rotary_pos_emb(
 
     **Raises:** a `ValueError` if `sin` and `cos` are not [seq, dim / 2].
     """
-    _check_even(x)
+    check_pairs(x)
     seq, dim = x.shape[-2:]
     if not sin.shape == cos.shape == (seq, dim // 2):
         raise ValueError(
@@ -250,11 +251,12 @@ def rescaled(base: float, factor: float, dim: int) -> float:
     return base if dim <= 2 else base * factor ** (dim / (dim - 2))
 
 
-def _check_even(x):
+def check_pairs(x: Any) -> None:
+    """Checks that the channels of an array or a tensor are pairs."""
     if x.ndim == 0 or x.shape[-1] % 2:
         raise ValueError(
             "`x` must have an even last axis, to be turned in pairs, but got shape "
-            f"{x.shape}."
+            f"{tuple(x.shape)}."
         )
 
 

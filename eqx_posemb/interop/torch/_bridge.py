@@ -25,6 +25,14 @@ from ._programs import name_of
 
 
 _Module = TypeVar("_Module", bound=eqx.Module)
+_SLOTS = "encoding", "rotary", "bias", "score"
+_AT = "q_positions", "k_positions"
+# What a part is called with.
+_INPUTS: dict[Any, tuple[str, ...]] = {
+    AbstractEncoding: ("positions",),
+    AbstractBias: _AT,
+    AbstractScore: ("q", "k", *_AT),
+}
 
 
 def as_torch(
@@ -33,9 +41,8 @@ def as_torch(
     """Turns an embedding into a `torch.nn.Module` that does the same on tensors.
 
     Its arrays become parameters, with the paths of the leaves as their names:
-    `bias.weight`, `rotary.parts.0.generator`. There are no buffers; and computed is in
-    at least float32, whatever parameters are stored as. It has the methods of the JAX
-    module, with leading batch axes as in PyTorch. A whole
+    `bias.weight`, `rotary.parts.0.generator`. It computes in at least float32. It has
+    the methods of the JAX module, with leading batch axes as in PyTorch. A whole
     [`eqx_posemb.PositionalEmbedding`][] has `embed`, `logits` and `attend`, and its
     parts in `encoding`, `rotary`, `bias` and `score`.
 
@@ -53,14 +60,10 @@ def as_torch(
         import eqx_posemb as pe
         from eqx_posemb.interop.torch import as_torch
 
-        rope = as_torch(pe.rope(64))
-        rotation = rope(torch.arange(10))
-        q = rotation.queries(torch.randn(2, 8, 10, 64))  # [batch, heads, seq, dim]
-
+        at, q = torch.arange(10), torch.randn(2, 8, 10, 64)  # [batch, heads, seq, dim]
+        q = as_torch(pe.rope(64))(at).queries(q)
         bias = as_torch(pe.T5Bias(8, key=jax.random.key(0)))
-        positions = torch.arange(10)
-        bias(positions, positions).sum().backward()
-        assert bias.weight.grad.shape == (32, 8)
+        bias(at, at).sum().backward()
         ```
 
     On a GPU both libraries reserve memory. Set `XLA_PYTHON_CLIENT_PREALLOCATE=false`
@@ -70,33 +73,22 @@ def as_torch(
 
     - `module`: An encoding, rotary embedding, bias or score, or a whole
         [`eqx_posemb.PositionalEmbedding`][].
-    - `rotation`: `"torch"`, or `"jax"` to have rotations run there, too, for
-        comparison. Rotary embeddings that are more than a rotation, such as xPos, PoPE
-        and LieRE, do so anyway.
+    - `rotation`: `"torch"`, or `"jax"` to have rotations run there, too. Rotary
+        embeddings that are more than a rotation, such as xPos and LieRE, always do.
 
-    **Returns:** a `torch.nn.Module` with its own parameters. Training it does not
-    change `module`. [`eqx_posemb.interop.torch.from_torch`][] converts it back.
+    **Returns:** a `torch.nn.Module` with its own parameters, which
+    [`eqx_posemb.interop.torch.from_torch`][] converts back.
 
     **Raises:** a `ValueError` if `module` is none of those, or `rotation` is unknown.
     """
     check_choice("rotation", rotation, ("torch", "jax"))
     if isinstance(module, PositionalEmbedding):
-        slots = {
-            name: as_torch(part, rotation=rotation)
-            for name in ("encoding", "rotary", "bias", "score")
-            if (part := getattr(module, name)) is not None
-        }
-        return TorchEmbedding(module, slots)
+        return TorchEmbedding(module, rotation)
     if isinstance(module, AbstractRotary):
         return TorchRotary(module, rotation)
     if isinstance(module, AbstractExtension):
         return TorchExtension(module)
-    at = "q_positions", "k_positions"
-    for kind, names in (
-        (AbstractEncoding, ("positions",)),
-        (AbstractBias, at),
-        (AbstractScore, ("q", "k", *at)),
-    ):
+    for kind, names in _INPUTS.items():
         if isinstance(module, kind):
             return TorchTerm(module, names)
     raise ValueError(
@@ -118,31 +110,26 @@ def to_torch(module: eqx.Module) -> dict[str, Tensor]:
         assert list(to_torch(pe.Learned(8, 4, key=jax.random.key(0)))) == ["weight"]
         ```
 
-    **Returns:** a tensor, with memory of its own, for each array; named by the path of
-    the leaf in dots, as in [`eqx_posemb.interop.torch.as_torch`][].
+    The tensors have memory of their own, and the names of
+    [`eqx_posemb.interop.torch.as_torch`][].
     """
     return {name: copy_of(leaf) for name, leaf in leaves_of(module).items()}
 
 
 def from_torch(module: _Module, state: Mapping[str, Any] | nn.Module) -> _Module:
-    """The module with the parameters of a state dict of PyTorch.
+    """The module with the parameters of a state dict of PyTorch, or of a
+    `torch.nn.Module` such as the result of [`eqx_posemb.interop.torch.as_torch`][].
 
     !!! Example
 
         ```python
         import jax
-        import torch
         import eqx_posemb as pe
         from eqx_posemb.interop.torch import as_torch, from_torch
 
         bias = pe.KERPLE(4, key=jax.random.key(0))
-        trained = as_torch(bias)
-        torch.nn.init.ones_(trained.raw_a)
-        assert (from_torch(bias, trained).raw_a == 1).all()
+        bias = from_torch(bias, as_torch(bias))
         ```
-
-    `state` has a tensor for each parameter, by its name, or is a `torch.nn.Module` with
-    such parameters, such as the result of [`eqx_posemb.interop.torch.as_torch`][].
 
     **Returns:** a module with arrays of its own, in the dtypes of those in `module`.
 
@@ -164,16 +151,14 @@ def from_torch(module: _Module, state: Mapping[str, Any] | nn.Module) -> _Module
 
 
 def _fitting(name, leaf, tensor):
-    if tuple(tensor.shape) != leaf.shape:
-        raise ValueError(
-            f"`{name}` must have shape {leaf.shape}, but got {tuple(tensor.shape)}."
-        )
+    shape, there = tuple(tensor.shape), getattr(torch, leaf.dtype.name)
+    if shape != leaf.shape:
+        raise ValueError(f"`{name}` must have shape {leaf.shape}, but got {shape}.")
     if tensor.is_meta:
         raise ValueError(
             f"`{name}` must have values, but got a tensor on the meta device. Use "
             "`to_empty` and `load_state_dict` before."
         )
-    there = getattr(torch, leaf.dtype.name)
     if torch.promote_types(tensor.dtype, there) != there:
         raise ValueError(
             f"`{name}` must fit into {leaf.dtype}, but got {tensor.dtype}. Round it "
@@ -194,13 +179,14 @@ class TorchEmbedding(TorchPart):
     rotary: TorchPart | None
     encoding: TorchPart | None
 
-    def __init__(self, module: PositionalEmbedding, slots: dict[str, TorchPart]):
+    def __init__(self, module: PositionalEmbedding, rotation: Literal["torch", "jax"]):
         super().__init__(module)
-        for name in "encoding", "rotary", "bias", "score":
-            setattr(self, name, slots.get(name))
+        for name in _SLOTS:
+            part = getattr(module, name)
+            made = None if part is None else as_torch(part, rotation=rotation)
+            setattr(self, name, made)
         self._scale = module.scale
-        rotary = slots.get("rotary")
-        native = isinstance(rotary, TorchRotary) and rotary.exact
+        native = isinstance(self.rotary, TorchRotary) and self.rotary.exact
         self._native = native and module.bias is module.score is None
 
     def _place(self, name, parameter):
@@ -218,11 +204,8 @@ class TorchEmbedding(TorchPart):
         self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor, **others
     ) -> Tensor:
         """The finished logits, [*batch, heads, q, k], in the dtype of `q`: scaled,
-        rotated, with bias and score; not masked.
-
-        **Arguments:** as in [`eqx_posemb.PositionalEmbedding.logits`][], after the
-        batch.
-        """
+        rotated, with bias and score; not masked. Arguments are as in
+        [`eqx_posemb.PositionalEmbedding.logits`][], after the batch."""
         at = dict(q_positions=q_positions, k_positions=k_positions)
         return self._run("logits", q=q, k=k, **at, **others)[0]
 
@@ -239,7 +222,8 @@ class TorchEmbedding(TorchPart):
         implementation: str = "auto",
         **others: Any,
     ) -> Tensor:
-        """Softmax attention over the finished logits.
+        """Softmax attention over the finished logits, [*batch, heads, q, dim_v], in the
+        dtype of `v`; zeros for a query that sees no key.
 
         **Arguments:** as in [`eqx_posemb.PositionalEmbedding.attend`][], after the
         batch; but
@@ -248,14 +232,10 @@ class TorchEmbedding(TorchPart):
         - `implementation`: `"auto"` is PyTorch's `scaled_dot_product_attention` where
             there is no more than a rotation, which has no second derivatives, and JAX
             elsewhere; `"dense"` and `"blockwise"` are JAX's.
-
-        **Returns:**
-
-        The attended values, [*batch, heads, q, dim_v], in the dtype of `v`; zeros for
-        a query that sees no key.
         """
         at = dict(q_positions=q_positions, k_positions=k_positions)
-        rules = {name: others.get(name) for name in _RULES}
+        rules = dict(mask=mask, causal=bool(causal))
+        rules |= {name: others.get(name) for name in _RULES}
         # Angles that are the same for every length read no `length`.
         rest = [x for name, x in others.items() if name not in (*_RULES, "length")]
         plain = implementation == "auto" and all(x is None for x in rest)
@@ -265,14 +245,15 @@ class TorchEmbedding(TorchPart):
                 self.rotary(q_positions).queries(q),
                 self.rotary(k_positions).keys(k),
                 v,
-                attn_mask=_seen(q.ndim - 3, mask, causal, **at, **rules),
+                attn_mask=_seen(q.ndim - 3, **at, **rules),
                 scale=self._scale,
                 enable_gqa=q.shape[-3] != k.shape[-3],
             )
         if mask is not None and mask.ndim > 2:
-            mask = mask.expand(*mask.shape[:-3], q.shape[-3], *mask.shape[-2:])
-        others |= dict(causal=bool(causal), implementation=implementation)
-        return self._run("attend", q=q, k=k, v=v, **at, mask=mask, **others)[0]
+            heads = (*mask.shape[:-3], q.shape[-3], *mask.shape[-2:])
+            rules["mask"] = mask.expand(heads)
+        others |= dict(at, **rules, implementation=implementation)
+        return self._run("attend", q=q, k=k, v=v, **others)[0]
 
     def forward(self, *tensors: Tensor, **settings) -> Tensor:
         """The same as `attend`."""
@@ -283,17 +264,16 @@ _RULES = "window", "q_segments", "k_segments"
 
 
 def _seen(
-    batch, mask, causal, q_positions, k_positions, window, q_segments, k_segments
+    batch, q_positions, k_positions, mask, causal, window, q_segments, k_segments
 ) -> Tensor | None:
     """The conjunction of all rules, to be broadcast to [*batch, heads, q, k]; `None` if
     there is no rule."""
     seen = []
     if causal or window is not None:
-        if q_positions.ndim not in (1, 1 + batch):
+        if q_positions.ndim > 1 + batch:
             raise ValueError(
                 "`causal` and `window` compare positions of shape [*batch, seq], but "
-                f"got {tuple(q_positions.shape)}: on a grid there is no order. Use "
-                "`mask`."
+                f"got {tuple(q_positions.shape)}, which has no order. Use `mask`."
             )
         q_positions = as_positions(q_positions, "q_positions")
         k_positions = as_positions(k_positions, "k_positions")

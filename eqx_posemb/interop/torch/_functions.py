@@ -4,17 +4,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...functional._xpos import check_pairs
 from ._angles import computing_dtype, cos_sin, words_of
 from ._rotate import rotate
 
 
-def fixed_pos_embedding(
-    x: Float[Tensor, "seq dim"],
-) -> tuple[Float[Tensor, "seq dim"], Float[Tensor, "seq dim"]]:
-    """The sine and cosine of every position, with one frequency for each channel.
+Tokens = Float[Tensor, "*batch seq dim"]
+Table = Float[Tensor, "rows columns"]
 
-    [`eqx_posemb.functional.fixed_pos_embedding`][] in the dtype and on the device of
-    `x`; Zeta rounds angles to that dtype, too.
+
+def fixed_pos_embedding(x: Table) -> tuple[Table, Table]:
+    """[`eqx_posemb.functional.fixed_pos_embedding`][] in the dtype of `x`.
 
     !!! Example
 
@@ -32,9 +32,7 @@ def fixed_pos_embedding(
 
 
 def rotate_every_two(x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
-    """Turns each adjacent pair by a right angle: from (a, b) to (-b, a).
-
-    [`eqx_posemb.functional.rotate_every_two`][] with any leading axes.
+    """[`eqx_posemb.functional.rotate_every_two`][]: from (a, b) to (-b, a).
 
     !!! Example
 
@@ -47,14 +45,12 @@ def rotate_every_two(x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
 
     **Raises:** a `ValueError` if the last axis is odd.
     """
-    _check_even(x)
+    check_pairs(x)
     return torch.stack([-x[..., 1::2], x[..., ::2]], dim=-1).flatten(-2)
 
 
 def duplicate_interleave(m: Float[Tensor, "... n"]) -> Float[Tensor, "... twice"]:
-    """Repeats every column, so that equal columns are adjacent.
-
-    [`eqx_posemb.functional.duplicate_interleave`][] with any leading axes.
+    """[`eqx_posemb.functional.duplicate_interleave`][] with any leading axes.
 
     !!! Example
 
@@ -69,18 +65,13 @@ def duplicate_interleave(m: Float[Tensor, "... n"]) -> Float[Tensor, "... twice"
 
 
 def apply_rotary_pos_emb(
-    x: Float[Tensor, "*batch seq dim"],
-    sin: Float[Tensor, "rows columns"],
-    cos: Float[Tensor, "rows columns"],
-    scale: float | Float[Tensor, "rows columns"] = 1,
-) -> Float[Tensor, "*batch seq dim"]:
+    x: Tokens, sin: Table, cos: Table, scale: float | Table = 1
+) -> Tokens:
     """Rotates adjacent pairs of channels by given sines and cosines, times `scale`.
 
     `sin` and `cos` have a column for each pair, as `fixed_pos_embedding` makes them
     from an input of half the channels, or a column for each channel, as
-    `duplicate_interleave` returns them. Zeta's documentation applies tables for 1024
-    channels to 256 channels, which raises an error. The example below shows the
-    intended call.
+    `duplicate_interleave` returns them.
 
     !!! Example
 
@@ -88,16 +79,15 @@ def apply_rotary_pos_emb(
         import torch
         from eqx_posemb.interop.torch import apply_rotary_pos_emb, fixed_pos_embedding
 
-        input_tensor = torch.rand(16, 32, 256)
         sin, cos = fixed_pos_embedding(torch.rand(32, 128))
-        output_tensor = apply_rotary_pos_emb(input_tensor, sin, cos, scale=1)
+        turned = apply_rotary_pos_emb(torch.rand(16, 32, 256), sin, cos)
         ```
 
-    **Returns:** a tensor like `x`; computed in at least float32.
+    **Returns:** a tensor like `x`.
 
     **Raises:** a `ValueError` for other shapes.
     """
-    _check_even(x)
+    check_pairs(x)
     seq, dim = x.shape[-2:]
     if sin.shape != cos.shape or sin.shape not in ((seq, dim // 2), (seq, dim)):
         raise ValueError(
@@ -115,9 +105,7 @@ def apply_rotary_pos_emb(
 
 
 def linear_ramp_mask(min: float, max: float, dim: int) -> Float[Tensor, " {dim}"]:
-    """A ramp from zero at the index `min` to one at `max`.
-
-    [`eqx_posemb.functional.linear_ramp_mask`][] in PyTorch's default dtype.
+    """[`eqx_posemb.functional.linear_ramp_mask`][] in PyTorch's default dtype.
 
     !!! Example
 
@@ -130,11 +118,3 @@ def linear_ramp_mask(min: float, max: float, dim: int) -> Float[Tensor, " {dim}"
     width = 0.001 if min == max else max - min
     index = torch.arange(dim, dtype=torch.get_default_dtype())
     return ((index - min) / width).clamp(0, 1)
-
-
-def _check_even(x):
-    if x.ndim == 0 or x.shape[-1] % 2:
-        raise ValueError(
-            "`x` must have an even last axis, to be turned in pairs, but got shape "
-            f"{tuple(x.shape)}."
-        )

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 
+_WIDE = torch.float64, torch.uint64, torch.complex128
+_CURE = '`jax.config.update("jax_enable_x64", True)` before.'
+
+
 def device_of(tensors: list[Tensor]) -> torch.device:
     """The one device that all tensors are on."""
     devices = {tensor.device for tensor in tensors}
@@ -35,28 +39,11 @@ def jax_device(device: torch.device) -> Any:
 
 def check_dtype(tensor: Tensor) -> None:
     """Refuses values that DLPack would narrow silently."""
-    wide = (torch.float64, torch.uint64, torch.complex128)
-    if tensor.dtype in wide and not jax.config.read("jax_enable_x64"):
+    if tensor.dtype in _WIDE and not jax.config.read("jax_enable_x64"):
         raise ValueError(
             "Tensors must have at most 32 bits where JAX is not in 64-bit mode, but "
-            f"got {tensor.dtype}. Cast them, or run "
-            '`jax.config.update("jax_enable_x64", True)` before.'
+            f"got {tensor.dtype}. Cast them, or run {_CURE}"
         )
-
-
-def narrow(tensor: Tensor) -> Tensor:
-    """Integers as JAX has them by default, if they fit."""
-    if tensor.dtype != torch.int64 or jax.config.read("jax_enable_x64"):
-        return tensor
-    short = tensor.to(torch.int32)
-    # Positions from `torch.arange` are int64, and almost always small.
-    if not torch.equal(short.to(torch.int64), tensor):
-        raise ValueError(
-            "Integers must fit into int32 where JAX is not in 64-bit mode, but got one "
-            f"of {tensor.abs().max()}. Run "
-            '`jax.config.update("jax_enable_x64", True)` before.'
-        )
-    return short
 
 
 def to_array(tensor: Tensor) -> jax.Array:
@@ -72,12 +59,21 @@ def to_array(tensor: Tensor) -> jax.Array:
         )
     # JAX accepts the strides of a permutation alone, and no tensor that requires a
     # gradient.
-    plain = narrow(tensor.detach()).resolve_conj().resolve_neg().contiguous()
+    plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
+    if plain.dtype == torch.int64 and not jax.config.read("jax_enable_x64"):
+        # Positions from `torch.arange` are int64, and almost always small.
+        short = plain.to(torch.int32)
+        if not torch.equal(short.to(torch.int64), plain):
+            raise ValueError(
+                "Integers must fit into int32 where JAX is not in 64-bit mode, but got "
+                f"one of {plain.abs().max()}. Run {_CURE}"
+            )
+        plain = short
     return jax.dlpack.from_dlpack(plain)
 
 
 def to_tensor(array: jax.Array, *others: Tensor) -> Tensor:
-    """A tensor in the memory of the array. If other arrays share this memory, it is a
+    """A tensor in the memory of the array. If other tensors share this memory, it is a
     copy."""
     tensor = torch.from_dlpack(array)
     taken = {other.data_ptr() for other in others if other.numel()}

@@ -27,19 +27,18 @@ def call(program: str, tensors: Sequence[Tensor]) -> list[Tensor]:
 
 @call.register_fake
 def _(program, tensors):
-    tensors = list(tensors)
-    device = device_of(tensors)
     structs = []
     for x in tensors:
         check_dtype(x)
-        dtype = str(x.dtype).removeprefix("torch.")
-        dtype = jax.dtypes.canonicalize_dtype(dtype)
+        dtype = jax.dtypes.canonicalize_dtype(str(x.dtype).removeprefix("torch."))
         # One program for each shape, as in JAX: `int` says so to PyTorch's compiler.
         structs.append(jax.ShapeDtypeStruct(tuple(map(int, x.shape)), dtype))
-    shapes = jax.eval_shape(frame_with(program).function(program), structs)
+    made = jax.eval_shape(frame_with(program).function(program), structs)
+    device = device_of(list(tensors))
+    dtypes = [getattr(torch, x.dtype.name) for x in made]
     return [
-        torch.empty(x.shape, dtype=getattr(torch, x.dtype.name), device=device)
-        for x in shapes
+        torch.empty(x.shape, dtype=dtype, device=device)
+        for x, dtype in zip(made, dtypes, strict=True)
     ]
 
 
@@ -49,10 +48,10 @@ def _setup_context(ctx, inputs, output):
 
 
 def _backward(ctx, gradients):
-    tensors, wanted = ctx.saved_tensors, ctx.needs_input_grad[1]
-    marks = "".join("1" if want else "0" for want in wanted)
+    wanted = ctx.needs_input_grad[1]
     # The same operator again, which is why there are derivatives of any order.
-    made = iter(call(f"{ctx.program}|vjp:{marks}", [*tensors, *gradients]))
+    program = f"{ctx.program}|vjp:{''.join(str(int(want)) for want in wanted)}"
+    made = iter(call(program, [*ctx.saved_tensors, *gradients]))
     return None, [next(made) if want else None for want in wanted]
 
 
@@ -61,11 +60,8 @@ call.register_autograd(_backward, setup_context=_setup_context)
 
 @call.register_vmap
 def _(info, in_dims, program, tensors):
-    axes = in_dims[1]
-    marks = "".join("0" if axis is None else "1" for axis in axes)
-    first = [
-        x if axis is None else x.movedim(axis, 0)
-        for x, axis in zip(tensors, axes, strict=True)
-    ]
+    pairs = list(zip(tensors, in_dims[1], strict=True))
+    marks = "".join("0" if axis is None else "1" for _, axis in pairs)
+    first = [x if axis is None else x.movedim(axis, 0) for x, axis in pairs]
     made = call(f"{program}|vmap:{marks}", first)
     return made, [0] * len(made)

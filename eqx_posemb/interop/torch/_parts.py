@@ -50,27 +50,24 @@ class TorchPart(nn.Module):
     def _run(self, method, depths=None, **inputs):
         """Calls a method on the inputs that are there, batched as deeply as `depths`
         says, or as the queries or tokens among them are."""
-        given = {name: x for name, x in inputs.items() if x is not None}
-        if isinstance(length := given.get("length"), int):
-            # As a tensor, so that another one needs no other program.
-            device = next(x.device for x in given.values() if isinstance(x, Tensor))
-            given["length"] = torch.full((), length, dtype=torch.int32, device=device)
-        tensors, options = {}, ""
-        for name, x in given.items():
-            if isinstance(x, Tensor):
-                at = name.endswith("positions")
-                tensors[name] = as_positions(x, name) if at else x
-            else:
-                options += f"{name}={x!r};"
+        tensors, settings = {}, ""
+        for name, x in inputs.items():
+            if name.endswith("positions"):
+                tensors[name] = as_positions(x, name)
+            elif isinstance(x, Tensor):
+                tensors[name] = x
+            elif name == "length" and x is not None:
+                # As a tensor, so that another one needs no other program.
+                device = inputs["q_positions"].device
+                tensors[name] = torch.full((), x, dtype=torch.int32, device=device)
+            elif x is not None:
+                settings += f"{name!r}:{x!r},"
         depths = _depths_of(tensors) if depths is None else depths
         names = ",".join([f"{name}:{depths.get(name, 0)}" for name in tensors])
-        program = f"{self._frame.digest}|{method}|{names}|{options}"
+        program = f"{self._frame.digest}|{method}|{names}|{settings}"
         # `functional_call`, replicas and parametrizations have plain tensors here.
-        parameters = [
-            functools.reduce(getattr, name.split("."), self)
-            for name in self._frame.names
-        ]
-        return call(program, [*parameters, *tensors.values()])
+        get = lambda name: functools.reduce(getattr, name.split("."), self)
+        return call(program, [*map(get, self._frame.names), *tensors.values()])
 
 
 class TorchTerm(TorchPart):
@@ -116,15 +113,13 @@ class TorchRotary(TorchPart):
     def __init__(self, module: AbstractRotary, rotation: Literal["torch", "jax"]):
         super().__init__(module)
         self._angles = self._axis = None
-        self.native = (
-            rotation == "torch" and isinstance(module, Rotary) and module.decay is None
-        )
-        if not isinstance(module, Rotary) or not self.native:
+        self.native = False
+        if not isinstance(module, Rotary) or module.decay is not None:
             return
-        self._dim, self._scale = module.dim, module.scale
-        self._layout: Layout = module.pairing
-        if isinstance(module.pairing, Pairing):
-            rows = module.pairing
+        self.native = rotation == "torch"
+        self._dim, self._scale, rows = module.dim, module.scale, module.pairing
+        self._layout: Layout = rows
+        if isinstance(rows, Pairing):
             self._layout = (rows.source, rows.partner, rows.pair, rows.sign)
         turns: Any = module.frequencies.turns()
         if module.axes is not None:
@@ -144,7 +139,7 @@ class TorchRotary(TorchPart):
 
     def forward(
         self, positions: Tensor, *, length: int | Tensor | None = None
-    ) -> "TorchTurn":
+    ) -> "TorchRotation":
         """What to apply to queries and keys, by its methods `queries` and `keys`: worth
         making once for all layers.
 
@@ -155,12 +150,13 @@ class TorchRotary(TorchPart):
         **Raises:** a `ValueError` if `positions` has another shape.
         """
         if not self.native:
-            return TorchTurn(self, positions, length)
+            at = dict(q_positions=positions, length=length)
+            return TorchRotation(functools.partial(self._rotated_in_jax, at))
         cos, sin = self.tables(positions, length=length)
         depth = self._depth(positions)
         if depth and cos.ndim == depth + 2:
             cos, sin = cos.unsqueeze(-3), sin.unsqueeze(-3)
-        return TorchRotation(cos, sin, self._dim, self._layout)
+        return TorchRotation(functools.partial(self._rotated, cos, sin))
 
     def tables(
         self, positions: Tensor, *, length: int | Tensor | None = None
@@ -170,8 +166,8 @@ class TorchRotary(TorchPart):
         float64 where that is PyTorch's default."""
         depth = self._depth(positions)
         if self._angles is None:
-            inputs = dict(positions=positions, length=length)
-            cos, sin = self._run("tables", dict(positions=depth), **inputs)
+            depths, at = {"q_positions": depth}, dict(q_positions=positions)
+            cos, sin = self._run("tables", depths, **at, length=length)
             return cos, sin
         if self._axis is not None:
             positions = positions[..., self._axis]
@@ -190,15 +186,26 @@ class TorchRotary(TorchPart):
             )
         return depth
 
+    def _rotated_in_jax(self, at, method, x):
+        return self._run(method, q=x, **at)[0]
 
-class TorchTurn:
-    """What some positions do to queries and keys, as a value; in JAX."""
+    def _rotated(self, cos, sin, method, x):
+        seq = cos.shape[-2]
+        fits = x.ndim >= max(2, cos.ndim) and x.shape[-2:] == (seq, self._dim)
+        if not (fits and x.is_floating_point()):
+            raise ValueError(
+                f"`{method[0]}` must be floating point of shape [*batch, heads, seq, "
+                f"dim] with seq={seq} and dim={self._dim}, as the positions and the "
+                f"rotary embedding have, but got {x.dtype} of shape {tuple(x.shape)}."
+            )
+        return rotate(x, cos, sin, self._layout)
 
-    def __init__(
-        self, rotary: TorchPart, positions: Tensor, length: int | Tensor | None
-    ):
-        self._rotary = rotary
-        self._inputs = dict(q_positions=positions, length=length)
+
+class TorchRotation:
+    """What some positions do to queries and keys, as a value."""
+
+    def __init__(self, turn: Callable[[str, Tensor], Tensor]):
+        self._turn = turn
 
     def queries(self, q: Tensor) -> Tensor:
         """Queries [*batch, heads, seq, dim], turned; in their dtype, computed in at
@@ -211,30 +218,6 @@ class TorchTurn:
     def keys(self, k: Tensor) -> Tensor:
         """Keys, as `queries`."""
         return self._turn("keys", k)
-
-    def _turn(self, method, x):
-        return self._rotary._run(method, q=x, **self._inputs)[0]
-
-
-class TorchRotation(TorchTurn):
-    """The same in PyTorch's own operations."""
-
-    def __init__(self, cos: Tensor, sin: Tensor, dim: int, layout: Layout):
-        self.cos = cos
-        self.sin = sin
-        self.dim = dim
-        self.layout = layout
-
-    def _turn(self, method, x):
-        seq = self.cos.shape[-2]
-        fits = x.ndim >= max(2, self.cos.ndim) and x.shape[-2:] == (seq, self.dim)
-        if not (fits and x.is_floating_point()):
-            raise ValueError(
-                f"`{method[0]}` must be floating point of shape [*batch, heads, seq, "
-                f"dim] with seq={seq} and dim={self.dim}, as the positions and the "
-                f"rotary embedding have, but got {x.dtype} of shape {tuple(x.shape)}."
-            )
-        return rotate(x, self.cos, self.sin, self.layout)
 
 
 def leaves_of(module: eqx.Module) -> dict[str, jax.Array]:
@@ -249,10 +232,10 @@ def rank_of_positions(module: Callable[..., Any], count: int) -> int:
     for dtype in jnp.int32, jnp.float32:
         try:
             jax.eval_shape(module, *[jax.ShapeDtypeStruct((4,), dtype)] * count)
+            return 1
         except (IndexError, TypeError, ValueError):
             # What a wrong shape or dtype raises, in a part of the user's own as well.
             continue
-        return 1
     return 2
 
 
@@ -263,8 +246,7 @@ _OWN = dict(q=3, k=3, v=3, x=2, q_state=2, k_state=2, q_segments=1, k_segments=1
 def _depths_of(inputs: Mapping[str, Tensor]) -> dict[str, int]:
     """How many axes of each input are batch, given queries or tokens that say it."""
     first = "q" if "q" in inputs else "x"
-    x = inputs[first]
-    batch = x.shape[: max(x.ndim - _OWN[first], 0)]
+    batch = inputs[first].shape[: max(inputs[first].ndim - _OWN[first], 0)]
     depths = {}
     for name, value in inputs.items():
         if name in _OWN:
@@ -272,8 +254,8 @@ def _depths_of(inputs: Mapping[str, Tensor]) -> dict[str, int]:
         elif name == "mask":
             depths[name] = len(batch) if value.ndim == len(batch) + 3 else 0
         elif name != "length":
-            tokens = inputs["k"] if name == "k_positions" else x
+            tokens = inputs["k" if name == "k_positions" else first]
             wanted = (*batch, tokens.shape[-2])
-            there = tuple(value.shape[: len(wanted)]) == tuple(wanted)
+            there = tuple(value.shape[: len(wanted)]) == wanted
             depths[name] = len(batch) if there else 0
     return depths

@@ -1,6 +1,8 @@
 """Puts the rotary embeddings of this library into models of transformers, and restores
 the originals."""
 
+import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,6 +17,7 @@ from ._parts import TorchRotary
 from ._relative import Buckets
 
 
+@dataclasses.dataclass
 class Patch:
     """What [`eqx_posemb.interop.torch.patch_rotary`][] did, and how to undo it.
 
@@ -36,25 +39,18 @@ class Patch:
     """The names of the modules that are ours now."""
     left: dict[str, str]
     """The names of those that are as they were, each with the reason."""
-
-    def __init__(self, undo: dict[str, Callable[[], None]], left: dict[str, str]):
-        self._undo = undo
-        self.patched = tuple(undo)
-        self.left = left
+    _undo: list[Callable[[], Any]] = dataclasses.field(repr=False)
 
     def remove(self) -> None:
         """Puts back what was there. A second time does nothing."""
         while self._undo:
-            self._undo.popitem()[1]()
+            self._undo.pop()()
 
     def __enter__(self) -> "Patch":
         return self
 
     def __exit__(self, *_: Any) -> None:
         self.remove()
-
-    def __repr__(self) -> str:
-        return f"Patch(patched={self.patched}, left={self.left})"
 
 
 def patch_rotary(model: nn.Module) -> Patch:
@@ -78,11 +74,9 @@ def patch_rotary(model: nn.Module) -> Patch:
 
         sizes = dict(hidden_size=32, intermediate_size=32, num_attention_heads=2)
         config = LlamaConfig(vocab_size=50, num_hidden_layers=1, **sizes)
-        model = LlamaForCausalLM(config)
-        tokens = torch.arange(10)[None]
+        model, tokens = LlamaForCausalLM(config), torch.arange(10)[None]
         before = model(tokens).logits
-        with patch_rotary(model) as patch:
-            assert patch.patched == ("model.rotary_emb",) and not patch.left
+        with patch_rotary(model):
             torch.testing.assert_close(model(tokens).logits, before)
         ```
 
@@ -99,21 +93,30 @@ def patch_rotary(model: nn.Module) -> Patch:
         )
     undo, left = {}, {}
     for name, module in modules.items():
-        for wanted, patch in _PATCHES:
-            if not wanted(module):
-                continue
-            try:
-                with torch.no_grad():
-                    undo[name] = patch(model, name, module)
-            except (ValueError, TypeError, AttributeError) as error:
-                left[name] = str(error)
+        if (patch := _patch_of(module)) is None:
+            continue
+        try:
+            with torch.no_grad():
+                undo[name] = patch(model, name, module)
+        except (ValueError, TypeError, AttributeError) as error:
+            left[name] = str(error)
     if not undo:
         reasons = "; ".join(f"{name}: {why}" for name, why in left.items())
         raise ValueError(
             "`model` must have a rotary embedding, or T5's or Bloom's bias, that can "
             f"be replaced, but got {type(model).__name__} with {reasons or 'none'}."
         )
-    return Patch(undo, left)
+    return Patch(tuple(undo), left, list(undo.values()))
+
+
+def _patch_of(module):
+    """What replaces the module, and gives what undoes it. It raises a `ValueError` if
+    the module differs from its configuration."""
+    if "Rotary" in type(module).__name__:
+        return _patch_rotation
+    if hasattr(module, "relative_attention_bias"):
+        return _patch_t5
+    return _patch_alibi if hasattr(module, "build_alibi_tensor") else None
 
 
 # What they make of the angles of the pairs: a table of all channels, or of half.
@@ -134,7 +137,7 @@ class PatchedRotation(nn.Module):
         super().__init__()
         # Here, so that it moves and is cast along with the model until it is put back.
         self.original = original
-        self.kinds = nn.ModuleDict({_key(kind): one for kind, one in made.items()})
+        self.kinds = nn.ModuleDict({str(kind): one for kind, one in made.items()})
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -147,7 +150,7 @@ class PatchedRotation(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The tables of cosines and of sines, [batch, seq, channels], in the dtype of
         `x`; of positions [batch, seq], or [3, batch, seq] for M-RoPE."""
-        return self.kinds[_key(layer_type)](x, position_ids)
+        return self.kinds[str(layer_type)](x, position_ids)
 
 
 class _Tables(nn.Module):
@@ -174,29 +177,22 @@ class _Tables(nn.Module):
 
 
 def _patch_rotation(model: nn.Module, name: str, module: Any) -> Callable[[], None]:
-    """Replaces a rotary embedding of the model; gives what undoes it.
-
-    **Raises:** a `ValueError` if it is of no kind that is known.
-    """
     parent, _, last = name.rpartition(".")
     if not last:
         raise ValueError("a rotary embedding cannot be replaced in itself")
-    accepted = inspect.signature(type(module).forward).parameters
-    given = [parameter for parameter in accepted if parameter != "self"]
+    given = list(inspect.signature(type(module).forward).parameters)[1:]
     if given not in (["x", "position_ids"], ["x", "position_ids", "layer_type"]):
         raise ValueError(f"its `forward` takes {', '.join(given)}")
     with torch.device("cpu"):
         # Theirs may be cast to half precision by now, frequencies and all.
         fresh = type(module)(module.config)
+    kinds = [None]
     if "layer_type" in given:
         kinds = [kind for kind, rope in fresh.rope_type.items() if rope is not None]
-    else:
-        kinds = [None]
     made = {kind: _equal(fresh, module.config, kind) for kind in kinds}
     holder = model.get_submodule(parent)
     buffers = (buffer.device for buffer in module.buffers())
-    device = next(buffers, torch.device("cpu"))
-    patched = PatchedRotation(module, made).to(device)
+    patched = PatchedRotation(module, made).to(next(buffers, torch.device("cpu")))
     setattr(holder, last, patched.train(module.training))
     return lambda: setattr(holder, last, patched.original)
 
@@ -215,11 +211,18 @@ def _equal(fresh, config, kind):
             for layout in _LAYOUTS:
                 keeps = half[0].dtype == torch.float16
                 tables = _Tables(rotary, layout, axis, keeps)
-                if _same(tables(torch.zeros(1), positions), theirs):
+                ours = tables(torch.zeros(1), positions)
+                if all(map(_same, ours, theirs)):
                     return tables
     raise ValueError(
         "its tables are not those of its configuration, or of a layout not known here"
     )
+
+
+def _same(ours, theirs):
+    """Whether both have the same numbers, in one order of sums or another."""
+    close = functools.partial(torch.allclose, rtol=1e-5, atol=1e-5)
+    return ours.shape == theirs.shape and close(ours, theirs.float())
 
 
 def _examples(rotary: Rotary) -> Iterator[tuple[int, Tensor]]:
@@ -247,55 +250,31 @@ def _candidates(config: Any, kind: str | None) -> Iterator[Rotary]:
                     yield part
 
 
-def _same(ours, theirs):
-    return all(
-        a.shape == b.shape and torch.allclose(a, b.float(), rtol=0, atol=1e-5)
-        for a, b in zip(ours, theirs, strict=True)
-    )
-
-
-def _key(kind):
-    return "every layer" if kind is None else kind
-
-
 def _patch_t5(model: Any, name: str, module: Any) -> Callable[[], None]:
-    """Replaces the bias of an attention of T5; gives what undoes it.
-
-    **Raises:** a `ValueError` if its bias differs from its configuration.
-    """
     stack = "decoder" if module.is_decoder else "encoder"
     bias: Any = huggingface.load(model.config, layer_type=stack).bias
-    count = bias.weight.shape[0]
-    buckets = Buckets(count, bias.max_distance, bias.bidirectional)
-    return _replaced(module, "compute_bias", _T5(module, buckets), 9, 7)
+    buckets = Buckets(bias.weight.shape[0], bias.max_distance, bias.bidirectional)
+    ours = functools.partial(_compute_bias, module, buckets)
+    return _replaced(module, "compute_bias", ours, 9, 7)
 
 
-class _T5:
+def _compute_bias(
+    attention: Any,
+    buckets: Buckets,
+    query_length: int,
+    key_length: int,
+    device: torch.device | None = None,
+    past_seen_tokens: int | Tensor = 0,
+) -> Tensor:
     """Stands where `compute_bias` of an attention of T5 stood."""
-
-    def __init__(self, attention: Any, buckets: Buckets):
-        self.attention = attention
-        self.buckets = buckets
-
-    def __call__(
-        self,
-        query_length: int,
-        key_length: int,
-        device: torch.device | None = None,
-        past_seen_tokens: int | Tensor = 0,
-    ) -> Tensor:
-        table = self.attention.relative_attention_bias
-        where = table.weight.device if device is None else device
-        q_positions = torch.arange(query_length, device=where) + past_seen_tokens
-        delta = torch.arange(key_length, device=where) - q_positions[:, None]
-        return table(self.buckets.to(where)(delta)).permute(2, 0, 1)[None]
+    table = attention.relative_attention_bias
+    where = table.weight.device if device is None else device
+    q_positions = torch.arange(query_length, device=where) + past_seen_tokens
+    delta = torch.arange(key_length, device=where) - q_positions[:, None]
+    return table(buckets.to(where)(delta)).permute(2, 0, 1)[None]
 
 
 def _patch_alibi(model: Any, name: str, module: Any) -> Callable[[], None]:
-    """Replaces the bias of Bloom; gives what undoes it.
-
-    **Raises:** a `ValueError` if its bias differs from its configuration.
-    """
     bias: Any = huggingface.load(model.config).bias
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
     example = mask, module.num_heads, torch.float32
@@ -318,11 +297,9 @@ class _ALiBi:
 
     def __call__(self, mask: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
         # As seen from position zero: the softmax does not see the difference.
-        positions = (mask.cumsum(dim=-1) - 1) * mask
-        slopes = torch.tensor(self.slopes, device=mask.device)
-        return (
-            (slopes[:, None, None] * positions[:, None, None]).flatten(0, 1).to(dtype)
-        )
+        positions = ((mask.cumsum(dim=-1) - 1) * mask)[:, None, None]
+        slopes = torch.tensor(self.slopes, device=mask.device)[:, None, None]
+        return (slopes * positions).flatten(0, 1).to(dtype)
 
 
 def _with_mask(module, args, kwargs):
@@ -340,16 +317,7 @@ def _with_mask(module, args, kwargs):
 
 
 def _replaced(module, name, ours, *example):
-    found, wanted = ours(*example), getattr(module, name)(*example)
-    # What both add up is the same, in one order or another.
-    if found.shape != wanted.shape or not torch.allclose(found, wanted, atol=1e-5):
+    if not _same(ours(*example), getattr(module, name)(*example)):
         raise ValueError("its bias is not that of its configuration")
     setattr(module, name, ours)
     return lambda: delattr(module, name)
-
-
-_PATCHES = (
-    (lambda module: "Rotary" in type(module).__name__, _patch_rotation),
-    (lambda module: hasattr(module, "relative_attention_bias"), _patch_t5),
-    (lambda module: hasattr(module, "build_alibi_tensor"), _patch_alibi),
-)

@@ -8,11 +8,11 @@ from torch import nn, Tensor
 
 from ..._checks import check_at_least
 from ..._frequencies import Geometric
-from ._angles import Angles, as_positions, computing_dtype, ignore
-from ._shown import Shown
+from ._angles import Angles, as_positions, computing_dtype
+from ._named import Named
 
 
-class Positional(Shown):
+class Positional(Named):
     """Tokens and logits as they are without position: what a subclass adds to.
 
     `forward_attn` returns logits before scaling. `scale * forward_attn(…)` equals the
@@ -63,23 +63,6 @@ class Positional(Shown):
         **Raises:** a `ValueError` if shapes do not fit, positions are missing, or one
         has no row in a table.
         """
-        self._check(q, k, positions_q, positions_k)
-        dtype = computing_dtype(q.dtype)
-        wide_q, wide_k = q.to(dtype), k.to(dtype)
-        at_q, at_k = (
-            as_positions(torch.arange(x.shape[2], device=x.device) if p is None else p)
-            for p, x in ((positions_q, q), (positions_k, k))
-        )
-        at_q, at_k = torch.atleast_2d(at_q, at_k)
-        logits = wide_q @ wide_k.mT + self._added(wide_q, wide_k, at_q, at_k)
-        return logits.to(q.dtype)
-
-    def _added(self, q, k, at_q, at_k) -> Tensor | int:
-        """What position adds to the products, [batch or 1, heads, q, k], of positions
-        [batch or 1, seq]."""
-        return 0
-
-    def _check(self, q, k, positions_q, positions_k):
         fits = q.ndim == k.ndim == 4 and q.shape[:2] == k.shape[:2]
         fits = fits and q.shape[3] == k.shape[3] == (self.dim or q.shape[3])
         if not fits or q.shape[1] != (self.heads or q.shape[1]):
@@ -91,23 +74,33 @@ class Positional(Shown):
                 f"got {list(q.shape)} and {list(k.shape)}."
             )
         if positions_q is None and positions_k is None and q.shape[2] == k.shape[2]:
-            return
-        for name, x, positions in ("q", q, positions_q), ("k", k, positions_k):
-            batch, _, seq, _ = x.shape
-            shape = None if positions is None else tuple(positions.shape)
-            if positions is None or shape not in ((batch, seq), (1, seq), (seq,)):
-                raise ValueError(
-                    f"`positions_{name}` must have a position for each of the {seq} "
-                    f"tokens of `{name}`, [batch, seq] or [seq], but got {shape}. "
-                    "Without positions there must be as many queries as keys."
-                )
-            as_positions(positions, f"positions_{name}", self._integers)
+            positions_q = positions_k = torch.arange(q.shape[2], device=q.device)
+        at_q, at_k = self._at("q", q, positions_q), self._at("k", k, positions_k)
+        dtype = computing_dtype(q.dtype)
+        wide_q, wide_k = q.to(dtype), k.to(dtype)
+        logits = wide_q @ wide_k.mT + self._added(wide_q, wide_k, at_q, at_k)
+        return logits.to(q.dtype)
+
+    def _added(self, q, k, at_q, at_k) -> Tensor | int:
+        """What position adds to the products, [batch or 1, heads, q, k], of positions
+        [batch or 1, seq]."""
+        return 0
+
+    def _at(self, name, x, positions):
+        batch, _, seq, _ = x.shape
+        shape = None if positions is None else tuple(positions.shape)
+        if positions is None or shape not in ((batch, seq), (1, seq), (seq,)):
+            raise ValueError(
+                f"`positions_{name}` must have a position for each of the {seq} tokens "
+                f"of `{name}`, [batch, seq] or [seq], but got {shape}. Without "
+                "positions there must be as many queries as keys."
+            )
+        name = f"positions_{name}"
+        return torch.atleast_2d(as_positions(positions, name, self._integers))
 
 
-def distances(
-    at_q: Num[Tensor, "some q"], at_k: Num[Tensor, "some k"]
-) -> Num[Tensor, "some q k"]:
-    """Key minus query: negative looks back."""
+def distances(at_q: Tensor, at_k: Tensor) -> Tensor:
+    """Key minus query, [some, q, k]: negative looks back."""
     return at_k[:, None, :] - at_q[:, :, None]
 
 
@@ -159,11 +152,10 @@ class _Encoding(Positional):
 
 
 class SinusoidalPositionalEmbedding(_Encoding):
-    """Adds sines and cosines of the position to tokens, in fairseq's layout.
+    """The sinusoids of Vaswani et al. 2017, added to tokens in fairseq's layout.
 
     [`eqx_posemb.Sinusoidal`][] with `layout="tensor2tensor"`: all sines, then all
-    cosines, and an odd last channel as it is. The original has a table, which some
-    positions are beyond, and loses its input.
+    cosines, and an odd last channel as it is. There is no table to end.
 
     !!! Example
 
@@ -176,6 +168,8 @@ class SinusoidalPositionalEmbedding(_Encoding):
         ```
     """
 
+    _derived = ("_float_tensor",)
+
     def __init__(
         self,
         *,
@@ -183,15 +177,14 @@ class SinusoidalPositionalEmbedding(_Encoding):
         max_length: int | None = None,
         padding_idx: int | None = None,
     ):
-        """For tokens of `embed_dim` channels; `max_length` is ignored, as there is no
-        table. The position of padding, `padding_idx`, has zeros added.
+        """For tokens of `embed_dim` channels. The position of padding, `padding_idx`,
+        has zeros added. `max_length` is ignored.
 
         **Raises:** a `ValueError` if `embed_dim` is less than four.
         """
         super().__init__(embed_dim, padding_idx)
         waves = embed_dim - embed_dim % 2
         self.angles = Angles(Geometric(waves, endpoint=True).turns())
-        ignore(self, "_float_tensor")
 
     def forward(
         self, positions: Num[Tensor, "*batch seq"], dtype: torch.dtype = torch.float32
@@ -204,9 +197,9 @@ class SinusoidalPositionalEmbedding(_Encoding):
 
 
 class LearnedPositionalEmbedding(_Encoding):
-    """Adds a learned vector for each position to tokens.
+    """A learned vector for each position, added to tokens.
 
-    [`eqx_posemb.Learned`][] with fairseq's padding. The original cannot be made.
+    [`eqx_posemb.Learned`][] with fairseq's padding.
 
     !!! Example
 

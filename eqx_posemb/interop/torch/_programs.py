@@ -15,16 +15,16 @@ import pickle
 import re
 import weakref
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..._rotary import AbstractExtension, AbstractRotary, each_head, Rotary
+from ..._rotary import AbstractExtension, AbstractRotary, each_head
 
 
-Arrays = Sequence[jax.Array]
-Function = Callable[[Arrays], list[jax.Array]]
+Function = Callable[[Sequence[jax.Array]], list[jax.Array]]
 
 
 class Frame:
@@ -45,8 +45,10 @@ class Frame:
 
     def function(self, program: str) -> Function:
         """What the program computes."""
-        _, method, inputs, options, *transforms = program.split("|")
-        function = self._method(method, inputs, options)
+        _, method, inputs, settings, *transforms = program.split("|")
+        depths = {name: int(n) for name, n in re.findall(r"(\w+):(\d+)", inputs)}
+        settings = ast.literal_eval(f"{{{settings}}}")
+        function = functools.partial(self._run, method, depths, settings)
         for transform in transforms:
             name, marks = transform.split(":")
             function = _TRANSFORMS[name](function, [mark == "1" for mark in marks])
@@ -58,37 +60,40 @@ class Frame:
             self._compiled[program] = eqx.filter_jit(self.function(program))
         return self._compiled[program]
 
-    def _method(self, method, inputs, options):
-        names, depths = zip(
-            *(pair.split(":") for pair in inputs.split(",")), strict=True
+    def _run(self, method, depths, settings, arrays):
+        parameters = iter(arrays[: len(self.names)])
+
+        # Half precision is for storage. Computations use at least float32.
+        def filled(leaf):
+            if not _is_gap(leaf):
+                return leaf
+            return next(parameters).astype(jnp.result_type(float))
+
+        module = jax.tree.map(filled, self.shell)
+        batched = lambda *inputs: _called(
+            module, method, **dict(zip(depths, inputs, strict=True)), **settings
         )
-        depths = [int(depth) for depth in depths]
-        settings = {
-            name: ast.literal_eval(value)
-            for name, value in re.findall(r"(\w+)=([^;]+);", options)
-        }
-        count = len(self.names)
+        for _ in range(max(depths.values())):
+            batched = jax.vmap(batched, [0 if n else None for n in depths.values()])
+        return batched(*arrays[len(self.names) :])
 
-        def one(module, *arrays):
-            given = dict(zip(names, arrays, strict=True))
-            if method in _METHODS:
-                return _METHODS[method](module, **given, **settings)
-            return [getattr(module, method)(**given, **settings)]
 
-        def all_of_them(arrays):
-            parameters = iter(arrays[:count])
-            # Half precision is for storage. Computations use at least float32.
-            fill = lambda leaf: (
-                next(parameters).astype(jnp.result_type(float))
-                if _is_gap(leaf)
-                else leaf
-            )
-            batched = functools.partial(one, jax.tree.map(fill, self.shell))
-            for _ in range(max(depths)):
-                batched = jax.vmap(batched, [0 if depth else None for depth in depths])
-            return batched(*arrays[count:])
-
-        return all_of_them
+def _called(module: Any, method: str, **inputs: Any) -> list[jax.Array]:
+    """What a method of the module returns, or a method of what a rotary embedding makes
+    of positions."""
+    if not isinstance(module, AbstractExtension | AbstractRotary):
+        return [getattr(module, method)(**inputs)]
+    length = inputs.pop("length", None)
+    module = module if length is None else module.for_length(length)
+    if isinstance(module, AbstractExtension):
+        return [module.products(**inputs)]
+    rotation: Any = module(inputs["q_positions"])
+    if method == "tables":
+        return [rotation.cos, rotation.sin]
+    q, turn = inputs["q"], getattr(rotation, method)
+    if q.ndim == 2 and rotation.heads is None:
+        return [turn(q)]
+    return [each_head(turn, q, rotation.heads)]
 
 
 _FRAMES: weakref.WeakValueDictionary[str, Frame] = weakref.WeakValueDictionary()
@@ -112,8 +117,7 @@ def frame_of(module: eqx.Module) -> Frame:
 
 def frame_with(program: str) -> Frame:
     """The frame that a program is of."""
-    digest = program.split("|")[0]
-    frame = _FRAMES.get(digest)
+    frame = _FRAMES.get(program.split("|")[0])
     if frame is None:
         raise ValueError(
             "`program` must be of a module that is there, but got one of a module that "
@@ -129,36 +133,6 @@ def name_of(path: tuple) -> str:
 
 def _is_gap(leaf):
     return isinstance(leaf, jax.ShapeDtypeStruct)
-
-
-def _turned(which, module: AbstractRotary, q, q_positions, **length):
-    rotation = _for_length(module, **length)(q_positions)
-    turn = getattr(rotation, which)
-    if q.ndim == 2 and rotation.heads is None:
-        return [turn(q)]
-    return [each_head(turn, q, rotation.heads)]
-
-
-def _tables(module: Rotary, positions, **length):
-    rotation = _for_length(module, **length)(positions)
-    return [rotation.cos, rotation.sin]
-
-
-def _products(module: AbstractExtension, q, k, q_positions, k_positions, **length):
-    extension = _for_length(module, **length)
-    return [extension.products(q, k, q_positions, k_positions)]
-
-
-def _for_length(module, length=None):
-    return module if length is None else module.for_length(length)
-
-
-_METHODS = {
-    "queries": functools.partial(_turned, "queries"),
-    "keys": functools.partial(_turned, "keys"),
-    "tables": _tables,
-    "products": _products,
-}
 
 
 def _vjp(function: Function, wanted: list[bool]) -> Function:

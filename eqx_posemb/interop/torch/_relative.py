@@ -1,4 +1,4 @@
-"""What goes by distance, as positional-embeddings-pytorch documents it."""
+"""Logits by distance, as positional-embeddings-pytorch documents them."""
 
 import functools
 
@@ -16,12 +16,11 @@ from ._positional import check_between, distances, Positional
 
 
 class TransformerXLPositionalEmbedding(Positional):
-    """Lets the query meet a learned projection of the sinusoid of the distance.
+    """Transformer-XL, Dai et al. 2019: products of queries with a learned projection of
+    the sinusoid of the distance.
 
     [`eqx_posemb.TransformerXL`][] with the parameters of a layer. Distances have both
-    signs, for encoders, decoders and memory. Dropout acts on the sinusoid as each query
-    sees it. The original shifts batch and heads in place of queries and keys, so that
-    examples mix.
+    signs. Dropout acts on the sinusoid as each query sees it.
 
     !!! Example
 
@@ -29,13 +28,10 @@ class TransformerXLPositionalEmbedding(Positional):
         import torch
         from eqx_posemb.interop.torch import TransformerXLPositionalEmbedding
 
-        embedding = TransformerXLPositionalEmbedding(
-            embed_dim=512, num_heads=8, head_dim=64
-        )
-        q, k = torch.rand(2, 8, 4, 64), torch.rand(2, 8, 10, 64)
-        # Four new tokens after a memory of six.
-        logits = embedding.forward_attn(q, k, torch.arange(6, 10), torch.arange(10))
-        weights = (embedding.scale * logits).softmax(dim=-1)
+        sizes = dict(embed_dim=512, num_heads=8, head_dim=64)
+        embedding = TransformerXLPositionalEmbedding(**sizes)
+        q = k = torch.rand(2, 8, 10, 64)
+        weights = (embedding.scale * embedding.forward_attn(q, k)).softmax(dim=-1)
         ```
     """
 
@@ -65,10 +61,8 @@ class TransformerXLPositionalEmbedding(Positional):
             nn.init.normal_(parameter, std=0.02)
 
     def _added(self, q, k, at_q, at_k):
-        u, v, weight = (
-            x.to(q.dtype) for x in (self.r_w_bias, self.r_r_bias, self.r_net.weight)
-        )
-        seen = self.dropout((q + v) @ weight.unflatten(0, (self.heads, self.dim)))
+        weight = self.r_net.weight.unflatten(0, (self.heads, self.dim)).to(q.dtype)
+        seen = self.dropout((q + self.r_r_bias) @ weight)
         of_sin, of_cos = seen.chunk(2, dim=-1)
         # By the addition theorem: memory for no more than the logits.
         (cos_q, sin_q), (cos_k, sin_k) = (
@@ -85,14 +79,14 @@ class TransformerXLPositionalEmbedding(Positional):
             delta = distances(at_q, at_k)[:, None]
             far = torch.where(delta < 0, even + odd, even - odd)
             near = torch.where(delta.abs() > self.clamp_len, far, near)
-        return u @ k.mT + near
+        return self.r_w_bias.to(q.dtype) @ k.mT + near
 
 
 class T5PositionalEmbedding(Positional):
-    """Adds a learned number for each head and bucket of distances to the logits.
+    """T5, Raffel et al. 2020: a learned number for each head and bucket of distances,
+    added to the logits.
 
-    [`eqx_posemb.T5Bias`][]. T5 does not scale its logits, and so `scale` is one. The
-    original ignores positions and `max_distance`.
+    [`eqx_posemb.T5Bias`][]. T5 does not scale its logits, and so `scale` is one.
 
     !!! Example
 
@@ -135,29 +129,23 @@ class Buckets(nn.Module):
         check_buckets(buckets, max_distance, bidirectional)
         self.side = buckets // 2 if bidirectional else buckets
         self.bidirectional = bidirectional
-        self.firsts = Fixed(np.array(thresholds(self.side, max_distance), np.int64))
+        firsts = [*range(1, self.side // 2), *thresholds(self.side, max_distance)]
+        self.firsts = Fixed(np.array(firsts, np.int64))
 
     def forward(self, delta: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
         """The bucket of each distance, key minus query."""
         far = delta.abs() if self.bidirectional else (-delta).clamp(min=0)
-        exact = self.side // 2
-        beyond = torch.bucketize(far, self.firsts().to(far.dtype), right=True)
-        bucket = torch.where(far < exact, far, exact - 1 + beyond)
+        bucket = torch.bucketize(far, self.firsts().to(far.dtype), right=True)
         return bucket + self.side * ((delta > 0) & self.bidirectional)
 
 
 class TUPE(Positional):
-    r"""Adds products of positions that are projected apart from the content.
+    """TUPE, Ke et al. 2021: products of positions that are projected apart from the
+    content.
 
     [`eqx_posemb.tupe`][], with the parameters of its authors' code: [CLS], at position
-    0, has two rows of the table and two buckets of its own for its numbers,
-
-    $$\ell_{ij} = s\, (q_i \cdot k_j + p^Q_i \cdot p^K_j) + b(p_j - p_i), \qquad
-      s = (2 d)^{-1/2}$$
-
-    for heads of $d$ channels. `forward_attn` has $\ell / s$. Compute it in one layer,
-    and in the others with the same module: TUPE shares it. Dropout acts on the
-    normalized rows. The original cannot be made.
+    0, has two rows of the table and two buckets of its own. All layers share the
+    module. Dropout acts on the normalized rows.
 
     !!! Example
 
@@ -165,9 +153,7 @@ class TUPE(Positional):
         import torch
         from eqx_posemb.interop.torch import TUPE
 
-        embedding = TUPE(
-            embed_dim=512, num_heads=8, max_length=128, has_cls_token=True
-        )
+        embedding = TUPE(embed_dim=512, num_heads=8, max_length=128)
         q = k = torch.rand(2, 8, 10, 64)
         weights = (embedding.scale * embedding.forward_attn(q, k)).softmax(dim=-1)
         ```
@@ -189,13 +175,9 @@ class TUPE(Positional):
         max_distance: int = 128,
         pos_scale_factor: float = 2,
     ):
-        """**Arguments:**
-
-        - `embed_dim`: The number of channels of all `num_heads`, and of a row.
-        - `max_length`: The number of positions. Position 0 may be [CLS].
-        - `rel_pos_embed`: Whether to add T5's bias (TUPE-R) or not (TUPE-A), which is
-            bidirectional, with `num_buckets` up to `max_distance`.
-        - `pos_scale_factor`: How many terms the scale is for.
+        """For `max_length` positions, and `embed_dim` channels of all heads and of a
+        row. `rel_pos_embed` adds T5's bidirectional bias (TUPE-R), with `num_buckets`
+        up to `max_distance`. The scale is for `pos_scale_factor` terms.
 
         **Raises:** a `ValueError` if `num_heads` does not divide `embed_dim`, or a
         number is out of its range.
@@ -211,9 +193,8 @@ class TUPE(Positional):
         dim = embed_dim // num_heads
         super().__init__((dim * pos_scale_factor) ** -0.5, dropout_p, num_heads, dim)
         self.has_cls_token = has_cls_token
-        self.abs_pos_embed = nn.Parameter(
-            torch.empty(max_length + has_cls_token, embed_dim)
-        )
+        rows = torch.empty(max_length + has_cls_token, embed_dim)
+        self.abs_pos_embed = nn.Parameter(rows)
         self.ln = nn.LayerNorm(embed_dim)
         self.in_proj = nn.Linear(embed_dim, 2 * embed_dim)
         self.buckets = self.rel_pos_embed = None
@@ -226,19 +207,9 @@ class TUPE(Positional):
         nn.init.zeros_(self.in_proj.bias)
 
     def _added(self, q, k, at_q, at_k):
-        wide = functools.partial(torch.Tensor.to, dtype=q.dtype)
-        ln, in_proj = self.ln, self.in_proj
-        rows = nn.functional.layer_norm(
-            wide(self.abs_pos_embed),
-            ln.normalized_shape,
-            wide(ln.weight),
-            wide(ln.bias),
-            ln.eps,
-        )
-        projected = nn.functional.linear(
-            self.dropout(rows), wide(in_proj.weight), wide(in_proj.bias)
-        )
-        of_q, of_k = projected.unflatten(-1, (2, self.heads, self.dim)).unbind(dim=-3)
+        rows = self.dropout(_wide(self.ln, self.abs_pos_embed.to(q.dtype)))
+        rows = _wide(self.in_proj, rows)
+        of_q, of_k = rows.unflatten(-1, (2, self.heads, self.dim)).unbind(dim=-3)
         first = int(self.has_cls_token)
         for name, at in ("positions_q", at_q), ("positions_k", at_k):
             check_between(f"`{name}`", at, 0, of_q.shape[0] - first - 1)
@@ -247,7 +218,7 @@ class TUPE(Positional):
         cls = (of_q[:2] * of_k[:2]).sum(dim=-1)
         if self.buckets is not None and self.rel_pos_embed is not None:
             # The bias is outside of the scale.
-            weight = wide(self.rel_pos_embed.weight) / self.scale
+            weight = self.rel_pos_embed.weight.to(q.dtype) / self.scale
             buckets = self.buckets(distances(at_q, at_k))
             bias = bias + nn.functional.embedding(buckets, weight).permute(0, 3, 1, 2)
             # Two buckets that no distance has: the first of the future, and the last.
@@ -260,12 +231,11 @@ class TUPE(Positional):
 
 
 class EnformerPositionalEmbedding(Positional):
-    """Lets the query meet a learned mix of decays, windows and bumps.
+    """Enformer, Avsec et al. 2021: products of queries with a learned mix of decays,
+    windows and bumps of the distance.
 
-    [`eqx_posemb.Enformer`][], DeepMind's features. They scale with the length:
-    `max_length`, or that of the keys at hand, as DeepMind has it. Dropout acts on them.
-    The original has others, of the index of the key and not of distances, and sums over
-    batch and heads.
+    [`eqx_posemb.Enformer`][] with DeepMind's features, which scale with the length.
+    Dropout acts on them.
 
     !!! Example
 
@@ -291,12 +261,9 @@ class EnformerPositionalEmbedding(Positional):
         max_length: int | None = None,
         num_features: int | None = None,
     ):
-        """**Arguments:**
-
-        - `max_length`: What features are spread over, and no two tokens may be apart;
-            `None` is the number of keys.
-        - `num_features`: The number of features of a distance, a multiple of 6. The
-            default is the number of channels of a head, rounded down to a multiple.
+        """The features are spread over `max_length` positions, by default as many as
+        there are keys, and no two tokens may be further apart. Their number is a
+        multiple of 6, by default from `head_dim`, rounded down.
 
         **Raises:** a `ValueError` if a size is less than one, or `num_features` no
         multiple of 6.
@@ -317,15 +284,12 @@ class EnformerPositionalEmbedding(Positional):
 
     def _added(self, q, k, at_q, at_k):
         if self.table is None:
-            table = _table(self.features, max(k.shape[2], 1))
-            table = torch.tensor(table, device=q.device)
+            host = _table(self.features, max(k.shape[2], 1))
+            table = torch.tensor(host, device=q.device)
         else:
             table = self.table()
-        weight, u, v = (
-            x.to(q.dtype)
-            for x in (self.pos_embed.weight, self.content_bias, self.pos_embed_bias)
-        )
-        vectors = self.dropout(table.to(q.dtype)) @ weight.T
+        u, v = self.content_bias.to(q.dtype), self.pos_embed_bias.to(q.dtype)
+        vectors = _wide(self.pos_embed, self.dropout(table.to(q.dtype)))
         vectors = vectors.unflatten(-1, (self.heads, self.dim)).permute(1, 2, 0)
         # The two biases are outside of the scale.
         of_distances = (q + v / self.scale) @ vectors
@@ -333,6 +297,12 @@ class EnformerPositionalEmbedding(Positional):
         check_between("`positions_k` minus `positions_q`", delta, -end, end)
         row = (delta + end)[:, None].expand(*q.shape[:3], k.shape[2])
         return (u / self.scale) @ k.mT + of_distances.gather(-1, row)
+
+
+def _wide(module, x):
+    """The module with its parameters in the dtype of `x`."""
+    wide = {name: each.to(x.dtype) for name, each in module.named_parameters()}
+    return torch.func.functional_call(module, wide, x)
 
 
 @functools.lru_cache(maxsize=16)

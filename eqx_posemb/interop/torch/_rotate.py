@@ -1,9 +1,8 @@
-"""Rotations of queries and keys: the plain formula, eager and compiled."""
+"""Rotations of queries and keys, by the plain formula."""
 
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ._angles import computing_dtype
@@ -13,36 +12,27 @@ from ._angles import computing_dtype
 Layout = Any
 
 
-def rotate(
-    x: Float[Tensor, "*shape dim"],
-    cos: Float[Tensor, "*ones seq half"],
-    sin: Float[Tensor, "*ones seq half"],
-    layout: Layout,
-) -> Float[Tensor, "*shape dim"]:
-    """Rotates the first channels of `x`, or the channels of a `Pairing`. It computes in
-    at least float32, and returns the dtype of `x`."""
-    wide, width = computing_dtype(x.dtype), 2 * cos.shape[-1]
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
+    """Rotates the first channels of `x`, [*shape, dim], or the channels of a `Pairing`,
+    by tables [*ones, seq, half]. It computes in at least float32, and returns the dtype
+    of `x`."""
+    half, wide = cos.shape[-1], computing_dtype(x.dtype)
     cos, sin = cos.to(wide), sin.to(wide)
     if isinstance(layout, tuple):
-        return _paired(x.to(wide), cos, sin, layout).to(x.dtype)
-    if width < x.shape[-1]:
-        turned = rotate(x[..., :width], cos, sin, layout)
-        return torch.cat([turned, x[..., width:]], dim=-1)
-    each = x.to(wide)
-    if layout == "halves":
-        a, b = each[..., : width // 2], each[..., width // 2 :]
-    else:
-        a, b = each[..., ::2], each[..., 1::2]
+        source, partner, pair, sign = (
+            torch.tensor(row, device=x.device) for row in layout
+        )
+        a, b = x.to(wide)[..., source], x.to(wide)[..., partner]
+        turned = a * cos[..., pair] + sign * b * sin[..., pair]
+        # A select and not a product with one: channels that pass through keep even the
+        # sign of their zeros.
+        return torch.where(sign == 0, a, turned).to(x.dtype)
+    first, rest = x[..., : 2 * half].to(wide), x[..., 2 * half :]
+    halves = layout == "halves"
+    a = first[..., :half] if halves else first[..., ::2]
+    b = first[..., half:] if halves else first[..., 1::2]
     # a cos - b sin and b cos + a sin.
     pair = [torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)]
-    if layout == "halves":
-        return torch.cat(pair, dim=-1).to(x.dtype)
-    return torch.stack(pair, dim=-1).flatten(-2).to(x.dtype)
-
-
-def _paired(x, cos, sin, layout):
-    source, partner, pair, sign = (torch.tensor(row, device=x.device) for row in layout)
-    turned = x[..., source] * cos[..., pair] + sign * x[..., partner] * sin[..., pair]
-    # A select and not a product with one: channels that pass through keep even the
-    # sign of their zeros.
-    return torch.where(sign == 0, x[..., source], turned)
+    turned = torch.cat(pair, dim=-1) if halves else torch.stack(pair, -1).flatten(-2)
+    turned = turned.to(x.dtype)
+    return torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned

@@ -11,34 +11,24 @@ from ..._frequencies import Geometric, Linear, YaRNFrequencies
 from ..._rotary import log_zeta
 from ...functional import get_mscale
 from ...functional._xpos import rescaled
-from ._angles import (
-    Angles,
-    computing_dtype,
-    cos_sin,
-    exact_dtype,
-    ignore,
-    radians,
-    words_of,
-)
+from ._angles import Angles, computing_dtype, cos_sin, exact_dtype, radians, words_of
+from ._named import Named
 from ._rotate import rotate
-from ._shown import Shown
 
 
 Tokens = Float[Tensor, "*batch seq dim"]
 Keys = Float[Tensor, "*k_batch seq dim"]
+Table = Float[Tensor, "*shape dim"]
 
 
-class XPOS(Shown):
-    r"""Rotates adjacent pairs of channels, and lets logits fade with distance.
+class XPOS(Named):
+    """xPos, Sun et al. 2022: rotates adjacent pairs of channels, and lets logits fade
+    with distance. It is for causal attention.
 
-    Queries are multiplied by $\zeta_j^{(t - c) / B}$ and keys (`downscale=True`) by the
-    inverse, for the position $t$, the `scale_base` $B$, half of all tokens, rounded up,
-    as the center $c$, and $\zeta_j$ as in [`eqx_posemb.rotations.XPosDecay`][]. It is
-    for causal attention. The center moves with the length, so that keys must be rotated
-    anew when tokens come.
-
-    Zeta's values, but for its faults: `head_dim=None` takes the width of the input,
-    angles are exact, and any leading axes are allowed.
+    As [`eqx_posemb.xpos`][], with half of all tokens, rounded up, as the center of
+    [`eqx_posemb.rotations.XPosDecay`][]. The center moves with the length, so that keys
+    must be rotated anew when tokens come. Zeta's values, with exact angles, and for any
+    leading axes.
 
     !!! Example
 
@@ -46,11 +36,12 @@ class XPOS(Shown):
         import torch
         from eqx_posemb.interop.torch import XPOS
 
-        xpos = XPOS(head_dim=64)
-        q, k = torch.rand(2, 10, 64), torch.rand(2, 10, 64)
+        xpos, q, k = XPOS(head_dim=64), torch.rand(2, 10, 64), torch.rand(2, 10, 64)
         q, k = xpos(q), xpos(k, downscale=True)
         ```
     """
+
+    _derived = ("scale",)
 
     def __init__(self, head_dim: int | None = None, scale_base: float = 512):
         """For `head_dim` channels, or all channels of the input.
@@ -62,7 +53,6 @@ class XPOS(Shown):
         self.head_dim = head_dim
         self.scale_base = scale_base
         self.angles = None if head_dim is None else Angles(Geometric(head_dim).turns())
-        ignore(self, "scale")
 
     @property
     def scale(self) -> Float[Tensor, " half"]:
@@ -80,27 +70,30 @@ class XPOS(Shown):
         **Raises:** a `ValueError` if the channels are odd or not `head_dim`, or if the
         growth overflows.
         """
-        cos, sin, grown = self._tables(x, offset)
-        return _scaled(x, cos, sin, 1 / grown if downscale else grown)
+        return self._rotated([x], [downscale], offset)[0]
 
     def rotate_queries_and_keys(
         self, q: Tokens, k: Keys, offset: int = 0
     ) -> tuple[Tokens, Keys]:
-        """Both, of the same tokens, as by calls; with tables that are made once.
+        """Both, as by calls; with tables that are made once.
 
         **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
         dtype.
         """
         _check_same_tokens(q, k)
-        self._check_width(k)
-        cos, sin, grown = self._tables(q, offset)
-        return _scaled(q, cos, sin, grown), _scaled(k, cos, sin, 1 / grown)
+        q, k = self._rotated([q, k], [False, True], offset)
+        return q, k
 
-    def _tables(self, x, offset):
-        """The cosine and the sine, and what queries grow by."""
-        self._check_width(x)
+    def _rotated(self, inputs, downscale, offset):
+        wanted = "even" if self.head_dim is None else self.head_dim
+        for x in inputs:
+            if x.shape[-1] % 2 or wanted not in ("even", x.shape[-1]):
+                raise ValueError(
+                    "`x` must have shape [..., seq, dim] with `dim` as `head_dim`, "
+                    f"{wanted}, but got {tuple(x.shape)}."
+                )
+        x = inputs[0]
         seq, dim = x.shape[-2:]
-        positions = torch.arange(offset, offset + seq, device=x.device)
         center = (seq + offset + 1) // 2
         steepest = -math.log(0.4 / 1.4)
         if center * steepest / self.scale_base > math.log(torch.finfo(x.dtype).max):
@@ -109,31 +102,22 @@ class XPOS(Shown):
                 f"does not overflow {x.dtype}, but got {2 * center} positions. Raise "
                 f"`scale_base`, {self.scale_base}."
             )
-        dtype = computing_dtype(x.dtype)
-        if self.angles is None:
-            tables = cos_sin(positions, words_of(dim, 10_000, x.device), dtype)
-        else:
-            tables = self.angles(positions, dtype)
-        return *tables, _growth(positions - center, dim, self.scale_base)
-
-    def _check_width(self, x):
-        if x.shape[-1] % 2 or self.head_dim not in (None, x.shape[-1]):
-            wanted = "even" if self.head_dim is None else self.head_dim
-            raise ValueError(
-                "`x` must have shape [..., seq, dim] with `dim` as `head_dim`, "
-                f"{wanted}, but got {tuple(x.shape)}."
-            )
+        at = torch.arange(offset, offset + seq, device=x.device)
+        words = self.angles.words() if self.angles else words_of(dim, 10_000, x.device)
+        cos, sin = cos_sin(at, words, computing_dtype(x.dtype))
+        grown = _growth(at - center, dim, self.scale_base)
+        factors = [1 / grown if inverse else grown for inverse in downscale]
+        pairs = zip(inputs, factors, strict=True)
+        return [rotate(x, cos * by, sin * by, "adjacent") for x, by in pairs]
 
 
-class RotaryEmbedding(Shown):
-    r"""The angles of the first positions, and the growth of xPos.
+class RotaryEmbedding(Named):
+    """The angles of RoPE, Su et al. 2021, and the growth of xPos: each angle twice, for
+    a rotation of halves.
 
-    [`eqx_posemb.functional.rotary_embedding`][] in PyTorch, with a length for
-    positions; each angle twice, for a rotation of halves. A float32 angle has lost its
-    turns by position 100,000: `cos_sin` never holds one.
-
-    Zeta's values, but for its faults: the results are two, on the device that is asked
-    for, and in PyTorch's default dtype.
+    [`eqx_posemb.functional.rotary_embedding`][] of the first positions. A float32 angle
+    has lost its turns by position 100,000: `cos_sin` never holds one. Zeta's values, as
+    two results on the device that is asked for, in PyTorch's default dtype.
 
     !!! Example
 
@@ -143,10 +127,11 @@ class RotaryEmbedding(Shown):
 
         rotary_embedding = RotaryEmbedding(dim=64, use_xpos=True)
         freqs, scale = rotary_embedding(10, torch.device("cpu"))
-        assert freqs.shape == scale.shape == (10, 64)
         cos, sin = rotary_embedding.cos_sin(torch.tensor([1_000_000]))
         ```
     """
+
+    _derived = "inv_freq", "scale"
 
     def __init__(
         self,
@@ -170,44 +155,38 @@ class RotaryEmbedding(Shown):
         self.scale_base = scale_base
         schedule = Geometric(dim, rescaled(base, base_rescale_factor, dim))
         self.angles = Angles(Linear(schedule, interpolation_factor).turns())
-        ignore(self, "inv_freq", "scale")
 
     def forward(
         self, seq_len: int, device: torch.device | str
     ) -> tuple[Float[Tensor, "{seq_len} {self.dim}"], Tensor | float]:
         """The angles of `seq_len` positions in radians, [seq_len, dim], and the factors
         of queries, likewise, or 1.0 without xPos; keys have their inverse."""
-        dtype = torch.get_default_dtype()
-        frequencies = radians(self.angles.words().to(device))
-        positions = torch.arange(seq_len, device=device)
-        angles = _twice(positions[:, None] * frequencies).to(dtype)
+        dtype, at = torch.get_default_dtype(), torch.arange(seq_len, device=device)
+        angles = at[:, None] * radians(self.angles.words().to(device))
         if not self.use_xpos:
-            return angles, 1.0
-        grown = _growth(positions - seq_len // 2, self.dim, self.scale_base)
-        return angles, _twice(grown).to(dtype)
+            return _twice(angles).to(dtype), 1.0
+        grown = _growth(at - seq_len // 2, self.dim, self.scale_base)
+        return _twice(angles).to(dtype), _twice(grown).to(dtype)
 
     def cos_sin(
         self, positions: Num[Tensor, "*shape"], dtype: torch.dtype | None = None
-    ) -> tuple[Float[Tensor, "*shape dim"], Float[Tensor, "*shape dim"]]:
-        """The cosine and the sine of the angles of integers or floats, on the device of
-        the module. They are exact at every int32 position, in PyTorch's default dtype
-        or another."""
+    ) -> tuple[Table, Table]:
+        """The cosine and the sine of the angles of integers or floats, exact at every
+        int32 position; in PyTorch's default dtype or another."""
         cos, sin = self.angles(positions, dtype or torch.get_default_dtype())
         return _twice(cos), _twice(sin)
 
 
-class YarnEmbedding(Shown):
-    """Rotates queries or keys, scaled by YaRN where the context needs it.
+class YarnEmbedding(Named):
+    """YaRN, Peng et al. 2023: rotates queries or keys in halves, scaled where the
+    context needs it.
 
-    A model that was fine-tuned for YaRN has one scaling factor,
-    `max_position_embeddings / original_max_position_embeddings`, at all lengths. Other
-    models use dynamic YaRN. They have no scaling up to `max_position_embeddings`, and
-    the factor `seq_len / original_max_position_embeddings` beyond. Keys rotated for one
-    length do not match queries rotated for another.
-
-    Calling it applies it to the input, as Zeta's documentation has it. Zeta's code
-    returns tables instead, which `tables` has here; its `finetuned=True` and its
-    lengths beyond `max_position_embeddings` do not run.
+    A model that was fine-tuned for YaRN has the scaling factor
+    `max_position_embeddings / original_max_position_embeddings` at all lengths. Other
+    models use dynamic YaRN: no scaling up to `max_position_embeddings`, and beyond it
+    the factor `seq_len / original_max_position_embeddings`. Keys rotated for one length
+    do not match queries rotated for another. Calling it applies it, as Zeta's
+    documentation has it; Zeta's code returns `tables`.
 
     !!! Example
 
@@ -217,10 +196,10 @@ class YarnEmbedding(Shown):
 
         yarn = YarnEmbedding(dim=64, max_position_embeddings=8192, finetuned=True)
         q = yarn(torch.rand(2, 8, 10, 64))
-        cos, sin = yarn.tables(q, seq_len=10)
-        assert cos.shape == (1, 1, 10, 64)
         ```
     """
+
+    _derived = ("inv_freq",)
 
     def __init__(
         self,
@@ -235,12 +214,9 @@ class YarnEmbedding(Shown):
         finetuned: bool = False,
         device: torch.device | str | None = None,
     ):
-        """The two context lengths, in positions, belong to the model, and to the model
-        before YaRN. `beta_fast`, `beta_slow` and `extrapolation_factor` are as in
+        """`beta_fast`, `beta_slow` and `extrapolation_factor` are as in
         [`eqx_posemb.frequencies.YaRNFrequencies`][]. Scaled queries and keys are
-        multiplied by `attn_factor`, in addition to YaRN's own factor. `finetuned`
-        states whether the model was trained with the scaling, and `device` is the
-        device of the module.
+        multiplied by `attn_factor`, in addition to YaRN's own factor.
 
         **Raises:** a `ValueError` if the original context is the longer one, and as
         [`eqx_posemb.frequencies.YaRNFrequencies`][].
@@ -267,20 +243,19 @@ class YarnEmbedding(Shown):
         stretched = YaRNFrequencies(schedule, factor, *self._settings)
         turns = (stretched if finetuned else schedule).turns()
         self.angles = Angles(turns).to(device)
-        ignore(self, "inv_freq")
 
     def forward(
         self, x: Tokens, seq_len: int | None = None, *, positions: Tensor | None = None
     ) -> Tokens:
         """Queries or keys, rotated in halves and computed in at least float32.
 
-        The scaling is for a context of `seq_len` tokens, which is at least the number
-        of tokens. `positions` are [..., seq], and start at 0 by default.
+        The scaling is for a context of `seq_len` tokens, by default the tokens of `x`.
+        `positions` are [..., seq], and start at 0 by default.
 
         **Raises:** a `ValueError` if `x` has other channels, or more tokens than
         `seq_len`.
         """
-        return self._rotated((x,), seq_len, positions)[0]
+        return self._rotated([x], seq_len, positions)[0]
 
     def rotate_queries_and_keys(
         self,
@@ -290,33 +265,29 @@ class YarnEmbedding(Shown):
         *,
         positions: Tensor | None = None,
     ) -> tuple[Tokens, Keys]:
-        """Both, of the same tokens, as by calls; with tables that are made once.
+        """Both, as by calls; with tables that are made once.
 
         **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
         dtype.
         """
         _check_same_tokens(q, k)
-        q, k = self._rotated((q, k), seq_len, positions)
+        q, k = self._rotated([q, k], seq_len, positions)
         return q, k
 
     def tables(
         self, x: Float[Tensor, "*batch dim"], seq_len: int | None = None
-    ) -> tuple[Float[Tensor, "1 1 length dim"], Float[Tensor, "1 1 length dim"]]:
-        """Returns the tables of Zeta's code: the cosine and the sine of `seq_len`
-        positions, times YaRN's factor. Each is [1, 1, seq_len, dim] for a rotation of
-        halves, in the dtype of `x`. The default of `seq_len` is the number of tokens of
-        `x`."""
-        if seq_len is None:
-            seq_len = x.shape[-2]
-        positions = torch.arange(seq_len, device=x.device)
-        cos, sin = self._cos_sin(positions, seq_len, computing_dtype(x.dtype))
-        return _twice(cos)[None, None].to(x.dtype), _twice(sin)[None, None].to(x.dtype)
+    ) -> tuple[Table, Table]:
+        """The cosine and the sine of `seq_len` positions, by default the tokens of `x`,
+        times YaRN's factor: [1, 1, seq_len, dim] in the dtype of `x`."""
+        seq_len = x.shape[-2] if seq_len is None else seq_len
+        tables = self._cos_sin(torch.arange(seq_len, device=x.device), seq_len, x.dtype)
+        cos, sin = (_twice(table)[None, None].to(x.dtype) for table in tables)
+        return cos, sin
 
     def _rotated(self, inputs, seq_len, positions):
         x = inputs[0]
         seq = x.shape[-2]
-        if seq_len is None:
-            seq_len = seq
+        seq_len = seq if seq_len is None else seq_len
         for each in inputs:
             if each.shape[-1] != self.dim:
                 raise ValueError(
@@ -328,22 +299,19 @@ class YarnEmbedding(Shown):
                 f"`seq_len` must be at least the {seq} tokens of `x`, but got "
                 f"{seq_len}."
             )
-        if positions is None:
-            positions = torch.arange(seq, device=x.device)
-        cos, sin = self._cos_sin(positions, seq_len, computing_dtype(x.dtype))
-        return tuple(rotate(each, cos, sin, "halves") for each in inputs)
+        at = torch.arange(seq, device=x.device) if positions is None else positions
+        cos, sin = self._cos_sin(at, seq_len, x.dtype)
+        return [rotate(each, cos, sin, "halves") for each in inputs]
 
-    def _cos_sin(self, positions, seq_len, dtype):
-        stretch, fits = self._stretch(seq_len), seq_len <= self.max_position_embeddings
-        if fits or self.finetuned:
-            cos, sin = self.angles(positions, dtype)
-        else:
-            where = (self.dim, self._base, positions.device)
-            words = words_of(*where, stretch, *self._settings)
-            cos, sin = cos_sin(positions, words, dtype)
-        if fits and not self.finetuned:
-            return cos, sin
-        scale = get_mscale(stretch) * self.attn_factor
+    def _cos_sin(self, at, seq_len, dtype):
+        words, scale, stretch = self.angles.words(), 1.0, self._stretch(seq_len)
+        long = seq_len > self.max_position_embeddings
+        if long and not self.finetuned:
+            schedule = (self.dim, self._base, at.device)
+            words = words_of(*schedule, stretch, *self._settings)
+        if long or self.finetuned:
+            scale = get_mscale(stretch) * self.attn_factor
+        cos, sin = cos_sin(at, words, computing_dtype(dtype))
         return cos * scale, sin * scale
 
     def _stretch(self, seq_len):
@@ -354,15 +322,9 @@ class YarnEmbedding(Shown):
 def _check_same_tokens(q, k):
     if (q.shape[-2], q.dtype) != (k.shape[-2], k.dtype):
         raise ValueError(
-            "`q` and `k` must be of the same tokens and dtype, but got "
-            f"{q.dtype} of shape {tuple(q.shape)} and {k.dtype} of shape "
-            f"{tuple(k.shape)}."
+            f"`q` and `k` must be of the same tokens and dtype, but got {q.dtype} of "
+            f"shape {tuple(q.shape)} and {k.dtype} of shape {tuple(k.shape)}."
         )
-
-
-def _scaled(x, cos, sin, factor):
-    factor = factor.to(cos.dtype)
-    return rotate(x, cos * factor, sin * factor, "adjacent")
 
 
 def _growth(positions, dim, scale_base):
