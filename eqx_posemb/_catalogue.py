@@ -4,6 +4,7 @@ import json
 import re
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from ._formula import readable
 from ._registry import (
@@ -64,7 +65,7 @@ _TRAITS = {
 
 
 def find(name: str) -> Variant:
-    """Returns the row of that name, or raises a `Refused` with the similar names."""
+    """The row of that name, or a `Refused` with the similar names."""
     if name not in variants():
         raise unknown(name, variants())
     return variant(name)
@@ -98,21 +99,13 @@ def selected(place: str | None, word: str | None) -> list[Variant]:
 def table(rows: Sequence[Variant], width: int) -> str:
     """The names and descriptions of variants, by place."""
     column = 4 + max(len(row.name) for row in rows)
+    indent: Any = dict(subsequent_indent=" " * column, break_on_hyphens=False)
     parts = []
-    for place, (title, sentence) in PLACES.items():
-        lines = [
-            textwrap.fill(
-                f"  {row.name}".ljust(column) + row.summary,
-                width,
-                subsequent_indent=" " * column,
-                break_on_hyphens=False,
-            )
-            for row in rows
-            if row.place == place
-        ]
-        if lines:
-            head = textwrap.fill(f"{title}. {sentence}", width)
-            parts.append("\n".join([head, "", *lines]))
+    for title, sentence, of_place in _by_place(rows):
+        cells = [(f"  {row.name}".ljust(column), row.summary) for row in of_place]
+        lines = [textwrap.fill("".join(pair), width, **indent) for pair in cells]
+        head = textwrap.fill(f"{title}. {sentence}", width)
+        parts.append("\n".join([head, "", *lines]))
     return "\n\n".join(parts)
 
 
@@ -124,16 +117,12 @@ def as_json(rows: Sequence[Variant]) -> str:
 def markdown_page() -> str:
     """The page of the documentation that has a table of variants for each place."""
     parts = [_INTRODUCTION]
-    for place, (title, sentence) in PLACES.items():
-        lines = [
-            "| name | what it is | tested against | paper |",
-            "|---|---|---|---|",
-        ]
-        for row in VARIANTS:
-            if row.place == place:
-                name = f"[`{row.name}`][eqx_posemb.{row.builder}]"
-                cells = name, row.summary, row.oracle, _link(row)
-                lines.append(f"| {' | '.join(cells)} |")
+    for title, sentence, rows in _by_place(VARIANTS):
+        lines = ["| name | what it is | tested against | paper |", "|---|---|---|---|"]
+        for row in rows:
+            (link,) = re.findall(r"^\[.*?\]\(.*?\)", row.source.reference)
+            name = f"[`{row.name}`][eqx_posemb.{row.builder}]"
+            lines.append(f"| {name} | {row.summary} | {row.oracle} | {link} |")
         parts += [f"## {title}", sentence, "\n".join(lines)]
     return "\n\n".join(parts)
 
@@ -141,11 +130,17 @@ def markdown_page() -> str:
 def markdown_names() -> str:
     """The list of names in the README, an item for each place."""
     items = []
-    for place, (title, _) in PLACES.items():
-        names = ", ".join(f"`{row.name}`" for row in VARIANTS if row.place == place)
-        item = f"- **{title}**: {names}."
+    for title, _, rows in _by_place(VARIANTS):
+        item = f"- **{title}**: {', '.join(f'`{row.name}`' for row in rows)}."
         items.append(textwrap.fill(item, 88, subsequent_indent="  "))
     return "\n".join(items)
+
+
+def _by_place(rows):
+    """The title, the sentence and the rows of each place that has rows."""
+    for place, (title, sentence) in PLACES.items():
+        if of_place := [row for row in rows if row.place == place]:
+            yield title, sentence, of_place
 
 
 def describe(name: str, width: int) -> str:
@@ -158,8 +153,12 @@ def describe(name: str, width: int) -> str:
         ("place", row.place),
         ("built by", facts["built_by"]),
         ("tested against", row.oracle),
-        *zip(["traits", *len(traits) * [""]], traits, strict=False),
+        ("traits", traits[0]),
+        *(("", trait) for trait in traits[1:]),
     ]
+    needed = row.needed(lambda row: row.source.parameters())
+    sizes = [f"{size}={EXAMPLE.get(size, size)}" for size in SIZES if size in needed]
+    reference = re.sub(r"\[(.*?)\]\((.*?)\)", r"\1 <\2>", source.reference)
     return "\n\n".join(
         [
             textwrap.fill(f"{row.name}: {row.summary}", width),
@@ -168,9 +167,9 @@ def describe(name: str, width: int) -> str:
             "Example:",
             textwrap.indent(source.example, "    "),
             f"Settings of {row.builder}, and their values in",
-            f"    {_call(row)}",
+            f"    make({', '.join([repr(row.name), *sizes])})",
             *_settings(row, width),
-            _reference(source, width),
+            textwrap.fill(f"Reference: {reference}", width, break_on_hyphens=False),
             source.bibtex,
         ]
     )
@@ -203,29 +202,10 @@ def in_columns(rows: Sequence[Sequence[str]]) -> str:
     )  # fmt: skip
 
 
-def _link(row):
-    (link,) = re.findall(r"^\[.*?\]\(.*?\)", row.source.reference)
-    return link
-
-
-def _reference(source, width):
-    text = re.sub(r"\[(.*?)\]\((.*?)\)", r"\1 <\2>", source.reference)
-    return textwrap.fill(f"Reference: {text}", width, break_on_hyphens=False)
-
-
-def _call(row):
-    """The call of `make` with the sizes that the embedding needs."""
-    needed = row.needed(lambda row: row.source.parameters())
-    sizes = [f"{size}={EXAMPLE.get(size, size)}" for size in SIZES if size in needed]
-    return f"make({', '.join([repr(row.name), *sizes])})"
-
-
 def _settings(row, width):
     """A paragraph for each setting, with its value and its meaning."""
-    source = row.source
-    given = row.given(source.parameters())
-    meanings = _meanings(source)
-    for name, default in source.settings().items():
+    given, meanings = row.given(row.source.parameters()), _meanings(row.source)
+    for name, default in row.source.settings().items():
         if name == "key":
             continue
         value, note = default, "the default"

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 
 _SYMBOLS: dict[str, str] = dict(
-    alpha="α", beta="β", gamma="γ", delta="δ", zeta="ζ", theta="θ", lambda_="λ",
-    mu="μ", pi="π", rho="ρ", sigma="σ", tau="τ", phi="φ", psi="ψ", omega="ω",
+    alpha="α", beta="β", gamma="γ", delta="δ", zeta="ζ", theta="θ", mu="μ",
+    pi="π", rho="ρ", sigma="σ", tau="τ", phi="φ", psi="ψ", omega="ω",
     Gamma="Γ", Delta="Δ", cdot="·", cdots="⋯", dots="…", mapsto="→", times="×",
     le="≤", ge="≥", sim="~", top="T", bmod="mod", langle="⟨", rangle="⟩", lfloor="⌊",
     rfloor="⌋", lceil="⌈", rceil="⌉", sum="Σ", notin="∉", qquad="\t", quad="\t",
-    big="", Big="", **{"in": "∈"},
+    big="", Big="", **{"in": "∈", "lambda": "λ"},
 )  # fmt: skip
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\s+|.", re.DOTALL)
 
@@ -69,14 +69,11 @@ def _tidy(text: str) -> str:
 
 def _sequence(tokens: Iterator[str], end: str) -> str:
     """The text of all tokens up to `end`."""
-    return "".join(_texts(tokens, end))
+    return "".join(_text(token, tokens) for token in _until(end, tokens))
 
 
-def _texts(tokens, end):
-    for token in tokens:
-        if token == end:
-            return
-        yield _text(token, tokens)
+def _until(end, tokens):
+    return iter(lambda: next(tokens, end), end)
 
 
 def _text(token: str, tokens: Iterator[str]) -> str:
@@ -90,19 +87,20 @@ def _text(token: str, tokens: Iterator[str]) -> str:
     if not token.startswith("\\"):
         return token
     name = token[1:]
-    if name in ("frac", "tfrac"):
-        return f"{_atom(_argument(tokens))}/{_atom(_argument(tokens))}"
-    if name in ("text", "mathrm", "mathcal"):
-        return _argument(tokens)
-    if name == "sqrt":
-        return f"√{_atom(_argument(tokens))}"
-    if name == "bar":
-        return f"{_argument(tokens)}\u0304"
-    if name == "begin":
-        return _rows(_argument(tokens), tokens)
-    if not name.isalpha():
-        return "" if name == "!" else " "
-    return _SYMBOLS.get(name, _SYMBOLS.get(f"{name}_", name))
+    match name:
+        case "frac" | "tfrac":
+            return f"{_atom(_argument(tokens))}/{_atom(_argument(tokens))}"
+        case "text" | "mathrm" | "mathcal":
+            return _argument(tokens)
+        case "sqrt":
+            return f"√{_atom(_argument(tokens))}"
+        case "bar":
+            return f"{_argument(tokens)}\u0304"
+        case "begin":
+            return _rows(_argument(tokens), tokens)
+        case "!":
+            return ""
+    return _SYMBOLS.get(name, name if name.isalpha() else " ")
 
 
 def _argument(tokens):
@@ -117,20 +115,12 @@ def _atom(text):
 
 def _rows(kind, tokens):
     """The lines of an environment: cases, each with its condition, or formulas."""
-    text = "".join(_between(tokens))
+    text = "".join(_until("\\end", tokens))
+    _argument(tokens)
     lines = []
-    for line in re.split(r"\\\\", text):
+    for line in text.split("\\\\"):
         value, _, condition = map(_tidy, map(plain, line.partition("&")))
         lines.append(f"{value}\t({condition})" if condition else value)
     if kind != "cases":
         return "\n" + "\n".join(lines)
     return "\n" + "\n".join(f"{{ {line}" for line in lines) + "\n"
-
-
-def _between(tokens):
-    """Tokens up to the end of the environment."""
-    for token in tokens:
-        if token == "\\end":
-            _argument(tokens)
-            return
-        yield token

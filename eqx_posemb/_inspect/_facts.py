@@ -40,16 +40,14 @@ def facts_of(
     context = length if isinstance(length, int) and length > 0 else None
     found = []
     for kind in dict.fromkeys(kinds):
-        facts: Facts = {
-            "layer_type": kind,
-            "layers": [i for i, other in enumerate(kinds) if other == kind],
-            "attention": kind not in NO_ATTENTION,
-        }
+        layers = [i for i, other in enumerate(kinds) if other == kind]
+        facts: Facts = {"layer_type": kind, "layers": layers}
+        facts["attention"] = kind not in NO_ATTENTION
         if facts["attention"]:
-            facts["window"] = _window(kind, settings)
-            seen = _windowed(facts["layers"], settings, row) if facts["window"] else []
+            window = _window(kind, settings)
+            seen = _windowed(layers, settings, row) if window else []
+            facts["window"] = window if seen else None
             facts["window_layers"] = seen
-            facts["window"] = facts["window"] if seen else None
             facts["chunk"] = _chunk(kind, settings)
             sinks = row.get("sinks", ())
             facts["sinks"] = sinks is True or kind in sinks
@@ -94,12 +92,12 @@ def _rotary(rotary, context: int | None) -> Facts:
     if not isinstance(rotary, Rotary):
         return _settings(rotary)
     schedule, pairing = rotary.frequencies, rotary.pairing
+    learned = isinstance(schedule, LEARNED)
     angles = schedule.pairs
     if rotary.axes is not None:
         angles = rotary.axes.frequency(angles).shape[-1]
-    still = 0
-    if not isinstance(schedule, LEARNED):
-        still = int(np.sum(numbers(in_context(schedule, context)) == 0))
+    now = in_context(schedule, context)
+    still = 0 if learned else int(np.sum(numbers(now) == 0))
     facts: Facts = {
         "class": "Rotary",
         "schedule": type(schedule).__name__,
@@ -113,28 +111,28 @@ def _rotary(rotary, context: int | None) -> Facts:
     if isinstance(rotary.axes, Sections):
         facts["sections"] = list(rotary.axes.sizes)
         facts["order"] = rotary.axes.order
-    if isinstance(schedule, LEARNED):
+    if learned:
         return facts
     base = schedule.unscaled
     facts["theta"] = getattr(getattr(base, "base", base), "theta", None)
     facts["original_length"] = getattr(schedule, "original_length", None)
-    facts["factor"] = in_context(schedule, context).scaling_factor
-    return facts | _numbers(schedule, context)
+    facts["factor"] = now.scaling_factor
+    return facts | _numbers(schedule, now, context)
 
 
-def _numbers(schedule, context) -> Facts:
+def _numbers(schedule, now, context) -> Facts:
     """How fast the pairs turn, in a context of that length."""
-    now = in_context(schedule, context)
     frequencies = numbers(now)
     facts: Facts = {"frequencies": {"count": len(frequencies)}}
     for fate, which in fates(now)._asdict().items():
-        facts["frequencies"][fate] = {
-            "count": len(which),
-            "indices": [int(which[0]), int(which[-1])] if len(which) else None,
-            "wavelengths": _wavelengths(frequencies[which])
-            if fate != "still"
-            else None,
-        }
+        ends = [int(which[0]), int(which[-1])] if len(which) else None
+        found = frequencies[which]
+        waves = None
+        if len(found) and fate != "still":
+            waves = [2 * math.pi / float(f) for f in (found.max(), found.min())]
+        facts["frequencies"][fate] = dict(
+            count=len(which), indices=ends, wavelengths=waves
+        )
     moving = frequencies[frequencies > 0]
     facts["longest_wavelength"] = 2 * math.pi / float(moving.min(initial=math.inf))
     trained = getattr(schedule, "original_length", None) or context
@@ -146,13 +144,6 @@ def _numbers(schedule, context) -> Facts:
         facts["float32_error"] = float32_error(frequencies, context)
         facts["float32_limit"] = float32_limit(frequencies, NOTICED)
     return facts
-
-
-def _wavelengths(frequencies) -> list[float] | None:
-    """The shortest and the longest, in positions."""
-    if not len(frequencies):
-        return None
-    return [2 * math.pi / float(f) for f in (frequencies.max(), frequencies.min())]
 
 
 def _window(kind: str, settings) -> int | None:

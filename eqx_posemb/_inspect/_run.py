@@ -3,12 +3,12 @@
 import argparse
 import json
 import re
-from typing import Any, Literal
+from typing import Any
 
 from .._catalogue import Refused
 from ..interop.huggingface._parts import named_part, parts_of
 from ..interop.huggingface._settings import read
-from ._facts import Facts, facts_of
+from ._facts import facts_of
 from ._warnings import warnings_of
 from ._words import words_of
 
@@ -18,35 +18,20 @@ def run(options: argparse.Namespace) -> int:
 
     **Returns:** the exit code, 0.
     """
-    facts = inspect(
-        options.config,
-        part=options.part,
-        model_type=options.model_type,
-        engine_keys=options.engine_keys,
-    )
+    part, model_type = options.part, options.model_type
+    keys, own = chosen(options.config, part=part, model_type=model_type)
+    try:
+        facts = facts_of(keys, own, options.engine_keys)
+    except ValueError as error:
+        raise refused(error) from error
+    others = [] if part else parts_of(keys, model_type)
+    facts["other_parts"] = [path for path in others if len(others) > 1]
     warnings = warnings_of(facts)
     if options.json:
         print(json.dumps({**facts, "warnings": warnings}, indent=2))
     else:
         print(words_of(facts, warnings))
     return 0
-
-
-def inspect(
-    config: str,
-    *,
-    part: str | None,
-    model_type: str | None,
-    engine_keys: Literal["apply", "ignore"] | None,
-) -> Facts:
-    """The facts of a configuration in a file, or of a part of it."""
-    keys, own = chosen(config, part=part, model_type=model_type)
-    try:
-        facts = facts_of(keys, own, engine_keys)
-    except ValueError as error:
-        raise refused(error) from error
-    others = [] if part else parts_of(keys, model_type)
-    return {**facts, "other_parts": [path for path in others if len(others) > 1]}
 
 
 def chosen(

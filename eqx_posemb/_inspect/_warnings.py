@@ -1,5 +1,7 @@
 """What a careful engineer would say of a model's positions."""
 
+from collections.abc import Iterator
+
 from ..interop.huggingface._settings import quoted
 from ._facts import Facts, NOTICED
 from ._words import label_of, layers_of
@@ -9,23 +11,22 @@ def warnings_of(facts: Facts) -> list[str]:
     """A sentence or two for each, those that hold for several kinds of layers once."""
     kinds = [kind for kind in facts["kinds"] if kind["attention"]]
     schedules = [part for kind in kinds for part in kind["rotary"] if "dynamic" in part]
-    said = [_of_key(key, value) for key, value in facts["unread"].items()]
+    said = [
+        f"The key `{key[:80]}` with the value {quoted(value)} is not read for this "
+        "model type, and has no part in this report. `load` refuses it; `quirks=True` "
+        "ignores it as transformers does."
+        for key, value in facts["unread"].items()
+    ]
     said += [text for kind in kinds for text in _of_kind(kind)]
     said += [text for part in schedules for text in _of_scaling(part, facts["context"])]
     return list(dict.fromkeys([*said, *_of_precision(schedules)]))
 
 
-def _of_key(key, value):
-    return (
-        f"The key `{key[:80]}` with the value {quoted(value)} is not read for this "
-        "model type, and has no part in this report. `load` refuses it; `quirks=True` "
-        "ignores it as transformers does."
-    )
-
-
-def _of_kind(kind):
-    named = label_of(kind)
-    name = f"Layers of the type {kind['layer_type']!r}" if named else "The layers"
+def _of_kind(kind) -> Iterator[str]:
+    name = "The layers"
+    if label_of(kind):
+        name = f"Layers of the type {kind['layer_type']!r}"
+    encoding, bias = kind.get("encoding", {}), kind.get("bias", {})
     if kind["window"]:
         some = kind["window_layers"] != kind["layers"]
         seers = layers_of(kind["window_layers"]) if some else name
@@ -57,20 +58,20 @@ def _of_kind(kind):
             "than the configuration says. A checkpoint that was trained with it needs "
             "`quirks=True` of `load`."
         )
-    if kind.get("encoding", {}).get("class") == "Learned":
-        rows = kind["encoding"]["weight"][0] - kind["encoding"]["offset"]
+    if encoding.get("class") == "Learned":
         yield (
-            f"The table of positions has {rows:,} rows. A position beyond is an error, "
-            "and there is nothing to extrapolate from."
+            f"The table of positions has {encoding['weight'][0] - encoding['offset']:,}"
+            " rows. A position beyond is an error, and there is nothing to extrapolate "
+            "from."
         )
-    if kind.get("bias", {}).get("class") == "T5Bias":
+    if bias.get("class") == "T5Bias":
         yield (
-            f"All distances from {kind['bias']['max_distance']:,} on are in one "
-            "bucket: order among keys further away is not seen."
+            f"All distances from {bias['max_distance']:,} on are in one bucket: order "
+            "among keys further away is not seen."
         )
 
 
-def _of_scaling(part, context):
+def _of_scaling(part, context) -> Iterator[str]:
     original, factor = part.get("original_length"), part.get("factor", 1.0)
     if part["dynamic"]:
         yield (
@@ -86,14 +87,14 @@ def _of_scaling(part, context):
         )
 
 
-def _of_precision(schedules):
+def _of_precision(schedules) -> Iterator[str]:
     errors = [part["float32_error"] for part in schedules if "float32_error" in part]
-    if max(errors, default=0) <= NOTICED:
-        return
-    limit = min(part["float32_limit"] for part in schedules if "float32_limit" in part)
-    yield (
-        "Angles from a product in float32, as transformers has them, are off by up to "
-        f"{max(errors):.1g} radians at the end of this context, and by more than "
-        f"{NOTICED:g} from contexts of {limit:,} positions on. Here they are exact to "
-        "1e-7, and so logits differ from those of transformers by as much."
-    )
+    if max(errors, default=0) > NOTICED:
+        limits = [x["float32_limit"] for x in schedules if "float32_limit" in x]
+        yield (
+            "Angles from a product in float32, as transformers has them, are off by up "
+            f"to {max(errors):.1g} radians at the end of this context, and by more "
+            f"than {NOTICED:g} from contexts of {min(limits):,} positions on. Here "
+            "they are exact to 1e-7, and so logits differ from those of transformers "
+            "by as much."
+        )

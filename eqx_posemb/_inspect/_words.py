@@ -7,34 +7,34 @@ from ..interop.huggingface._layers import ROTATES
 from ._facts import Facts
 
 
+# The rows of frequencies that scaling treats alike, in the order of the report.
+_FATES = {
+    "kept": "kept",
+    "blended": "blended",
+    "interpolated": "over {:.4g}",
+    "still": "do not turn",
+}
+
+
 def words_of(facts: Facts, warnings: list[str]) -> str:
     """The report for a terminal."""
-    blocks = [_head(facts)]
+    head = f"{facts['model_type']}: {_many(facts['layer_count'], 'layer')}"
+    if facts["context"]:
+        head += f", a context of {_many(facts['context'], 'position')}"
+    blocks = [head]
+    if facts.get("other_parts"):
+        blocks.append(f"Other parts, for --part: {', '.join(facts['other_parts'])}.")
     for kind in facts["kinds"]:
-        lines = [f"{layers_of(kind['layers'])}{label_of(kind)}:"]
-        rows = _rows(kind)
-        lines.append(in_columns([(f"    {name}", value) for name, value in rows]))
-        blocks.append("\n".join(lines))
+        rows = [(f"    {name}", value) for name, value in _rows(kind)]
+        head = f"{layers_of(kind['layers'])}{label_of(kind)}:"
+        blocks.append(f"{head}\n{in_columns(rows)}")
     if warnings:
-        bullets = [
-            textwrap.fill(text, 80, initial_indent="  * ", subsequent_indent="    ")
-            for text in warnings
-        ]
-        blocks.append("\n".join(["Warnings:", *bullets]))
+        bullet = textwrap.TextWrapper(80, "  * ", "    ")
+        blocks.append("\n".join(["Warnings:", *map(bullet.fill, warnings)]))
     return "\n\n".join(blocks)
 
 
-def _head(facts):
-    head = f"{facts['model_type']}: {_many(facts['layer_count'], 'layer')}"
-    if facts["context"]:
-        head += f", a context of {facts['context']:,} positions"
-    others = facts.get("other_parts")
-    if others:
-        head += f"\n\nOther parts, for --part: {', '.join(others)}."
-    return head
-
-
-def label_of(kind) -> str:
+def label_of(kind: Facts) -> str:
     """The type of the layers, unless it says that they rotate and they do not."""
     rotates = any(part["class"] == "Rotary" for part in kind.get("rotary", []))
     named = kind["layer_type"] != ROTATES or rotates
@@ -42,7 +42,7 @@ def label_of(kind) -> str:
 
 
 def layers_of(indices: list[int]) -> str:
-    """Indices of layers, with runs of them as ranges."""
+    """Indices of layers, with consecutive ones as ranges."""
     runs: list[list[int]] = []
     for index in indices:
         if runs and index == runs[-1][1] + 1:
@@ -57,27 +57,24 @@ def layers_of(indices: list[int]) -> str:
 
 def _rows(kind):
     if not kind["attention"]:
-        return [("position", "none: these layers have no attention")]
-    rows = [
-        (place, _part(kind[place]))
-        for place in ("encoding", "bias", "score")
-        if place in kind
-    ]
+        yield "position", "none: these layers have no attention"
+        return
+    for place in "encoding", "bias", "score":
+        if place in kind:
+            yield place, _part(kind[place])
     for part in kind["rotary"]:
         if part["class"] == "Rotary":
-            rows += _rotary_rows(part)
+            yield from _rotary_rows(part)
         else:
-            rows.append(("rotary", _part(part)))
+            yield "rotary", _part(part)
     if kind["logit_scale"] is not None:
-        rows.append(("logits times", f"{kind['logit_scale']:.6g}"))
+        yield "logits times", f"{kind['logit_scale']:.6g}"
     if kind["window"]:
-        where = ""
-        if kind["window_layers"] != kind["layers"]:
-            where = f" in {layers_of(kind['window_layers']).lower()}"
-        rows.append(("window", _many(kind["window"], "key") + where))
+        some = kind["window_layers"] != kind["layers"]
+        where = f" in {layers_of(kind['window_layers']).lower()}" if some else ""
+        yield "window", _many(kind["window"], "key") + where
     if kind["chunk"]:
-        rows.append(("within pieces of", _many(kind["chunk"], "position")))
-    return rows
+        yield "within pieces of", _many(kind["chunk"], "position")
 
 
 def _part(part):
@@ -98,11 +95,16 @@ def _rotary_rows(part):
     if "frequencies" not in part:
         yield "frequencies", "learned"
         return
+    frequencies, factor = part["frequencies"], part["factor"]
     if part["theta"]:
         yield "theta", f"{part['theta']:,.10g}"
     if part["original_length"]:
         yield "trained length", _many(part["original_length"], "position")
-    yield from _rows_of_frequencies(part)
+    yield "frequencies", f"{frequencies['count']}"
+    for fate, name in _FATES.items():
+        found = frequencies[fate]
+        if found["count"] and not (fate == "kept" and factor == 1):
+            yield f"  {name.format(factor)}", _fate(found)
     longest = f"{_size(part['longest_wavelength'])} positions"
     if "turns_of_slowest" in part:
         longest += f": {part['turns_of_slowest']:.3g} turns in the context"
@@ -110,28 +112,10 @@ def _rotary_rows(part):
     if "unfinished" in part:
         scaled = part["original_length"] is not None
         where = "trained length, before scaling" if scaled else "context"
-        count = _many(part["unfinished"], "pair")
-        yield "less than a turn", f"{count} in the {where}"
+        yield "less than a turn", f"{_many(part['unfinished'], 'pair')} in the {where}"
     factor = part["attention_factor"]
     logits = f", and so logits {factor**2:.6g}" if factor != 1 else ""
     yield "attention factor", f"{factor:.6g}{logits}"
-
-
-def _rows_of_frequencies(part):
-    """The rows about frequencies: kept, blended and divided, if the schedule is
-    scaled."""
-    frequencies, factor = part["frequencies"], part["factor"]
-    yield "frequencies", f"{frequencies['count']}"
-    names = {
-        "kept": "kept",
-        "blended": "blended",
-        "interpolated": f"over {factor:.4g}",
-        "still": "do not turn",
-    }
-    for fate, name in names.items():
-        found = frequencies[fate]
-        if found["count"] and not (fate == "kept" and factor == 1):
-            yield f"  {name}", _fate(found)
 
 
 def _fate(found):
@@ -140,8 +124,7 @@ def _fate(found):
     said = f"{found['count']}: {pairs}"
     if found["wavelengths"] is None:
         return said
-    short, long = map(_size, found["wavelengths"])
-    waves = short if short == long else f"{short} to {long}"
+    waves = " to ".join(dict.fromkeys(map(_size, found["wavelengths"])))
     return f"{said}, wavelengths of {waves} positions"
 
 
