@@ -1,5 +1,6 @@
 """Pictures in two dimensions: biases of pairs, and similarities on a grid."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, TYPE_CHECKING
@@ -9,6 +10,7 @@ import numpy as np
 
 from .._bias import AbstractBias
 from .._bundle import PositionalEmbedding
+from .._checks import check_at_least
 from .._positions import grid_positions
 from ._expected import similarities
 from ._style import dress, LEAST, new_figure, RED, SEQUENTIAL, SMALL
@@ -49,14 +51,21 @@ def bias(
     **Raises:** a `ValueError` if `shape` is not one or two sizes, or `most` is less
     than one.
     """
-    queries, keys, where = _positions(shape)
-    if most < 1:
-        raise ValueError(f"`most` must be at least 1, but got {most}.")
+    if len(shape) not in (1, 2):
+        raise ValueError(f"`shape` must be one or two sizes, but got {tuple(shape)}.")
+    check_at_least("most", most, 1)
+    where = None
+    if len(shape) == 1:
+        queries = keys = jnp.arange(shape[0])
+        shape = (shape[0], shape[0])
+    else:
+        where = (shape[0] // 2, shape[1] // 2)
+        queries, keys = jnp.array([where]), grid_positions(shape)
     values = np.asarray(bias(queries, keys), np.float64)
     if causal and where is None:
         values = np.where(np.tri(shape[0], dtype=bool), values, np.nan)
     heads = np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))
-    maps = [values[head].reshape(shape if where else (shape[0],) * 2) for head in heads]
+    maps = [values[head].reshape(shape) for head in heads]
     names = [f"head {head}" for head in heads]
     return _heat_maps(maps, names, [where] * len(maps), "bias (added to logits)")
 
@@ -98,48 +107,29 @@ def similarity(
     **Raises:** a `ValueError` if `shape` is not one to three sizes, or if the embedding
     reads the states of a model.
     """
-    if len(shape) == 3:
-        return _frames(embedding, shape, heads, head_dim)
-    everywhere, keys, where = _positions(shape)
-    if where is None:
-        values, measure = similarities(embedding, everywhere, keys, heads, head_dim)
-        return _heat_maps([values], [""], [None], measure)
-    places = [
-        (row, column)
-        for row in _spread(shape[0])
-        for column in _spread(shape[1])
-    ]  # fmt: skip
-    values, measure = similarities(embedding, jnp.array(places), keys, heads, head_dim)
-    maps = [value.reshape(shape) for value in values]
-    names = [f"from {place}" for place in places]
-    return _heat_maps(maps, names, places, measure, columns=3)
-
-
-def _frames(embedding, shape, heads, head_dim):
-    """A map of each frame of a clip, with a cross at the query."""
-    here = tuple(size // 2 for size in shape)
-    values, measure = similarities(
-        embedding, jnp.array([here]), grid_positions(shape), heads, head_dim
-    )
-    names = [f"frame {frame}" for frame in range(shape[0])]
-    marks = [here[1:] if frame == here[0] else None for frame in range(shape[0])]
-    return _heat_maps(list(values.reshape(shape)), names, marks, measure)
+    if len(shape) not in (1, 2, 3):
+        raise ValueError(f"`shape` must be one to three sizes, but got {tuple(shape)}.")
+    keys, columns = grid_positions(shape), 4
+    if len(shape) == 1:
+        places = keys = jnp.arange(shape[0])
+        names, marks, shape = [""], [None], (1, shape[0], shape[0])
+    elif len(shape) == 2:
+        marks = list(itertools.product(*map(_spread, shape)))
+        places, columns = jnp.array(marks), 3
+        names = [f"from {place}" for place in marks]
+    else:
+        frame, *cell = (size // 2 for size in shape)
+        places = jnp.array([[frame, *cell]])
+        names = [f"frame {i}" for i in range(shape[0])]
+        marks = [cell if i == frame else None for i in range(shape[0])]
+    values, measure = similarities(embedding, places, keys, heads, head_dim)
+    maps = list(values.reshape(-1, *shape[-2:]))
+    return _heat_maps(maps, names, marks, measure, columns)
 
 
 def _spread(size):
     """The places of three queries inside of the grid, one of them in the middle."""
     return sorted({size // 6, size // 2, size - 1 - size // 6})
-
-
-def _positions(shape) -> tuple[Any, Any, tuple[int, int] | None]:
-    """Queries, keys, and the cell of a single query."""
-    if len(shape) == 1:
-        row = jnp.arange(shape[0])
-        return row, row, None
-    if len(shape) != 2:
-        raise ValueError(f"`shape` must be one or two sizes, but got {tuple(shape)}.")
-    middle = (shape[0] // 2, shape[1] // 2)
-    return jnp.array([middle]), grid_positions(shape), middle
 
 
 def _heat_maps(maps, names, marks, measure, columns=4):

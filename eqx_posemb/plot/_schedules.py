@@ -80,21 +80,14 @@ def wavelengths(
         )  # fmt: skip
         axes.legend(frameon=False, fontsize=SMALL, loc="lower right")
     trained = getattr(frequencies, "original_length", None) or context
-    above = "; above, no full turn within it"
-    lines = [(f"context, {context:,}", context)]
+    above, name = "; above, no full turn within it", "context"
     if trained != context:
-        lines.append((f"trained length, {trained:,}", trained))
-    lines[-1] = (lines[-1][0] + above, trained)
-    for name, length in lines:
-        axes.axhline(length, color=BLACK, linewidth=0.8, linestyle=(0, (2, 2)))
-        axes.annotate(
-            name, (0, length), (2, 2), va="bottom", ha="left",
-            xycoords=("axes fraction", "data"), textcoords="offset points",
-            fontsize=SMALL,
-        )  # fmt: skip
-    top = axes.get_ylim()[1]
-    axes.axhspan(trained, max(top, 2 * trained), color=GREY, alpha=0.12, linewidth=0)
-    axes.set_ylim(top=max(top, 2 * trained))
+        _line_at(axes, context, f"context, {context:,}", BLACK)
+        name = "trained length"
+    _line_at(axes, trained, f"{name}, {trained:,}{above}", BLACK)
+    top = max(axes.get_ylim()[1], 2 * trained)
+    axes.axhspan(trained, top, color=GREY, alpha=0.12, linewidth=0)
+    axes.set_ylim(top=top)
     dress(axes, "pair of channels", "wavelength (positions)")
     open_to_the_right(axes)
     return figure
@@ -138,21 +131,25 @@ def schedule(
     slowed = first[moving] / after[moving]
     right.plot(moving, slowed, color=BLUE, marker="o", markersize=2.5, linewidth=1)
     factor = now.scaling_factor
-    whole = f"the scaling factor, {factor:.4g}"
     # Each label is at the end where the curve has the other value.
-    for value, name, x, side in (1.0, "kept", 1, "right"), (factor, whole, 0, "left"):
-        right.axhline(value, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
-        right.annotate(
-            name, (x, value), (2 - 4 * x, 2), xycoords=("axes fraction", "data"),
-            textcoords="offset points", fontsize=SMALL, va="bottom", ha=side,
-        )  # fmt: skip
-        if factor == 1:
-            break
+    _line_at(right, 1.0, "kept", GREY, at_the_right=True)
+    if factor != 1:
+        _line_at(right, factor, f"the scaling factor, {factor:.4g}", GREY)
     right.margins(y=0.12)
     dress(right, "pair of channels", "slowed down by")
     for axes in left, right:
         open_to_the_right(axes)
     return figure
+
+
+def _line_at(axes, value, name, color, at_the_right=False):
+    """A dashed line across the axes, with its name at an end."""
+    axes.axhline(value, color=color, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
+    end, offset, side = (1, -2, "right") if at_the_right else (0, 2, "left")
+    axes.annotate(
+        name, (end, value), (offset, 2), xycoords=("axes fraction", "data"),
+        textcoords="offset points", fontsize=SMALL, va="bottom", ha=side,
+    )  # fmt: skip
 
 
 def _waves(frequencies):

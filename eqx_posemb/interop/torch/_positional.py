@@ -20,18 +20,13 @@ class Positional(Named):
     means `1 / sqrt(head_dim)`.
     """
 
+    scale: Any
     heads: Any
     dim: Any
     _integers = False
     """Whether positions must be integers."""
 
-    def __init__(
-        self,
-        scale: float | None = None,
-        dropout_p: float = 0.0,
-        heads: int | None = None,
-        dim: int | None = None,
-    ):
+    def __init__(self, scale=None, dropout_p=0.0, heads=None, dim=None):
         super().__init__()
         for name, size in ("num_heads", heads), ("head_dim", dim):
             if size is not None:
@@ -66,9 +61,9 @@ class Positional(Named):
         fits = q.ndim == k.ndim == 4 and q.shape[:2] == k.shape[:2]
         fits = fits and q.shape[3] == k.shape[3] == (self.dim or q.shape[3])
         if not fits or q.shape[1] != (self.heads or q.shape[1]):
-            sizes = dict(heads=self.heads, dim=self.dim)
-            known = [f"{name}={size}" for name, size in sizes.items() if size]
-            needed = " with " + " and ".join(known) if known else ""
+            sizes = ("heads", self.heads), ("dim", self.dim)
+            known = " and ".join(f"{name}={size}" for name, size in sizes if size)
+            needed = f" with {known}" if known else ""
             raise ValueError(
                 f"`q` and `k` must have shapes [batch, heads, seq, dim]{needed}, but "
                 f"got {list(q.shape)} and {list(k.shape)}."

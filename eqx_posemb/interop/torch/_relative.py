@@ -35,8 +35,6 @@ class TransformerXLPositionalEmbedding(Positional):
         ```
     """
 
-    scale: float
-
     def __init__(
         self,
         *,
@@ -62,7 +60,7 @@ class TransformerXLPositionalEmbedding(Positional):
 
     def _added(self, q, k, at_q, at_k):
         weight = self.r_net.weight.unflatten(0, (self.heads, self.dim)).to(q.dtype)
-        seen = self.dropout((q + self.r_r_bias) @ weight)
+        seen = self.dropout((q + self.r_r_bias.to(q.dtype)) @ weight)
         of_sin, of_cos = seen.chunk(2, dim=-1)
         # By the addition theorem: memory for no more than the logits.
         (cos_q, sin_q), (cos_k, sin_k) = (
@@ -100,7 +98,6 @@ class T5PositionalEmbedding(Positional):
         ```
     """
 
-    scale: float
     _integers = True
 
     def __init__(
@@ -153,13 +150,12 @@ class TUPE(Positional):
         import torch
         from eqx_posemb.interop.torch import TUPE
 
-        embedding = TUPE(embed_dim=512, num_heads=8, max_length=128)
         q = k = torch.rand(2, 8, 10, 64)
+        embedding = TUPE(embed_dim=512, num_heads=8, max_length=128)
         weights = (embedding.scale * embedding.forward_attn(q, k)).softmax(dim=-1)
         ```
     """
 
-    scale: float
     _integers = True
 
     def __init__(
@@ -249,7 +245,6 @@ class EnformerPositionalEmbedding(Positional):
         ```
     """
 
-    scale: float
     _integers = True
 
     def __init__(

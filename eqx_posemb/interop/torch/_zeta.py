@@ -80,19 +80,12 @@ class XPOS(Named):
         **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
         dtype.
         """
-        _check_same_tokens(q, k)
         q, k = self._rotated([q, k], [False, True], offset)
         return q, k
 
     def _rotated(self, inputs, downscale, offset):
         wanted = "even" if self.head_dim is None else self.head_dim
-        for x in inputs:
-            if x.shape[-1] % 2 or wanted not in ("even", x.shape[-1]):
-                raise ValueError(
-                    "`x` must have shape [..., seq, dim] with `dim` as `head_dim`, "
-                    f"{wanted}, but got {tuple(x.shape)}."
-                )
-        x = inputs[0]
+        x = _checked(inputs, self.head_dim, f"`dim` as `head_dim`, {wanted}")
         seq, dim = x.shape[-2:]
         center = (seq + offset + 1) // 2
         steepest = -math.log(0.4 / 1.4)
@@ -270,7 +263,6 @@ class YarnEmbedding(Named):
         **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
         dtype.
         """
-        _check_same_tokens(q, k)
         q, k = self._rotated([q, k], seq_len, positions)
         return q, k
 
@@ -285,15 +277,9 @@ class YarnEmbedding(Named):
         return cos, sin
 
     def _rotated(self, inputs, seq_len, positions):
-        x = inputs[0]
+        x = _checked(inputs, self.dim, f"dim={self.dim}")
         seq = x.shape[-2]
         seq_len = seq if seq_len is None else seq_len
-        for each in inputs:
-            if each.shape[-1] != self.dim:
-                raise ValueError(
-                    f"`x` must have shape [..., seq, dim] with dim={self.dim}, but got "
-                    f"{tuple(each.shape)}."
-                )
         if seq_len < seq:
             raise ValueError(
                 f"`seq_len` must be at least the {seq} tokens of `x`, but got "
@@ -319,12 +305,21 @@ class YarnEmbedding(Named):
         return length / self.original_max_position_embeddings
 
 
-def _check_same_tokens(q, k):
+def _checked(inputs, dim, rule):
+    """The first of one or two inputs, after checks of their shapes and dtypes."""
+    q, k = inputs[0], inputs[-1]
+    for x in inputs:
+        if x.shape[-1] % 2 or dim not in (None, x.shape[-1]):
+            raise ValueError(
+                f"`x` must have shape [..., seq, dim] with {rule}, but got "
+                f"{tuple(x.shape)}."
+            )
     if (q.shape[-2], q.dtype) != (k.shape[-2], k.dtype):
         raise ValueError(
             f"`q` and `k` must be of the same tokens and dtype, but got {q.dtype} of "
             f"shape {tuple(q.shape)} and {k.dtype} of shape {tuple(k.shape)}."
         )
+    return q
 
 
 def _growth(positions, dim, scale_base):
