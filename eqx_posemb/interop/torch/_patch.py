@@ -17,7 +17,7 @@ from ._parts import TorchRotary
 from ._relative import Buckets
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Patch:
     """What [`eqx_posemb.interop.torch.patch_rotary`][] did, and how to undo it.
 
