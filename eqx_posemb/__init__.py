@@ -1,5 +1,6 @@
 """Every positional embedding a transformer can have, for JAX and Equinox."""
 
+import sys
 from importlib import import_module
 from typing import Any, TYPE_CHECKING
 
@@ -39,7 +40,9 @@ def __getattr__(name: str) -> Any:
 
         if (found := moved(name, _NAMESPACES)) is not None:
             return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # With the module, Python suggests a similar name.
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message, name=name, obj=sys.modules[__name__])
 
 
 def __dir__() -> list[str]:

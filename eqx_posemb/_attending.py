@@ -69,6 +69,8 @@ def prepared(
         check_count("block_size", block_size, 1)
     if sinks is not None:
         _check_sinks(sinks, q.shape[0])
+    if axis_name is not None:
+        _check_axis(axis_name)
     masked = rules(
         placed.q_positions,
         placed.k_positions,
@@ -97,6 +99,17 @@ def prepared(
         names = "q_positions", "k_positions"
         placed = dataclasses.replace(placed, **dict(zip(names, stated, strict=True)))
     return placed, static, sinks, q, k, v, masked, states, order
+
+
+def _check_axis(axis_name):
+    try:
+        jax.lax.axis_index(axis_name)
+    except NameError as error:
+        raise ValueError(
+            "`axis_name` must be an axis of a mesh under `jax.shard_map`, but got "
+            f"{axis_name!r}, which is none here. Call `attend` under `jax.shard_map`, "
+            "or leave `axis_name` out."
+        ) from error
 
 
 def _check_sinks(sinks, heads):

@@ -198,8 +198,8 @@ def in_common(*positions: Num[Positions, "..."]) -> list[Num[Array, "..."]]:
 def check_array(name: str, positions: Any) -> None:
     if not hasattr(positions, "ndim"):
         raise ValueError(
-            f"`{name}` must be an array, but got {described(positions)}. "
-            "`jnp.asarray` makes one."
+            f"`{name}` must be an array, but got {described(positions)}. Tokens from 0 "
+            "on have `jnp.arange(count)`, and `jnp.asarray` converts a list."
         )
 
 

@@ -16,7 +16,12 @@ def array(state: Mapping[str, Any], name: str) -> Float[Array, "..."]:
     """The array `name` of a state dict, in JAX's default float dtype."""
     if name not in state:
         raise ValueError(f"`state` must have {name}, but got {listed(state)}.")
-    return jnp.asarray(state[name], jnp.result_type(float))
+    value = state[name]
+    # NumPy reads no tensor of PyTorch in bfloat16, and none that requires a gradient.
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if value.element_size() < 4 else value
+    return jnp.asarray(value, jnp.result_type(float))
 
 
 def only(state: Mapping[str, Any], prefix: str, *names: str) -> str:
