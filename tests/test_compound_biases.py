@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Attention
 
@@ -53,6 +54,7 @@ def test_t5_takes_the_weights_of_transformers_and_of_the_original(decoder):
     for state, prefix in (
         (weights, ""),
         ({f"a.{name}": x for name, x in weights.items()}, "a."),
+        (dict(layer.named_parameters()), ""),  # They require a gradient.
         ({"decoder/relative_attention_bias": table.T}, "decoder/"),
         ({"encoder/relpos_bias/rel_embedding": table.T}, "encoder/relpos_bias/"),
     ):
@@ -60,6 +62,10 @@ def test_t5_takes_the_weights_of_transformers_and_of_the_original(decoder):
             state, prefix=prefix, bidirectional=not decoder
         )
         np.testing.assert_array_equal(bias(P, P), theirs)
+    # NumPy has no bfloat16, in which checkpoints are published.
+    rounded = layer.to(torch.bfloat16).state_dict()
+    bias = pe.T5Bias.from_state_dict(rounded, bidirectional=not decoder)
+    np.testing.assert_allclose(bias(P, P), theirs, rtol=2**-8)
 
 
 def test_blocks_share_a_reset_relative_bias_but_for_special_tokens():

@@ -270,6 +270,8 @@ SHAPES = [
     case("`causal` and `window` compare positions of shape \\[seq\\].*\\(4, 2\\).*use `mask`", lambda: EMPTY.attend(Q, Q, Q, pe.positions.grid_positions((2, 2)), pe.positions.grid_positions((2, 2)), causal=True)),
     case("`sinks` must be one floating-point logit for each of the 2 heads.*\\(3,\\)", lambda: EMPTY.attend(Q, Q, Q, P, P, sinks=jnp.ones(3))),
     case("`sinks` must be one floating-point logit.*int32", lambda: EMPTY.attend(Q, Q, Q, P, P, sinks=jnp.arange(2))),
+    case("`axis_name` must be an axis of a mesh under `jax.shard_map`, but got 'seq'", lambda: EMPTY.attend(Q, Q, Q, P, P, axis_name="seq")),
+    case("`q_positions` must be an array, but got 10. Tokens from 0 on have", lambda: pe.T5Bias(4, key=KEY)(10, 10)),
     case("`soft_cap` must be positive and finite, but got 0.0", lambda: EMPTY.attend(Q, Q, Q, P, P, soft_cap=0.0)),
     case("`block_size` must be at least 1 and finite, but got 0", lambda: EMPTY.attend(Q, Q, Q, P, P, block_size=0)),
     case("`k_segments` must have an id for each of the 4 tokens of `k`.*\\(3,\\)", lambda: EMPTY.attend(Q, Q, Q, P, P, q_segments=P, k_segments=P[:3])),
