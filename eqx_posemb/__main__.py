@@ -128,18 +128,20 @@ def _parser():
 
     compare = commands.add_parser(
         "compare",
-        help="train a small model with each embedding, and evaluate beyond its length",
-        description="Trains the same small language model once with each embedding, "
-        "from the same seed, on the same text, and evaluates it at 1, 2, 4, 8 and 16 "
-        "times the length it was trained on. Writes a table, results.json and a plot. "
-        "Ctrl-C keeps what is finished; the same command goes on from there.",
+        help="train a small model with each embedding, and test it beyond its length",
+        description="Trains the same small model once with each embedding, from the "
+        "same seeds, on the same data, and tests it at multiples of the training "
+        "length. Writes tables, results.json and a figure. Ctrl-C keeps what is "
+        "finished; the same command goes on from there. eqx_posemb.compare is the same "
+        "in Python, and takes embeddings of your own.",
     )
     compare.add_argument(
         "--embeddings",
         nargs="+",
         metavar="NAME",
-        help="names that `eqx-posemb list` shows, or a trained rope that is extended "
-        "without further training: rope+linear, rope+ntk, rope+yarn",
+        help="names that `eqx-posemb list` shows, or such a name with an extension "
+        "after training, as rope+yarn: linear, ntk, dynamic, yarn, llama3, longrope, "
+        "rerope, self_extend, dual_chunk",
     )
     compare.add_argument(
         "--text",
@@ -148,9 +150,37 @@ def _parser():
         help="your own text, the last tenth of each file being held out (default: the "
         "sources of Python's standard library, every tenth file being held out)",
     )
-    compare.add_argument("--length", type=int, help="bytes in a training window")
-    compare.add_argument("--steps", type=int, help="training steps")
-    compare.add_argument("--seed", type=int, default=0)
+    compare.add_argument(
+        "--tasks",
+        nargs="+",
+        metavar="TASK",
+        help="text, recall, copy, passkey (default: text recall)",
+    )
+    compare.add_argument(
+        "--multiples",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="lengths of tests, in training lengths (default: 1 2 4 8 16)",
+    )
+    for name, kind, meaning in (
+        ("length", int, "tokens in a training example"),
+        ("steps", int, "training steps"),
+        ("batch", int, "training examples in a step"),
+        ("dim", int, "channels of a token"),
+        ("heads", int, "heads of attention"),
+        ("depth", int, "blocks of the model"),
+        ("learning-rate", float, "the largest learning rate"),
+        (
+            "position-rate",
+            float,
+            "how much faster the parameters of an embedding learn; 1 is an ablation",
+        ),
+        ("seed", int, "the first seed"),
+        ("seeds", int, "the number of seeds, for a mean and a standard deviation"),
+        ("passages", int, "passages of the longest length in a test"),
+    ):
+        compare.add_argument(f"--{name}", type=kind, metavar="N", help=meaning)
     compare.add_argument(
         "--out",
         default="eqx-posemb-compare",
@@ -158,7 +188,7 @@ def _parser():
         help="where to write results, and to go on from them (default: %(default)s)",
     )
     compare.add_argument(
-        "--quick", action="store_true", help="a smaller model, trained for two minutes"
+        "--quick", action="store_true", help="a smaller model, within a minute"
     )
     compare.set_defaults(run=_compare)
     return parser
@@ -221,10 +251,10 @@ def _plot(options):
 
 
 def _compare(options):
-    _needs("the comparison", "compare", "matplotlib", "optax", "tqdm")
-    from ._compare import run
+    _needs("the comparison", "compare", "matplotlib", "optax")
+    from ._compare._command import main
 
-    return run(options)
+    return main(options)
 
 
 def _needs(what, extra, *packages):

@@ -1,46 +1,144 @@
-"""Evaluation at lengths that the model was not trained on."""
+"""Tests at lengths that the models were not trained on."""
 
-import math
+from collections.abc import Callable
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 
-from ._model import bits_per_byte, Decoder
-from ._settings import extended, EXTENSIONS, impossible, MULTIPLES, Settings
-from ._text import passages, Text
+from . import _devices
+from ._entries import Entry
+from ._model import at, At, Decoder, forward, Score, score, Weights
+from ._programs import Programs
+from ._settings import Settings
+from ._tasks import Task
 
 
-def evaluate(
-    model: Decoder, name: str, settings: Settings, text: Text, multiple: int
-) -> float | str:
-    """The bits per byte at a multiple of the training length.
+BEYOND = "positions beyond the training length have no row in its table"
+NOT_FINITE = "the result is not a finite number"
 
-    The predicted bytes are equal at every multiple. The multiple sets the context: a
-    passage is cut into windows of its length.
 
-    **Returns:** bits per byte, or the reason why there are none.
+class Test:
+    """Tests trained models at lengths that they were not trained on.
+
+    A test has as many tokens at every multiple: the multiple sets the context.
     """
-    reason = impossible(name, multiple)
-    if reason is not None:
-        return reason
-    if name in EXTENSIONS:
-        rotary = extended(name, settings, multiple)
-        model = eqx.tree_at(lambda model: model.embedding.rotary, model, rotary)
-    whole = passages(text, length=settings.longest, most=settings.passages)
-    # A passage at a time: dense attention over more of them would not fit.
-    bits = [
-        float(_bits(model, windows(passage, settings, multiple))) for passage in whole
-    ]
-    mean = float(np.mean(bits))
-    return mean if math.isfinite(mean) else "the result is not a finite number"
+
+    def __init__(self, settings: Settings, task: Task, programs: Programs):
+        self._settings, self._task, self._programs = settings, task, programs
+        self._length = task.length(settings)
+
+    def prepare(self, models: Decoder, entry: Entry) -> None:
+        """Compiles the programs for models like these."""
+        for multiple in self._settings.multiples:
+            there = self._there(models, entry, multiple)
+            if not isinstance(there, str):
+                pair = next(self._parts(multiple, empty=True))
+                arguments = self._arguments(models, there, pair)
+                self._programs.compiled(_score, *arguments)
+
+    def run(
+        self, models: Decoder, entry: Entry, multiple: int, check: Callable[[], None]
+    ) -> list[float] | str:
+        """The measure of the task at a multiple of the training length.
+
+        **Arguments:**
+
+        - `models`: the trained models of all seeds, along a first axis.
+        - `entry`: the row of the table, which may extend the embedding.
+        - `multiple`: of the training length.
+        - `check`: called between parts of the test.
+
+        **Returns:** a number for each seed, or the reason why there are none.
+        """
+        there = self._there(models, entry, multiple)
+        if isinstance(there, str):
+            return there
+        total, examples = np.zeros((4, self._settings.seeds)), 0
+        for tokens, answers in self._parts(multiple):
+            check()
+            arguments = self._arguments(models, there, (tokens, answers))
+            program = self._programs.compiled(_score, *arguments)
+            total += np.asarray(program(*arguments), np.float64)
+            examples += len(tokens)
+        bits, answers, right, complete = total
+        # Where numbers are not finite, the likeliest token is not defined.
+        if not np.isfinite(bits).all():
+            return NOT_FINITE
+        if self._task.whole:
+            return (100 * complete / examples).tolist()
+        found = 100 * right / answers if self._task.is_accuracy else bits / answers
+        return found.tolist()
+
+    def _there(self, models, entry, multiple):
+        """The embedding at the positions of a test, or why there are none."""
+        if entry.bounded and multiple > 1:
+            return BEYOND
+        settings = self._settings
+        embedding = entry.at(models.embedding, multiple, self._length)
+        length = self._length * multiple
+        try:
+            there = _at(embedding, length, settings.dim, settings.seeds)
+        except (RuntimeError, ValueError) as error:
+            return str(error).strip().splitlines()[0]
+        return _devices.replicated(there)
+
+    def _parts(self, multiple, empty=False):
+        """The examples of a test, in batches that the devices share."""
+        size = self._size(self._length * multiple)
+        if empty:
+            tokens = np.zeros((size, self._length * multiple), np.int32)
+            yield tokens, tokens
+            return
+        tests = zip(*self._task.tests(self._settings, multiple), strict=True)
+        tokens, answers = map(np.concatenate, tests)
+        for first in range(0, len(tokens), size):
+            part = slice(first, first + size)
+            yield tokens[part], answers[part]
+
+    def _size(self, length):
+        """The number of examples in a batch: of as many tokens at every length."""
+        longest = self._settings.longest
+        return longest // length * _devices.count()
+
+    def _arguments(self, models, there, pair):
+        # The last part is filled up with examples that have no answer.
+        tokens, answers = pair
+        size = self._size(tokens.shape[1])
+        fill = lambda x, by: np.pad(
+            x, [(0, size - len(x)), (0, 0)], constant_values=by
+        )
+        return (
+            _devices.replicated(models.weights),
+            there,
+            _devices.sharded(fill(tokens, 0), 0, 0),
+            _devices.sharded(fill(answers, -1), 0, -1),
+            self._settings.heads,
+            _devices.computing_dtype(),
+        )
 
 
-def windows(passage: np.ndarray, settings: Settings, multiple: int) -> jnp.ndarray:
-    """The windows of a passage: each starts with the last byte of the one before."""
-    length = multiple * settings.length
-    starts = np.arange(MULTIPLES[-1] // multiple)[:, None] * length
-    return jnp.asarray(passage[starts + np.arange(length + 1)])
+@eqx.filter_jit
+def _at(embedding, length, dim, seeds) -> At:
+    def placed(embedding, seed):
+        del seed
+        return at(embedding, length, dim)
+
+    axes = eqx.if_array(0), 0
+    return eqx.filter_vmap(placed, in_axes=axes)(embedding, np.arange(seeds))
 
 
-_bits = eqx.filter_jit(bits_per_byte)
+@eqx.filter_jit
+def _score(weights: Weights, there: At, tokens, answers, heads, dtype) -> Score:
+    # Embeddings share the program where their parts at given positions are alike.
+    return eqx.filter_vmap(
+        lambda weights, there: score(
+            forward(weights, there, tokens, heads, dtype), answers
+        )
+    )(weights, there)
+
+
+def hardly_learnt(losses: list[list[float]], task: Task) -> bool:
+    """Whether the last losses of some seed are above the threshold of the task."""
+    last = np.mean(losses[-max(1, len(losses) // 20) :], axis=0)
+    return not bool(np.all(last < task.threshold))
+

@@ -1,175 +1,193 @@
 """A small decoder, whose order of tokens comes from its embedding alone."""
 
+import math
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, Int, PRNGKeyArray
 
 from .._bundle import PositionalEmbedding
+from .._placed import Placed
+from .._positions._consecutive import consecutive
 
 
-class Block(eqx.Module):
-    """Attention and a feed-forward network, each after a norm and around a bypass."""
+class Weights(eqx.Module):
+    """All weights but the embedding. The arrays of blocks are stacked for a scan.
 
-    attention_norm: eqx.nn.RMSNorm
-    query: eqx.nn.Linear
-    key: eqx.nn.Linear
-    value: eqx.nn.Linear
-    mix: eqx.nn.Linear
-    network_norm: eqx.nn.RMSNorm
-    widen: eqx.nn.Linear
-    narrow: eqx.nn.Linear
-    heads: int = eqx.field(static=True)
+    A block is attention and a feed-forward network, each after a norm and around a
+    bypass.
+    """
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        *,
-        logit_scale: float,
-        depth: int,
-        key: PRNGKeyArray,
-    ):
-        """**Arguments:**
-
-        - `dim`: The number of channels of a token.
-        - `heads`: The number of heads.
-        - `logit_scale`: What the embedding multiplies products of queries and keys by.
-        - `depth`: The number of blocks in the model.
-        - `key`: A `jax.random` key.
-        """
-        keys = jr.split(key, 6)
-        usual = (dim // heads) ** -0.5
-        # An embedding with a scale of its own (T5: 1) leaves the usual one to the
-        # weights. Without it here its first logits would be larger than everyone
-        # else's, and the comparison one of initial values.
-        self.query = _linear(dim, dim, usual / logit_scale, keys[0])
-        self.key = _linear(dim, dim, 1.0, keys[1])
-        self.value = _linear(dim, dim, 1.0, keys[2])
-        # The sum of all branches is as large as the token itself, at any depth.
-        small = (2 * depth) ** -0.5
-        self.mix = _linear(dim, dim, small, keys[3])
-        self.widen = _linear(dim, 4 * dim, 1.0, keys[4])
-        self.narrow = _linear(4 * dim, dim, small, keys[5])
-        self.attention_norm = eqx.nn.RMSNorm(dim, use_bias=False)
-        self.network_norm = eqx.nn.RMSNorm(dim, use_bias=False)
-        self.heads = heads
-
-    def __call__(
-        self,
-        x: Float[Array, "seq dim"],
-        positions: Int[Array, " seq"],
-        embedding: PositionalEmbedding,
-    ) -> Float[Array, "seq dim"]:
-        normed = jax.vmap(self.attention_norm)(x)
-        q, k, v = (
-            _split(jax.vmap(linear)(normed), self.heads)
-            for linear in (self.query, self.key, self.value)
-        )
-        seen = embedding.attend(
-            q,
-            k,
-            v,
-            positions,
-            positions,
-            causal=True,
-            q_state=normed if "q_state" in embedding.reads else None,
-            k_state=normed if "k_state" in embedding.reads else None,
-        )
-        x = x + jax.vmap(self.mix)(_merge(seen))
-        hidden = jax.nn.gelu(jax.vmap(self.widen)(jax.vmap(self.network_norm)(x)))
-        return x + jax.vmap(self.narrow)(hidden)
+    tokens: Float[Array, "vocabulary dim"]
+    attention_norm: Float[Array, "depth dim"]
+    attention: Float[Array, "depth dim three_dim"]
+    mix: Float[Array, "depth dim dim"]
+    network_norm: Float[Array, "depth dim"]
+    widen: Float[Array, "depth dim wide"]
+    narrow: Float[Array, "depth wide dim"]
+    norm: Float[Array, " dim"]
+    readout: Float[Array, "dim vocabulary"]
 
 
 class Decoder(eqx.Module):
-    """A byte-level language model with any positional embedding.
+    """A language model with any positional embedding.
 
     Tokens are encoded once, at the input, and all blocks share the embedding and its
-    parameters, as in T5. The embedding is one object, which can be exchanged after
-    training. All other parts are permutation equivariant, since the causal mask
-    compares positions.
+    parameters, as in T5. All other parts are permutation equivariant, since the causal
+    mask compares positions. `forward` computes the logits.
     """
 
-    tokens: Float[Array, "bytes dim"]
     embedding: PositionalEmbedding
-    blocks: Block
-    norm: eqx.nn.RMSNorm
-    readout: eqx.nn.Linear
-
-    def __init__(
-        self,
-        embedding: PositionalEmbedding,
-        *,
-        dim: int,
-        heads: int,
-        depth: int,
-        key: PRNGKeyArray,
-    ):
-        """**Arguments:**
-
-        - `embedding`: The only part that reads positions.
-        - `dim`: The number of channels of a token.
-        - `heads`: The number of heads.
-        - `depth`: The number of blocks.
-        - `key`: A `jax.random` key. The same key gives the same weights whatever the
-            embedding.
-        """
-        tokens_key, blocks_key, readout_key = jr.split(key, 3)
-        usual = (dim // heads) ** -0.5
-        scale = usual if embedding.scale is None else embedding.scale
-        # Unit size: what sinusoids, of size 0.7, were meant to be added to.
-        self.tokens = jr.normal(tokens_key, (256, dim))
-        self.embedding = embedding
-        # Stacked for a scan: one block to compile, and not `depth` of them.
-        self.blocks = eqx.filter_vmap(
-            lambda key: Block(dim, heads, logit_scale=scale, depth=depth, key=key)
-        )(jr.split(blocks_key, depth))
-        self.norm = eqx.nn.RMSNorm(dim, use_bias=False)
-        self.readout = _linear(dim, 256, 1.0, readout_key)
-
-    def __call__(
-        self, text: Int[Array, " seq"], positions: Int[Array, " seq"]
-    ) -> Float[Array, "seq bytes"]:
-        """**Arguments:**
-
-        - `text`: bytes, from 0 to 255.
-        - `positions`: where they are.
-
-        **Returns:**
-
-        The logits of the byte that follows each.
-        """
-        x = self.embedding.embed(self.tokens[text], positions)
-        arrays, static = eqx.partition(self.blocks, eqx.is_array)
-
-        def step(x, block):
-            return eqx.combine(block, static)(x, positions, self.embedding), None
-
-        x, _ = jax.lax.scan(step, x, arrays)
-        return jax.vmap(self.readout)(jax.vmap(self.norm)(x))
+    weights: Weights
 
 
-def bits_per_byte(
-    model: Decoder, windows: Int[Array, "batch window"]
-) -> Float[Array, ""]:
-    """The mean cost of all bytes of each window but the first, given those before."""
-    positions = jnp.arange(windows.shape[1] - 1)
-    logits = jax.vmap(model, in_axes=(0, None))(windows[:, :-1], positions)
-    logs = jax.nn.log_softmax(logits)
-    hits = jnp.take_along_axis(logs, windows[:, 1:, None], axis=-1)
-    return -jnp.mean(hits) / jnp.log(2.0)
+class At(NamedTuple):
+    """An embedding at all positions of a text: what a model needs of it."""
+
+    encoding: Float[Array, "seq dim"]
+    placed: Placed
 
 
-def _linear(inputs, outputs, size, key):
-    weight = size * inputs**-0.5 * jr.normal(key, (outputs, inputs))
-    linear = eqx.nn.Linear(inputs, outputs, use_bias=False, key=key)
-    return eqx.tree_at(lambda linear: linear.weight, linear, weight)
+def decoder(
+    embedding: PositionalEmbedding,
+    *,
+    vocabulary: int,
+    dim: int,
+    heads: int,
+    depth: int,
+    key: PRNGKeyArray,
+) -> Decoder:
+    """The model before training. The same key gives the same weights around any
+    embedding."""
+    keys = iter(jr.split(key, 7))
+
+    def weights(*shape, size=1.0):
+        return size * shape[-2] ** -0.5 * jr.normal(next(keys), shape)
+
+    usual = (dim // heads) ** -0.5
+    # An embedding with a scale of its own (T5: 1) leaves the usual scale to the
+    # weights, so that its first logits have the size of all other embeddings.
+    own = usual if embedding.scale is None else embedding.scale
+    # The sum of all branches is as large as the token itself, at any depth.
+    small = (2 * depth) ** -0.5
+    query = weights(depth, dim, dim, size=usual / own)
+    return Decoder(
+        embedding,
+        Weights(
+            # Unit size, which sinusoids of size 0.7 are meant to be added to.
+            tokens=jr.normal(next(keys), (vocabulary, dim)),
+            attention_norm=jnp.ones((depth, dim)),
+            attention=jnp.concatenate([query, weights(depth, dim, 2 * dim)], axis=-1),
+            mix=weights(depth, dim, dim, size=small),
+            network_norm=jnp.ones((depth, dim)),
+            widen=weights(depth, dim, 4 * dim),
+            narrow=weights(depth, 4 * dim, dim, size=small),
+            norm=jnp.ones(dim),
+            readout=weights(dim, vocabulary),
+        ),
+    )
 
 
-def _split(x, heads):
-    return x.reshape(x.shape[0], heads, -1).swapaxes(0, 1)
+def at(embedding: PositionalEmbedding, length: int, dim: int) -> At:
+    """The embedding at the positions of a text of `length` tokens of `dim` channels."""
+    positions = consecutive(length)
+    return At(
+        embedding.embed(jnp.zeros((length, dim)), positions),
+        embedding.at(positions, length=length),
+    )
 
 
-def _merge(x):
-    return x.swapaxes(0, 1).reshape(x.shape[1], -1)
+def forward(
+    weights: Weights,
+    there: At,
+    tokens: Int[Array, "batch seq"],
+    heads: int,
+    dtype: DTypeLike = jnp.float32,
+    unroll: int = 1,
+) -> Float[Array, "batch seq vocabulary"]:
+    """The logits of the token that follows each token, in float32.
+
+    **Arguments:**
+
+    - `weights`: the weights.
+    - `there`: the embedding at the positions of the tokens.
+    - `tokens`: the tokens of each text.
+    - `heads`: the number of heads.
+    - `dtype`: what to compute in.
+    - `unroll`: how many blocks are compiled. More run faster, and compile longer.
+    """
+    encoding = there.encoding.astype(dtype)
+    weights = jax.tree.map(lambda x: x.astype(dtype), weights)
+    x = weights.tokens[tokens] + encoding
+    # Texts side by side: on a CPU the gradient of a product over two axes takes twice
+    # as long as over one.
+    x = x.reshape(-1, x.shape[-1])
+    shape = *tokens.shape, heads, x.shape[-1] // heads
+    blocks = (
+        weights.attention_norm,
+        weights.attention,
+        weights.mix,
+        weights.network_norm,
+        weights.widen,
+        weights.narrow,
+    )
+    x, _ = jax.lax.scan(
+        lambda x, block: (_block(x, block, there.placed, shape), None),
+        x,
+        blocks,
+        unroll=min(unroll, len(weights.mix)),
+    )
+    logits = _normed(x, weights.norm) @ weights.readout
+    return logits.astype(jnp.float32).reshape(*tokens.shape, -1)
+
+
+def _block(x, block, placed, shape):
+    attention_norm, attention, mix, network_norm, widen, narrow = block
+    normed = _normed(x, attention_norm)
+    q, k, v = (
+        part.reshape(shape).swapaxes(1, 2)
+        for part in jnp.split(normed @ attention, 3, axis=-1)
+    )
+
+    def attend(q, k, v, state):
+        states = {name: state for name in placed.reads}
+        return placed.attend(q, k, v, causal=True, **states)
+
+    seen = jax.vmap(attend)(q, k, v, normed.reshape(*shape[:2], -1))
+    x = x + seen.swapaxes(1, 2).reshape(x.shape) @ mix
+    return x + jax.nn.gelu(_normed(x, network_norm) @ widen) @ narrow
+
+
+def _normed(x, weight):
+    exact = x.astype(jnp.float32)
+    size = jax.lax.rsqrt(jnp.mean(exact**2, axis=-1, keepdims=True) + 1e-5)
+    return (exact * size).astype(x.dtype) * weight
+
+
+class Score(NamedTuple):
+    """Sums over some texts."""
+
+    bits: Float[Array, ""]
+    answers: Float[Array, ""]
+    right: Float[Array, ""]
+    """How many answers are the likeliest token."""
+    complete: Float[Array, ""]
+    """How many texts have only right answers."""
+
+
+def score(
+    logits: Float[Array, "batch seq vocabulary"], answers: Int[Array, "batch seq"]
+) -> Score:
+    """How well logits predict the answers, where -1 stands for no answer."""
+    there = answers >= 0
+    hit = jnp.take_along_axis(logits, jnp.maximum(answers, 0)[..., None], axis=-1)
+    bits = (jax.nn.logsumexp(logits, axis=-1) - hit[..., 0]) / math.log(2)
+    right = there & (jnp.argmax(logits, axis=-1) == answers)
+    complete = jnp.any(there, axis=-1) & jnp.all(right | ~there, axis=-1)
+    total = lambda x: jnp.sum(x, dtype=jnp.float32)
+    return Score(
+        total(jnp.where(there, bits, 0.0)), total(there), total(right), total(complete)
+    )

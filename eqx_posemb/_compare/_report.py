@@ -1,16 +1,16 @@
-"""What is left behind: a table, `results.json` and a plot."""
+"""What is left behind: tables and `results.json`."""
 
 import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from .._catalogue import Refused
-from ._settings import MULTIPLES
 
 
 Results = dict[str, Any]
@@ -30,7 +30,7 @@ def read_results(folder: Path) -> Results | None:
     path = folder / "results.json"
     try:
         results = json.loads(path.read_text("utf-8"))
-        _ = results["identity"].items(), results["results"].items()
+        _ = results["identity"].items(), results["results"].items(), results["tasks"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -41,46 +41,146 @@ def read_results(folder: Path) -> Results | None:
     return results
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -> None:
     """Writes all or nothing, so that an interruption leaves the file of before."""
-    data = content.encode("utf-8") if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_bytes(data)
+        with beside.open("wb") as file:
+            if isinstance(content, str | bytes):
+                data = content.encode() if isinstance(content, str) else content
+                file.write(data)
+            else:
+                content(file)
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise Refused(f"cannot write {str(path)!r}: {error.strerror}.") from error
 
 
-def write_results(folder: Path, results: Results) -> None:
-    """Writes `results.json`."""
-    text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
-    write(folder / "results.json", text + "\n")
+def as_json(results: Results) -> str:
+    """The content of `results.json`."""
+    return json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def thinned(losses: list[float], points: int = 100) -> dict[str, list[Any]]:
-    """The loss curve, as means over up to `points` intervals of steps."""
-    parts = np.array_split(np.asarray(losses), min(points, len(losses)))
+def as_csv(results: Results) -> str:
+    """A line for each number."""
+    lines = ["task,measure,embedding,multiple,length,seed,value"]
+    first = results["settings"]["seed"]
+    for task, about in results["tasks"].items():
+        for name, result in results["results"].items():
+            for multiple, values in result["scores"].get(task, {}).items():
+                quoted = '"' + name.replace('"', '""') + '"'
+                length = int(multiple) * about["length"]
+                start = f"{task},{about['measure']},{quoted},{multiple},{length}"
+                for seed, value in enumerate(values or [], first):
+                    lines.append(f"{start},{seed},{value}")
+    return "\n".join(lines) + "\n"
+
+
+def thinned(losses: list[list[float]], points: int = 100) -> dict[str, list[Any]]:
+    """The loss curve over all seeds, as means over up to `points` intervals of steps."""
+    parts = np.array_split(np.mean(losses, axis=1), min(points, len(losses)))
     steps = np.cumsum([len(part) for part in parts])
     means = [float(np.mean(part)) for part in parts]
     return {
         "step": steps.tolist(),
-        "bits_per_byte": [mean if np.isfinite(mean) else None for mean in means],
+        "bits": [mean if np.isfinite(mean) else None for mean in means],
     }
 
 
 def table(results: Results) -> str:
-    """Bits per byte by length, as a Markdown table that is readable as it is."""
-    length = results["settings"]["length"]
-    head = ["embedding", *(f"{m}× ({m * length:,})" for m in MULTIPLES)]
-    rows = [
-        [name, *(_cell(result["bits_per_byte"][str(m)]) for m in MULTIPLES)]
-        for name, result in results["results"].items()
-    ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    """All tables, and the settings under them, as Markdown that is readable as it
+    is."""
+    parts = []
+    for task in results["tasks"]:
+        lines = [title(results, task), "", *head(results, task)]
+        for name, result in results["results"].items():
+            if task in result["scores"]:
+                lines.append(row(results, task, name))
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, *notes(results)])
+
+
+def title(results: Results, task: str) -> str:
+    """What the numbers of a table are."""
+    measure = results["tasks"][task]["measure"]
+    if measure == "accuracy":
+        return f"**{task}**: accuracy in percent, higher is better"
+    return f"**{task}**: {measure}, lower is better"
+
+
+def head(results: Results, task: str) -> list[str]:
+    """The first two lines of a table."""
+    widths = _widths(results, task)
+    length = results["tasks"][task]["length"]
+    multiples = results["settings"]["multiples"]
+    cells = ["embedding", *(f"{m}× ({m * length:,})" for m in multiples)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join(_line(cells, widths) for cells in (head, rule, *rows))
+    return [_line(cells, widths), _line(rule, widths)]
+
+
+def row(results: Results, task: str, name: str) -> str:
+    """The line of an embedding."""
+    result = results["results"][name]
+    mark = " *" if task in result["hardly_learnt"] else ""
+    scores = result["scores"][task].values()
+    digits = 1 if results["tasks"][task]["measure"] == "accuracy" else 3
+    cells = [name + mark, *(_cell(values, digits) for values in scores)]
+    return _line(cells, _widths(results, task))
+
+
+def notes(results: Results) -> Iterator[str]:
+    """What stands under the tables: a mark that is used, and all settings."""
+    found, settings = results["results"], results["settings"]
+    marked = [task for task in results["tasks"] if any(
+        task in result["hardly_learnt"] for result in found.values()
+    )]  # fmt: skip
+    if marked:
+        bounds = ", ".join(
+            f"{results['tasks'][task]['threshold']:.1f} bits for {task}"
+            for task in marked
+        )
+        yield (
+            "\\* This model has hardly learnt: a mean loss of its last steps is above "
+            f"{bounds}."
+        )
+    seeds = f"seed {settings['seed']}"
+    if settings["seeds"] > 1:
+        last = settings["seed"] + settings["seeds"] - 1
+        seeds = f"seeds {settings['seed']} to {last} (mean ± standard deviation)"
+    yield (
+        f"Model: dim {settings['dim']}, {settings['heads']} heads, depth "
+        f"{settings['depth']}, {results['platform']['dtype']}. Training: "
+        f"{settings['steps']} steps of {settings['batch']} × {settings['length']} "
+        f"tokens, Adam with a learning rate of {settings['learning_rate']:g}, "
+        f"{settings['position_rate']:g} times that for the parameters of an embedding, "
+        f"{seeds}."
+    )
+    differing = []
+    for name, result in found.items():
+        given = ", ".join(f"{key}={value}" for key, value in result["settings"].items())
+        source = f" ({result['source']})" if result["source"] else ""
+        if given or source:
+            differing.append(f"- {name}: {given}{source}".replace(":  (", ": ("))
+    if differing:
+        yield "\n".join(["Settings of embeddings:", "", *differing])
+    for task in results["tasks"].values():
+        yield task["about"]
+
+
+def _widths(results, task):
+    """Widths that are known before the first number."""
+    length, settings = results["tasks"][task]["length"], results["settings"]
+    names = [*results["results"], "embedding"]
+    digits = 5 if results["tasks"][task]["measure"] == "accuracy" else 6
+    number = digits if settings["seeds"] == 1 else 2 * digits + 2
+    return [
+        max(map(len, names)) + 2,
+        *(
+            max(len(f"{m}× ({m * length:,})"), number, len("not possible"))
+            for m in settings["multiples"]
+        ),
+    ]
 
 
 def _line(cells, widths):
@@ -89,5 +189,10 @@ def _line(cells, widths):
     return f"| {' | '.join([name.ljust(widths[0]), *right])} |"
 
 
-def _cell(bits):
-    return "not possible" if bits is None else f"{bits:.3f}"
+def _cell(values, digits):
+    if values is None:
+        return "not possible"
+    mean = f"{np.mean(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}"

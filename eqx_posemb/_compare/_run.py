@@ -1,222 +1,314 @@
-"""The loop over embeddings: it trains, evaluates, stores finished results, and
-resumes."""
+"""The loop over tasks and embeddings: it trains, tests, stores results, and resumes."""
 
-import argparse
-import dataclasses
+import hashlib
 import os
 import platform
-import shlex
-import sys
+import re
 import tempfile
 import time
-from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from tqdm import tqdm
+import jax.random as jr
+import numpy as np
 
 from .._catalogue import Refused
-from . import _report, _text
-from ._evaluate import evaluate
+from . import _devices, _report, _text
+from ._comparison import Comparison
+from ._entries import entries, Entry, fingerprint, Sizes
+from ._evaluate import hardly_learnt, Test
 from ._interrupt import Interrupt
-from ._plot import plot
-from ._settings import build, known, MULTIPLES, read, trained_as
-from ._train import train, untrained
+from ._model import at, Decoder, decoder, forward
+from ._programs import Programs
+from ._progress import Progress
+from ._settings import Settings, settings
+from ._tasks import Task, tasks
+from ._text import evaluated, Text
+from ._train import Training, untrained
 from ._weights import Weights
 
 
-def run(options: argparse.Namespace) -> int:
-    """Runs `eqx-posemb compare`.
+_CHECKPOINT = 30.0  # Seconds between states on disk.
 
-    **Arguments:**
 
-    - `options`: what the command line has parsed.
+class Run:
+    """A comparison while it runs."""
 
-    **Returns:** the exit code: 0, or 130 after Ctrl-C.
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        settings: Settings,
+        tasks: Sequence[Task],
+        text: Text | None,
+        *,
+        folder: Path | None,
+        command: str | None,
+        progress: Progress,
+        show: Callable[[str], None],
+    ):
+        self._entries, self._settings, self._tasks = entries, settings, tasks
+        self._folder, self._progress, self._show = folder, progress, show
+        self._identity = _identity(settings, text)
+        self.models: dict[str, dict[str, Decoder]] = {task.name: {} for task in tasks}
+        fresh = _fresh(settings, tasks, text, command, self._identity)
+        kept = None if folder is None else self._kept(folder, fresh)
+        self.results = fresh if kept is None else kept
+        self.results["tasks"] |= fresh["tasks"]
+        self._programs = Programs()
+        self._losses: dict[tuple[str, str], list[list[float]]] = {}
+        self._add_entries()
 
-    **Raises:** a `Refused` for what cannot be done as asked.
-    """
-    settings, names = read(options), known(options.embeddings)
-    text = _text.standard_library() if options.text is None else _text.own(options.text)
-    _text.check_long_enough(text, length=settings.length, longest=settings.longest)
-    folder = _writable(options.out)
-    fresh = _nothing_yet(options, settings, text)
-    results = _report.read_results(folder) or fresh
-    _check_same(results, fresh, folder)
-    _sort(results["results"], names)
-    # Settings are written before the first training, so that an interrupted run has
-    # them.
-    _report.write_results(folder, results)
-    missing = [name for name in names if name not in results["results"]]
-    for name in missing:
-        _check_runs(name, settings)
-    if len(missing) < len(names):
-        _say(f"{len(names) - len(missing)} of {len(names)} are finished in {folder}.")
-    try:
+    def all(self) -> None:
+        """Trains and tests all that is missing.
+
+        **Raises:** a `KeyboardInterrupt` after Ctrl-C, with finished parts kept.
+        """
+        missing = [
+            (task, entry)
+            for task in self._tasks
+            for entry in self._entries
+            if not self._finished(task, entry)
+        ]
+        total = len(self._entries) * len(self._tasks)
+        if self._folder is not None and len(missing) < total:
+            self._progress.say(
+                f"{total - len(missing)} of {total} are finished in {self._folder}."
+            )
+        self._progress.expect(_parts(missing))
+        # Settings are there before the first training, also of an interrupted run.
+        self._write()
         with Interrupt() as interrupt:
-            for index, name in enumerate(missing, start=1):
-                title = f"{index}/{len(missing)} {name}"
-                results["results"][name] = _one(
-                    name, title, settings, text, folder, interrupt
-                )
-                _sort(results["results"], names)
-                _report.write_results(folder, results)
-    except KeyboardInterrupt:
-        _say(
-            f"Stopped. {len(results['results'])} finished embeddings are kept in "
-            f"{folder}; the same command goes on from there."
+            try:
+                for task in self._tasks:
+                    self._of_task(task, interrupt.check)
+            finally:
+                self._programs.close()
+
+    def _of_task(self, task, check):
+        training = Training(self._settings, task, self._programs)
+        test = Test(self._settings, task, self._programs)
+        self._show(_report.title(self.results, task.name))
+        for line in ("", *_report.head(self.results, task.name)):
+            self._show(line)
+        for entry in self._entries:
+            if self._finished(task, entry):
+                start = self._start(task, entry, training)
+                state = self._weights(task, entry).load(start)
+                if state is not None:
+                    self.models[task.name][entry.base] = state.model
+            else:
+                self._one(task, entry, training, test, check)
+                self._write()
+            self._progress.clear()
+            self._show(_report.row(self.results, task.name, entry.name))
+        self._show("")
+
+    def _one(self, task, entry, training, test, check):
+        result = self.results["results"][entry.name]
+        begin = time.monotonic()
+        if entry.base not in self.models[task.name]:
+            model, losses = self._trained(task, entry, training, test, check)
+            self.models[task.name][entry.base] = model
+            self._losses[task.name, entry.base] = losses
+        middle = time.monotonic()
+        model = self.models[task.name][entry.base]
+        self._progress.begin()
+        scores, reasons = {}, {}
+        for index, multiple in enumerate(self._settings.multiples):
+            check()
+            self._progress.show(
+                f"{task.name}, {entry.name}: testing at "
+                f"{multiple * task.length(self._settings):,}",
+                fraction=index / len(self._settings.multiples),
+            )
+            found = test.run(model, entry, multiple, check)
+            failed = isinstance(found, str)
+            scores[str(multiple)] = None if failed else found
+            if failed:
+                reasons[str(multiple)] = found
+        self._progress.done()
+        losses, seeds = self._losses[task.name, entry.base], self._settings.seeds
+        result["parameters"] = _count(model) // seeds
+        result["position_parameters"] = _count(model.embedding) // seeds
+        if hardly_learnt(losses, task):
+            result["hardly_learnt"].append(task.name)
+        result["training_loss"][task.name] = _report.thinned(losses)
+        result["not_possible"][task.name] = reasons
+        result["seconds"][task.name] = {
+            "training": round(middle - begin, 1),
+            "test": round(time.monotonic() - middle, 1),
+        }
+        # The last one says that all others are there.
+        result["scores"][task.name] = scores
+
+    def _trained(self, task, entry, training, test, check):
+        """The trained models and their losses, from the folder if they are there."""
+        steps, weights = self._settings.steps, self._weights(task, entry)
+        trained = list(dict.fromkeys(entry.base for entry in self._entries))
+        place = f"{trained.index(entry.base) + 1} of {len(trained)}"
+        title = f"{task.name}, {entry.base}: training {place}"
+        self._progress.begin()
+        self._progress.show(f"{task.name}, {entry.base}: compiling {place}")
+        state = weights.load(self._start(task, entry, training))
+        fresh = state is None
+        if state is None:
+            state = self._start(task, entry, training)
+        first, saved = len(state.losses), time.monotonic()
+        self._ahead(task, entry, state.model, training, test)
+
+        def after(state):
+            nonlocal saved
+            done = len(state.losses)
+            self._progress.show(
+                title,
+                f"· step {done:,} of {steps:,} · {np.mean(state.losses[-20:]):.3f} bits",
+                fraction=(done - first) / (steps - first),
+            )
+            late = time.monotonic() - saved > _CHECKPOINT
+            try:
+                check()
+            except KeyboardInterrupt:
+                late = True
+                raise
+            finally:
+                if late:
+                    weights.save(state, finished=False)
+                    saved = time.monotonic()
+
+        if first < steps:
+            state = training.run(state, after)
+            weights.save(state, finished=True)
+        self._progress.done(record=fresh)
+        return state.model, state.losses
+
+    def _ahead(self, task, entry, model, training, test):
+        """Compiles what comes next, while the model is trained."""
+        bases = list(dict.fromkeys(entry.base for entry in self._entries))
+        after = bases[bases.index(entry.base) + 1 :]
+
+        def prepare():
+            for other in self._entries:
+                if other.base == entry.base:
+                    test.prepare(model, other)
+            for other in self._entries:
+                if other.base in after and not self._finished(task, other):
+                    training.prepare(self._start(task, other, training))
+                    return
+
+        self._programs.ahead(prepare)
+
+    def _start(self, task, entry, training):
+        model = untrained(entry.build, self._settings, task)
+        return training.start(model)
+
+    def _weights(self, task, entry):
+        print_of = self.results["results"][entry.name]["trained_from"]
+        path = None
+        if self._folder is not None:
+            path = self._folder / f"weights-{task.name}-{_file_name(entry.base)}.eqx"
+        return Weights(path, {**self._identity, "embedding": print_of})
+
+    def _finished(self, task, entry):
+        return task.name in self.results["results"][entry.name]["scores"]
+
+    def _kept(self, folder, fresh):
+        """The results that the folder has, on every process."""
+        found = _devices.agreed(
+            _report.read_results(folder) if _devices.writes() else None
         )
-        _finish(folder, results)
-        return 130
-    _finish(folder, results)
-    print(_report.table(results))
-    _say(f"Written to {folder}: results.json, table.md, plot.png, plot.svg, plot.pdf.")
-    return 0
+        if found is None:
+            return None
+        before, now = found["identity"], fresh["identity"]
+        differing = [
+            f"{name} {before[name]} and not {value}"
+            for name, value in now.items()
+            if name in before and before[name] != value
+        ]
+        if differing:
+            raise Refused(
+                f"{str(folder)!r} has results for {', '.join(differing)}. Ask for the "
+                "same again, or give another folder by `out`."
+            )
+        found["identity"] = {**before, **now}
+        return found
+
+    def _add_entries(self):
+        """Puts requested results first, in order. What changed is done again."""
+        before = self.results["results"]
+        found = {}
+        for entry in self._entries:
+            fresh = _result(entry, self._settings)
+            kept = before.pop(entry.name, None)
+            same = kept is not None and kept["fingerprint"] == fresh["fingerprint"]
+            if kept is not None and not same:
+                self._progress.say(f"{entry.name} has changed, and is done again.")
+            found[entry.name] = kept if same else fresh
+        self.results["results"] = {**found, **before}
+
+    def _write(self):
+        if self._folder is not None and _devices.writes():
+            _report.write(self._folder / "results.json", _report.as_json(self.results))
 
 
-def _sort(finished, names):
-    """Puts results in the requested order, and earlier results behind them."""
-    for name in [*names, *(name for name in finished if name not in names)]:
-        if name in finished:
-            finished[name] = finished.pop(name)
-
-
-def _one(name, title, settings, text, folder, interrupt):
-    start = time.monotonic()
-    with tqdm(
-        total=settings.steps, desc=title, disable=not sys.stderr.isatty()
-    ) as bar:  # fmt: skip
-        model, curve = _trained(name, settings, text, folder, bar, interrupt)
-        trained = time.monotonic()
-        bits = {}
-        for multiple in MULTIPLES:
-            interrupt.check()
-            bar.set_postfix_str(f"evaluating at {multiple}×")
-            bits[multiple] = evaluate(model, name, settings, text, multiple)
-        bar.set_postfix_str(
-            f"{bits[1]:.3f} bits/byte" if _number(bits[1]) else "failed"
-        )
-    end = time.monotonic()
-    if not sys.stderr.isatty():
-        shown = ", ".join(
-            f"{m}× {b:.3f}" if _number(b) else f"{m}× not possible"
-            for m, b in bits.items()
-        )
-        _say(f"{title}: {shown} bits per byte; {end - start:.0f} s")
-    return {
-        "trained_as": trained_as(name),
-        "parameters": _count(model),
-        "position_parameters": _count(model.embedding),
-        "training_loss": curve,
-        "bits_per_byte": {str(m): b if _number(b) else None for m, b in bits.items()},
-        "not_possible": {str(m): b for m, b in bits.items() if not _number(b)},
-        "seconds": {
-            "training": round(trained - start, 1),
-            "evaluation": round(end - trained, 1),
-        },
-    }
-
-
-def _trained(name, settings, text, folder, bar, interrupt):
-    """The trained model, from the folder if it is there, and its loss curve."""
-    base = trained_as(name)
-    model = untrained(build(base, settings), settings)
-    weights = Weights(folder / f"weights-{base}.eqx", _identity(settings, text))
-    loaded = weights.load(model)
-    if loaded is not None:
-        return loaded
-    recent = deque(maxlen=20)
-
-    def report(loss):
-        interrupt.check()
-        recent.append(loss)
-        bar.set_postfix_str(f"{sum(recent) / len(recent):.3f} bits/byte", refresh=False)
-        bar.update()
-
-    model, losses = train(model, settings, text, report)
-    curve = _report.thinned(losses)
-    weights.save(model, curve)
-    return model, curve
-
-
-def _identity(settings, text):
-    """What has to be the same for results to stand in one table."""
-    return {
-        **dataclasses.asdict(settings),
-        "text": text.sha256()[:16],
-        **_report.versions(),
-    }
-
-
-def _nothing_yet(options, settings, text):
-    return {
-        "command": _command(options, settings),
-        "identity": _identity(settings, text),
-        "settings": {
-            **dataclasses.asdict(settings),
-            "multiples": list(MULTIPLES),
-        },
-        "versions": _report.versions(),
-        "platform": {
-            "system": platform.system(),
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "device": jax.devices()[0].device_kind,
-        },
-        "text": {
-            "source": text.source,
-            "sha256": text.sha256(),
-            "training_bytes": len(text.training),
-            "held_out_bytes": len(text.held_out),
-            "evaluated_bytes": _text.evaluated(
-                text, settings.longest, settings.passages
-            ),
-            "training_files": list(text.training_files),
-            "held_out_files": list(text.held_out_files),
-        },
-        "results": {},
-    }
-
-
-def _command(options, settings):
-    words = ["eqx-posemb", "compare"]
-    if options.embeddings is not None:
-        words += ["--embeddings", *options.embeddings]
-    if options.text is not None:
-        words += ["--text", *map(_text.shown, options.text)]
-    for name in "length", "steps", "seed":
-        words += [f"--{name}", str(getattr(settings, name))]
-    return shlex.join(words + ["--quick"] * options.quick)
-
-
-def _check_same(results, fresh, folder):
-    before, now = results["identity"], fresh["identity"]
-    differing = [
-        f"{name} {before.get(name)} and not {value}"
-        for name, value in now.items()
-        if before.get(name) != value
-    ]
-    if differing:
-        raise Refused(
-            f"{str(folder)!r} has results for {', '.join(differing)}. Ask for the same "
-            "again, or give another folder by --out."
-        )
-
-
-def _check_runs(name, settings):
-    """Finds out before the first training what would fail at the last."""
-    base = trained_as(name)
-    window = jnp.arange(settings.length)
+def run(
+    embeddings: Mapping[str, Any] | Sequence[str] | str | None,
+    text: Any,
+    *,
+    quick: bool,
+    out: str | Path | None,
+    progress: bool,
+    show: Callable[[str], None] | None = None,
+    command: str | None = None,
+    **given: Any,
+) -> Comparison:
+    """What [`eqx_posemb.compare`][] does, with the command that results are kept with,
+    and with `show`, which gets each line of a table as soon as it is known."""
+    reported = Progress(quiet=not progress or not _devices.writes())
+    reported.show("Reading")
+    chosen, rows = settings(quick, **given), entries(embeddings, quick)
+    read = _text.read(text) if "text" in chosen.tasks else None
+    if read is not None:
+        _text.check_long_enough(read, length=chosen.length, longest=chosen.longest)
+    folder = None if out is None else _writable(out)
+    started = Run(
+        rows,
+        chosen,
+        tasks(chosen, read),
+        read,
+        folder=folder,
+        command=command,
+        progress=reported,
+        show=(show or reported.say) if _devices.writes() else lambda line: None,
+    )
+    found = Comparison(started.results, started.models)
     try:
-        model = untrained(build(base, settings), settings)
-        eqx.filter_eval_shape(model, window, window)
-    except ValueError as error:
-        raise Refused(f"{name} cannot be compared on text: {error}") from error
+        started.all()
+    except KeyboardInterrupt:
+        kept = f"is kept in {folder}; the same command goes on from there" if folder else "is lost without a folder"
+        reported.say(f"Stopped. What is finished {kept}.")
+        raise
+    finally:
+        if folder is not None and _devices.writes():
+            _finish(folder, found)
+    return found
+
+
+def _finish(folder, found):
+    if not any(result["scores"] for result in found.results["results"].values()):
+        return
+    _report.write(folder / "table.md", found.table() + "\n")
+    _report.write(folder / "results.csv", found.to_csv())
+    for kind in "png", "svg", "pdf":
+        path = folder / f"plot.{kind}"
+        _report.write(path, lambda file, kind=kind: found.plot(file, kind))
 
 
 def _writable(out):
+    """The folder to write to, or a `Refused`."""
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -224,27 +316,116 @@ def _writable(out):
             pass
     except OSError as error:
         raise Refused(
-            f"cannot write to the folder {out!r}: {error.strerror}. Give another "
-            "one by --out."
+            f"cannot write to the folder {str(out)!r}: {error.strerror}. Give another "
+            "one by `out`."
         ) from error
     return folder
 
 
-def _finish(folder, results):
-    if results["results"]:
-        _report.write(folder / "table.md", _report.table(results) + "\n")
-        for kind, content in plot(results, ("png", "svg", "pdf")).items():
-            _report.write(folder / f"plot.{kind}", content)
+def _parts(missing):
+    """What is left, for the estimate of time."""
+    trained, parts = set(), []
+    for task, entry in missing:
+        if (task.name, entry.base) not in trained:
+            parts.append((task.name, "training"))
+            trained.add((task.name, entry.base))
+        kind = "test" if entry.extend is None else "extension"
+        parts.append((task.name, kind))
+    return parts
+
+
+def _result(entry: Entry, settings: Settings) -> dict[str, Any]:
+    """What is known of an embedding before it is trained.
+
+    It finds out before the first training what would fail at the last.
+    """
+    sizes = Sizes.of(settings, settings.length)
+    key = jr.fold_in(jr.key(settings.seed), 1)
+    try:
+        embedding = entry.build(sizes, key)
+        tested = entry.at(embedding, settings.multiples[-1], settings.length)
+        eqx.filter_eval_shape(_traced, tested, settings, key)
+    except ValueError as error:
+        raise Refused(f"{entry.name} cannot be compared on text: {error}") from error
+    return {
+        "trained_as": entry.base,
+        "trained_from": fingerprint(embedding),
+        "fingerprint": fingerprint(tested),
+        "embedding": str(tested),
+        "settings": entry.settings(sizes),
+        "source": entry.source,
+        "scores": {},
+        "not_possible": {},
+        "training_loss": {},
+        "hardly_learnt": [],
+        "seconds": {},
+    }
+
+
+def _traced(embedding, settings, key):
+    """The logits of a model of these settings."""
+    dim, heads, length = settings.dim, settings.heads, settings.length
+    model = decoder(
+        embedding, vocabulary=2, dim=dim, heads=heads, depth=settings.depth, key=key
+    )
+    there = at(embedding, length, dim)
+    return forward(model.weights, there, jnp.zeros((1, length), jnp.int32), heads)
+
+
+def _identity(settings, text):
+    """What has to be the same for results to stand in one table."""
+    values = settings.as_json()
+    del values["tasks"]
+    of_text = {} if text is None else {"text": text.sha256[:16]}
+    dtype = str(_devices.computing_dtype())
+    return {**values, **of_text, "dtype": dtype, **_report.versions()}
+
+
+def _fresh(settings, tasks, text, command, identity):
+    """Results without a number."""
+    results = {
+        "command": command,
+        "identity": identity,
+        "settings": settings.as_json(),
+        "versions": _report.versions(),
+        "platform": {
+            "system": platform.system(),
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "devices": _devices.described(),
+            "dtype": str(_devices.computing_dtype()),
+        },
+        "tasks": {
+            task.name: {
+                "measure": task.measure,
+                "length": task.length(settings),
+                "threshold": task.threshold,
+                "about": task.about,
+            }
+            for task in tasks
+        },
+        "results": {},
+    }
+    if text is not None:
+        results["text"] = {
+            "source": text.source,
+            "sha256": text.sha256,
+            "training_bytes": len(text.training),
+            "held_out_bytes": len(text.held_out),
+            "evaluated_bytes": evaluated(text, settings.longest, settings.passages),
+            "training_files": list(text.training_files),
+            "held_out_files": list(text.held_out_files),
+        }
+    return results
+
+
+def _file_name(name):
+    """A name without what file systems refuse, and still one of its own."""
+    plain = re.sub(r"[^\w+-]", "_", name)[:60]
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return plain if plain == name else f"{plain}-{digest}"
 
 
 def _count(tree):
     arrays = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
     return sum(array.size for array in arrays)
-
-
-def _number(bits):
-    return isinstance(bits, float)
-
-
-def _say(line):
-    print(line, file=sys.stderr, flush=True)

@@ -1,41 +1,23 @@
-"""What is compared, and how large and how long."""
+"""How large the model is, how long it is trained, and on what."""
 
-import argparse
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import jax.random as jr
-
-from .._bundle import PositionalEmbedding
-from .._catalogue import Refused, unknown
-from .._make import make
-from .._registry import variant, variants
-from .._rotary import linear_rope, ntk_rope, rope, Rotary, yarn
+from .._catalogue import Refused
 
 
-MULTIPLES = (1, 2, 4, 8, 16)
-EXTENSIONS = ("rope+linear", "rope+ntk", "rope+yarn")
-EMBEDDINGS = (
-    "nope",
-    "sinusoidal",
-    "learned",
-    "rope",
-    *EXTENSIONS,
-    "xpos",
-    "alibi",
-    "t5",
-    "kerple",
-)
+TASKS = ("text", "recall", "copy", "passkey")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that the result depends on, but for the text and the embeddings."""
+    """All that a result depends on, but for the text and the embeddings."""
 
+    tasks: tuple[str, ...] = ("text", "recall")
     length: int = 128
-    steps: int = 600
-    seed: int = 0
+    multiples: tuple[int, ...] = (1, 2, 4, 8, 16)
+    steps: int = 300
     batch: int = 8
     dim: int = 96
     heads: int = 4
@@ -43,8 +25,57 @@ class Settings:
     learning_rate: float = 3e-3
     position_rate: float = 10.0
     """How much faster the parameters of the embedding learn."""
-    passages: int = 16
-    """How many passages of 16 lengths are evaluated."""
+    seed: int = 0
+    seeds: int = 1
+    """How many models are trained for an embedding: with `seed`, `seed + 1`, …"""
+    passages: int = 8
+    """How many passages of the longest length, or as many tokens, are a test."""
+
+    def __post_init__(self):
+        least = dict(length=8, steps=1, batch=1, dim=1, heads=1, depth=1, seeds=1)
+        for name, bound in {**least, "seed": 0, "passages": 1}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < bound:
+                raise Refused(f"`{name}` must be at least {bound}, but got {value}.")
+        if self.seed + self.seeds > 2**32:
+            raise Refused(f"`seed` must be less than 2**32, but got {self.seed}.")
+        if self.dim % self.heads:
+            raise Refused(
+                f"`dim` must be a multiple of `heads`, {self.heads}, but got {self.dim}."
+            )
+        for name in "learning_rate", "position_rate":
+            if not 0 < getattr(self, name) < float("inf"):
+                raise Refused(
+                    f"`{name}` must be positive, but got {getattr(self, name)}."
+                )
+        self._check_multiples()
+        # The shortest passkey has five digits twice, two marks and some noise.
+        generated = any(task != "text" for task in self.tasks)
+        if generated and self.length < 64:
+            raise Refused(
+                "`length` must be at least 64 for tasks other than text, whose examples "
+                f"have a quarter of it, but got {self.length}."
+            )
+        unknown = [task for task in self.tasks if task not in TASKS]
+        if unknown or not self.tasks:
+            raise Refused(
+                f"`tasks` must be some of {', '.join(TASKS)}, but got "
+                f"{', '.join(unknown) or 'none'}."
+            )
+
+    def _check_multiples(self):
+        given = self.multiples
+        ascending = all(a < b for a, b in zip(given, given[1:], strict=False))
+        if not given or not ascending or given[0] < 1:
+            raise Refused(
+                "`multiples` must be ascending positive integers, but got "
+                f"{_listed(given)}."
+            )
+        if any(given[-1] % multiple for multiple in given):
+            raise Refused(
+                "`multiples` must divide the largest of them, so that a test has as "
+                f"many tokens at every length, but got {_listed(given)}."
+            )
 
     @property
     def head_dim(self) -> int:
@@ -53,89 +84,37 @@ class Settings:
 
     @property
     def longest(self) -> int:
-        """The greatest length that is evaluated."""
-        return self.length * MULTIPLES[-1]
+        """The greatest length of a test."""
+        return self.length * self.multiples[-1]
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as `results.json` has them."""
+        values = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-QUICK = Settings(length=64, steps=150, dim=64, depth=2, passages=8)
+# Programs take more time to compile than to run: fewer lengths of one task.
+QUICK = Settings(
+    tasks=("text",),
+    length=64,
+    multiples=(1, 4, 16),
+    steps=150,
+    dim=64,
+    depth=2,
+    passages=8,
+)
+DEFAULT = Settings()
 
 
-def read(options: argparse.Namespace) -> Settings:
-    """The settings that the command line asks for."""
-    given = {
-        name: getattr(options, name)
-        for name in ("length", "steps", "seed")
-        if getattr(options, name) is not None
-    }
-    for name, least in ("length", 8), ("steps", 1), ("seed", 0):
-        if given.get(name, least) < least:
-            raise Refused(f"--{name} must be at least {least}, but got {given[name]}.")
-    if given["seed"] >= 2**32:
-        raise Refused(f"--seed must be less than 2**32, but got {given['seed']}.")
-    return dataclasses.replace(QUICK if options.quick else Settings(), **given)
+def settings(quick: bool = False, **given: Any) -> Settings:
+    """The settings with those that are given; `None` stands for the default."""
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in "tasks", "multiples":
+        if name in given:
+            given[name] = tuple(given[name])
+    return dataclasses.replace(QUICK if quick else DEFAULT, **given)
 
 
-def known(names: Sequence[str] | None) -> tuple[str, ...]:
-    """The names without repetition, or a `Refused` for the first that is unknown."""
-    if names is None:
-        return EMBEDDINGS
-    every = (*variants(), *EXTENSIONS)
-    names = [name for word in names for name in word.split(",") if name]
-    for name in names:
-        if name not in every:
-            raise unknown(name, every)
-        if name in variants() and variant(name).axes != 1:
-            raise Refused(
-                f"{name!r} takes positions of several numbers, and text has one each."
-            )
-    return tuple(dict.fromkeys(names))
 
-
-def trained_as(name: str) -> str:
-    """The embedding that is trained. Extensions use the same model."""
-    return name.split("+")[0]
-
-
-def impossible(name: str, multiple: int) -> str | None:
-    """Why the embedding cannot be evaluated at that multiple, if it cannot."""
-    if multiple > 1 and variant(trained_as(name)).has("bounded"):
-        return "positions beyond the training length have no row in its table"
-    return None
-
-
-def build(name: str, settings: Settings) -> PositionalEmbedding:
-    """The embedding to train, fitted to the training length where papers do so."""
-    length, fitted = settings.length, {}
-    if name == "t5":
-        # T5 was trained on 512 positions, and its last bucket starts at 128. The last
-        # bucket must start within the training length, or its value stays random.
-        buckets = min(32, length)
-        fitted = dict(
-            bidirectional=False,
-            num_buckets=buckets,
-            max_distance=max(length // 4, buckets // 2 + 1),
-        )
-    if name == "xpos":
-        # The paper's 512, for a training length of 1024.
-        fitted = dict(scale_base=length / 2)
-    return make(
-        name,
-        heads=settings.heads,
-        head_dim=settings.head_dim,
-        dim=settings.dim,
-        length=length,
-        key=jr.fold_in(jr.key(settings.seed), 1),
-        **fitted,
-    )
-
-
-def extended(name: str, settings: Settings, multiple: int) -> Rotary:
-    """The rotary embedding that replaces a trained `rope` at that multiple."""
-    dim, factor = settings.head_dim, float(multiple)
-    if multiple == 1:
-        return rope(dim)
-    if name == "rope+linear":
-        return linear_rope(dim, factor=factor)
-    if name == "rope+ntk":
-        return ntk_rope(dim, factor=factor)
-    return yarn(dim, factor=factor, original_length=settings.length)
+def _listed(values):
+    return ", ".join(map(str, values)) or "none"

@@ -1,5 +1,6 @@
 """Real text to train on, that is always there: the standard library's sources."""
 
+import functools
 import hashlib
 import platform
 import sysconfig
@@ -41,6 +42,7 @@ class Text:
     training_files: tuple[str, ...]
     held_out_files: tuple[str, ...]
 
+    @functools.cached_property
     def sha256(self) -> str:
         """What tells this text from any other."""
         digest = hashlib.sha256(len(self.training).to_bytes(8, "big"))
@@ -49,6 +51,20 @@ class Text:
         return digest.hexdigest()
 
 
+def read(text: bytes | str | Path | Sequence[str | Path] | None) -> Text:
+    """The text that is asked for, where `None` is the standard library."""
+    if text is None:
+        return standard_library()
+    if isinstance(text, bytes):
+        return _split({"bytes": text}, "bytes")
+    files = [text] if isinstance(text, str | Path) else list(text)
+    if not files:
+        raise Refused("`text` must have one or more files, but got none.")
+    most = _MOST // len(files)
+    return _split({str(file): _read(str(file), most) for file in files}, "own files")
+
+
+@functools.cache
 def standard_library() -> Text:
     """The sources of the Python that runs this; every tenth file is held out."""
     root = Path(sysconfig.get_path("stdlib"))
@@ -63,7 +79,7 @@ def standard_library() -> Text:
     if len(paths) < 10:
         raise Refused(
             "this Python has no sources of its standard library to train on. Give your "
-            "own text by --text."
+            "own text by `text`."
         )
     held_out = paths[9::10]
     training = [path for path in paths if path not in set(held_out)]
@@ -76,28 +92,19 @@ def standard_library() -> Text:
     )
 
 
-def own(files: Sequence[str]) -> Text:
-    """The user's files; the last tenth of each is held out."""
+def _split(contents, source):
     training, held_out = [], []
-    for file in files:
-        content = _read(file, most=_MOST // len(files))
+    for content in contents.values():
         cut = len(content) - len(content) // 10
         training.append(content[:cut])
         held_out.append(content[cut:])
-    names = tuple(map(shown, files))
-    return Text(_joined(training), _joined(held_out), "own files", names, names)
+    names = tuple(map(shown, contents))
+    return Text(_joined(training), _joined(held_out), source, names, names)
 
 
 def shown(file: str) -> str:
     """A name to be published: an absolute path tells of the machine, not the text."""
     return Path(file).name if Path(file).is_absolute() else file
-
-
-def batch(text: Text, *, size: int, length: int, seed: int, step: int) -> np.ndarray:
-    """The windows of a training step: a function of the seed and the step alone."""
-    random = np.random.default_rng((seed, step))
-    starts = random.integers(len(text.training) - length, size=size)
-    return text.training[starts[:, None] + np.arange(length + 1)].astype(np.int32)
 
 
 def passages(text: Text, *, length: int, most: int) -> np.ndarray:
@@ -115,15 +122,25 @@ def evaluated(text: Text, length: int, most: int) -> int:
     return min(most, (len(text.held_out) - 1) // length) * length
 
 
+def windows(passage: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The windows of a passage, [count, length], and the byte that follows each byte.
+
+    All lengths predict the same bytes.
+    """
+    count = (len(passage) - 1) // length
+    cut = lambda x: x[: count * length].reshape(count, length)
+    return cut(passage[:-1]), cut(passage[1:])
+
+
 def check_long_enough(text: Text, *, length: int, longest: int) -> None:
     """Refuses a text that cannot fill one window."""
     if not len(text.training):
-        raise Refused("the text is empty. Give some by --text.")
+        raise Refused("the text is empty. Give some by `text`.")
     if len(text.training) <= length or len(text.held_out) <= longest:
         raise Refused(
             f"the text is too short: evaluation needs more than {longest:,} bytes held "
             f"out, and there are {len(text.held_out):,} (a tenth). Give more text by "
-            "--text, or a smaller --length."
+            "`text`, or a smaller `length`."
         )
 
 

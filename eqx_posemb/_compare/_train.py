@@ -1,71 +1,194 @@
-"""Training, the same for every embedding."""
+"""Training, the same for every embedding. All seeds are trained together."""
 
+import dataclasses
+import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
+from jaxtyping import Array, Int, PyTree
 
-from .._bundle import PositionalEmbedding
-from ._model import bits_per_byte, Decoder
+from . import _devices
+from ._entries import Builder, Sizes
+from ._model import at, At, Decoder, decoder, forward, score
+from ._programs import Programs
 from ._settings import Settings
-from ._text import batch, Text
+from ._tasks import Task
 
 
-def untrained(embedding: PositionalEmbedding, settings: Settings) -> Decoder:
-    """The model before training: the same weights around any embedding."""
-    return Decoder(
-        embedding,
-        dim=settings.dim,
-        heads=settings.heads,
-        depth=settings.depth,
-        key=jr.fold_in(jr.key(settings.seed), 0),
-    )
+# Steps of one program at most, and for how many seconds it runs, for Ctrl-C to answer.
+_STEPS = 32
+_SECONDS = 1.0
 
 
-def train(
-    model: Decoder,
-    settings: Settings,
-    text: Text,
-    report: Callable[[float], None],
-) -> tuple[Decoder, list[float]]:
-    """Trains on the text; the data of each step depend on the seed alone.
+class State(NamedTuple):
+    """Training as far as it is: a first axis of all arrays is the seed."""
 
-    **Arguments:**
+    model: Decoder
+    optimizer: PyTree
+    losses: list[list[float]]
+    """The loss of each step and each seed, in bits for each answer."""
 
-    - `model`: the untrained model.
-    - `settings`: the numbers of steps and windows, and the learning rates.
-    - `text`: what to train on.
-    - `report`: called with the loss of each step, in bits per byte.
 
-    **Returns:** the trained model, and the loss of each step.
-    """
-    optimizer = _optimizer(settings)
-    state = optimizer.init(eqx.filter(model, eqx.is_inexact_array))
+def untrained(build: Builder, settings: Settings, task: Task) -> Decoder:
+    """The models before training, a seed each, stacked along a first axis."""
+    sizes = Sizes.of(settings, task.length(settings))
 
-    @eqx.filter_jit
-    def step(model, state, windows):
-        loss, gradients = eqx.filter_value_and_grad(bits_per_byte)(model, windows)
+    def of_seed(seed):
+        key = jr.key(seed)
+        return decoder(
+            build(sizes, jr.fold_in(key, 1)),
+            vocabulary=task.vocabulary,
+            dim=settings.dim,
+            heads=settings.heads,
+            depth=settings.depth,
+            key=jr.fold_in(key, 0),
+        )
+
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    return stacked([of_seed(seed) for seed in seeds])
+
+
+def stacked(models: list[Any]) -> Any:
+    """Models of one structure as one, with a first axis."""
+    stack = lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0]
+    return jax.tree.map(stack, *models)
+
+
+class Training:
+    """Trains models of one task. Embeddings of one structure share a program."""
+
+    def __init__(self, settings: Settings, task: Task, programs: Programs):
+        self._settings, self._task, self._programs = settings, task, programs
+        self._length = task.length(settings)
+        self._optimizer = _optimizer(settings)
+        self._dtype = _devices.computing_dtype()
+        self._advance = eqx.filter_jit(self._many_steps)
+
+    def start(self, model: Decoder) -> State:
+        """The state before the first step."""
+        init = eqx.filter_vmap(self._optimizer.init)
+        return State(model, init(eqx.filter(model, eqx.is_inexact_array)), [])
+
+    def prepare(self, state: State) -> None:
+        """Compiles the program for a state like this one."""
+        self._program(*_devices.replicated(state[:2]), self._batches(0, 1))
+
+    def run(self, state: State, after: Callable[[State], None]) -> State:
+        """Trains until all steps are done.
+
+        **Arguments:**
+
+        - `state`: where to go on.
+        - `after`: called with the state, about once a second.
+
+        **Returns:** the state after the last step.
+        """
+        settings = self._settings
+        model, optimizer = _devices.replicated(state[:2])
+        losses, count = list(state.losses), 1
+        program = there = None
+        while len(losses) < settings.steps:
+            begin = time.monotonic()
+            count = min(count, settings.steps - len(losses))
+            batches = self._batches(len(losses), count)
+            if program is None:
+                program, there = self._program(model, optimizer, batches)
+                begin = time.monotonic()
+            model, optimizer, found = program(model, optimizer, there, *batches)
+            losses += np.asarray(found)[:count].tolist()
+            seconds = time.monotonic() - begin
+            after(State(model, optimizer, losses))
+            fits = int(count * _SECONDS / seconds)
+            count = _devices.agreed(max(1, min(_STEPS, fits, 4 * count)))
+        return State(model, optimizer, losses)
+
+    def _program(self, model, optimizer, batches):
+        there = self._fixed(model.embedding)
+        arguments = model, optimizer, there, *batches
+        return self._programs.compiled(self._advance, *arguments), there
+
+    def _fixed(self, embedding) -> At | None:
+        """The embedding at its positions, if no parameter of it is trained."""
+        if jax.tree.leaves(eqx.filter(embedding, eqx.is_inexact_array)):
+            return None
+        return _devices.replicated(
+            at(embedding, self._length, self._settings.dim)
+        )
+
+    def _batches(self, first, count):
+        """The examples of some steps, of a fixed size, and how many steps they are."""
+        seeds = range(self._settings.seed, self._settings.seed + self._settings.seeds)
+        steps = [first + min(i, count - 1) for i in range(_STEPS)]
+        found = [
+            [self._task.batch(self._settings, seed, step) for seed in seeds]
+            for step in dict.fromkeys(steps)
+        ]
+        found += [found[-1]] * (_STEPS - len(found))
+        tokens, answers = (
+            np.stack([np.stack([pair[i] for pair in step]) for step in found])
+            for i in (0, 1)
+        )
+        return (
+            _devices.sharded(tokens, 2, 0),
+            _devices.sharded(answers, 2, -1),
+            _devices.replicated(np.int32(count)),
+        )
+
+    def _many_steps(
+        self,
+        model: Decoder,
+        optimizer: PyTree,
+        there: At | None,
+        tokens: Int[Array, "steps seeds batch seq"],
+        answers: Int[Array, "steps seeds batch seq"],
+        count: Int[Array, ""],
+    ):
+        arrays, static = eqx.partition((model, optimizer), eqx.is_array)
+        step = eqx.filter_vmap(
+            lambda model, optimizer, *pair: self._step(model, optimizer, there, *pair)
+        )
+
+        def body(i, carry):
+            arrays, losses = carry
+            *state, loss = step(*eqx.combine(arrays, static), tokens[i], answers[i])
+            return eqx.filter(tuple(state), eqx.is_array), losses.at[i].set(loss)
+
+        losses = jnp.zeros(tokens.shape[:2])
+        arrays, losses = jax.lax.fori_loop(0, count, body, (arrays, losses))
+        return *eqx.combine(arrays, static), losses
+
+    def _step(self, model, optimizer, there, tokens, answers):
+        settings = self._settings
+
+        @eqx.filter_value_and_grad
+        def loss_and_gradients(model):
+            placed = there
+            if placed is None:
+                placed = at(model.embedding, self._length, settings.dim)
+            logits = forward(
+                model.weights, placed, tokens, settings.heads, self._dtype, unroll=4
+            )
+            found = score(logits, answers)
+            return found.bits / jnp.maximum(found.answers, 1.0)
+
+        loss, gradients = loss_and_gradients(model)
         # Optax mixes floats and integers, which a strict JAX refuses.
         with jax.numpy_dtype_promotion("standard"):
-            updates, state = optimizer.update(gradients, state)
-        return eqx.apply_updates(model, updates), state, loss
-
-    losses = []
-    for index in range(settings.steps):
-        windows = batch(
-            text,
-            size=settings.batch,
-            length=settings.length,
-            seed=settings.seed,
-            step=index,
+            updates, optimizer = self._optimizer.update(gradients, optimizer)
+        # A step of Adam has the size of the learning rate in every unit. The rate for
+        # weights of size 0.1 is too small for a bias in logits, and for a table as
+        # large as tokens, in such a short training. T5 would stay near NoPE.
+        faster = jax.tree.map(
+            lambda update: settings.position_rate * update, updates.embedding
         )
-        model, state, loss = step(model, state, jnp.asarray(windows))
-        losses.append(float(loss))
-        report(losses[-1])
-    return model, losses
+        updates = dataclasses.replace(updates, embedding=faster)
+        return eqx.apply_updates(model, updates), optimizer, loss
 
 
 def _optimizer(settings):
@@ -77,19 +200,12 @@ def _optimizer(settings):
         end_value=settings.learning_rate / 10,
     )
     # No weight decay: less than one pass over the text needs none, and it would pull
-    # the learned parameters of a bias to zero.
-    return optax.chain(
-        optax.clip_by_global_norm(1.0),
-        # Not from zero: the first step of the warmup would be lost.
-        optax.adam(lambda count: rate(count + 1), b2=0.99),
-        # A step of Adam has the size of the learning rate in every unit. The rate for
-        # weights of size 0.1 is too small for a bias in logits, and for a table as
-        # large as tokens, in such a short training. T5 would stay near NoPE.
-        optax.masked(optax.scale(settings.position_rate), _of_embedding),
-    )
-
-
-def _of_embedding(tree):
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[0].name == "embedding", tree
+    # the learned parameters of a bias to zero. As one vector: an operation for each
+    # array takes a tenth of a step.
+    return optax.flatten(
+        optax.chain(
+            optax.clip_by_global_norm(1.0),
+            # Not from zero: the first step of the warmup would be lost.
+            optax.adam(lambda count: rate(count + 1), b2=0.99),
+        )
     )

@@ -1,45 +1,65 @@
-"""Trained weights on disk, so that a resumed run does not train again."""
+"""Training states on disk, from which a run that was stopped goes on."""
 
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
+from jaxtyping import PyTree
 
-from .._catalogue import Refused
-from ._model import Decoder
-
-
-Curve = dict[str, list[Any]]
+from . import _devices
+from ._report import write
+from ._train import State
 
 
 class Weights(NamedTuple):
-    """A file of weights, and what they have to have been trained by to be of use."""
+    """A file of a training state, and what the state must have been trained by."""
 
-    path: Path
+    path: Path | None
     identity: dict[str, Any]
 
-    def save(self, model: Decoder, curve: Curve) -> None:
-        """Writes the weights behind a line of JSON with the loss curve."""
-        beside = self.path.with_name(f".{self.path.name}")
-        head = json.dumps({"identity": self.identity, "training_loss": curve})
-        try:
-            with beside.open("wb") as file:
-                file.write(head.encode("utf-8") + b"\n")
-                eqx.tree_serialise_leaves(file, model)
-            beside.replace(self.path)
-        except OSError as error:
-            raise Refused(
-                f"cannot write {str(self.path)!r}: {error.strerror}."
-            ) from error
+    def save(self, state: State, *, finished: bool) -> None:
+        """Writes the state behind a line of JSON. A finished one has no optimizer."""
+        if self.path is None or not _devices.writes():
+            return
+        head = {
+            "identity": self.identity,
+            "finished": finished,
+            "losses": state.losses,
+        }
 
-    def load(self, like: Decoder) -> tuple[Decoder, Curve] | None:
-        """The model and its loss curve; nothing if there are none of that identity."""
+        def content(file):
+            file.write(json.dumps(head).encode() + b"\n")
+            eqx.tree_serialise_leaves(file, _kept(state, finished))
+
+        write(self.path, content)
+
+    def load(self, like: State) -> State | None:
+        """The state, on every process; nothing if there is none of that identity."""
+        found = self._read(like) if _devices.writes() else None
+        there = _devices.agreed(found is not None)
+        if not there:
+            return None
+        state = like if found is None else found
+        losses = _devices.agreed(state.losses)
+        model, optimizer = _devices.agreed_arrays(state[:2])
+        return State(model, optimizer, losses)
+
+    def _read(self, like):
+        if self.path is None:
+            return None
         try:
             with self.path.open("rb") as file:
                 head = json.loads(file.readline())
                 if head["identity"] != self.identity:
                     return None
-                return eqx.tree_deserialise_leaves(file, like), head["training_loss"]
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
+                kept = _kept(like, head["finished"])
+                model, *rest = eqx.tree_deserialise_leaves(file, kept)
+                optimizer = rest[0] if rest else like.optimizer
+                return State(model, optimizer, head["losses"])
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError):
             return None
+
+
+def _kept(state: State, finished: bool) -> PyTree:
+    return [state.model] if finished else [state.model, state.optimizer]

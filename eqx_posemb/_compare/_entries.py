@@ -1,0 +1,254 @@
+"""What is compared: names, embeddings, builders, and extensions after training."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from .._bias import AbstractBias
+from .._bundle import PositionalEmbedding
+from .._catalogue import Refused, unknown
+from .._encoding import AbstractEncoding
+from .._make import make
+from .._registry import resolved, Variant, variant, variants
+from .._rotary import AbstractExtension, AbstractRotary
+from .._score import AbstractScore
+from ._extensions import EXTENSIONS
+from ._settings import Settings
+
+
+EMBEDDINGS = (
+    "nope",
+    "sinusoidal",
+    "learned",
+    "rope",
+    "rope+linear",
+    "rope+ntk",
+    "rope+yarn",
+    "xpos",
+    "alibi",
+    "t5",
+    "kerple",
+)
+QUICK = ("nope", "rope", "rope+yarn", "alibi", "t5")
+
+
+class Sizes(NamedTuple):
+    """The sizes of the model, which a builder reads."""
+
+    heads: int
+    head_dim: int
+    dim: int
+    length: int
+
+    @classmethod
+    def of(cls, settings: Settings, length: int) -> "Sizes":
+        """The sizes of a model that is trained on examples of a length."""
+        return cls(settings.heads, settings.head_dim, settings.dim, length)
+
+
+Builder = Callable[[Sizes, PRNGKeyArray], PositionalEmbedding]
+Extend = Callable[[PositionalEmbedding, float, int], PositionalEmbedding]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table."""
+
+    name: str
+    base: str
+    """The name of the entry whose trained model it evaluates: itself, unless it is an
+    extension."""
+    build: Builder
+    extend: Extend | None = None
+    """From a trained embedding, the multiple and the training length."""
+    bounded: bool = False
+    """Whether positions end with the training length."""
+    settings: Callable[[Sizes], dict[str, Any]] = field(default=lambda sizes: {})
+    source: str = ""
+    """Where the settings are from."""
+
+    def at(
+        self, embedding: PositionalEmbedding, multiple: int, length: int
+    ) -> PositionalEmbedding:
+        """The trained embedding for a test at a multiple of the training length."""
+        if self.extend is None:
+            return embedding
+        return self.extend(embedding, float(multiple), length)
+
+
+def fingerprint(embedding: PositionalEmbedding) -> str:
+    """What tells an embedding before training from others."""
+    arrays, structure = jax.tree.flatten(embedding)
+    digest = hashlib.sha256(str(structure).encode())
+    for array in arrays:
+        digest.update(np.asarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def entries(
+    given: Mapping[str, Any] | Sequence[str] | str | None, quick: bool = False
+) -> tuple[Entry, ...]:
+    """The rows of the table, in the order that they are given in.
+
+    **Raises:** a `Refused` for the first name that is unknown.
+    """
+    if given is None:
+        given = QUICK if quick else EMBEDDINGS
+    if isinstance(given, str):
+        given = [given]
+    if not isinstance(given, Mapping):
+        words = [name for word in given for name in str(word).split(",") if name]
+        given = {name: name for name in words}
+    if not given:
+        raise Refused("there is no embedding to compare. Give one or more names.")
+    return tuple(_entry(name, value, given) for name, value in given.items())
+
+
+def _entry(name, value, given):
+    if "\n" in name or not name.strip():
+        raise Refused(f"a name must be one line of text, but got {name!r}.")
+    if isinstance(value, str):
+        base, _, extension = value.partition("+")
+        value = (base, extension) if extension else value
+    if isinstance(value, tuple):
+        return _extension(name, value, given)
+    if isinstance(value, str):
+        return _named(name, value)
+    if isinstance(value, PositionalEmbedding):
+        return Entry(name, name, lambda sizes, key: value, bounded=_bounded(value))
+    for slot, kinds in _SLOTS.items():
+        if isinstance(value, kinds):
+            bundle = PositionalEmbedding(**{slot: value})
+            return _entry(name, bundle, given)
+    if callable(value):
+        return Entry(name, name, _checked(name, value))
+    raise Refused(
+        f"{name!r} must be a name, an embedding, a function of (sizes, key) that "
+        "returns an embedding, or a pair (trained embedding, extension), but got "
+        f"{type(value).__name__}."
+    )
+
+
+_SLOTS = {
+    "encoding": AbstractEncoding,
+    "rotary": (AbstractRotary, AbstractExtension),
+    "bias": AbstractBias,
+    "score": AbstractScore,
+}
+
+
+def _bounded(embedding):
+    parts = (getattr(embedding, slot) for slot in _SLOTS)
+    return any("bounded" in getattr(part, "traits", ()) for part in parts)
+
+
+def _checked(name, builder):
+    count = len(inspect.signature(builder).parameters)
+    if count != 2:
+        raise Refused(
+            f"{name!r} must be a function of two arguments, (sizes, key), but takes "
+            f"{count}."
+        )
+
+    def build(sizes, key):
+        built = builder(sizes, key)
+        if isinstance(built, PositionalEmbedding):
+            return built
+        for slot, kinds in _SLOTS.items():
+            if isinstance(built, kinds):
+                return PositionalEmbedding(**{slot: built})
+        raise Refused(
+            f"the function of {name!r} must return an embedding, but got "
+            f"{type(built).__name__}."
+        )
+
+    return build
+
+
+def _extension(name, pair, given):
+    base, extension = pair
+    of = given.get(base, base)
+    if not isinstance(of, str) or base in variants():
+        trained = _entry(base, of, given)
+    else:
+        raise _unknown(f"{base}+{extension}")
+    if trained.extend is not None:
+        raise Refused(
+            f"{name!r} must extend a trained embedding, but {base!r} is an extension."
+        )
+    if callable(extension):
+        function, source = (lambda trained, factor, length: extension(trained, factor)), ""
+    elif extension in EXTENSIONS:
+        function, source = EXTENSIONS[extension]
+    else:
+        raise _unknown(f"{base}+{extension}")
+    return Entry(
+        name,
+        trained.name,
+        trained.build,
+        extend=function,
+        bounded=trained.bounded,
+        settings=trained.settings,
+        source=source,
+    )
+
+
+def _unknown(name):
+    extended = [f"rope+{extension}" for extension in EXTENSIONS]
+    return unknown(name, [*variants(), *extended])
+
+
+def _named(name, of):
+    if of not in variants():
+        raise _unknown(of)
+    row = variant(of)
+    if row.axes != 1:
+        raise Refused(
+            f"{of!r} takes positions of several numbers, and text has one each."
+        )
+    fitted, source = _FITTED.get(of, (lambda length: {}, ""))
+
+    def settings(sizes):
+        given = {
+            key: resolved(value, sizes._asdict())
+            for key, value in row.settings.items()
+            if not isinstance(value, Variant)
+        }
+        return {**given, **fitted(sizes.length)}
+
+    def build(sizes, key):
+        return make(of, key=key, **sizes._asdict(), **fitted(sizes.length))
+
+    return Entry(
+        name, name, build, bounded=row.has("bounded"), settings=settings, source=source
+    )
+
+
+def _t5(length):
+    # The last bucket must start within the training length, or its value stays random.
+    buckets = min(32, length)
+    return dict(
+        bidirectional=False,
+        num_buckets=buckets,
+        max_distance=max(length // 4, buckets // 2 + 1),
+    )
+
+
+# Settings that papers fit to the training length, and where they say so.
+_FITTED = {
+    "t5": (
+        _t5,
+        "Raffel et al. (2020), Section 2.1: 32 buckets, the last one from a distance "
+        "of 128, for a length of 512",
+    ),
+    "xpos": (
+        lambda length: dict(scale_base=length / 2),
+        "Sun et al. (2023), Section 3.2: 512 for a length of 1,024",
+    ),
+}
