@@ -1,9 +1,15 @@
-"""The experiment behind `eqx-posemb compare`, piece by piece."""
+"""The experiment behind `eqx_posemb.compare`, piece by piece."""
 
 import dataclasses
+import json
+import os
 import signal
+import subprocess
+import sys
+import textwrap
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -16,31 +22,32 @@ from eqx_posemb._registry import VARIANTS
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("optax")
-pytest.importorskip("tqdm")
 
-from eqx_posemb._compare import _plot, _report, _text, _train
-from eqx_posemb._compare._evaluate import evaluate, windows
+from eqx_posemb._compare import _about, _report, _tasks, _text
+from eqx_posemb._compare._entries import EMBEDDINGS, entries, fingerprint, Sizes
+from eqx_posemb._compare._evaluate import BEYOND, Evaluation, hardly_learnt, NOT_FINITE
+from eqx_posemb._compare._extensions import EXTENSIONS
 from eqx_posemb._compare._interrupt import Interrupt
-from eqx_posemb._compare._model import bits_per_byte
-from eqx_posemb._compare._settings import (
-    build,
-    EMBEDDINGS,
-    extended,
-    known,
-    MULTIPLES,
-    Settings,
-)
+from eqx_posemb._compare._model import at, forward, score
+from eqx_posemb._compare._programs import Programs
+from eqx_posemb._compare._progress import Progress
+from eqx_posemb._compare._settings import Settings
+from eqx_posemb._compare._train import State, Training, untrained
 from eqx_posemb._compare._weights import Weights
 from eqx_posemb.plot import _extrapolation, extrapolation
 
 
-TINY = Settings(length=8, steps=3, batch=2, dim=16, heads=2, depth=2, passages=2)
+TINY = Settings(
+    tasks=("text",), length=8, steps=3, batch=2, dim=16, heads=2, depth=2, passages=2
+)
 TRAINED = [name for name in EMBEDDINGS if "+" not in name]
+MULTIPLES = TINY.multiples
+NOTHING = lambda *_: None
 
 
-def tiny(name, **changes):
-    settings = dataclasses.replace(TINY, **changes)
-    return _train.untrained(build(name, settings), settings)
+def entry(given):
+    (found,) = entries(given)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -49,97 +56,151 @@ def text():
     return _text.Text(content[:1500], content[1500:], "noise", ("a",), ("b",))
 
 
+@pytest.fixture(scope="module")
+def task(text):
+    return _tasks.tasks(TINY, text)[0]
+
+
+@pytest.fixture(scope="module")
+def tiny(task):
+    return lambda name, **changes: untrained(
+        entry(name).build, dataclasses.replace(TINY, **changes), task
+    )
+
+
+def of_first_seed(models):
+    return jax.tree.map(lambda x: x[0] if eqx.is_array(x) else x, models)
+
+
+@eqx.filter_jit
+def logits_of(model, tokens, positions):
+    there = at(model.embedding, positions, TINY.dim)
+    return forward(model.weights, there, tokens[None], TINY.heads)[0]
+
+
 @pytest.mark.parametrize("name", TRAINED)
-def test_permuting_tokens_with_their_positions_permutes_the_logits(name):
-    model = eqx.filter_jit(tiny(name))
+def test_permuting_tokens_with_their_positions_permutes_the_logits(name, tiny):
+    model = of_first_seed(tiny(name))
     content, positions = jr.randint(jr.key(0), (8,), 0, 256), jnp.arange(8)
     order = jnp.array([5, 2, 7, 0, 1, 6, 3, 4])
-    logits = model(content, positions)
-    permuted = model(content[order], positions[order])
+    logits = logits_of(model, content, positions)
+    permuted = logits_of(model, content[order], positions[order])
     # Two blocks of sums over 16 and 64 channels, in another order.
     np.testing.assert_allclose(permuted, logits[order], atol=2e-5)
-    unmoved = model(content[order], positions)
+    unmoved = logits_of(model, content[order], positions)
     assert jnp.max(jnp.abs(unmoved - logits[order])) > 0.05
 
 
-def test_no_logit_depends_on_a_byte_that_comes_later():
-    model = eqx.filter_jit(tiny("rope"))
+def test_no_logit_depends_on_a_byte_that_comes_later(tiny):
+    model = of_first_seed(tiny("rope"))
     content = jr.randint(jr.key(0), (8,), 0, 256)
     other = content.at[5].set((content[5] + 1) % 256)
-    a, b = (model(x, jnp.arange(8)) for x in (content, other))
+    a, b = (logits_of(model, x, jnp.arange(8)) for x in (content, other))
     np.testing.assert_array_equal(a[:5], b[:5])
     assert jnp.max(jnp.abs(a[5:] - b[5:]), axis=1).min() > 1e-3
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_the_first_weights_are_the_same_around_every_embedding(name):
+def test_the_first_weights_are_the_same_around_every_embedding(name, tiny):
     model, rope = tiny(name), tiny("rope")
-    np.testing.assert_array_equal(model.tokens, rope.tokens)
-    np.testing.assert_array_equal(model.readout.weight, rope.readout.weight)
-    np.testing.assert_array_equal(model.blocks.narrow.weight, rope.blocks.narrow.weight)
+    np.testing.assert_array_equal(model.weights.tokens, rope.weights.tokens)
+    np.testing.assert_array_equal(model.weights.readout, rope.weights.readout)
+    np.testing.assert_array_equal(model.weights.narrow, rope.weights.narrow)
     scale = 8**-0.5 if model.embedding.scale is None else model.embedding.scale
-    np.testing.assert_allclose(
-        scale * model.blocks.query.weight, 8**-0.5 * rope.blocks.query.weight, rtol=1e-6
-    )
+    query, of_rope = (x.weights.attention[..., :16] for x in (model, rope))
+    np.testing.assert_allclose(scale * query, 8**-0.5 * of_rope, rtol=1e-6)
 
 
-def test_a_model_that_knows_nothing_pays_eight_bits():
-    model = tiny("nope")
-    silent = eqx.tree_at(
-        lambda model: model.readout.weight, model, jnp.zeros((256, 16))
-    )
-    content = jr.randint(jr.key(0), (3, 9), 0, 256)
-    assert float(bits_per_byte(silent, content)) == pytest.approx(8, rel=1e-6)
+def test_a_model_that_knows_nothing_pays_eight_bits_for_each_answer():
+    answers = jnp.array([[3, -1, 5], [-1, -1, -1]])
+    found = score(jnp.zeros((2, 3, 256)), answers)
+    assert float(found.bits) == pytest.approx(16, rel=1e-6)
+    assert [float(x) for x in found[1:]] == [2, 0, 0]
 
 
-def test_every_embedding_is_trained_on_the_same_windows_in_the_same_order(
-    text, monkeypatch
-):
-    seen = []
-    batch = _train.batch
-
-    def recording(*args, **kwargs):
-        seen.append(batch(*args, **kwargs))
-        return seen[-1]
-
-    monkeypatch.setattr(_train, "batch", recording)
-    reported = []
-    for name in "nope", "alibi":
-        trained, losses = _train.train(tiny(name), TINY, text, reported.append)
-        assert len(losses) == TINY.steps
-        change = trained.readout.weight - tiny(name).readout.weight
-        assert jnp.max(jnp.abs(change)) > 1e-4
-    assert len(reported) == 2 * TINY.steps
-    np.testing.assert_array_equal(seen[:3], seen[3:])
-    assert not np.array_equal(seen[0], seen[1])
+def test_a_text_is_complete_if_all_its_answers_are_the_likeliest_tokens():
+    answers = jnp.array([[1, -1], [1, 0], [-1, -1]])
+    logits = jnp.broadcast_to(jnp.array([0.0, 1.0]), (3, 2, 2))
+    found = score(logits, answers)
+    assert [float(x) for x in found[1:]] == [3, 2, 1]
 
 
-def test_the_parameters_of_an_embedding_learn_ten_times_faster(text):
-    settings = dataclasses.replace(TINY, steps=1)
+def trained(model, settings, task, after=NOTHING):
+    training = Training(settings, task, Programs())
+    return training.run(training.start(model), after)
+
+
+def test_seeds_that_are_trained_together_are_those_of_a_seed_each(tiny, task):
+    together = dataclasses.replace(TINY, seeds=2)
+    both = trained(tiny("kerple", seeds=2), together, task)
+    for seed in (0, 1):
+        alone = dataclasses.replace(TINY, seed=seed)
+        one = trained(tiny("kerple", seed=seed), alone, task)
+        losses = np.array(both.losses)[:, [seed]]
+        np.testing.assert_allclose(losses, one.losses, rtol=1e-5)
+        weight = both.model.embedding.bias.raw_a[seed]
+        np.testing.assert_allclose(weight, one.model.embedding.bias.raw_a[0], rtol=1e-4)
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_last_bit(tiny, task, tmp_path):
+    states = []
+    whole = trained(tiny("t5"), TINY, task, states.append)
+    assert [len(state.losses) for state in states] == [1, 3]
+    training = Training(TINY, task, Programs())
+    start = training.start(tiny("t5", seed=1))
+    weights = Weights(tmp_path / "w.eqx", {"seed": 0})
+    weights.save(states[0], finished=False)
+    loaded = weights.load(start)
+    assert loaded is not None and loaded.losses == states[0].losses
+    again = training.run(loaded, NOTHING)
+    assert again.losses == whole.losses
+    assert eqx.tree_equal(again.model, whole.model)
+
+
+def test_weights_are_of_use_only_to_what_they_were_trained_for(tiny, tmp_path):
+    weights = Weights(tmp_path / "w.eqx", {"seed": 0})
+    state = State(tiny("t5"), None, [[2.0]])
+    other = State(tiny("t5", seed=1), None, [])
+    assert weights.load(other) is None
+    weights.save(state, finished=True)
+    loaded = weights.load(other)
+    assert loaded is not None and loaded.losses == [[2.0]]
+    assert eqx.tree_equal(loaded.model, state.model)
+    assert Weights(weights.path, {"seed": 1}).load(other) is None
+    weights.path.write_bytes(b"not weights\n")
+    assert weights.load(other) is None
+
+
+@pytest.mark.parametrize("rate", [10.0, 1.0])
+def test_the_parameters_of_an_embedding_learn_faster_by_the_rate(rate, tiny, task):
+    settings = dataclasses.replace(TINY, steps=1, position_rate=rate)
     model = tiny("t5")
-    trained, _ = _train.train(model, settings, text, lambda loss: None)
-    weights = [lambda m: m.embedding.bias.weight, lambda m: m.readout.weight]
-    moved = [jnp.max(jnp.abs(w(trained) - w(model))) for w in weights]
+    found = trained(model, settings, task).model
+    weights = [lambda m: m.embedding.bias.weight, lambda m: m.weights.readout]
+    moved = [jnp.max(jnp.abs(w(found) - w(model))) for w in weights]
     # The first step of Adam is the learning rate, but for its epsilon.
-    np.testing.assert_allclose(moved, [0.03, 0.003], rtol=1e-2)
+    np.testing.assert_allclose(moved, [0.003 * rate, 0.003], rtol=1e-2)
 
 
-def test_a_batch_is_windows_of_the_training_text(text):
-    windows = _text.batch(text, size=5, length=8, seed=3, step=1)
-    assert windows.shape == (5, 9)
+def test_a_batch_is_windows_of_the_training_text(text, task):
+    settings = dataclasses.replace(TINY, batch=5)
+    tokens, answers = task.batch(settings, 3, 1)
+    assert tokens.shape == answers.shape == (5, 8)
+    np.testing.assert_array_equal(tokens[:, 1:], answers[:, :-1])
     content = text.training.tobytes()
-    assert all(bytes(window.tolist()) in content for window in windows)
-    other = _text.batch(text, size=5, length=8, seed=4, step=1)
-    assert not np.array_equal(windows, other)
+    assert all(bytes(window.tolist()) in content for window in tokens)
+    assert not np.array_equal(tokens, task.batch(settings, 4, 1)[0])
+    assert not np.array_equal(tokens, task.batch(settings, 3, 2)[0])
+    np.testing.assert_array_equal(tokens, task.batch(settings, 3, 1)[0])
 
 
 @pytest.mark.parametrize("multiple", MULTIPLES)
 def test_the_predicted_bytes_are_the_same_at_every_length(text, multiple):
     (passage, _) = _text.passages(text, length=128, most=2)
-    cut = windows(passage, TINY, multiple)
-    assert cut.shape == (16 // multiple, 8 * multiple + 1)
-    np.testing.assert_array_equal(cut[:, 1:].reshape(-1), passage[1:])
-    np.testing.assert_array_equal(cut[:, 0], passage[:-1][:: 8 * multiple])
+    tokens, answers = _text.windows(passage, 8 * multiple)
+    assert tokens.shape == (16 // multiple, 8 * multiple)
+    np.testing.assert_array_equal(answers.reshape(-1), passage[1:])
+    np.testing.assert_array_equal(tokens.reshape(-1), passage[:-1])
 
 
 def test_passages_are_spread_over_the_held_out_text(text):
@@ -151,62 +212,233 @@ def test_passages_are_spread_over_the_held_out_text(text):
     assert _text.passages(text, length=128, most=100).shape == (3, 129)
 
 
-def test_learned_positions_are_not_evaluated_beyond_their_table(text):
-    model = tiny("learned")
-    assert isinstance(evaluate(model, "learned", TINY, text, 1), float)
+RETRIEVAL = Settings(
+    tasks=("recall", "copy", "passkey"), length=128, batch=2, passages=1
+)
+
+
+def example_of(name, multiple=2):
+    task = next(t for t in _tasks.tasks(RETRIEVAL, None) if t.name == name)
+    tokens, answers = next(task.tests(RETRIEVAL, multiple))
+    assert tokens.shape == answers.shape == (16 // multiple, 32 * multiple)
+    assert 0 <= tokens.min() and tokens.max() < task.vocabulary
+    # An answer is the next token, which the model has not read.
+    there = answers[:, :-1] >= 0
+    np.testing.assert_array_equal(tokens[:, 1:][there], answers[:, :-1][there])
+    return tokens.tolist(), answers.tolist()
+
+
+def test_recall_asks_once_for_the_value_of_each_key():
+    for tokens, answers in zip(*example_of("recall"), strict=True):
+        pairs = dict(zip(tokens[0:8:2], tokens[1:8:2], strict=True))
+        asked = [i for i, answer in enumerate(answers) if answer >= 0]
+        assert {tokens[i]: answers[i] for i in asked} == pairs
+        assert len(asked) == len(pairs) == 4 and min(asked) >= 8
+        assert sum(token > 0 for token in tokens) == 16
+
+
+def test_copying_repeats_the_string_behind_the_mark():
+    for tokens, answers in zip(*example_of("copy"), strict=True):
+        assert tokens[32] == 1 and answers[:32] == [-1] * 32
+        assert answers[32:] == tokens[:32]
+
+
+def test_the_passkey_stands_once_in_the_noise_and_is_asked_for_at_the_end():
+    for tokens, answers in zip(*example_of("passkey"), strict=True):
+        first, last = (i for i, token in enumerate(tokens) if token == 1)
+        assert last == 58 and first + 5 < last
+        key = tokens[first + 1 : first + 6]
+        assert answers[last:-1] == key and max(key) < 12
+        assert all(token >= 12 for token in tokens[:first] + tokens[first + 6 : last])
+
+
+def test_learned_positions_are_not_tested_beyond_their_table(tiny, task):
+    test, models = Evaluation(TINY, task, Programs()), tiny("learned")
+    assert len(test.run(models, entry("learned"), 1, NOTHING)) == 1
     for multiple in MULTIPLES[1:]:
-        reason = evaluate(model, "learned", TINY, text, multiple)
-        assert reason == "positions beyond the training length have no row in its table"
+        assert test.run(models, entry("learned"), multiple, NOTHING) == BEYOND
+
+
+def test_the_end_of_a_custom_embedding_is_found(tiny, task):
+    built = {"mine": lambda sizes, key: pe.Learned(sizes.length, sizes.dim, key=key)}
+    found = Evaluation(TINY, task, Programs()).run(
+        tiny("learned"), entry(built), 2, NOTHING
+    )
+    assert found == BEYOND
 
 
 @pytest.mark.parametrize(
     ("name", "recipe"),
     [
-        ("rope+linear", lambda: pe.linear_rope(8, factor=4.0)),
-        ("rope+ntk", lambda: pe.ntk_rope(8, factor=4.0)),
-        ("rope+yarn", lambda: pe.yarn(8, factor=4.0, original_length=8)),
+        ("linear", lambda: pe.linear_rope(8, factor=4.0)),
+        ("ntk", lambda: pe.ntk_rope(8, factor=4.0)),
+        (
+            "dynamic",
+            lambda: pe.dynamic_ntk_rope(8, factor=1.0, original_length=64),
+        ),
+        ("yarn", lambda: pe.yarn(8, factor=4.0, original_length=64)),
+        ("llama3", lambda: pe.llama3_rope(8, factor=4.0, original_length=64)),
+        (
+            "longrope",
+            lambda: pe.longrope(
+                8,
+                short_factor=(1.0,) * 4,
+                long_factor=[4 ** (i / 3) for i in range(4)],
+                original_length=64,
+                factor=4.0,
+            ),
+        ),
+        ("rerope", lambda: pe.ReRoPE(pe.rope(8), window=32)),
+        ("self_extend", lambda: pe.SelfExtend(pe.rope(8), group=5, window=16)),
+        ("dual_chunk", lambda: pe.DualChunk(pe.rope(8), chunk=64, window=16)),
     ],
 )
-def test_an_extension_changes_only_the_rotation_of_a_trained_rope(text, name, recipe):
-    model = tiny("rope")
-    plain = evaluate(model, "rope", TINY, text, 4)
-    at_training_length = evaluate(model, name, TINY, text, 1)
-    assert at_training_length == evaluate(model, "rope", TINY, text, 1)
-    assert extended(name, TINY, 4) == recipe()
-    stretched = eqx.tree_at(lambda model: model.embedding.rotary, model, recipe())
-    bits = evaluate(model, name, TINY, text, 4)
-    assert bits == evaluate(stretched, "rope", TINY, text, 4)
-    assert bits != plain
+def test_an_extension_is_the_recipe_of_its_name(name, recipe):
+    found = entry(f"rope+{name}")
+    assert found.base == "rope" and found.source
+    rope = pe.PositionalEmbedding(rotary=pe.rope(8))
+    assert found.at(rope, 4, 64) == pe.PositionalEmbedding(rotary=recipe())
 
 
-def test_a_result_that_is_not_finite_is_not_a_number_in_the_table(text):
-    broken = eqx.tree_at(
-        lambda model: model.readout.weight,
-        tiny("nope"),
-        jnp.full((256, 16), jnp.nan),
-    )
-    assert "not a finite number" in str(evaluate(broken, "nope", TINY, text, 1))
+def test_every_extension_is_compared_with_its_recipe():
+    (mark,) = test_an_extension_is_the_recipe_of_its_name.pytestmark
+    assert {case[0] for case in mark.args[1]} == set(EXTENSIONS)
+
+
+def test_an_extension_is_the_trained_model_with_another_rotation(tiny, task):
+    test, models = Evaluation(TINY, task, Programs()), tiny("rope")
+    plain = test.run(models, entry("rope"), 4, NOTHING)
+    linear = test.run(models, entry("rope+linear"), 4, NOTHING)
+    at_training_length = test.run(models, entry("rope+linear"), 1, NOTHING)
+    assert at_training_length == test.run(models, entry("rope"), 1, NOTHING)
+    slowed = pe.PositionalEmbedding(rotary=pe.linear_rope(8, factor=4.0))
+    by_hand = entry({"rope": slowed})
+    replaced = eqx.tree_at(lambda m: m.embedding, models, slowed)
+    assert linear == test.run(replaced, by_hand, 4, NOTHING) != plain
+
+
+def test_embeddings_at_positions_of_one_structure_share_programs(tiny, task):
+    programs = Programs()
+    test = Evaluation(TINY, task, programs)
+    for name, count in (
+        ("rope", 5), ("rope+yarn", 5), ("sinusoidal", 10), ("learned", 10)
+    ):  # fmt: skip
+        test.prepare(tiny(name.split("+")[0]), entry(name))
+        assert len(programs._programs) == count, name
+
+
+def test_a_result_that_is_not_finite_is_not_a_number_in_the_table(tiny, task):
+    readout = jnp.full((1, 16, 256), jnp.nan)
+    broken = eqx.tree_at(lambda m: m.weights.readout, tiny("nope"), readout)
+    found = Evaluation(TINY, task, Programs()).run(broken, entry("nope"), 1, NOTHING)
+    assert found == NOT_FINITE
+
+
+def test_a_model_has_hardly_learnt_if_the_loss_of_a_seed_stays_high(task):
+    low, high = [[9.0, 9.0], [4.0, 4.0]], [[9.0, 9.0], [4.0, 4.3]]
+    assert task.threshold == 4.2
+    assert [hardly_learnt(losses, task) for losses in (low, high)] == [False, True]
 
 
 @pytest.mark.parametrize("length", [8, 32, 64, 128, 512])
 def test_no_distance_falls_into_a_bucket_of_t5_that_was_not_trained(length):
-    bias = build("t5", dataclasses.replace(TINY, length=length)).bias
-    assert isinstance(bias, pe.T5Bias)
+    bias = entry("t5").build(Sizes(2, 8, 16, length), jr.key(0)).bias
     trained = set(bias.buckets(-jnp.arange(length)).tolist())
     assert set(bias.buckets(-jnp.arange(16 * length)).tolist()) == trained
     assert len(trained) > length // 8 or length > 128
 
 
 def test_names_may_be_separated_by_commas_and_are_not_repeated():
-    assert known(["rope,alibi", "rope", "rope+yarn"]) == ("rope", "alibi", "rope+yarn")
-    assert known(None) == EMBEDDINGS
+    names = [e.name for e in entries(["rope,alibi", "rope", "rope+yarn"])]
+    assert names == ["rope", "alibi", "rope+yarn"]
+    assert tuple(e.name for e in entries(None)) == EMBEDDINGS
     # Text has one number for a position, and no grid.
     of_text = [row.name for row in VARIANTS if row.axes == 1]
-    assert known(of_text) == tuple(of_text)
+    assert [e.name for e in entries(of_text)] == of_text
     with pytest.raises(
         Refused, match=r"no embedding 'rope\+yam'. Did you mean 'rope\+ya"
     ):
-        known(["rope+yam"])
+        entries(["rope+yam"])
+
+
+def test_embeddings_parts_and_functions_are_entries():
+    sizes, alibi = Sizes(2, 8, 16, 64), pe.PositionalEmbedding(bias=pe.ALiBi(heads=2))
+    found = entries(
+        {
+            "bundle": alibi,
+            "part": pe.ALiBi(heads=2),
+            "function": lambda sizes, key: pe.ALiBi(heads=sizes.heads),
+            "mine": pe.rope(8),
+            "mine+yarn": "mine+yarn",
+            "slower": ("mine", lambda embedding, factor: alibi),
+        }
+    )
+    built = [entry.build(sizes, jr.key(0)) for entry in found]
+    assert built[0] == built[1] == built[2] == alibi
+    assert [entry.base for entry in found[3:]] == ["mine"] * 3
+    yarn = found[4].at(built[4], 4, 64)
+    assert yarn.rotary == pe.yarn(8, factor=4.0, original_length=64)
+    assert found[5].at(built[5], 4, 64) == alibi
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "there is no embedding to compare"),
+        ({"a\nb": "rope"}, r"a name must be one line of text, but got 'a\\nb'"),
+        ({"a": 3}, "'a' must be a name, an embedding, a function of .* but got int"),
+        ({"a": lambda x: x}, r"two arguments, \(sizes, key\), but takes 1"),
+        ({"a": ("rope", "zzz")}, r"no embedding 'rope\+zzz'"),
+        (
+            {"a": "rope+yarn", "b": ("a", "ntk")},
+            "'b' must extend a trained embedding, but 'a' is an extension",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(given, message):
+    with pytest.raises(Refused, match=message):
+        entries(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("alibi+yarn", "an extension needs an embedding with a `Rotary`"),
+        ({"a": lambda sizes, key: 3}, "'a' must return an embedding, but got int"),
+        ({"a": pe.ALiBi(heads=3)}, "a cannot be compared on text: .*heads"),
+    ],
+)
+def test_what_would_fail_in_training_is_refused_before(given, message):
+    with pytest.raises(Refused, match=message):
+        _about.of_entry(entry(given), TINY)
+
+
+def test_a_fingerprint_tells_settings_and_parameters_apart():
+    made = [
+        pe.make("t5", heads=2, dim=8, key=jr.key(0)),
+        pe.make("t5", heads=2, dim=8, key=jr.key(1)),
+        pe.make("t5", heads=2, dim=8, key=jr.key(0), max_distance=99),
+    ]
+    assert len(set(map(fingerprint, made))) == 3
+    assert fingerprint(made[0]) == fingerprint(jax.tree.map(jnp.copy, made[0]))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (dict(length=7), "`length` must be at least 8, but got 7."),
+        (dict(length=63, tasks=("copy",)), "`length` must be at least 64 for tasks"),
+        (dict(dim=10, heads=4), "`dim` must be a multiple of `heads`, 4, but got 10."),
+        (dict(learning_rate=0.0), "`learning_rate` must be positive, but got 0.0."),
+        (dict(multiples=()), "`multiples` must be ascending .* but got none."),
+        (dict(multiples=(2, 1)), "`multiples` must be ascending .* but got 2, 1."),
+        (dict(multiples=(3, 4)), "`multiples` must divide the largest .* got 3, 4."),
+        (dict(tasks=("sums",)), "`tasks` must be some of text, .* but got sums."),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(given, message):
+    with pytest.raises(Refused, match=f"^{message}"):
+        dataclasses.replace(TINY, **given)
 
 
 def test_the_standard_library_is_split_by_files():
@@ -218,69 +450,114 @@ def test_the_standard_library_is_split_by_files():
     parts = {part for file in files for part in file.split("/")}
     assert parts.isdisjoint({"site-packages", "test", "tests", "idlelib"})
     assert len(text.training) > 3_000_000 and len(text.held_out) > 300_000
-    assert text.sha256() == _text.standard_library().sha256()
+    assert _text.standard_library() is text
 
 
 def test_the_last_tenth_of_each_own_file_is_held_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").write_bytes(b"0123456789" * 2)
     (tmp_path / "b").write_bytes(b"abcdefghij")
-    text = _text.own(["a", str(tmp_path / "b")])
+    text = _text.read(["a", str(tmp_path / "b")])
     assert text.training.tobytes() == b"012345678901234567abcdefghi"
     assert text.held_out.tobytes() == b"89j"
     # No paths of the machine.
     assert text.training_files == ("a", "b")
-    assert text.sha256() != _text.own(["b", "a"]).sha256()
+    assert text.sha256 != _text.read(["b", "a"]).sha256
+    assert _text.read(b"0123456789").held_out.tobytes() == b"9"
 
 
 def test_a_thinned_curve_has_the_means_of_stretches_of_steps():
-    curve = _report.thinned([1.0, 3.0, 5.0, 7.0, float("nan")], points=3)
-    assert curve == {"step": [2, 4, 5], "bits_per_byte": [2.0, 6.0, None]}
-    assert _report.thinned([1.0], points=3) == {"step": [1], "bits_per_byte": [1.0]}
+    losses = [[1.0, 1.0], [2.0, 4.0], [5.0, 5.0], [7.0, 7.0], [float("nan"), 1.0]]
+    curve = _report.thinned(losses, points=3)
+    assert curve == {"step": [2, 4, 5], "bits": [2.0, 6.0, None]}
+    assert _report.thinned([[1.0]], points=3) == {"step": [1], "bits": [1.0]}
+
+
+def result(text, recall=None, hardly_learnt=()):
+    scores = {"text": dict(zip("124", text, strict=True))}
+    if recall is not None:
+        scores["recall"] = dict(zip("124", recall, strict=True))
+    return {
+        "scores": scores,
+        "hardly_learnt": list(hardly_learnt),
+        "settings": {},
+        "source": "",
+    }
 
 
 RESULTS = {
-    "settings": {"length": 128, "multiples": [1, 2, 4, 8, 16]},
-    "results": {
-        "learned": {"bits_per_byte": {"1": 2.5} | dict.fromkeys(["2", "4", "8", "16"])},
-        "rope": {"bits_per_byte": {"1": 2.0, "2": 3.0, "4": 4.0, "8": 5.0, "16": 11.5}},
-        "alibi": {"bits_per_byte": {"1": 2.1, "2": 2, "4": 2, "8": 2, "16": 1.9996}},
+    "settings": {
+        **dataclasses.asdict(TINY), "length": 128, "multiples": [1, 2, 4], "seeds": 2
     },
-}
+    "platform": {"dtype": "float32"},
+    "tasks": {
+        "text": {
+            "measure": "bits per byte", "length": 128, "threshold": 4.2, "about": "T.",
+        },
+        "recall": {
+            "measure": "accuracy", "length": 32, "threshold": 1.0, "about": "R.",
+        },
+    },
+    "results": {
+        "learned": result([[2.5, 2.7], None, None]),
+        "rope": result(
+            [[2.0, 2.0], [3.0, 3.2], [11.5, 11.5]],
+            [[100.0, 100.0], [90.0, 80.0], [0.0, 1.0]],
+            ["text"],
+        ),
+        "al,ibi": result([[2.1, 2.1], [2.0, 2.0], [1.9996, 1.9996]]),
+    },
+}  # fmt: skip
 
 
-def test_the_table_says_what_is_not_possible():
-    assert _report.table(RESULTS).split("\n") == [
-        "| embedding | 1× (128) |     2× (256) |     4× (512) |   8× (1,024) |"
-        "  16× (2,048) |",
-        "| --------- | -------: | -----------: | -----------: | -----------: |"
-        " -----------: |",
-        "| learned   |    2.500 | not possible | not possible | not possible |"
-        " not possible |",
-        "| rope      |    2.000 |        3.000 |        4.000 |        5.000 |"
-        "       11.500 |",
-        "| alibi     |    2.100 |        2.000 |        2.000 |        2.000 |"
-        "        2.000 |",
+def test_the_table_has_means_with_deviations_marks_and_what_is_not_possible():
+    assert _report.table(RESULTS).split("\n")[:7] == [
+        "**text**: bits per byte, lower is better",
+        "",
+        "| embedding   |       1× (128) |       2× (256) |        4× (512) |".replace(
+            "        4×", "       4×"
+        ),
+        "| ----------- | -------------: | -------------: | -------------: |",
+        "| learned     |  2.600 ± 0.141 |   not possible |   not possible |",
+        "| rope *      |  2.000 ± 0.000 |  3.100 ± 0.141 | 11.500 ± 0.000 |",
+        "| al,ibi      |  2.100 ± 0.000 |  2.000 ± 0.000 |  2.000 ± 0.000 |",
     ]
 
 
-def test_the_plot_has_a_curve_for_each_and_says_what_is_out_of_range():
-    figure = extrapolation(RESULTS)
-    (axes,) = figure.axes
-    drawn = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
-    assert [128] in drawn and drawn.count([128, 256, 512, 1024, 2048]) == 2
-    assert axes.get_ylim()[1] < 9
-    words = [label.get_text() for label in axes.texts]
-    assert "alibi" in words and "rope (11.5)" in words
+def test_the_settings_stand_under_the_table():
+    words = _report.table(RESULTS)
+    assert "\\* This model has hardly learnt: a mean loss" in words
+    assert "above 4.2 bits for text." in words
+    assert "10 times that for the parameters of an embedding, seeds 0 to 1" in words
+
+
+def test_a_line_of_csv_is_one_number():
+    lines = _report.as_csv(RESULTS).splitlines()
+    assert 'text,bits per byte,"rope",2,256,1,3.2' in lines
+    assert 'recall,accuracy,"rope",4,128,0,0.0' in lines
+    assert 'text,bits per byte,"al,ibi",1,128,0,2.1' in lines
+    assert len(lines) == 1 + 2 + 6 + 6 + 6
+
+
+def test_the_figure_has_a_panel_for_each_task_and_a_band_for_each_deviation():
+    text, recall = extrapolation(RESULTS).axes
+    drawn = [np.asarray(line.get_xdata()).tolist() for line in text.lines]
+    assert [128] in drawn and drawn.count([128, 256, 512]) == 2
+    assert [32, 64, 128] in [np.asarray(x.get_xdata()).tolist() for x in recall.lines]
+    assert len(text.collections) == 2 and len(recall.collections) == 1
+    assert text.get_ylim()[1] < 9
+    words = [label.get_text() for label in text.texts]
+    assert "al,ibi" in words and "rope (11.5)" in words
     assert any(word.startswith("learned") for word in words)
 
 
-def test_the_plot_is_written_in_the_formats_that_papers_take():
-    files = _plot.plot(RESULTS, ("png", "svg", "pdf"))
+def test_the_figure_is_written_in_the_formats_that_papers_take(tmp_path):
+    found = pe.Comparison(RESULTS, {})
     starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
-    assert {
-        kind: files[kind].startswith(starts[kind]) for kind in files
-    } == dict.fromkeys(starts, True)
+    for kind, start in starts.items():
+        path = tmp_path / f"figure.{kind}"
+        found.plot(path)
+        assert path.read_bytes().startswith(start)
 
 
 def test_styles_of_the_default_embeddings_differ_without_color():
@@ -299,18 +576,24 @@ def test_labels_are_moved_apart_and_kept_in_order():
     )
 
 
-def test_weights_are_of_use_only_to_what_they_were_trained_for(tmp_path):
-    weights = Weights(tmp_path / "w.eqx", {"seed": 0})
-    model, other = tiny("t5"), tiny("t5", seed=1)
-    assert weights.load(other) is None
-    curve = {"step": [1], "bits_per_byte": [2.0]}
-    weights.save(model, curve)
-    loaded = weights.load(other)
-    assert loaded is not None and loaded[1] == curve
-    assert eqx.tree_equal(loaded[0], model)
-    assert Weights(weights.path, {"seed": 1}).load(other) is None
-    weights.path.write_bytes(b"not weights\n")
-    assert weights.load(other) is None
+def test_the_time_left_is_the_sum_of_what_such_parts_took(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    progress = Progress(quiet=True)
+    kinds = ("training", "test", "training", "test", "extension")
+    progress.expect([("text", kind) for kind in kinds])
+    progress.begin()
+    assert progress.seconds_left() is None
+    now += 30
+    # Half of 60 s, and 60 s more; three tests of a third, one with its programs.
+    assert progress.seconds_left(0.5) == pytest.approx(30 + 60 + 2 * 20 + 20 / 1.5)
+    now += 30
+    progress.done()
+    progress.begin()
+    now += 12
+    progress.done()
+    progress.begin()
+    assert progress.seconds_left() == pytest.approx(60 + 12 + 8)
 
 
 def test_ctrl_c_is_not_lost_where_exceptions_are():
@@ -328,3 +611,46 @@ def test_ctrl_c_is_not_lost_where_exceptions_are():
         with pytest.raises(KeyboardInterrupt):  # The second one is raised at once.
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def run(code, devices=1):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    found = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}"},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def test_the_library_imports_nothing_of_it():
+    code = """
+        import sys
+        import eqx_posemb as pe
+        pe.rope, pe.compare
+        found = [m for m in ("optax", "matplotlib", "eqx_posemb._compare._run")
+                 if m in sys.modules]
+        print(found)
+    """
+    assert run(code) == "[]\n"
+
+
+def test_devices_share_a_batch_that_they_do_not_divide_and_losses_agree():
+    code = """
+        import json
+        import eqx_posemb as pe
+        found = pe.compare(
+            {"learned": "learned", "alibi": "alibi"}, text=bytes(range(256)) * 8,
+            tasks=["text"], length=8, multiples=[1, 2], steps=3, batch=3, dim=8,
+            heads=2, depth=1, passages=3, progress=False,
+        ).results
+        kept = [(r["scores"], r["training_loss"]) for r in found["results"].values()]
+        print(json.dumps([found["platform"]["devices"], kept]))
+    """
+    (alone, expected), (shared, got) = (json.loads(run(code, n)) for n in (1, 4))
+    assert (alone, shared) == ("1 × cpu", "4 × cpu")
+    flat = lambda tree: [x for x in jax.tree.leaves(tree) if isinstance(x, float)]
+    np.testing.assert_allclose(flat(got), flat(expected), rtol=1e-5)
+    assert jax.tree.structure(got) == jax.tree.structure(expected)

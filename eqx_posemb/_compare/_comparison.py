@@ -1,4 +1,4 @@
-"""`eqx_posemb.compare`, and what it returns. The experiment is imported when it runs."""
+"""`eqx_posemb.compare`, and what it returns. The experiment is imported in a call."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,7 +63,9 @@ class Comparison:
 
         **Raises:** a `ValueError` if there is no such model.
         """
-        trained = {f"{n} ({t})": m for t, of in self._models.items() for n, m in of.items()}
+        trained = {
+            f"{n} ({t})": m for t, of in self._models.items() for n, m in of.items()
+        }
         if f"{name} ({task})" not in trained:
             raise ValueError(
                 f"`name` and `task` must be of a trained model, {', '.join(trained)}, "
@@ -238,8 +240,6 @@ def compare(
     from ._run import run
 
     try:
-        return run(
-            embeddings, text, quick=quick, out=out, progress=progress, **given
-        )
+        return run(embeddings, text, quick=quick, out=out, progress=progress, **given)
     except Refused as refused:
         raise ValueError(str(refused)) from refused

@@ -25,7 +25,9 @@ def start() -> None:
             num_processes=int(env["JAX_NUM_PROCESSES"]),
             process_id=int(env["JAX_PROCESS_ID"]),
         )
-    elif any(int(env.get(name, 1)) > 1 for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")):
+    elif any(
+        int(env.get(name, 1)) > 1 for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+    ):
         jax.distributed.initialize()
 
 
@@ -36,9 +38,7 @@ def writes() -> bool:
 
 def computing_dtype() -> np.dtype:
     """float32 on a CPU, and bfloat16 on accelerators. Weights are float32."""
-    return jnp.dtype(
-        jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    )
+    return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
 
 
 def described() -> str:

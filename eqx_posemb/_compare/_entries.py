@@ -121,7 +121,7 @@ def _entry(name, value, given):
     if isinstance(value, str):
         return _named(name, value)
     if isinstance(value, PositionalEmbedding):
-        return Entry(name, name, lambda sizes, key: value, bounded=_bounded(value))
+        return Entry(name, name, lambda sizes, key: value)
     for slot, kinds in _SLOTS.items():
         if isinstance(value, kinds):
             bundle = PositionalEmbedding(**{slot: value})
@@ -143,7 +143,8 @@ _SLOTS = {
 }
 
 
-def _bounded(embedding):
+def bounded(embedding: PositionalEmbedding) -> bool:
+    """Whether a part of the embedding has no positions beyond some end."""
     parts = (getattr(embedding, slot) for slot in _SLOTS)
     return any("bounded" in getattr(part, "traits", ()) for part in parts)
 
@@ -173,17 +174,19 @@ def _checked(name, builder):
 
 def _extension(name, pair, given):
     base, extension = pair
-    of = given.get(base, base)
-    if not isinstance(of, str) or base in variants():
-        trained = _entry(base, of, given)
-    else:
-        raise _unknown(f"{base}+{extension}")
-    if trained.extend is not None:
+    of = given.get(base, base) if base != name else base
+    if isinstance(of, tuple) or (isinstance(of, str) and "+" in of):
         raise Refused(
             f"{name!r} must extend a trained embedding, but {base!r} is an extension."
         )
+    if isinstance(of, str) and of not in variants():
+        raise _unknown(f"{base}+{extension}")
+    trained = _entry(base, of, given)
     if callable(extension):
-        function, source = (lambda trained, factor, length: extension(trained, factor)), ""
+        function, source = (
+            (lambda trained, factor, length: extension(trained, factor)),
+            "",
+        )
     elif extension in EXTENSIONS:
         function, source = EXTENSIONS[extension]
     else:

@@ -5,19 +5,21 @@ from collections.abc import Callable
 import equinox as eqx
 import numpy as np
 
+from .._positions._consecutive import consecutive
 from . import _devices
-from ._entries import Entry
-from ._model import at, At, Decoder, forward, Score, score, Weights
+from ._entries import bounded, Entry
+from ._model import At, at, Decoder, forward, Score, score, Weights
 from ._programs import Programs
 from ._settings import Settings
 from ._tasks import Task
 
 
 BEYOND = "positions beyond the training length have no row in its table"
+RAISES = "the embedding raises an error at this length"
 NOT_FINITE = "the result is not a finite number"
 
 
-class Test:
+class Evaluation:
     """Tests trained models at lengths that they were not trained on.
 
     A test has as many tokens at every multiple: the multiple sets the context.
@@ -71,15 +73,15 @@ class Test:
 
     def _there(self, models, entry, multiple):
         """The embedding at the positions of a test, or why there are none."""
-        if entry.bounded and multiple > 1:
+        if multiple > 1 and (entry.bounded or bounded(models.embedding)):
             return BEYOND
         settings = self._settings
         embedding = entry.at(models.embedding, multiple, self._length)
         length = self._length * multiple
         try:
             there = _at(embedding, length, settings.dim, settings.seeds)
-        except (RuntimeError, ValueError) as error:
-            return str(error).strip().splitlines()[0]
+        except (RuntimeError, ValueError):
+            return RAISES
         return _devices.replicated(there)
 
     def _parts(self, multiple, empty=False):
@@ -104,9 +106,7 @@ class Test:
         # The last part is filled up with examples that have no answer.
         tokens, answers = pair
         size = self._size(tokens.shape[1])
-        fill = lambda x, by: np.pad(
-            x, [(0, size - len(x)), (0, 0)], constant_values=by
-        )
+        fill = lambda x, by: np.pad(x, [(0, size - len(x)), (0, 0)], constant_values=by)
         return (
             _devices.replicated(models.weights),
             there,
@@ -121,7 +121,7 @@ class Test:
 def _at(embedding, length, dim, seeds) -> At:
     def placed(embedding, seed):
         del seed
-        return at(embedding, length, dim)
+        return at(embedding, consecutive(length), dim)
 
     axes = eqx.if_array(0), 0
     return eqx.filter_vmap(placed, in_axes=axes)(embedding, np.arange(seeds))
@@ -141,4 +141,3 @@ def hardly_learnt(losses: list[list[float]], task: Task) -> bool:
     """Whether the last losses of some seed are above the threshold of the task."""
     last = np.mean(losses[-max(1, len(losses) // 20) :], axis=0)
     return not bool(np.all(last < task.threshold))
-

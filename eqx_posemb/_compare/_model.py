@@ -10,8 +10,8 @@ import jax.random as jr
 from jaxtyping import Array, DTypeLike, Float, Int, PRNGKeyArray
 
 from .._bundle import PositionalEmbedding
+from .._given import Positions
 from .._placed import Placed
-from .._positions._consecutive import consecutive
 
 
 class Weights(eqx.Module):
@@ -91,9 +91,11 @@ def decoder(
     )
 
 
-def at(embedding: PositionalEmbedding, length: int, dim: int) -> At:
-    """The embedding at the positions of a text of `length` tokens of `dim` channels."""
-    positions = consecutive(length)
+def at(
+    embedding: PositionalEmbedding, positions: Int[Positions, " seq"], dim: int
+) -> At:
+    """The embedding at the positions of all tokens, of `dim` channels each."""
+    length = positions.shape[0]
     return At(
         embedding.embed(jnp.zeros((length, dim)), positions),
         embedding.at(positions, length=length),
@@ -121,7 +123,7 @@ def forward(
     """
     encoding = there.encoding.astype(dtype)
     weights = jax.tree.map(lambda x: x.astype(dtype), weights)
-    x = weights.tokens[tokens] + encoding
+    x = weights.tokens[tokens] + encoding[None]
     # Texts side by side: on a CPU the gradient of a product over two axes takes twice
     # as long as over one.
     x = x.reshape(-1, x.shape[-1])
@@ -164,7 +166,7 @@ def _block(x, block, placed, shape):
 def _normed(x, weight):
     exact = x.astype(jnp.float32)
     size = jax.lax.rsqrt(jnp.mean(exact**2, axis=-1, keepdims=True) + 1e-5)
-    return (exact * size).astype(x.dtype) * weight
+    return (exact * size).astype(x.dtype) * weight[None]
 
 
 class Score(NamedTuple):

@@ -51,9 +51,7 @@ class Progress:
         if self._live:
             line = f"{stage} {detail}".rstrip() + self._remaining(fraction)
             print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-        elif not self._quiet and (
-            stage != self._stage or now - self._logged > _EVERY
-        ):
+        elif not self._quiet and (stage != self._stage or now - self._logged > _EVERY):
             # A log has no detail of a step that has only begun.
             shown = f"{stage} {detail}".rstrip() if stage == self._stage else stage
             print(f"{shown}{self._remaining(fraction)}", file=sys.stderr, flush=True)
@@ -87,7 +85,9 @@ class Progress:
 
     def _usual(self, part, guess):
         task, kind = part
-        of_kind = [s for (_, k), taken in self._taken.items() if k == kind for s in taken]
+        of_kind = [
+            s for (_, k), taken in self._taken.items() if k == kind for s in taken
+        ]
         taken = self._taken.get((task, kind)) or of_kind
         if taken:
             return sum(taken) / len(taken)

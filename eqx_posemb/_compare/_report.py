@@ -78,7 +78,7 @@ def as_csv(results: Results) -> str:
 
 
 def thinned(losses: list[list[float]], points: int = 100) -> dict[str, list[Any]]:
-    """The loss curve over all seeds, as means over up to `points` intervals of steps."""
+    """The loss curve: means over seeds, and over up to `points` parts of the steps."""
     parts = np.array_split(np.mean(losses, axis=1), min(points, len(losses)))
     steps = np.cumsum([len(part) for part in parts])
     means = [float(np.mean(part)) for part in parts]

@@ -1,8 +1,6 @@
 """The loop over tasks and embeddings: it trains, tests, stores results, and resumes."""
 
 import hashlib
-import os
-import platform
 import re
 import tempfile
 import time
@@ -10,24 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 
 from .._catalogue import Refused
 from . import _devices, _report, _text
+from ._about import count, fresh, identity, of_entry
 from ._comparison import Comparison
-from ._entries import entries, Entry, fingerprint, Sizes
-from ._evaluate import hardly_learnt, Test
+from ._entries import entries, Entry
+from ._evaluate import Evaluation, hardly_learnt
 from ._interrupt import Interrupt
-from ._model import at, Decoder, decoder, forward
+from ._model import Decoder
 from ._programs import Programs
 from ._progress import Progress
 from ._settings import Settings, settings
 from ._tasks import Task, tasks
-from ._text import evaluated, Text
+from ._text import Text
 from ._train import Training, untrained
 from ._weights import Weights
 
@@ -52,12 +47,11 @@ class Run:
     ):
         self._entries, self._settings, self._tasks = entries, settings, tasks
         self._folder, self._progress, self._show = folder, progress, show
-        self._identity = _identity(settings, text)
+        self._identity = identity(settings, text)
         self.models: dict[str, dict[str, Decoder]] = {task.name: {} for task in tasks}
-        fresh = _fresh(settings, tasks, text, command, self._identity)
-        kept = None if folder is None else self._kept(folder, fresh)
-        self.results = fresh if kept is None else kept
-        self.results["tasks"] |= fresh["tasks"]
+        self.results = fresh(settings, tasks, text, command, self._identity)
+        if folder is not None:
+            self._keep(folder)
         self._programs = Programs()
         self._losses: dict[tuple[str, str], list[list[float]]] = {}
         self._add_entries()
@@ -90,7 +84,7 @@ class Run:
 
     def _of_task(self, task, check):
         training = Training(self._settings, task, self._programs)
-        test = Test(self._settings, task, self._programs)
+        test = Evaluation(self._settings, task, self._programs)
         self._show(_report.title(self.results, task.name))
         for line in ("", *_report.head(self.results, task.name)):
             self._show(line)
@@ -100,6 +94,7 @@ class Run:
                 state = self._weights(task, entry).load(start)
                 if state is not None:
                     self.models[task.name][entry.base] = state.model
+                    self._losses[task.name, entry.base] = state.losses
             else:
                 self._one(task, entry, training, test, check)
                 self._write()
@@ -132,8 +127,8 @@ class Run:
                 reasons[str(multiple)] = found
         self._progress.done()
         losses, seeds = self._losses[task.name, entry.base], self._settings.seeds
-        result["parameters"] = _count(model) // seeds
-        result["position_parameters"] = _count(model.embedding) // seeds
+        result["parameters"] = count(model) // seeds
+        result["position_parameters"] = count(model.embedding) // seeds
         if hardly_learnt(losses, task):
             result["hardly_learnt"].append(task.name)
         result["training_loss"][task.name] = _report.thinned(losses)
@@ -165,7 +160,7 @@ class Run:
             done = len(state.losses)
             self._progress.show(
                 title,
-                f"· step {done:,} of {steps:,} · {np.mean(state.losses[-20:]):.3f} bits",
+                f"· step {done:,} of {steps:,} · {np.mean(state.losses[-9:]):.3f} bits",
                 fraction=(done - first) / (steps - first),
             )
             late = time.monotonic() - saved > _CHECKPOINT
@@ -215,17 +210,17 @@ class Run:
     def _finished(self, task, entry):
         return task.name in self.results["results"][entry.name]["scores"]
 
-    def _kept(self, folder, fresh):
-        """The results that the folder has, on every process."""
+    def _keep(self, folder):
+        """Adds the results that the folder has, on every process."""
         found = _devices.agreed(
             _report.read_results(folder) if _devices.writes() else None
         )
         if found is None:
-            return None
-        before, now = found["identity"], fresh["identity"]
+            return
+        before = found["identity"]
         differing = [
             f"{name} {before[name]} and not {value}"
-            for name, value in now.items()
+            for name, value in self._identity.items()
             if name in before and before[name] != value
         ]
         if differing:
@@ -233,15 +228,15 @@ class Run:
                 f"{str(folder)!r} has results for {', '.join(differing)}. Ask for the "
                 "same again, or give another folder by `out`."
             )
-        found["identity"] = {**before, **now}
-        return found
+        for name in "identity", "tasks", "results":
+            self.results[name] = {**found[name], **self.results[name]}
 
     def _add_entries(self):
         """Puts requested results first, in order. What changed is done again."""
         before = self.results["results"]
         found = {}
         for entry in self._entries:
-            fresh = _result(entry, self._settings)
+            fresh = of_entry(entry, self._settings)
             kept = before.pop(entry.name, None)
             same = kept is not None and kept["fingerprint"] == fresh["fingerprint"]
             if kept is not None and not same:
@@ -288,7 +283,11 @@ def run(
     try:
         started.all()
     except KeyboardInterrupt:
-        kept = f"is kept in {folder}; the same command goes on from there" if folder else "is lost without a folder"
+        kept = (
+            f"is kept in {folder}; the same command goes on from there"
+            if folder
+            else "is lost without a folder"
+        )
         reported.say(f"Stopped. What is finished {kept}.")
         raise
     finally:
@@ -334,98 +333,8 @@ def _parts(missing):
     return parts
 
 
-def _result(entry: Entry, settings: Settings) -> dict[str, Any]:
-    """What is known of an embedding before it is trained.
-
-    It finds out before the first training what would fail at the last.
-    """
-    sizes = Sizes.of(settings, settings.length)
-    key = jr.fold_in(jr.key(settings.seed), 1)
-    try:
-        embedding = entry.build(sizes, key)
-        tested = entry.at(embedding, settings.multiples[-1], settings.length)
-        eqx.filter_eval_shape(_traced, tested, settings, key)
-    except ValueError as error:
-        raise Refused(f"{entry.name} cannot be compared on text: {error}") from error
-    return {
-        "trained_as": entry.base,
-        "trained_from": fingerprint(embedding),
-        "fingerprint": fingerprint(tested),
-        "embedding": str(tested),
-        "settings": entry.settings(sizes),
-        "source": entry.source,
-        "scores": {},
-        "not_possible": {},
-        "training_loss": {},
-        "hardly_learnt": [],
-        "seconds": {},
-    }
-
-
-def _traced(embedding, settings, key):
-    """The logits of a model of these settings."""
-    dim, heads, length = settings.dim, settings.heads, settings.length
-    model = decoder(
-        embedding, vocabulary=2, dim=dim, heads=heads, depth=settings.depth, key=key
-    )
-    there = at(embedding, length, dim)
-    return forward(model.weights, there, jnp.zeros((1, length), jnp.int32), heads)
-
-
-def _identity(settings, text):
-    """What has to be the same for results to stand in one table."""
-    values = settings.as_json()
-    del values["tasks"]
-    of_text = {} if text is None else {"text": text.sha256[:16]}
-    dtype = str(_devices.computing_dtype())
-    return {**values, **of_text, "dtype": dtype, **_report.versions()}
-
-
-def _fresh(settings, tasks, text, command, identity):
-    """Results without a number."""
-    results = {
-        "command": command,
-        "identity": identity,
-        "settings": settings.as_json(),
-        "versions": _report.versions(),
-        "platform": {
-            "system": platform.system(),
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "devices": _devices.described(),
-            "dtype": str(_devices.computing_dtype()),
-        },
-        "tasks": {
-            task.name: {
-                "measure": task.measure,
-                "length": task.length(settings),
-                "threshold": task.threshold,
-                "about": task.about,
-            }
-            for task in tasks
-        },
-        "results": {},
-    }
-    if text is not None:
-        results["text"] = {
-            "source": text.source,
-            "sha256": text.sha256,
-            "training_bytes": len(text.training),
-            "held_out_bytes": len(text.held_out),
-            "evaluated_bytes": evaluated(text, settings.longest, settings.passages),
-            "training_files": list(text.training_files),
-            "held_out_files": list(text.held_out_files),
-        }
-    return results
-
-
 def _file_name(name):
     """A name without what file systems refuse, and still one of its own."""
     plain = re.sub(r"[^\w+-]", "_", name)[:60]
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return plain if plain == name else f"{plain}-{digest}"
-
-
-def _count(tree):
-    arrays = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
-    return sum(array.size for array in arrays)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from .._catalogue import Refused
@@ -41,7 +42,8 @@ class Settings:
             raise Refused(f"`seed` must be less than 2**32, but got {self.seed}.")
         if self.dim % self.heads:
             raise Refused(
-                f"`dim` must be a multiple of `heads`, {self.heads}, but got {self.dim}."
+                f"`dim` must be a multiple of `heads`, {self.heads}, but got "
+                f"{self.dim}."
             )
         for name in "learning_rate", "position_rate":
             if not 0 < getattr(self, name) < float("inf"):
@@ -49,23 +51,11 @@ class Settings:
                     f"`{name}` must be positive, but got {getattr(self, name)}."
                 )
         self._check_multiples()
-        # The shortest passkey has five digits twice, two marks and some noise.
-        generated = any(task != "text" for task in self.tasks)
-        if generated and self.length < 64:
-            raise Refused(
-                "`length` must be at least 64 for tasks other than text, whose examples "
-                f"have a quarter of it, but got {self.length}."
-            )
-        unknown = [task for task in self.tasks if task not in TASKS]
-        if unknown or not self.tasks:
-            raise Refused(
-                f"`tasks` must be some of {', '.join(TASKS)}, but got "
-                f"{', '.join(unknown) or 'none'}."
-            )
+        self._check_tasks()
 
     def _check_multiples(self):
         given = self.multiples
-        ascending = all(a < b for a, b in zip(given, given[1:], strict=False))
+        ascending = all(a < b for a, b in pairwise(given))
         if not given or not ascending or given[0] < 1:
             raise Refused(
                 "`multiples` must be ascending positive integers, but got "
@@ -75,6 +65,20 @@ class Settings:
             raise Refused(
                 "`multiples` must divide the largest of them, so that a test has as "
                 f"many tokens at every length, but got {_listed(given)}."
+            )
+
+    def _check_tasks(self):
+        unknown = [task for task in self.tasks if task not in TASKS]
+        if unknown or not self.tasks:
+            raise Refused(
+                f"`tasks` must be some of {', '.join(TASKS)}, but got "
+                f"{_listed(unknown)}."
+            )
+        # The shortest passkey has five digits twice, two marks and some noise.
+        if self.length < 64 and self.tasks != ("text",):
+            raise Refused(
+                "`length` must be at least 64 for tasks other than text, which have "
+                f"examples of a quarter of it, but got {self.length}."
             )
 
     @property
@@ -113,7 +117,6 @@ def settings(quick: bool = False, **given: Any) -> Settings:
         if name in given:
             given[name] = tuple(given[name])
     return dataclasses.replace(QUICK if quick else DEFAULT, **given)
-
 
 
 def _listed(values):

@@ -150,8 +150,8 @@ _RECALL = Task(
     "accuracy",
     math.log2(_VALUES) / 2,
     "recall: the model reads 4 pairs of a key and a value, and then recalls the value "
-    "of each key, at distances of a power law (multi-query associative recall; Arora et "
-    "al., 2023).",
+    "of each key, at distances of a power law (multi-query associative recall; Arora "
+    "et al., 2023).",
     _recall,
 )
 _COPY = Task(
@@ -159,7 +159,8 @@ _COPY = Task(
     2 + _SYMBOLS,
     "accuracy",
     math.log2(_SYMBOLS) / 2,
-    "copy: the model copies a random string of half the length; each symbol is an answer.",
+    "copy: the model copies a random string of half the length, and each symbol is an "
+    "answer.",
     _copy,
 )
 _PASSKEY = Task(

@@ -13,9 +13,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int, PyTree
 
+from .._positions._consecutive import consecutive
 from . import _devices
 from ._entries import Builder, Sizes
-from ._model import at, At, Decoder, decoder, forward, score
+from ._model import At, at, Decoder, decoder, forward, score
 from ._programs import Programs
 from ._settings import Settings
 from ._tasks import Task
@@ -91,7 +92,7 @@ class Training:
         """
         settings = self._settings
         model, optimizer = _devices.replicated(state[:2])
-        losses, count = list(state.losses), 1
+        losses, count = state.losses, 1
         program = there = None
         while len(losses) < settings.steps:
             begin = time.monotonic()
@@ -101,7 +102,8 @@ class Training:
                 program, there = self._program(model, optimizer, batches)
                 begin = time.monotonic()
             model, optimizer, found = program(model, optimizer, there, *batches)
-            losses += np.asarray(found)[:count].tolist()
+            # A new list: states that were handed out keep their losses.
+            losses = losses + np.asarray(found)[:count].tolist()
             seconds = time.monotonic() - begin
             after(State(model, optimizer, losses))
             fits = int(count * _SECONDS / seconds)
@@ -118,7 +120,7 @@ class Training:
         if jax.tree.leaves(eqx.filter(embedding, eqx.is_inexact_array)):
             return None
         return _devices.replicated(
-            at(embedding, self._length, self._settings.dim)
+            at(embedding, consecutive(self._length), self._settings.dim)
         )
 
     def _batches(self, first, count):
@@ -170,7 +172,8 @@ class Training:
         def loss_and_gradients(model):
             placed = there
             if placed is None:
-                placed = at(model.embedding, self._length, settings.dim)
+                positions = consecutive(self._length)
+                placed = at(model.embedding, positions, settings.dim)
             logits = forward(
                 model.weights, placed, tokens, settings.heads, self._dtype, unroll=4
             )

@@ -1,4 +1,4 @@
-"""Bits per byte over the length of evaluation."""
+"""Scores over the length of the test."""
 
 from collections.abc import Mapping
 from itertools import cycle
@@ -12,6 +12,7 @@ from ._style import (
     GREEN,
     GREY,
     new_figure,
+    open_to_the_right,
     ORANGE,
     PURPLE,
     RED,
@@ -50,9 +51,11 @@ _OTHERS = [
 
 
 def extrapolation(results: Mapping[str, Any]) -> "matplotlib.figure.Figure":
-    """Bits per byte against the length of evaluation, a curve for each embedding.
+    """Scores against the length of the test: a panel for each task, a curve for each
+    embedding.
 
-    As wide as a text column and a half.
+    Text has bits per byte, and other tasks have accuracies. With several seeds, curves
+    are means and bands are standard deviations.
 
     !!! Example
 
@@ -60,69 +63,94 @@ def extrapolation(results: Mapping[str, Any]) -> "matplotlib.figure.Figure":
         from eqx_posemb import plot
 
         results = {
-            "settings": {"length": 128, "multiples": [1, 2]},
-            "results": {"rope": {"bits_per_byte": {"1": 2.1, "2": 3.9}}},
+            "settings": {"multiples": [1, 2]},
+            "tasks": {"text": {"measure": "bits per byte", "length": 128}},
+            "results": {"rope": {"scores": {"text": {"1": [2.1], "2": [3.9]}}}},
         }
         figure = plot.extrapolation(results)
         ```
 
     **Arguments:**
 
-    - `results`: what `eqx-posemb compare` leaves in its `results.json`.
+    - `results`: the `results` of a [`eqx_posemb.Comparison`][], or what `eqx-posemb
+        compare` leaves in its `results.json`.
 
     **Returns:** a Matplotlib figure. `figure.savefig` writes it.
     """
+    tasks = results["tasks"]
+    figure = new_figure(5.5 if len(tasks) == 1 else 4.2 * len(tasks), 3.4)
+    panels = figure.subplots(1, len(tasks), squeeze=False)[0]
+    others = cycle(_OTHERS)
+    styles = {name: _STYLES.get(name) or next(others) for name in results["results"]}
+    for axes, (task, about) in zip(panels, tasks.items(), strict=True):
+        scores = {
+            name: result["scores"][task]
+            for name, result in results["results"].items()
+            if task in result["scores"]
+        }
+        _panel(axes, about, results["settings"]["multiples"], scores, styles)
+        if len(tasks) > 1:
+            axes.set_title(task, fontsize=8, loc="left", fontweight="bold")
+    return figure
+
+
+def _panel(axes, about, multiples, scores, styles):
     from matplotlib.ticker import FixedLocator, NullLocator
 
-    length = results["settings"]["length"]
-    multiples = results["settings"]["multiples"]
-    curves = {
-        name: [result["bits_per_byte"][str(m)] for m in multiples]
-        for name, result in results["results"].items()
-    }
-    figure = new_figure()
-    axes = figure.add_subplot()
+    length, is_accuracy = about["length"], about["measure"] == "accuracy"
     axes.set_xscale("log", base=2)
-    others, ends = cycle(_OTHERS), {}
-    for name, bits in curves.items():
-        style = _STYLES.get(name) or next(others)
-        points = [(m * length, b) for m, b in zip(multiples, bits, strict=True) if b]
+    ends, means = {}, {}
+    for name, of_multiple in scores.items():
+        points = [(m * length, of_multiple[str(m)]) for m in multiples]
+        points = [(x, values) for x, values in points if values]
         if not points:
             continue
-        x, y = zip(*points, strict=True)
+        style, x = styles[name], [x for x, _ in points]
+        mean = np.array([np.mean(values) for _, values in points])
+        spread = np.array(
+            [np.std(values, ddof=len(values) > 1) for _, values in points]
+        )
         axes.plot(
-            x, y, color=style.color, marker=style.marker, linestyle=style.line,
+            x, mean, color=style.color, marker=style.marker, linestyle=style.line,
             linewidth=1.2, markersize=4, markeredgewidth=0.8,
         )  # fmt: skip
-        ends[name] = (x[-1], y[-1], style.color)
-    low, high = _limits(curves)
+        if spread.any():
+            axes.fill_between(
+                x, mean - spread, mean + spread, color=style.color, alpha=0.15,
+                linewidth=0,
+            )  # fmt: skip
+        ends[name], means[name] = (x[-1], mean[-1], style.color), mean
+    low, high = (-4, 104) if is_accuracy else _limits(means)
     axes.set_ylim(low, high)
     axes.axvline(length, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+    # In the corner where no curve begins.
+    end, inwards, side = (low, 3, "bottom") if is_accuracy else (high, -3, "top")
     axes.annotate(
-        "training length", (length, high), (-3, -3), textcoords="offset points",
-        rotation=90, ha="right", va="top", color=GREY, fontsize=7,
+        "training length", (length, end), (-3, inwards), textcoords="offset points",
+        rotation=90, ha="right", va=side, color=GREY, fontsize=7,
     )  # fmt: skip
-    _label(axes, ends, low, high)
-    axes.set_xlabel("evaluation length (bytes)", fontsize=8)
-    axes.set_ylabel("bits per byte, lower is better", fontsize=8)
+    if ends:
+        _label(axes, ends, low, high)
+    axes.set_xlabel("length of the test (tokens)", fontsize=8)
+    measure = "accuracy (%)" if is_accuracy else about["measure"]
+    better = "higher" if is_accuracy else "lower"
+    axes.set_ylabel(f"{measure}, {better} is better", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.xaxis.set_major_locator(FixedLocator([m * length for m in multiples]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     # Space at the left for the names of curves that end early.
     stops = any(x < length * multiples[-1] for x, _, _ in ends.values())
-    axes.set_xlim(length * (0.5 if stops else 0.8), length * multiples[-1] * 1.12)
-    axes.grid(axis="y", linewidth=0.4, alpha=0.4)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    axes.set_xlim(length * (0.45 if stops else 0.8), length * multiples[-1] * 1.12)
+    open_to_the_right(axes)
 
 
-def _limits(curves):
-    values = np.array([b for bits in curves.values() for b in bits if b])
+def _limits(means):
+    values = np.concatenate([*means.values(), [0.0, 8.0] if not means else []])
     low, high = values.min(), values.max()
     # A uniform guess costs eight bits, so larger values are not compared.
     high = min(high, max(8.0, low + 1))
-    room = 0.06 * (high - low)
+    room = 0.06 * max(high - low, 0.01)
     return low - room, high + room
 
 
@@ -142,7 +170,7 @@ def _label(axes, ends, low, high):
     for name, (x, y, color) in ends.items():
         if x != right:
             axes.annotate(
-                f"{name}\n(not possible\nbeyond)", (x, y), (-6, 0), fontsize=7,
+                f"{name}\n(ends here)", (x, y), (-6, 0), fontsize=7,
                 textcoords="offset points", ha="right", va="center", color=color,
             )  # fmt: skip
 

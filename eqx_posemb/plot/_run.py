@@ -222,5 +222,7 @@ def _results(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    is_results = isinstance(found, dict) and {"results", "settings"} <= found.keys()
+    is_results = (
+        isinstance(found, dict) and {"results", "settings", "tasks"} <= found.keys()
+    )
     return found if is_results else None
