@@ -6,6 +6,7 @@ host reads and writes files.
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -39,6 +40,21 @@ def writes() -> bool:
 def computing_dtype() -> np.dtype:
     """float32 on a CPU, and bfloat16 on accelerators. Weights are float32."""
     return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+
+
+def each_seed(function: Callable[[PyTree], PyTree], arguments: PyTree) -> PyTree:
+    """Calls a function for each seed, the first axis of all arguments.
+
+    All seeds run at the same time on accelerators, and one by one on a CPU, whose
+    products of stacked matrices are slow.
+    """
+    seeds = len(jax.tree.leaves(arguments)[0])
+    if seeds == 1:
+        first = jax.tree.map(lambda x: x[0], arguments)
+        return jax.tree.map(lambda x: x[None], function(first))
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(function, arguments)
+    return jax.vmap(function)(arguments)
 
 
 def described() -> str:

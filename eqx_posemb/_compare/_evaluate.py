@@ -130,11 +130,13 @@ def _at(embedding, length, dim, seeds) -> At:
 @eqx.filter_jit
 def _score(weights: Weights, there: At, tokens, answers, heads, dtype) -> Score:
     # Embeddings share the program where their parts at given positions are alike.
-    return eqx.filter_vmap(
-        lambda weights, there: score(
-            forward(weights, there, tokens, heads, dtype), answers
-        )
-    )(weights, there)
+    arrays, static = eqx.partition((weights, there), eqx.is_array)
+
+    def of_seed(arrays):
+        weights, there = eqx.combine(arrays, static)
+        return score(forward(weights, there, tokens, heads, dtype), answers)
+
+    return _devices.each_seed(of_seed, arrays)
 
 
 def hardly_learnt(losses: list[list[float]], task: Task) -> bool:

@@ -152,14 +152,17 @@ class Training:
         count: Int[Array, ""],
     ):
         arrays, static = eqx.partition((model, optimizer), eqx.is_array)
-        step = eqx.filter_vmap(
-            lambda model, optimizer, *pair: self._step(model, optimizer, there, *pair)
-        )
+
+        def of_seed(arguments):
+            arrays, *examples = arguments
+            state = eqx.combine(arrays, static)
+            *state, loss = self._step(*state, there, *examples)
+            return eqx.filter(tuple(state), eqx.is_array), loss
 
         def body(i, carry):
             arrays, losses = carry
-            *state, loss = step(*eqx.combine(arrays, static), tokens[i], answers[i])
-            return eqx.filter(tuple(state), eqx.is_array), losses.at[i].set(loss)
+            arrays, loss = _devices.each_seed(of_seed, (arrays, tokens[i], answers[i]))
+            return arrays, losses.at[i].set(loss)
 
         losses = jnp.zeros(tokens.shape[:2])
         arrays, losses = jax.lax.fori_loop(0, count, body, (arrays, losses))

@@ -51,10 +51,9 @@ _OTHERS = [
 
 
 def extrapolation(results: Mapping[str, Any]) -> "matplotlib.figure.Figure":
-    """Scores against the length of the test: a panel for each task, a curve for each
-    embedding.
+    """Scores against the length of the test, with a panel for each task.
 
-    Text has bits per byte, and other tasks have accuracies. With several seeds, curves
+    Each embedding has a curve. Text has bits per byte, and other tasks have accuracies. With several seeds, curves
     are means and bands are standard deviations.
 
     !!! Example
