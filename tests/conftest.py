@@ -51,7 +51,6 @@ HEAVY = {
     "optax",
     "sklearn",
     "torch",
-    "tqdm",
     "transformers",
 }
 

@@ -404,8 +404,8 @@ def test_the_current_step_and_each_row_are_printed_when_they_are_known(
         "text, rope: training 1 of 1",
         *(f"text, rope: {test}" for test in tests),
         *(f"text, rope+ntk: {test}" for test in tests),
-        f"Written to {tmp_path / 'out'}: results.json, results.csv, table.md, plot.png, "
-        "plot.svg, plot.pdf.",
+        f"Written to {tmp_path / 'out'}: results.json, results.csv, table.md, "
+        "plot.png, plot.svg, plot.pdf.",
     ]  # fmt: skip
     assert " left" in printed.err
     assert printed.out.splitlines()[5].startswith("| rope+ntk * ")

@@ -301,7 +301,7 @@ def test_an_extension_is_the_recipe_of_its_name(name, recipe):
 
 
 def test_every_extension_is_compared_with_its_recipe():
-    (mark,) = test_an_extension_is_the_recipe_of_its_name.pytestmark
+    (mark,) = vars(test_an_extension_is_the_recipe_of_its_name)["pytestmark"]
     assert {case[0] for case in mark.args[1]} == set(EXTENSIONS)
 
 

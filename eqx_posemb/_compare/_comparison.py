@@ -232,7 +232,7 @@ def compare(
     **Raises:** a `ValueError` for unknown names, for settings that do not fit, for a
     text that is too short, and for a folder with results of other settings.
     """
-    given = dict(
+    given: dict[str, Any] = dict(
         tasks=tasks, length=length, multiples=multiples, steps=steps, batch=batch,
         dim=dim, heads=heads, depth=depth, learning_rate=learning_rate,
         position_rate=position_rate, seed=seed, seeds=seeds, passages=passages,

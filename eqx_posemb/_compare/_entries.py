@@ -183,10 +183,8 @@ def _extension(name, pair, given):
         raise _unknown(f"{base}+{extension}")
     trained = _entry(base, of, given)
     if callable(extension):
-        function, source = (
-            (lambda trained, factor, length: extension(trained, factor)),
-            "",
-        )
+        stretch: Callable[..., Any] = extension
+        function, source = lambda trained, factor, length: stretch(trained, factor), ""
     elif extension in EXTENSIONS:
         function, source = EXTENSIONS[extension]
     else:

@@ -18,7 +18,7 @@ class Settings:
     tasks: tuple[str, ...] = ("text", "recall")
     length: int = 128
     multiples: tuple[int, ...] = (1, 2, 4, 8, 16)
-    steps: int = 300
+    steps: int = 600
     batch: int = 8
     dim: int = 96
     heads: int = 4

@@ -68,7 +68,7 @@ class Task:
         random = np.random.default_rng((_TEST, multiple))
         # Longer examples have no more answers, and a test has many of them.
         size = settings.multiples[-1] // multiple
-        for _ in range(_SHORTER**2 * settings.passages):
+        for _ in range(2 * _SHORTER * settings.passages):
             yield self.make(random, size, self.length(settings) * multiple)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, cast, NamedTuple
 
 import equinox as eqx
 import jax
@@ -73,12 +73,13 @@ class Training:
 
     def start(self, model: Decoder) -> State:
         """The state before the first step."""
-        init = eqx.filter_vmap(self._optimizer.init)
+        init: Any = eqx.filter_vmap(self._optimizer.init)
         return State(model, init(eqx.filter(model, eqx.is_inexact_array)), [])
 
     def prepare(self, state: State) -> None:
         """Compiles the program for a state like this one."""
-        self._program(*_devices.replicated(state[:2]), self._batches(0, 1))
+        model, optimizer = _devices.replicated(state[:2])
+        self._program(model, optimizer, self._batches(0, 1))
 
     def run(self, state: State, after: Callable[[State], None]) -> State:
         """Trains until all steps are done.
@@ -154,9 +155,9 @@ class Training:
         arrays, static = eqx.partition((model, optimizer), eqx.is_array)
 
         def of_seed(arguments):
-            arrays, *examples = arguments
-            state = eqx.combine(arrays, static)
-            *state, loss = self._step(*state, there, *examples)
+            arrays, tokens, answers = arguments
+            model, optimizer = eqx.combine(arrays, static)
+            *state, loss = self._step(model, optimizer, there, tokens, answers)
             return eqx.filter(tuple(state), eqx.is_array), loss
 
         def body(i, carry):
@@ -186,7 +187,8 @@ class Training:
         loss, gradients = loss_and_gradients(model)
         # Optax mixes floats and integers, which a strict JAX refuses.
         with jax.numpy_dtype_promotion("standard"):
-            updates, optimizer = self._optimizer.update(gradients, optimizer)
+            found = self._optimizer.update(gradients, optimizer)
+        updates, optimizer = cast(tuple[Decoder, PyTree], found)
         # A step of Adam has the size of the learning rate in every unit. The rate for
         # weights of size 0.1 is too small for a bias in logits, and for a table as
         # large as tokens, in such a short training. T5 would stay near NoPE.

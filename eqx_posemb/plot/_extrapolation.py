@@ -53,8 +53,8 @@ _OTHERS = [
 def extrapolation(results: Mapping[str, Any]) -> "matplotlib.figure.Figure":
     """Scores against the length of the test, with a panel for each task.
 
-    Each embedding has a curve. Text has bits per byte, and other tasks have accuracies. With several seeds, curves
-    are means and bands are standard deviations.
+    Each embedding has a curve. Text has bits per byte, and other tasks have accuracies.
+    With several seeds, curves are means and bands are standard deviations.
 
     !!! Example
 
