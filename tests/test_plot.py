@@ -35,10 +35,11 @@ def made(name):
 
 
 RESULTS = {
-    "settings": {"length": 8, "multiples": [1, 2]},
+    "settings": {"multiples": [1, 2]},
+    "tasks": {"text": {"measure": "bits per byte", "length": 8}},
     "results": {
-        "rope": {"bits_per_byte": {"1": 2.0, "2": 3.0}},
-        "learned": {"bits_per_byte": {"1": 2.5, "2": None}},
+        "rope": {"scores": {"text": {"1": [2.0, 2.2], "2": [3.0, 3.1]}}},
+        "learned": {"scores": {"text": {"1": [2.5, 2.5], "2": []}}},
     },
 }
 FIGURES = {

@@ -117,8 +117,10 @@ def to_torch(module: eqx.Module) -> dict[str, Tensor]:
 
 
 def from_torch(module: _Module, state: Mapping[str, Any] | nn.Module) -> _Module:
-    """The module with the parameters of a state dict of PyTorch, or of a
-    `torch.nn.Module` such as the result of [`eqx_posemb.interop.torch.as_torch`][].
+    """Puts the parameters of PyTorch into a module of this library.
+
+    They come from a state dict, or from a `torch.nn.Module` such as the result of
+    [`eqx_posemb.interop.torch.as_torch`][].
 
     !!! Example
 

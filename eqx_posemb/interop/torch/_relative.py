@@ -16,8 +16,10 @@ from ._positional import check_between, distances, Positional
 
 
 class TransformerXLPositionalEmbedding(Positional):
-    """Transformer-XL, Dai et al. 2019: products of queries with a learned projection of
-    the sinusoid of the distance.
+    """Relative positions of Transformer-XL, Dai et al. 2019.
+
+    It adds products of queries with a learned projection of the sinusoid of the
+    distance.
 
     [`eqx_posemb.TransformerXL`][] with the parameters of a layer. Distances have both
     signs. Dropout acts on the sinusoid as each query sees it.
@@ -81,8 +83,9 @@ class TransformerXLPositionalEmbedding(Positional):
 
 
 class T5PositionalEmbedding(Positional):
-    """T5, Raffel et al. 2020: a learned number for each head and bucket of distances,
-    added to the logits.
+    """Relative bias of T5, Raffel et al. 2020.
+
+    It adds a learned number for each head and bucket of distances to the logits.
 
     [`eqx_posemb.T5Bias`][]. T5 does not scale its logits, and so `scale` is one.
 
@@ -137,8 +140,9 @@ class Buckets(nn.Module):
 
 
 class TUPE(Positional):
-    """TUPE, Ke et al. 2021: products of positions that are projected apart from the
-    content.
+    """Untied positional encoding (TUPE), Ke et al. 2021.
+
+    It adds products of positions, which are projected apart from the content.
 
     [`eqx_posemb.tupe`][], with the parameters of its authors' code: [CLS], at position
     0, has two rows of the table and two buckets of its own. All layers share the
@@ -227,8 +231,9 @@ class TUPE(Positional):
 
 
 class EnformerPositionalEmbedding(Positional):
-    """Enformer, Avsec et al. 2021: products of queries with a learned mix of decays,
-    windows and bumps of the distance.
+    """Relative positions of Enformer, Avsec et al. 2021.
+
+    It adds products of queries with a learned mix of decays, windows and bumps.
 
     [`eqx_posemb.Enformer`][] with DeepMind's features, which scale with the length.
     Dropout acts on them.

@@ -22,8 +22,10 @@ Table = Float[Tensor, "*shape dim"]
 
 
 class XPOS(Named):
-    """xPos, Sun et al. 2022: rotates adjacent pairs of channels, and lets logits fade
-    with distance. It is for causal attention.
+    """Extrapolatable rotary embedding (xPos), Sun et al. 2022.
+
+    It rotates adjacent pairs of channels, and lets logits fade with distance. It is for
+    causal attention.
 
     As [`eqx_posemb.xpos`][], with half of all tokens, rounded up, as the center of
     [`eqx_posemb.rotations.XPosDecay`][]. The center moves with the length, so that keys
@@ -105,8 +107,9 @@ class XPOS(Named):
 
 
 class RotaryEmbedding(Named):
-    """The angles of RoPE, Su et al. 2021, and the growth of xPos: each angle twice, for
-    a rotation of halves.
+    """The angles of RoPE, Su et al. 2021, and the growth of xPos.
+
+    It has each angle twice, for a rotation of halves.
 
     [`eqx_posemb.functional.rotary_embedding`][] of the first positions. A float32 angle
     has lost its turns by position 100,000: `cos_sin` never holds one. Zeta's values, as
@@ -171,8 +174,9 @@ class RotaryEmbedding(Named):
 
 
 class YarnEmbedding(Named):
-    """YaRN, Peng et al. 2023: rotates queries or keys in halves, scaled where the
-    context needs it.
+    """Context extension (YaRN), Peng et al. 2023.
+
+    It rotates queries or keys in halves, with frequencies scaled for the context.
 
     A model that was fine-tuned for YaRN has the scaling factor
     `max_position_embeddings / original_max_position_embeddings` at all lengths. Other
