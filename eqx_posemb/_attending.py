@@ -69,7 +69,8 @@ def prepared(
         check_count("block_size", block_size, 1)
     if sinks is not None:
         _check_sinks(sinks, q.shape[0])
-    if axis_name is not None:
+    # A ring refuses a mask in any case, with a message of its own.
+    if axis_name is not None and mask is None:
         _check_axis(axis_name)
     masked = rules(
         placed.q_positions,

@@ -360,7 +360,7 @@ GUESSES = [
     case("`positions` must be an array of integers or floats.*got None.*jnp.arange", lambda: ROPE(None)),
     case("`q_positions` must be an array of integers or floats.*got an object", lambda: ROTATED.at(object())),
     case("`positions` must be integers or floats, but got complex64", lambda: ROPE(np.ones(4, np.complex64))),
-    case("`q_positions` must be an array, but got 6. `jnp.asarray`", lambda: pe.ALiBi(2)(6, 6)),
+    case("`q_positions` must be an array, but got 6. Tokens", lambda: pe.ALiBi(2)(6, 6)),
     case("`segment_ids` must be an array, but got a list", lambda: pe.positions.segment_positions([0, 0, 1])),
     case("shape \\[seq, 2\\], but got int32 of shape \\(4,\\). `eqx_posemb.positions.grid_positions`", lambda: pe.axial_rope(8)(P)),
     case("shape \\[seq, 3\\], but got int32 of shape \\(4,\\). `eqx_posemb.positions.mrope_positions`", lambda: pe.mrope(12, sizes=(2, 2, 2))(P)),
