@@ -104,7 +104,7 @@ def prepared(
 
 def _check_axis(axis_name):
     try:
-        jax.lax.axis_index(axis_name)
+        jax.lax.axis_size(axis_name)
     except NameError as error:
         raise ValueError(
             "`axis_name` must be an axis of a mesh under `jax.shard_map`, but got "

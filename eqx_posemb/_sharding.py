@@ -72,10 +72,8 @@ def sharded_as_pairs(call: Callable[..., Array]) -> Callable[..., Array]:
     @functools.wraps(call)
     def sharded(self, q_positions, k_positions):
         both = q_positions, k_positions
-        known = (isinstance(p, jax.Array) and p.ndim for p in both)
-        axes = (
-            mesh_axes(p)[0] if k else None for p, k in zip(both, known, strict=True)
-        )
+        has_axes = lambda p: isinstance(p, jax.Array) and p.ndim
+        axes = (mesh_axes(p)[0] if has_axes(p) else None for p in both)
         return compiler_sharded(call, (None, *axes), self, *both)
 
     return sharded

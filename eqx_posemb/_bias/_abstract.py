@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Num
 from .._checks import check_kind
 from .._given import in_common, Positions
 from .._module import Part
+from .._sharding import sharded_as_pairs
 from .._spread import all_distances, are_consecutive
 from ._spread import spread
 
@@ -109,6 +110,7 @@ class AbstractRelativeBias(AbstractBias):
         The bias of each distance, in at least float32.
         """
 
+    @sharded_as_pairs
     def __call__(
         self,
         q_positions: Num[Positions, " q"],

@@ -7,7 +7,6 @@ from jaxtyping import Array, Float, Num
 
 from .._given import check_sequence, in_common, Positions
 from .._positions import distance
-from .._sharding import compiler_sharded, mesh_axes
 from .._spread import (
     all_distances,
     are_consecutive,
@@ -24,12 +23,6 @@ def spread(
     """`bias.along(delta)` for the distance `delta` of every pair."""
     for name, positions in ("q", q_positions), ("k", k_positions):
         check_sequence(f"{name}_positions", positions, "for one distance to each pair")
-    q, k = in_common(q_positions, k_positions)
-    result = None, *mesh_axes(q), *mesh_axes(k)
-    return compiler_sharded(_of_positions, result, bias, q_positions, k_positions)
-
-
-def _of_positions(bias, q_positions, k_positions):
     q, k = in_common(q_positions, k_positions)
     few = is_less(q.size, 2) or is_less(k.size, 2)
     if few or not jnp.issubdtype(q.dtype, jnp.integer):

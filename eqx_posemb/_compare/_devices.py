@@ -109,8 +109,3 @@ def _spread(array, sharding):
 
 def _mesh():
     return Mesh(np.array(jax.devices()), ("batch",))
-
-
-def count() -> int:
-    """The number of devices."""
-    return jax.device_count()

@@ -10,14 +10,11 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from .._bias import AbstractBias
 from .._bundle import PositionalEmbedding
 from .._catalogue import Refused, unknown
-from .._encoding import AbstractEncoding
 from .._make import make
 from .._registry import resolved, Variant, variant, variants
-from .._rotary import AbstractExtension, AbstractRotary
-from .._score import AbstractScore
+from .._slots import KINDS
 from ._extensions import EXTENSIONS
 from ._settings import Settings
 
@@ -120,12 +117,9 @@ def _entry(name, value, given):
         return _extension(name, value, given)
     if isinstance(value, str):
         return _named(name, value)
-    if isinstance(value, PositionalEmbedding):
-        return Entry(name, name, lambda sizes, key: value)
-    for slot, kinds in _SLOTS.items():
-        if isinstance(value, kinds):
-            bundle = PositionalEmbedding(**{slot: value})
-            return _entry(name, bundle, given)
+    embedding = _bundled(value)
+    if embedding is not None:
+        return Entry(name, name, lambda sizes, key: embedding)
     if callable(value):
         return Entry(name, name, _checked(name, value))
     raise Refused(
@@ -135,17 +129,17 @@ def _entry(name, value, given):
     )
 
 
-_SLOTS = {
-    "encoding": AbstractEncoding,
-    "rotary": (AbstractRotary, AbstractExtension),
-    "bias": AbstractBias,
-    "score": AbstractScore,
-}
+def _bundled(value: Any) -> PositionalEmbedding | None:
+    """An embedding as it is, a part in its slot, and `None` for any other value."""
+    if isinstance(value, PositionalEmbedding):
+        return value
+    slot = next((slot for slot, kinds in KINDS if isinstance(value, kinds)), None)
+    return None if slot is None else PositionalEmbedding(**{slot: value})
 
 
 def bounded(embedding: PositionalEmbedding) -> bool:
     """Whether a part of the embedding has no positions beyond some end."""
-    parts = (getattr(embedding, slot) for slot in _SLOTS)
+    parts = (getattr(embedding, slot) for slot, _ in KINDS)
     return any("bounded" in getattr(part, "traits", ()) for part in parts)
 
 
@@ -159,11 +153,9 @@ def _checked(name, builder):
 
     def build(sizes, key):
         built = builder(sizes, key)
-        if isinstance(built, PositionalEmbedding):
-            return built
-        for slot, kinds in _SLOTS.items():
-            if isinstance(built, kinds):
-                return PositionalEmbedding(**{slot: built})
+        embedding = _bundled(built)
+        if embedding is not None:
+            return embedding
         raise Refused(
             f"the function of {name!r} must return an embedding, but got "
             f"{type(built).__name__}."

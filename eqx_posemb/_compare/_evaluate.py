@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import numpy as np
 
 from .._positions._consecutive import consecutive
@@ -100,7 +101,7 @@ class Evaluation:
     def _size(self, length):
         """The number of examples in a batch: of as many tokens at every length."""
         longest = self._settings.longest
-        return longest // length * _devices.count()
+        return longest // length * jax.device_count()
 
     def _arguments(self, models, there, pair):
         # The last part is filled up with examples that have no answer.

@@ -8,8 +8,6 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from .._frequencies import LearnedFrequencies
-from .._frequencies._shifted import LogShifted
 from .._rotary import Chain, Pairing, Rotary, Sections
 from ..interop.huggingface import layer_types, load
 from ..interop.huggingface._layers import NO_ATTENTION, ROTATES
@@ -19,7 +17,6 @@ from ._schedule import fates, float32_error, float32_limit, in_context, numbers
 
 
 Facts = dict[str, Any]
-LEARNED = LearnedFrequencies, LogShifted
 NOTICED = 1e-3
 """Errors of an angle beyond this number of radians get a warning. It is a quarter of
 the largest rounding error of a cosine in bfloat16."""
@@ -92,7 +89,7 @@ def _rotary(rotary, context: int | None) -> Facts:
     if not isinstance(rotary, Rotary):
         return _settings(rotary)
     schedule, pairing = rotary.frequencies, rotary.pairing
-    learned = isinstance(schedule, LEARNED)
+    learned = any(map(eqx.is_inexact_array, jax.tree.leaves(schedule)))
     angles = schedule.pairs
     if rotary.axes is not None:
         angles = rotary.axes.frequency(angles).shape[-1]
