@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._given import check_tokens
 from .._phase import computing_dtype
 from .._symbolic import error_if
 from ._abstract import AbstractRotation, AXES
@@ -103,6 +104,7 @@ class Rotation(AbstractRotation):
         return Rotation(cos, sin, growth, self.dim, pairing)
 
     def _turn(self, x, name, growth):
+        check_tokens(name, x)
         self._check_shape(x, name)
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise ValueError(f"`{name}` must be floating point, but got {x.dtype}.")
