@@ -52,6 +52,12 @@ class Task:
         """The training length. Generated examples are shorter, and as many more."""
         return settings.length // (1 if self.text else _SHORTER)
 
+    def cost(self, settings: Settings) -> float:
+        """The multiplications of the model for a token of a training example."""
+        dim = settings.dim
+        block = 12 * dim + 2 * self.length(settings)
+        return dim * (settings.depth * block + self.vocabulary)
+
     def batch(self, settings: Settings, seed: int, step: int) -> Examples:
         """The examples of a training step: a function of the seed and the step."""
         random = np.random.default_rng((seed, step))
