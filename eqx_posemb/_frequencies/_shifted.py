@@ -19,7 +19,9 @@ class LogShifted(AbstractFrequencies):
 
     for the `weight` $\alpha$, zero at first. Frequencies stay positive whatever the
     weight is, and weight decay pulls them back to the schedule `base`. Mistral Large 4
-    trains it on top of YaRN, with one weight for all layers.
+    trains it on top of YaRN, with one weight for all layers. The commuting form of
+    GRAPE-M (Zhang et al., 2025) trains the same frequencies on top of
+    [`eqx_posemb.frequencies.Geometric`][].
 
     Angles are float32 products, which are off by about `6e-8 * position * frequency`.
     [`eqx_posemb.frequencies.LearnedFrequencies`][] trains the frequencies themselves.
@@ -33,7 +35,9 @@ class LogShifted(AbstractFrequencies):
         rope = pe.Rotary(pe.frequencies.LogShifted(base))
         ```
 
-    **Source:** the code of Mistral Large 4 in transformers, which calls it LeRoPE.
+    **Source:** the code of Mistral Large 4 in transformers, which calls it LeRoPE;
+    [Group Representational Position Encoding](https://arxiv.org/abs/2512.07805),
+    Section 3.1.
     """
 
     base: AbstractFrequencies

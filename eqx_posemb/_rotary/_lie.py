@@ -118,12 +118,12 @@ class LieRE(AbstractRotary):
 class MatrixRotation(AbstractRotation):
     """Multiplies each block of channels by a matrix for each position."""
 
-    matrices: Float[Array, "seq blocks block block"]
+    matrices: Float[Array, "*heads seq blocks block block"]
 
     @property
-    def heads(self) -> None:
-        """All heads are treated alike."""
-        return None
+    def heads(self) -> int | None:
+        """The number of heads with matrices of their own, or `None`."""
+        return None if self.matrices.ndim == 4 else len(self.matrices)
 
     def queries(self, q: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
         """**Arguments:**
@@ -156,18 +156,24 @@ class MatrixRotation(AbstractRotation):
         return MatrixRotation(jnp.swapaxes(self.matrices, -1, -2))
 
     def _turn(self, x, name):
-        seq, blocks, block, _ = self.matrices.shape
-        if x.shape[-2:] != (seq, blocks * block):
-            raise ValueError(
-                f"`{name}` must have shape [..., seq, dim] with seq={seq} and "
-                f"dim={blocks * block}, as the positions and the rotary embedding "
-                f"have, but got {x.shape}. {AXES}"
+        *heads, seq, blocks, block, _ = self.matrices.shape
+        wanted = (*heads, seq, blocks * block)
+        if x.shape[-len(wanted) :] != wanted:
+            axes, having = (
+                "heads, " * len(heads),
+                f"heads={heads[0]}, " if heads else "",
             )
-        dtype = computing_dtype(x.dtype)
+            raise ValueError(
+                f"`{name}` must have shape [..., {axes}seq, dim] with {having}"
+                f"seq={seq} and dim={blocks * block}, as the positions and the rotary "
+                f"embedding have, but got {x.shape}. {AXES}"
+            )
+        dtype, of = computing_dtype(x.dtype), "h" * len(heads)
+        product = f"{of}sbij,...{of}sbj->...{of}sbi"
 
         def turned(x, matrices):
             parts = x.astype(dtype).reshape(*x.shape[:-1], blocks, block)
-            parts = jnp.einsum("sbij,...sbj->...sbi", matrices.astype(dtype), parts)
+            parts = jnp.einsum(product, matrices.astype(dtype), parts)
             return parts.reshape(x.shape).astype(x.dtype)
 
         return compiler_sharded(turned, mesh_axes(x), x, self.matrices)

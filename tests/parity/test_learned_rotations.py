@@ -1,6 +1,7 @@
 """PoPE, FoPE, LieRE and STRING, against the formulas of their papers in float64.
 
-NumPy and SciPy, pair by pair; no released code of them is at hand here.
+NumPy and SciPy, pair by pair; no released code of them is at hand here. ComRoPE and
+GRAPE are compared with arrays that the authors' code made.
 """
 
 import jax
@@ -9,7 +10,14 @@ import pytest
 import scipy.linalg
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, assert_close, on_device, replaced, run
+from tests.parity.references import (
+    as_numpy,
+    assert_close,
+    golden,
+    on_device,
+    replaced,
+    run,
+)
 
 
 RNG = np.random.default_rng(0)
@@ -93,6 +101,42 @@ def test_liere_is_the_exponential_of_a_skew_matrix(block):
     pair = lambda h, i, j: (matrix(p[i]) @ Q[h, i]) @ (matrix(r[j]) @ K[h, j])
     # The exponential squares a matrix of norm up to 12 four times, in float32.
     assert_close(logits(rotary, p, r), by_pairs(pair), atol=1e-4)
+
+
+# JAX's exponential of a float32 matrix of norm 7 or 16 is off by 3e-7 or 9e-6, and a
+# logit is the sum of 8 products of two turned numbers up to 3.
+@pytest.mark.parametrize("kind, close", [("axial", 3e-5), ("dependent", 5e-4)])
+def test_comrope_is_the_attention_of_the_authors(kind, close):
+    given = golden("comrope")
+    part = lambda name: given[f"{kind}_{name}"]
+    heads, _, dim = part("q").shape
+    made = drawn(pe.ComRoPE, dim, heads=heads, block=4, kind=kind)
+    made = replaced(made, generators=part("generators"))
+    if kind == "dependent":
+        made = replaced(made, rates=part("rates"))
+    embedding = pe.PositionalEmbedding(rotary=made, scale=1.0)
+    at = given["positions"]
+    found = run(embedding.logits, part("q"), part("k"), at, at)
+    assert_close(found, part("logits"), atol=close)
+
+
+@pytest.mark.parametrize("kind", ["axial", "dependent"])
+def test_comrope_depends_on_differences_alone(kind):
+    p = RNG.uniform(0, 1, size=(4, 2)).astype(np.float32)
+    made = drawn(pe.ComRoPE, DIM, heads=HEADS, block=4, kind=kind, std=0.3)
+    moved = logits(made, p[:3] + np.float32([0.5, -2]), p + np.float32([0.5, -2]))
+    assert_close(moved, logits(made, p[:3], p), atol=1e-4)
+
+
+def test_grape_trains_the_logarithms_of_frequencies():
+    given = golden("grape")
+    schedule = pe.frequencies.LogShifted(pe.frequencies.Geometric(DIM))
+    schedule = replaced(schedule, weight=given["log_shift"])
+    embedding = pe.PositionalEmbedding(rotary=pe.Rotary(schedule), scale=1.0)
+    # The authors turn pairs clockwise.
+    at = -np.arange(given["q"].shape[1])
+    found = run(embedding.logits, given["q"], given["k"], at, at)
+    assert_close(found, given["logits"], atol=CLOSE)
 
 
 def test_string_is_rope_in_an_orthogonal_basis():
