@@ -49,8 +49,8 @@ class ComRoPE(AbstractRotary):
         import eqx_posemb as pe
 
         comrope = pe.ComRoPE(64, heads=2, block=8, key=jax.random.key(0))
-        positions = (pe.positions.grid_positions((4, 4)) + 0.5) / 4
-        q = comrope(positions).queries(jnp.ones((2, 16, 64)))
+        cells = pe.positions.grid_positions((4, 4)).astype(jnp.float32)
+        q = comrope((cells + 0.5) / 4).queries(jnp.ones((2, 16, 64)))
         ```
 
     ??? cite "Reference"
