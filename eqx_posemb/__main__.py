@@ -161,7 +161,7 @@ def _parser():
         nargs="+",
         type=int,
         metavar="N",
-        help="lengths of tests, in training lengths (default: 1 2 4 8 16)",
+        help="lengths of tests, in training lengths (default: 1 4 16)",
     )
     for name, kind, meaning in (
         ("length", int, "tokens in a training example"),
