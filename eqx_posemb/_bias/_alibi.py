@@ -103,7 +103,9 @@ class ALiBi(AbstractRelativeBias):
     biased_heads: int | None = eqx.field(static=True)
     factor: float = eqx.field(static=True)
     bias_max: float = eqx.field(static=True)
+    # An array is a leaf, so that devices can hold the slopes of their own heads.
     given: Float[Array, " heads"] | None = eqx.field(repr=False)
+    # Python numbers are static, so no optimizer trains the slopes.
     numbers: tuple[float, ...] | None = eqx.field(static=True, repr=False)
 
     def __init__(
@@ -254,6 +256,7 @@ def _checked(slopes):
             f"`slopes` must be floating point, but got {slopes.dtype}. Cast them to "
             "jnp.float32."
         )
+    # The values of a tracer are unknown, so their range cannot be checked.
     if isinstance(slopes, Tracer):
         return slopes
     for slope in np.asarray(slopes, float).tolist():
@@ -327,4 +330,5 @@ def linear_factors(
     q, k = (as_float(p) for p in centered(q_positions, k_positions))
     slopes = jnp.broadcast_to(as_float(slopes)[:, None], (slopes.size, q.size))
     of_q = jnp.stack([-slopes * q[None], slopes], axis=-1)
+    # The slopes are factors of the queries, so all heads share the channels of keys.
     return of_q, jnp.stack([jnp.ones_like(k), k], axis=-1)[None]

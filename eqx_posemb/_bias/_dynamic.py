@@ -112,6 +112,8 @@ class DynamicBias(AbstractRelativeBias):
 
         The bias of each distance, in JAX's default float dtype.
         """
+        # The network of x-transformers reads query minus key, and its weights depend on
+        # the sign.
         x = -as_float(delta)[None]
         if self.distances == "log":
             x = jnp.sign(x) * jnp.log1p(jnp.abs(x))

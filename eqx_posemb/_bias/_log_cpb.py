@@ -84,6 +84,8 @@ class LogCPB(AbstractWindowBias):
     weight: Float[Array, "heads hidden"]
     bias: Float[Array, " heads"] | None
     size: Window = eqx.field(static=True)
+    # Coordinates are divided by the window of training, which may differ from the
+    # window in use.
     trained: Window = eqx.field(static=True)
     form: Form = eqx.field(static=True)
 
@@ -225,6 +227,7 @@ class LogCPB(AbstractWindowBias):
 
         **Raises:** a `ValueError` if `window` is not two positive sizes.
         """
+        # All weights are replaced below, so the smallest network is initialized.
         other = LogCPB(
             window,
             self.weight.shape[0],
@@ -244,9 +247,11 @@ class LogCPB(AbstractWindowBias):
 
     def differences(self) -> Float[Array, "heads rows columns"]:
         """The bias of each difference, key minus query."""
+        # Coordinates are constants of the window, so the host computes them in float64.
         differences = [np.arange(size - 1, -size, -1.0) for size in self.size]
         if self.form != "cr":
             differences = [
+                # A window of one cell would divide by zero.
                 8 * difference / max(trained - 1, 1)
                 for difference, trained in zip(differences, self.trained, strict=True)
             ]
@@ -256,6 +261,8 @@ class LogCPB(AbstractWindowBias):
         w_1, b_1, w_2 = map(
             as_float, (self.hidden_weight, self.hidden_bias, self.weight)
         )
+        # Accelerators round the factors of float32 products by default. The products
+        # here are few, so full precision is cheap.
         hidden = jnp.matmul(jnp.asarray(logs, w_1.dtype), w_1.T, precision="highest")
         hidden = jax.nn.relu(hidden + b_1[None, None])
         out = jnp.moveaxis(jnp.matmul(hidden, w_2.T, precision="highest"), -1, 0)

@@ -135,6 +135,7 @@ class ResetBias(AbstractBias):
         of_row, of_column = (
             as_float(x)[:, None, None] for x in (self.from_special, self.to_special)
         )
+        # The new channels of keys are booleans, which every dtype represents exactly.
         return side_by_side(
             (
                 jnp.where(row, 0, of_q),

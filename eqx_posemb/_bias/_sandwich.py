@@ -119,6 +119,8 @@ class Sandwich(AbstractRelativeBias):
             cos, sin = cos_sin(positions, frequencies)
             return jnp.concatenate([jnp.full_like(cos[:, :1], first), cos, sin], -1)
 
+        # The constant channel comes first, since it is large and cancels against the
+        # cosines.
         of_q = (
             self._slopes()[:, None, None] * channels(q_positions, -self.dim / 2)[None]
         )
@@ -141,6 +143,7 @@ Sandwich.__init__.__doc__ = """**Arguments:**
 
 def _frequencies(dim, theta):
     with decimal.localcontext(HOST_PRECISION):
+        # The sum of the paper starts at the second frequency of `Geometric`.
         step = Decimal(theta) ** (Decimal(-2) / dim)
         exact = [step**i for i in range(1, dim // 2 + 1)]
     return Turns.from_radians(np.array(exact, dtype=object))

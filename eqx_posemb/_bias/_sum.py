@@ -86,6 +86,7 @@ class SumBias(AbstractBias):
         **Raises:** a `ValueError` if the biases have different numbers of heads.
         """
         terms = [as_float(bias(q_positions, k_positions)) for bias in self.biases]
+        # Broadcasting would silently add the bias of one head to all heads.
         if len({term.shape for term in terms}) > 1:
             raise ValueError(
                 "`biases` must be for as many heads each, but got "

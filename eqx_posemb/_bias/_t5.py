@@ -148,6 +148,7 @@ class T5Bias(AbstractRelativeBias):
         names = "relative_attention_bias.weight", "relative_attention_bias"
         name = only(state, prefix, *names, "rel_embedding")
         weight = array(state, name)
+        # Only the table of `torch.nn.Embedding` has buckets first.
         if name != prefix + names[0]:
             weight = weight.T
         buckets, heads = weight.shape
@@ -186,5 +187,6 @@ class T5Bias(AbstractRelativeBias):
         """
         positions = "q_positions` and `k_positions"
         check_integers(positions, delta, "to sort distances into buckets")
+        # Every distance has a bucket, so the lookup needs no check.
         rows = self.weight.at[self.buckets(delta)].get(mode="promise_in_bounds")
         return rows.T

@@ -85,4 +85,5 @@ class TISA(AbstractRelativeBias):
         """
         a, b, c = (as_float(x)[:, :, None] for x in (self.a, self.b, self.c))
         away = as_float(delta)[None, None] - c
+        # A negative sharpness would grow without bound at far distances.
         return jnp.sum(a * jnp.exp(-jnp.abs(b) * away**2), axis=1)

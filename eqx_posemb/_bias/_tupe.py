@@ -279,18 +279,22 @@ class TUPE(AbstractBias):
         """
         q = self._projected("q_positions", q_positions, self.q_weight, self.q_bias)
         k = self._projected("k_positions", k_positions, self.k_weight, self.k_bias)
+        # The paper adds two products to a logit, so the scale counts twice the
+        # channels.
         return (2 * q.shape[-1]) ** -0.5 * q, k
 
     def _projected(self, name, positions, weight, bias):
         check_sequence(name, positions, "to look rows up with")
         check_integers(name, positions, "to look rows up with")
         positions = as_positions(positions, name)
+        # A lookup in JAX clamps a position beyond the table silently.
         rows = error_if(
             as_float(rows_of(self.weight, positions)),
             (positions < 0) | (positions >= self.length),
             f"`{name}` must be between 0 and {self.length - 1}, to have a row in the "
             "table of this `TUPE`. Build it with a larger `length`.",
         )
+        # The epsilon equals the default of `torch.nn.LayerNorm`.
         normal = (rows - rows.mean(axis=1, keepdims=True)) * jax.lax.rsqrt(
             rows.var(axis=1, keepdims=True) + 1e-5
         )

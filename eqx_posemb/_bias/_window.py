@@ -68,6 +68,8 @@ class AbstractWindowBias(AbstractBias):
             name, differences = type(self).__name__, self.differences()
             differences = within(differences, self.window, q, k, *every, name)
             of_pairs = lambda: of_differences(differences, self.window, q, k)
+            # Shapes that cannot be the window decide at trace time, and the program has
+            # one form.
             if q.shape[0] != k.shape[0] or not is_window_long(self.window, q):
                 return of_pairs()
             return either(

@@ -120,6 +120,7 @@ class LearnedBox(AbstractEncoding):
         """
         check_grid("positions", positions, 4)
         check_integers("positions", positions, "to look rows up with")
+        # The difference of unsigned edges would wrap for a box of negative size.
         (positions,) = in_common(positions)
         extents = positions[:, 2:] - positions[:, :2]
         size = self.x.shape[0]

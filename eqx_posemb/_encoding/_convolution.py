@@ -109,6 +109,7 @@ class PositionalConvolution(Module):
                 f"`groups` must divide the {dim} channels of `dim`, but got {groups}."
             )
         shape = layers, dim, dim // groups, kernel
+        # The standard deviation equals the initial value of wav2vec 2.0 in fairseq.
         self.weight = 2 * (kernel * dim) ** -0.5 * jr.normal(key, shape)
         self.gain = _lengths(self.weight) if weight_norm else None
         self.bias = jnp.zeros((layers, dim))
@@ -240,12 +241,14 @@ class PositionalConvolution(Module):
             (stride,),
             [(kernel // 2, (kernel - 1) // 2)],
             feature_group_count=dim // each,
+            # Accelerators round the factors of a float32 convolution by default.
             precision="highest",
         )
         out = out[0].T + as_float(self.bias[layer])[None]
         if self.norm:
             out = out - out.mean(-1, keepdims=True)
             out = out * jax.lax.rsqrt((out**2).mean(-1, keepdims=True) + 1e-5)
+        # PyTorch's GELU is exact by default, and JAX's is an approximation.
         return jax.nn.gelu(out, approximate=False)
 
 

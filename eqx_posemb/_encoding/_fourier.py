@@ -109,6 +109,7 @@ class Fourier(AbstractEncoding):
 
     def _turns(self, size):
         with decimal.localcontext(HOST_PRECISION):
+            # A single band would divide by zero.
             last = Decimal(max(self.bands - 1, 1))
             along = [Decimal(band) / last for band in range(self.bands)]
             highest = Decimal(size) / 2
@@ -187,6 +188,7 @@ class GaussianFourier(AbstractEncoding):
     axes: int = eqx.field(static=True)
     scale: float = eqx.field(static=True)
     seed: int = eqx.field(static=True)
+    # Tuples are static, so no optimizer trains the matrix of a checkpoint.
     given: tuple[tuple[float, ...], ...] | None = eqx.field(static=True)
 
     def __init__(

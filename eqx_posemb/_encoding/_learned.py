@@ -198,9 +198,11 @@ class Learned(AbstractEncoding):
         )
         if self.normalized:
             squares = jnp.sum(encoding**2, axis=1, keepdims=True)
-            # The least norm that torch divides by.
+            # PyTorch divides by a norm of at least 1e-12, whose square is 1e-24.
             encoding = encoding * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
         encoding = self.scale * encoding
         if self.padding_idx is None:
             return encoding
+        # The select also stops the gradient of the padding row, as `torch.nn.Embedding`
+        # does.
         return jnp.where((rows == self.padding_idx)[:, None], 0, encoding)

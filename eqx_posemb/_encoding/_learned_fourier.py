@@ -55,6 +55,8 @@ class LearnedFourier(AbstractEncoding):
         ```
     """
 
+    # Frequencies are in radians per unit of position, and all groups of axes share
+    # them.
     waves: Float[Array, "half coordinates"]
     hidden_weight: Float[Array, "hidden features"]
     hidden_bias: Float[Array, " hidden"]
@@ -141,6 +143,7 @@ class LearnedFourier(AbstractEncoding):
             ),
         )
         points = as_float(as_positions(positions)).reshape(-1, self.waves.shape[1])
+        # Rounded factors would lose the fraction of a turn at large coordinates.
         angles = jnp.matmul(points, waves.T, precision="highest")
         features = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
         features = features * features.shape[1] ** -0.5

@@ -254,11 +254,13 @@ class LearnedGrid(AbstractEncoding):
         tokens = 0 if self.prefix is None else self.prefix.shape[0]
         table = self.weight.reshape(math.prod(shape), -1)
         if self.prefix is not None:
+            # One table gives both kinds of tokens their vectors in one lookup.
             table = jnp.concatenate([self.prefix, table])
         last = positions[:, -1]
         apart = (positions[:, :-1] == -1).all(axis=1) & (0 <= last) & (last < tokens)
         size = jnp.array(shape, positions.dtype)[None]
         on_grid = ((0 <= positions) & (positions < size)).all(axis=1)
+        # Cells count row by row, as in checkpoints of vision transformers.
         cell = jnp.zeros_like(last)
         for axis, along in enumerate(shape):
             cell = cell * along + positions[:, axis]

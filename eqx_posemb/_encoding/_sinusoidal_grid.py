@@ -41,6 +41,8 @@ def _half_to_time(dim, axes):
     return dim // 2, dim // 4, dim // 4
 
 
+# Models differ in the order of axes, the place of cosines and the spacing, so layouts
+# are data.
 _LAYOUTS = (
     _Layout("mae", (1, 0), _equal),
     _Layout("moco_v3", (0, 1), _equal),
@@ -190,6 +192,7 @@ class SinusoidalGrid(AbstractEncoding):
             return jnp.concatenate([*sines, *cosines], axis=-1)
         join = _interleave if rule.blocks == "interleaved" else _concatenate
         waves = [join(sin, cos) for sin, cos in zip(sines, cosines, strict=True)]
+        # Shares that are rounded up to pairs leave surplus channels at the end.
         return jnp.concatenate(waves, axis=-1)[:, : self.dim]
 
 

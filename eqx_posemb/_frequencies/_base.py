@@ -27,6 +27,7 @@ def evaluated_once(method):
         with decimal.localcontext(HOST_PRECISION):
             found = method(schedule)
         for array in jax.tree.leaves(found):
+            # The cache returns the same arrays to every caller.
             array.setflags(write=False)
         return found
 
@@ -162,6 +163,7 @@ def check_schedule(
 class AbstractDerivedFrequencies(AbstractStaticFrequencies):
     """A static schedule that changes each frequency of another schedule, `base`."""
 
+    # The base is static, so decimals pass through all wrappers without rounding.
     base: eqx.AbstractVar[AbstractStaticFrequencies]
 
     def __check_init__(self):
@@ -214,6 +216,7 @@ class AbstractScaledFrequencies(AbstractDerivedFrequencies):
         ```
     """
 
+    # A factor above one makes wavelengths longer.
     factor: eqx.AbstractVar[float | Decimal]
 
     @property
@@ -278,6 +281,8 @@ class AbstractDynamicFrequencies(AbstractFrequencies):
         return self._for(length)()
 
     def _for(self, length):
+        # A context of one position is within every trained length, so it needs no
+        # scaling.
         return self.for_length(1 if length is None else length)
 
 
@@ -310,6 +315,8 @@ class Geometric(AbstractStaticFrequencies):
         al. (2017), Section 3.5.
     """
 
+    # Settings are static: an array here would be a leaf, and weight decay would change
+    # it.
     dim: int = eqx.field(static=True)
     theta: float = eqx.field(static=True, default=10_000.0, converter=as_number)
     endpoint: bool = eqx.field(static=True, default=False)

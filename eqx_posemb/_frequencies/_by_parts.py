@@ -59,6 +59,7 @@ class NTKByParts(AbstractScaledFrequencies):
 
     base: AbstractStaticFrequencies
     factor: float = eqx.field(static=True, converter=as_number)
+    # The length counts the positions of the context before the extension.
     original_length: int = eqx.field(static=True)
     slow: float = eqx.field(static=True, default=1.0, converter=as_number)
     fast: float = eqx.field(static=True, default=32.0, converter=as_number)
@@ -76,11 +77,13 @@ class NTKByParts(AbstractScaledFrequencies):
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
         frequencies = self.base.exact()
+        # The ramp follows the turns of each frequency, so `base` need not be geometric.
         turns = self.original_length * frequencies / TWO_PI
         return blend(frequencies, self.factor, self._kept(turns))
 
     def _kept(self, turns):
         slow, fast = Decimal(self.slow), Decimal(self.fast)
+        # Without a ramp, the formula would divide by zero.
         if slow == fast:
             return decimals((turns >= slow).astype(int).tolist())
         return _between_0_and_1((turns - slow) / (fast - slow))
@@ -142,6 +145,7 @@ class YaRNFrequencies(AbstractScaledFrequencies):
         Models](https://arxiv.org/abs/2309.00071), Section 3.2, as in the authors' code.
     """
 
+    # The index of a number of turns has a closed form for geometric schedules only.
     base: Geometric
     factor: float = eqx.field(static=True, converter=as_number)
     original_length: int = eqx.field(static=True)
@@ -183,6 +187,8 @@ class YaRNFrequencies(AbstractScaledFrequencies):
         )
         if self.truncate:
             first, last = Decimal(math.floor(first)), Decimal(math.ceil(last))
+        # The authors' code clips to `dim - 1` and widens an empty ramp, and checkpoints
+        # depend on both.
         first, last = max(first, Decimal(0)), min(last, Decimal(self.base.dim - 1))
         width = Decimal("0.001") if first == last else last - first
         index = decimals(range(self.pairs))

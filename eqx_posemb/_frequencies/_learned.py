@@ -31,6 +31,8 @@ class LearnedFrequencies(AbstractFrequencies):
         ```
     """
 
+    # The weight is a leaf and therefore trained, unlike the frequencies of static
+    # schedules.
     weight: Float[Array, "*heads half"]
 
     def __init__(self, weight: Float[Array | np.ndarray, "*heads half"]):
@@ -41,6 +43,7 @@ class LearnedFrequencies(AbstractFrequencies):
 
         **Raises:** a `ValueError` if `weight` is no array or has another shape.
         """
+        # A schedule in place of its values is a likely mistake, so it has its own cure.
         if isinstance(weight, AbstractFrequencies):
             raise ValueError(
                 f"`weight` must be an array, but got {described(weight)}. Call the "

@@ -34,7 +34,9 @@ class Listed(AbstractStaticFrequencies):
 
     def __check_init__(self):
         if not self.frequencies or not all(
-            math.isfinite(f) and f >= 0 for f in self.frequencies
+            # Fixed-point words are unsigned, so a negative frequency cannot be exact.
+            math.isfinite(f) and f >= 0
+            for f in self.frequencies
         ):
             raise ValueError(
                 "`frequencies` must be finite and not negative, and at least one, but "

@@ -48,6 +48,7 @@ class Divided(AbstractDerivedFrequencies):
 
     def __check_init__(self):
         check_schedule("base", self.base)
+        # A single divisor would broadcast to all frequencies silently.
         if len(self.divisors) != self.pairs:
             raise ValueError(
                 f"`divisors` must have one number per frequency, {self.pairs}, but got "
@@ -136,6 +137,8 @@ class LongRoPEFrequencies(AbstractDynamicFrequencies):
         if not isinstance(length, int):
             return _Selected(self.short, self.long, length > self.original_length)
         chosen = self.long if length > self.original_length else self.short
+        # Divisors found by search have no common factor, so the length gives the
+        # scaling factor.
         return _Chosen(chosen, max(length / self.original_length, 1.0))
 
 
@@ -166,6 +169,7 @@ class _Selected(AbstractFrequencies):
         return self.short.pairs
 
     def turns(self) -> Turns:
+        # A select of integer words keeps both schedules exact at a traced length.
         return self._select(self.short.turns(), self.long.turns())
 
     def __call__(self) -> Float[Array, " half"]:

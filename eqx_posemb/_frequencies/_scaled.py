@@ -48,6 +48,8 @@ class Scaled(AbstractDerivedFrequencies):
     @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
+        # A change of unit is no scaling of the context, so `scaling_factor` stays
+        # unchanged.
         return self.base.exact() * Decimal(self.factor)
 
 

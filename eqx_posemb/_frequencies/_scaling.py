@@ -247,6 +247,7 @@ class _ExactNTK(AbstractScaledFrequencies):
     """Dynamic NTK at a fixed length. `NTK` would round its factor to float64."""
 
     base: AbstractStaticFrequencies
+    # A float64 would round the factor, and far positions multiply its error.
     factor: Decimal = eqx.field(static=True)
 
     @evaluated_once
@@ -267,8 +268,10 @@ class _TracedNTK(AbstractFrequencies):
         return self.base.pairs
 
     def turns(self) -> Float[Array, " half"]:
+        # A traced length has no decimals, so the powers are in floating point.
         frequencies = as_float(jnp.asarray(self.base()))
         beyond = as_float(self.length) / self.original_length - 1
+        # This form is exactly one up to the original length, where nothing may change.
         factor = 1 + self.factor * jnp.maximum(beyond, 0)
         n = self.pairs
         return frequencies * factor ** -as_float(jnp.arange(n) / (n - 1))

@@ -37,6 +37,8 @@ class LogShifted(AbstractFrequencies):
     """
 
     base: AbstractFrequencies
+    # Zeros leave `base` unchanged, so weight decay pulls frequencies towards the
+    # schedule.
     weight: Float[Array, " half"]
 
     def __init__(
@@ -129,6 +131,7 @@ class LogShifted(AbstractFrequencies):
 
     def turns(self) -> Float[Array, " half"]:
         """The frequencies, in radians per unit of position, in at least float32."""
+        # An exponential keeps frequencies positive for every weight.
         return jnp.asarray(self.base(), jnp.result_type(float)) * jnp.exp(
             as_float(self.weight)
         )

@@ -43,6 +43,7 @@ class Tabulated(AbstractFrequencies):
         ```
     """
 
+    # Words are unsigned integers, so gradients and optimizers skip them.
     words: Turns
 
     def __init__(self, base: AbstractStaticFrequencies):

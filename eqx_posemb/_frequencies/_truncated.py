@@ -56,6 +56,7 @@ class Truncated(AbstractDerivedFrequencies):
     @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
+        # The cached array of `base` is read-only and shared.
         frequencies = self.base.exact().copy()
         frequencies[self.keep :] = Decimal(0)
         return frequencies

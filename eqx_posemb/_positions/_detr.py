@@ -67,6 +67,7 @@ def detr_positions(
         ends = along[0][-1:, :], along[1][:, -1:]
         shift = 0.5 if centered else 0.0
         counts = [
+            # DETR adds 1e-6, which keeps columns without pixels finite.
             (n - shift) / (jnp.broadcast_to(end, n.shape) + 1e-6) * scale
             for n, end in zip(along, ends, strict=True)
         ]

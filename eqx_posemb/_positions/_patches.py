@@ -133,6 +133,7 @@ def normalized_positions(
     sizes = {"each": shape, "largest": (max(shape),), "smallest": (min(shape),)}[by]
     # The center is half of the divisor, or half of the axis.
     middle = sizes if anchor == "corner" else shape
+    # Twice a center is an integer, so only the division rounds.
     from_middle = 2 * cells + 1 - jnp.array(middle, cells.dtype)[None]
     wide = jnp.result_type(float)
     return from_middle.astype(wide) / jnp.array(sizes, wide)[None]
@@ -233,6 +234,7 @@ def mrope_positions(
             "`runs` must be a sequence, such as [3, (1, 2, 2)], but got "
             f"{described(runs)}."
         )
+    # The empty part gives the shape of a result without runs.
     parts = [np.zeros((0, 3), np.int64)]
     for run in runs:
         steps, width = _run(run)
@@ -254,5 +256,6 @@ def _run(run) -> tuple[Int[np.ndarray, "seq 3"], int]:
     frames, rows, columns = run[:3]
     interval = run[3] if len(run) == 4 else 1
     steps = np.indices((frames, rows, columns)).reshape(3, -1).T
+    # Qwen2.5-VL truncates times to whole positions.
     steps[:, 0] = np.floor(steps[:, 0] * interval)
     return steps, max(rows, columns)

@@ -257,6 +257,7 @@ def cape_positions(
     step = jnp.broadcast_to(step[0] if len(apart) == 1 else step, axes)
     moved = positions + shift * uniform(shift_key, axes)[None]
     shaken = moved + jitter * step[None] * uniform(jitter_key, positions.shape)
+    # One factor for all axes keeps the aspect ratio of a grid.
     return shaken * jnp.exp(math.log(scale) * uniform(scale_key, ()))
 
 
@@ -325,6 +326,7 @@ def abacus_positions(
 
     def places(digits, start):
         index = jnp.arange(1, digits.shape[0] + 1, dtype=jnp.int32)
+        # A cumulative maximum finds the last token before the number without a loop.
         last_other = jax.lax.cummax(jnp.where(digits, 0, index))
         return jnp.where(digits, index - last_other + start, 0)
 

@@ -42,6 +42,7 @@ def _within_runs(segment_ids):
     starts = jnp.concatenate([jnp.ones(1, bool), segment_ids[1:] != segment_ids[:-1]])[
         : segment_ids.shape[0]
     ]
+    # A cumulative maximum carries the start of a run to all of its tokens.
     return index - jax.lax.cummax(jnp.where(starts, index, 0))
 
 

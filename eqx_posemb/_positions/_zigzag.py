@@ -69,5 +69,7 @@ def _zigzag(length, shards):
             f"shards={shards}. Pad the sequence."
         )
     chunks = np.arange(length, dtype=np.int32).reshape(2, shards, -1)
+    # A late chunk attends to more keys, so each shard pairs an early chunk with a late
+    # chunk.
     front, back = chunks[0], chunks[1][::-1]
     return np.concatenate([front, back], axis=1).reshape(length)

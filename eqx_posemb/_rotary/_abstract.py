@@ -99,6 +99,7 @@ class AbstractRotation(Module):
             "`eqx_posemb.rope(64)`."
         )
 
+    # Type checkers do not read this method, so they report a call of a rotation.
     if not TYPE_CHECKING:
 
         def __call__(self, *x):
@@ -116,6 +117,7 @@ class AbstractRotary(Part):
     position, and one of the key and its position.
     """
 
+    # With a visible `__getattr__`, type checkers would accept every attribute.
     if not TYPE_CHECKING:
 
         def __getattr__(self, name):
@@ -161,6 +163,8 @@ def each_head(
 
     If heads have maps of their own, a shared head of keys is repeated.
     """
+    # A rotation without heads takes `[seq, dim]`, and need not broadcast over heads
+    # itself.
     if heads is None:
         return jax.vmap(turn)(x)
     return turn(repeated(x, heads // x.shape[0]))

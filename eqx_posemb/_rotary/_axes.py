@@ -88,6 +88,7 @@ class Axial(AbstractAxes):
         return self._split(frequencies)[1][None]
 
     def _split(self, frequencies):
+        # Indices are host arrays, so they are constants of the compiled program.
         angles = np.arange(self.count * frequencies)
         if self.interleaved:
             return angles % self.count, angles // self.count
@@ -167,6 +168,8 @@ class Sections(AbstractAxes):
         else:
             others = max(self.coordinates - 1, 1)
             turn, lap = 1 + pairs % others, pairs // others
+            # With a single coordinate there are no later coordinates, and the index
+            # would be out of range.
             turn = np.minimum(turn, self.coordinates - 1)
         # Once a coordinate has all of its pairs, the first coordinate has the rest.
         left = lap < np.array(self.sizes)[turn]
@@ -309,6 +312,7 @@ class Assigned(AbstractAxes):
 
     def frequency(self, frequencies: int) -> Int[np.ndarray, "1 angles"]:
         """For each angle, which frequency of the schedule it has."""
+        # JAX clamps an index out of range silently.
         if max(self.frequencies) >= frequencies:
             raise ValueError(
                 f"`frequencies` must be among those of the schedule, from 0 to "
@@ -333,4 +337,5 @@ def spread(
     """The coordinate and the frequency of each term of each angle."""
     pairs = jax.tree.leaves(frequencies)[0].shape[-1]
     axis, frequency = axes.axis(pairs), axes.frequency(pairs)
+    # The same indices serve float frequencies and the three words of exact frequencies.
     return positions[:, axis], jax.tree.map(lambda f: f[..., frequency], frequencies)

@@ -62,6 +62,7 @@ class Chain(AbstractRotary):
         The rotations of the parts as one.
         """
         chain = in_context(self, positions, length=length)
+        # All parts read the same context length, which the chain finds once.
         return Chained(tuple(part(positions) for part in chain.parts))
 
 

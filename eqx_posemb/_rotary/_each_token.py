@@ -51,6 +51,7 @@ def in_lengths(
 
 def _apply(name, tokens, x):
     def one(token, x):
+        # A rotation maps an axis of tokens, and here the axis has one token.
         return jnp.squeeze(getattr(token, name)(x[..., None, :]), -2)
 
     return jax.vmap(one, in_axes=(0, -2), out_axes=-2)(tokens, x)

@@ -92,6 +92,8 @@ class AbstractExtension(Part):
             heads = turned_k.shape[0]
             shape = (heads, q.shape[0] // heads, *turned_q.shape[1:])
             grouped = turned_q.reshape(shape)
+            # Products are summed in the dtype of the logits, as the products of plain
+            # attention are.
             products = jnp.einsum(
                 "hgqd,hkd->hgqk", grouped, turned_k, preferred_element_type=dtype
             )
@@ -146,6 +148,7 @@ class ReRoPE(AbstractExtension):
 
     def __check_init__(self):
         check_at_least("window", self.window, 1)
+        # The converter makes every number a float, so any other type is no number.
         if not (isinstance(self.factor, float) and self.factor >= 1):
             raise ValueError(
                 f"`factor` must be at least 1, but got {described(self.factor)}."
@@ -156,6 +159,7 @@ class ReRoPE(AbstractExtension):
     ) -> tuple[Piece, ...]:
         """Pairs within the window, and those beyond."""
         near = _ago(q_positions, k_positions) < self.window
+        # Constant integers keep exact angles. A division would make them floats.
         if self.factor == float("inf"):
             q_far = jnp.full_like(q_positions, self.window)
             k_far = jnp.zeros_like(k_positions)
@@ -233,6 +237,7 @@ class SelfExtend(AbstractExtension):
     ) -> tuple[Piece, ...]:
         """Pairs within the window, and those beyond."""
         near = _ago(q_positions, k_positions) < self.window
+        # The shift lets the first far distance follow the last near distance.
         q_far = q_positions // self.group + (self.window - self.window // self.group)
         k_far = k_positions // self.group
         return (q_positions, k_positions, near), (q_far, k_far, ~near)
@@ -312,6 +317,8 @@ class DualChunk(AbstractExtension):
         size = self.chunk - self.window
         q_in, k_in = q_positions % size, k_positions % size
         apart = (q_positions // size)[:, None] - (k_positions // size)[None]
+        # This position is beyond every position of a chunk, and no distance exceeds
+        # `chunk`.
         last = jnp.full_like(q_in, min(2 * size - 1, self.chunk))
         return (
             (q_in, k_in, apart <= 0),

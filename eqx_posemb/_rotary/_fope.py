@@ -106,12 +106,16 @@ class FoPE(AbstractRotary):
         check_positive("std", std)
         check_layout(pairing, dim)
         self.frequencies = Geometric(dim, theta)
+        # With a base above one, frequencies descend, so the kept frequencies are the
+        # first ones.
         kept = int(np.sum(self.frequencies() * length >= 2 * math.pi))
         if kept == 0:
             raise ValueError(
                 "`length` must be at least 2π, for one frequency to turn once within "
                 f"it, but got {length}."
             )
+        # The root of the number of terms makes `std` the deviation of the whole
+        # mixture.
         start = lambda key: (
             std / math.sqrt(kept) * jr.normal(key, (heads, kept, kept))
             + np.eye(kept)[None]
@@ -138,6 +142,7 @@ class FoPE(AbstractRotary):
         cos, sin = cos_sin(positions, turns)
         mix = lambda table, weight: jnp.einsum("sj,hji->hsi", table, as_float(weight))
         rest = ((0, 0), (0, 0), (0, self.frequencies.pairs - kept))
+        # A cosine of one and a sine of zero pass the remaining channels through.
         cos = jnp.pad(mix(cos, self.cosines), rest, constant_values=1)
         sin = jnp.pad(mix(sin, self.sines), rest)
         cos, sin = once(cos, sin)

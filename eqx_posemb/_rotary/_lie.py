@@ -59,6 +59,8 @@ class LieRE(AbstractRotary):
 
     traits = ("absolute",)
 
+    # Generators are in radians per unit of position, and only their skew parts are
+    # read.
     generators: Float[Array, "axes blocks block block"]
 
     def __init__(
@@ -109,8 +111,12 @@ class LieRE(AbstractRotary):
         count = self.generators.shape[0]
         check_grid("positions", positions, count)
         generators = as_float(self.generators)
+        # The exponential of a skew matrix is orthogonal, so queries and keys keep their
+        # norms.
         skew = generators - jnp.swapaxes(generators, -1, -2)
         sums = jnp.einsum("sk,kbij->sbij", as_float(as_positions(positions)), skew)
+        # With Explicit axes of a mesh, the inner operations of `expm` would have to
+        # state their shardings.
         matrices = compiler_sharded(jax.scipy.linalg.expm, mesh_axes(sums), sums)
         return MatrixRotation(matrices)
 
@@ -221,6 +227,7 @@ class Cayley(AbstractRotary):
     def basis(self) -> Float[Array, "dim dim"]:
         """The orthogonal matrix, in at least float32."""
         generator = as_float(self.generator)
+        # A skew part of any matrix is skew, so optimizers need no constraint.
         skew = generator - generator.T
         one = jnp.eye(len(skew))
         # The two factors commute.

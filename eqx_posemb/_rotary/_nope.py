@@ -6,6 +6,8 @@ from .._given import Positions
 from ._abstract import AbstractRotary, AbstractRotation
 
 
+# The identity does not depend on positions, so one class is the embedding and its
+# rotation.
 class NoPE(AbstractRotary, AbstractRotation):
     r"""Leaves queries and keys as they are: no positional embedding.
 

@@ -44,6 +44,7 @@ class Pairing(Module):
         ```
     """
 
+    # Tuples are hashable, so a layout is a static setting of the compiled program.
     source: tuple[int, ...] = eqx.field(static=True)
     partner: tuple[int, ...] = eqx.field(static=True)
     sign: tuple[int, ...] = eqx.field(static=True)
@@ -60,6 +61,7 @@ class Pairing(Module):
                 f"{len(self.sign)} and {len(self.pair)}."
             )
         channels = range(len(self.source))
+        # NumPy would count a negative channel from the end.
         if not all(c in channels for c in (*self.source, *self.partner)):
             raise ValueError(
                 "`source` and `partner` must be channels, from 0 to "
@@ -183,6 +185,8 @@ class Pairing(Module):
 
     def __pdoc__(self, **kwargs: Any) -> wl.AbstractDoc:
         """The constructor that makes this layout, or `None`."""
+        # A layout prints as a call of its constructor, since four tuples of channels
+        # are hard to read.
         rotated = [channel for channel, sign in enumerate(self.sign) if sign]
         if rotated and len(rotated) % 2 == 0:
             for pairing, end in (self, ""), (self.inverse(), ".inverse()"):
@@ -218,8 +222,8 @@ class Pairing(Module):
         sin: Float[Array, "*heads_or_ones seq pairs"],
     ) -> Float[Array, "*heads seq dim"]:
         """The formula as it stands, for any layout."""
-        # A select and not a product with one: channels that pass through keep even the
-        # sign of their zeros.
+        # A select passes channels on unchanged. Adding a zero sine would lose the sign
+        # of a negative zero.
         source, partner, pair = (
             np.array(row) for row in (self.source, self.partner, self.pair)
         )

@@ -60,7 +60,11 @@ class PoPE(AbstractRotary):
         ```
     """
 
+    # Each channel has its own frequency, so the schedule has twice as many channels as
+    # a head.
     frequencies: Geometric
+    # The phase is in radians. Keys alone have it, since a logit depends on the
+    # difference of angles.
     phase: Float[Array, "heads dim"]
 
     def __init__(self, dim: int, *, heads: int, theta: float = 10_000.0):

@@ -61,6 +61,8 @@ class Rotary(AbstractRotary):
     axes: AbstractAxes | None
     decay: XPosDecay | None
     dim: int = eqx.field(static=True)
+    # The scale multiplies both tables, so it costs no further pass over queries and
+    # keys.
     scale: float = eqx.field(static=True)
     pairing: Layout | Pairing = eqx.field(static=True)
     arithmetic: Literal["exact", "float32"] = eqx.field(static=True)
@@ -178,6 +180,8 @@ class Rotary(AbstractRotary):
         self._check(positions)
         schedule = in_context(self.frequencies, positions, length=length)
         frequencies = schedule.turns()
+        # Rounded products serve comparisons with libraries that compute angles in
+        # float32.
         if self.arithmetic == "float32" and isinstance(frequencies, Turns):
             frequencies = frequencies.radians()
         coordinates = positions
@@ -225,7 +229,9 @@ class Rotary(AbstractRotary):
         if isinstance(pairing, Pairing):
             pairing = pairing.of_output()
         if decay is not None:
+            # A shift is a difference of positions, and the center cancels in it.
             decay = XPosDecay(decay.dim, decay.scale_base)
+        # Rotated keys already have the scale, so the shift has none.
         return Rotary(
             self.frequencies,
             axes=self.axes,

@@ -47,8 +47,10 @@ class Rotation(AbstractRotation):
         ```
     """
 
+    # Tables are leaves, so a rotation passes through `jit` and `scan` as an argument.
     cos: Float[Array, "*heads seq pairs"]
     sin: Float[Array, "*heads seq pairs"]
+    # The growth is a logarithm, and its sign differs between queries and keys.
     growth: Float[Array, "seq pairs"] | None
     dim: int = eqx.field(static=True)
     pairing: Layout | Pairing = eqx.field(static=True)
@@ -97,6 +99,8 @@ class Rotation(AbstractRotation):
         pairing = self.pairing
         if isinstance(pairing, Pairing):
             pairing = pairing.undone()
+        # Tables contain the scale, so the reciprocal of their square inverts the scale
+        # as well.
         squared = self.cos**2 + self.sin**2
         growth = None if self.growth is None else -self.growth
         cos, sin = self.cos / squared, -self.sin / squared
@@ -114,6 +118,7 @@ class Rotation(AbstractRotation):
         leading = tuple(range(x.ndim - cos.ndim))
         cos, sin = jnp.expand_dims(cos, leading), jnp.expand_dims(sin, leading)
         if isinstance(self.pairing, Pairing):
+            # Only the two common layouts have a fused form for each platform.
             wide = x.astype(dtype)
             return self.pairing.apply(wide, cos, sin).astype(x.dtype)
         return rotate(x, cos, sin, self.pairing)
@@ -136,6 +141,8 @@ class Rotation(AbstractRotation):
 
 
 def _bounded(growth, dtype):
+    # The result is rounded to the dtype of the tokens, so the range of that dtype
+    # counts.
     limit = math.log(float(jnp.finfo(dtype).max))
     return error_if(
         growth,

@@ -68,6 +68,7 @@ class Temperature(AbstractRotary):
 
     traits = ("absolute",)
 
+    # A setting is static, so no optimizer changes the published values.
     beta: float = eqx.field(static=True, converter=as_number)
     length: float = eqx.field(static=True, converter=as_number)
     offset: int = eqx.field(static=True, default=0)
@@ -91,6 +92,8 @@ class Temperature(AbstractRotary):
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """
         check_sequence("positions", positions, "to count what a query sees")
+        # Float32 positions suffice, since a logarithm barely changes with their
+        # rounding errors.
         ratio = (as_float(as_positions(positions)) + self.offset) / self.length
         if self.kind == "stepped":
             return Scaling(1 + self.beta * jnp.log1p(jnp.floor(ratio)))
@@ -150,6 +153,7 @@ class ScalableSoftmax(AbstractRotary):
 
     traits = ("absolute", "causal")
 
+    # Both parameters are learned, and their heads are the heads of queries.
     weight: Float[Array, " heads"]
     bias: Float[Array, " heads"]
 
@@ -180,6 +184,7 @@ class ScalableSoftmax(AbstractRotary):
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """
         check_sequence("positions", positions, "to count what a query sees")
+        # In causal attention, a query at position `p` has `p + 1` keys.
         seen = jnp.log1p(as_float(as_positions(positions)))
         weight, bias = as_float(self.weight), as_float(self.bias)
         return Scaling(weight[:, None] * seen[None] + bias[:, None])

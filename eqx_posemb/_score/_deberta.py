@@ -81,6 +81,7 @@ class DeBERTa(AbstractScore):
     key_bias: Float[Array, "heads head_dim"] | None
     query_weight: Float[Array, "heads head_dim dim"]
     query_bias: Float[Array, "heads head_dim"]
+    # Checkpoints of the first version have no norm, so both arrays may be absent.
     norm_weight: Float[Array, " dim"] | None
     norm_bias: Float[Array, " dim"] | None
     reach: int = eqx.field(static=True)
@@ -234,6 +235,7 @@ def shared_from(buckets: int, reach: int) -> list[int]:
 
 
 def _bucket(behind, buckets, reach):
+    # A threshold beyond the dtype of distances would wrap, and no distance reaches it.
     most = jnp.iinfo(behind.dtype).max
     firsts = [first for first in shared_from(buckets, reach) if first <= most]
     firsts = jnp.array(firsts, behind.dtype)

@@ -234,6 +234,8 @@ class Decomposed(AbstractScore):
         if k_positions.shape[0] == 0:
             start = jnp.zeros(len(self.shape), k_positions.dtype)
         else:
+            # Keys may be one window of a larger grid, so cells count from the first
+            # key.
             start = k_positions.min(axis=0)
         cells = k_positions - start[None]
         q = error_if(
@@ -270,6 +272,8 @@ class Decomposed(AbstractScore):
         """The products of each query with the vectors of its distances along an
         axis."""
         table = as_float(self.tables[axis])
+        # An axis has far fewer distances than a grid has pairs, so products with the
+        # table come before the lookup.
         profile = jnp.einsum("hqd,rd->hqr", as_float(q), table)
         behind = -distance(q_positions, k_positions)
         return look_up(profile, behind + self.shape[axis] - 1)
@@ -279,6 +283,7 @@ def _resized(table, rows):
     """The table interpolated to `rows` rows between the centers of its rows."""
     old = table.shape[0]
     where = (np.arange(rows) + 0.5) * (old / rows) - 0.5
+    # Edges repeat, as in the linear mode of `torch.nn.functional.interpolate`.
     where = np.clip(where, 0, old - 1)
     low = np.minimum(where.astype(np.int32), max(old - 2, 0))
     share = jnp.asarray(where - low, table.dtype)[:, None]

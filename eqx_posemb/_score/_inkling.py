@@ -69,6 +69,7 @@ class Inkling(AbstractScore):
     reads = ("q_state",)
     weight: Float[Array, "heads rank dim"]
     bank: Float[Array, "rank reach"]
+    # The first version has neither a scale nor a clip.
     mix_scale: Float[Array, "heads rank"] | None
     clip: float | None = eqx.field(static=True)
     alpha: float = eqx.field(static=True)

@@ -134,6 +134,7 @@ class MusicTransformer(AbstractScore):
             lambda delta: last + delta,
             q_positions,
             k_positions,
+            # The table has no rows for future keys, and their products are zero.
             inside=lambda delta: delta <= 0,
         )
         return products * q.shape[-1] ** -0.5

@@ -141,6 +141,8 @@ class WavLM(AbstractScore):
         opened = jnp.einsum("qhd,gd->ghq", x, as_float(self.gate_weight))
         a, b = jax.nn.sigmoid(opened + as_float(self.gate_bias)[:, None, None])
         gate = a * (b * as_float(self.gate_scale)[:, None] - 1) + 2
+        # A gate is a query with one channel, and a number of the table is a vector with
+        # one channel.
         return with_rows(
             gate[..., None],
             self.weight.T[..., None],

@@ -99,10 +99,13 @@ def _reorder(weight, heads, rotary_dim, start, *, invert):
             f"{heads} heads and {rows} rows. Keys may have fewer heads than queries."
         )
     dim = rows // heads
+    # The order of rows comes from the pairing of rotary embeddings, so both always
+    # agree.
     order = np.array(Pairing.adjacent_to_halves(dim, rotary_dim, start).source)
     if invert:
         order = np.argsort(order)
     by_head = weight.reshape(heads, dim, *weight.shape[1:])
+    # NumPy weights stay on the host, and large checkpoints need no device memory.
     if isinstance(weight, np.ndarray):
         return by_head[:, order].reshape(weight.shape)
     return jnp.take(by_head, order, axis=1, unique_indices=True).reshape(weight.shape)

@@ -82,6 +82,8 @@ def axial_rope(
         ```
     """
     widths = (dim // 2, dim // 2) if widths is None else widths
+    # Every axis has a whole schedule of its own. M-RoPE divides one schedule among the
+    # axes.
     schedule = Concatenated([Geometric(width, theta) for width in widths])
     axes = Sections([width // 2 for width in widths])
     return Rotary(schedule, axes=axes, dim=dim, pairing=pairing)
@@ -288,9 +290,11 @@ def string_rope(
         ```
     """
     rope = axial_rope(dim, widths=widths, theta=theta)
+    # The basis comes first, since a rotation and a change of basis do not commute.
     return Chain((Cayley(dim, std=std, key=key), rope))
 
 
+# One program makes all directions, in place of one dispatch for each operation.
 @functools.partial(jax.jit, static_argnames="heads")
 def _directions(sizes, heads, key):
     along = jr.uniform(key, (heads, 1), maxval=2 * math.pi)

@@ -265,6 +265,7 @@ def _yarn_scale(
             "`mscale` and `mscale_all_dim` go together, as the two ends of a ratio, "
             f"but got mscale={mscale} and mscale_all_dim={mscale_all_dim}."
         )
+    # A factor of a checkpoint is final, so `mscale` would have no effect.
     if attention_factor is not None:
         if mscale is not None:
             raise ValueError(

@@ -135,6 +135,8 @@ def proportional_rope(
             f"`fraction` must be above 0 and at most 1, but got {fraction}."
         )
     base = geometric(dim, rotary_dim, theta)
+    # The product is rounded in the same order as in transformers, so both keep as many
+    # pairs.
     schedule = Truncated(Linear(base, factor), keep=int(fraction * base.dim // 2))
     return Rotary(schedule, dim=dim, pairing=pairing)
 

@@ -83,6 +83,7 @@ def deberta_from_state_dict(
     _check_terms(settings.get("pos_att_type"))
     length = settings.integer("max_position_embeddings", most=2**20)
     reach = settings.integer("max_relative_positions", -1, least=-1, most=2**20)
+    # transformers replaces a reach that is not positive by the length.
     reach = reach if reach > 0 else length
     buckets = None
     if version == "deberta-v2":

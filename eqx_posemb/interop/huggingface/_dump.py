@@ -74,6 +74,7 @@ def _refuse(what: str, value: Any) -> NoReturn:
 def _with_scale(config, embedding):
     if embedding.scale == (1.0 if config["model_type"] == "t5" else None):
         return config
+    # Granite rotates as Llama does, and its scale is a setting.
     if config["model_type"] == "llama" and embedding.scale is not None:
         return {
             **config,
@@ -157,7 +158,7 @@ def _tempered(config, rope, temperature):
 def _schedule(rotary) -> tuple[dict[str, Any], dict[str, Any], int]:
     """The rope settings, what stands beside them, and how many channels rotate."""
     schedule = rotary.frequencies
-    # By the very class: a subclass may have another formula.
+    # Only the exact class counts, since a subclass may have another formula.
     settings = _SETTINGS.get(type(schedule))
     if settings is None:
         _refuse("the schedule", schedule)
@@ -212,6 +213,7 @@ def _longrope(schedule):
         _refuse("the schedule", schedule)
     return {
         "rope_type": "longrope",
+        # The factor would only set the attention factor, which is given as a value.
         "factor": 1.0,
         "original_max_position_embeddings": schedule.original_length,
         "short_factor": list(short.divisors),
@@ -261,6 +263,7 @@ def _model(rotary, rope, width) -> tuple[dict[str, Any], dict[str, Any]]:
         if not partial and rope["rope_type"] != "proportional":
             rope = {**rope, "partial_rotary_factor": 1.0}
         return {"model_type": "glm4", **head}, rope
+    # Multi-head latent attention rotates the last channels of a head.
     for name, model in _LATENT.items():
         if layout == getattr(Pairing, name)(rotary.dim, width, rotary.dim - width):
             if rope["rope_type"] == "proportional" or not partial:

@@ -153,6 +153,8 @@ def load(
     if engine_keys is not None:
         check_choice("engine_keys", engine_keys, ("apply", "ignore"))
     settings, row, own = part_of(read(config), model_type, part)
+    # transformers ignores the keys of inference engines, and `quirks` follows
+    # transformers.
     settings.engine_keys = engine_keys or ("ignore" if quirks else None)
     made, found = made_of(settings, row, layer_type, quirks, key)
     if not quirks:
@@ -231,6 +233,7 @@ def _chosen(layer_type, labels, settings, row, names, of) -> str:
         return ROTATES
     first, *others = attending
     likeness = of(first) if others else None
+    # Layers with different names may rotate alike, so their settings are compared.
     if any(of(label) != likeness for label in others):
         kinds = listed(attending, mark="'")
         raise ValueError(

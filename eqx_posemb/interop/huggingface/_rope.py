@@ -72,7 +72,8 @@ def rope_of(
             if beside.get(ORIGINAL) is not None:
                 given = _with_original(given, beside[ORIGINAL], settings, row)
     elif label not in row.get("scaled", (label,)):
-        # Scaling from before there was a place for it in each layer type.
+        # Older files have one scaling, and it applies to the layer types in `scaled`
+        # alone.
         given = {}
     settings.read.update(row.get("lost", ()))
     settings = settings.without(row.get("lost", ()))
@@ -293,7 +294,8 @@ def _length(rope, settings) -> int:
 def _original_length(kind, rope, settings, quirks) -> int:
     if ORIGINAL not in KEYS[kind]:
         return 0
-    # Phi-3 has it beside the other rope settings and not among them; there it wins.
+    # Phi-3 has the original length beside its rope settings, and that value has
+    # priority.
     outside = settings.integer(ORIGINAL) if settings.get(ORIGINAL) is not None else None
     inside = rope.integer(ORIGINAL) if rope.has(ORIGINAL) else None
     clash = settings.has(ORIGINAL) and inside is not None and outside != inside
@@ -314,6 +316,7 @@ def _factor(kind, rope, growth) -> float:
             return rope.number("alpha", least=1)
         return 1.0
     if rope.get("factor") is None and kind in ("yarn", "longrope") and growth:
+        # transformers computes a missing factor from the ratio of both lengths.
         return max(growth, 1.0)
     return rope.number("factor", 1.0 if kind == "proportional" else None, least=1)
 
@@ -363,7 +366,7 @@ def grown(factor: float, slope: float = 1.0) -> float:
 def _shape(kind, rope) -> dict[str, Any]:
     """What a schedule has beside its factor: the ends of a ramp, or divisors."""
     if kind == "yarn":
-        # Zero stands for not given, as in transformers.
+        # Zero counts as not given, as in transformers.
         slow = rope.number("beta_slow", 1.0) or 1.0
         fast = rope.number("beta_fast", 32.0) or 32.0
         names = "beta_slow", "beta_fast"

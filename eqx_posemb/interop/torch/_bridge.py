@@ -27,7 +27,7 @@ from ._programs import name_of
 _Module = TypeVar("_Module", bound=eqx.Module)
 _SLOTS = "encoding", "rotary", "bias", "score"
 _AT = "q_positions", "k_positions"
-# What a part is called with.
+# Each kind of part is called with tensors of these names.
 _INPUTS: dict[Any, tuple[str, ...]] = {
     AbstractEncoding: ("positions",),
     AbstractBias: _AT,
@@ -161,12 +161,13 @@ def _fitting(name, leaf, tensor):
             f"`{name}` must have values, but got a tensor on the meta device. Use "
             "`to_empty` and `load_state_dict` before."
         )
+    # A cast to a narrower dtype would silently round weights.
     if torch.promote_types(tensor.dtype, there) != there:
         raise ValueError(
             f"`{name}` must fit into {leaf.dtype}, but got {tensor.dtype}. Round it "
             f"with `.to({there})`."
         )
-    # A copy: the optimizer of PyTorch goes on writing into the tensor.
+    # A copy is needed, since PyTorch's optimizer goes on writing into the tensor.
     return jnp.array(to_array(tensor), dtype=leaf.dtype, copy=True)
 
 
@@ -189,6 +190,7 @@ class TorchEmbedding(TorchPart):
             setattr(self, name, made)
         self._scale = module.scale
         native = isinstance(self.rotary, TorchRotary) and self.rotary.exact
+        # Biases and scores run in JAX, so PyTorch's attention serves rotations alone.
         self._native = native and module.bias is module.score is None
 
     def _place(self, name, parameter):
@@ -241,6 +243,7 @@ class TorchEmbedding(TorchPart):
         # Angles that are the same for every length read no `length`.
         rest = [x for name, x in others.items() if name not in (*_RULES, "length")]
         plain = implementation == "auto" and all(x is None for x in rest)
+        # PyTorch's attention requires one dtype, and JAX's attention promotes dtypes.
         plain = plain and q.dtype == k.dtype == v.dtype and q.ndim > 2
         if self.rotary is not None and self._native and plain:
             return torch.nn.functional.scaled_dot_product_attention(
@@ -252,6 +255,8 @@ class TorchEmbedding(TorchPart):
                 enable_gqa=q.shape[-3] != k.shape[-3],
             )
         if mask is not None and mask.ndim > 2:
+            # PyTorch's masks may have one head for all, and JAX's attention takes all
+            # heads.
             heads = (*mask.shape[:-3], q.shape[-3], *mask.shape[-2:])
             rules["mask"] = mask.expand(heads)
         others |= dict(at, **rules, implementation=implementation)
@@ -292,6 +297,7 @@ def _seen(
         )
     if q_segments is not None:
         seen.append(q_segments[..., None] == k_segments[..., None, :])
+    # A rule with a batch needs an axis for heads, over which it broadcasts.
     seen = [each.unsqueeze(-3) if each.ndim > 2 else each for each in seen]
     if mask is not None:
         if mask.dtype != torch.bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 
+# JAX without 64-bit mode has no such dtypes.
 _WIDE = torch.float64, torch.uint64, torch.complex128
 _CURE = '`jax.config.update("jax_enable_x64", True)` before.'
 
@@ -77,6 +78,8 @@ def to_tensor(array: jax.Array, *others: Tensor) -> Tensor:
     copy."""
     tensor = torch.from_dlpack(array)
     taken = {other.data_ptr() for other in others if other.numel()}
+    # XLA may return the memory of an input, and results of an operator of PyTorch must
+    # not alias inputs.
     return tensor.clone() if tensor.data_ptr() in taken else tensor
 
 

@@ -39,6 +39,8 @@ class TorchPart(nn.Module):
         return f"{type(self).__name__}({settings})"
 
     def _place(self, name, parameter):
+        # PyTorch allows no dots in the name of a parameter, so groups become
+        # submodules.
         *groups, last = name.split(".")
         holder = self
         for group in groups:
@@ -57,7 +59,8 @@ class TorchPart(nn.Module):
             elif isinstance(x, Tensor):
                 tensors[name] = x
             elif name == "length" and x is not None:
-                # As a tensor, so that another one needs no other program.
+                # A length in a tensor is data, so another length needs no other
+                # program.
                 device = inputs["q_positions"].device
                 tensors[name] = torch.full((), x, dtype=torch.int32, device=device)
             elif x is not None:
@@ -114,6 +117,7 @@ class TorchRotary(TorchPart):
         super().__init__(module)
         self._angles = self._axis = None
         self.native = False
+        # Only plain rotations have a form in PyTorch, and all others run in JAX.
         if not isinstance(module, Rotary) or module.decay is not None:
             return
         self.native = rotation == "torch"
@@ -128,6 +132,8 @@ class TorchRotary(TorchPart):
             self._axis = module.axes.axis(count).tolist()
             frequency = module.axes.frequency(count)
             turns = jax.tree.map(lambda word: word[..., frequency], turns)
+        # Frequencies in JAX arrays may change, so only static schedules have fixed
+        # angles.
         static = all(isinstance(word, np.ndarray) for word in jax.tree.leaves(turns))
         if static and not module.dynamic and module.arithmetic == "exact":
             self._angles = Angles(turns)
@@ -154,6 +160,7 @@ class TorchRotary(TorchPart):
             return TorchRotation(functools.partial(self._rotated_in_jax, at))
         cos, sin = self.tables(positions, length=length)
         depth = self._depth(positions)
+        # Batched tables without heads broadcast over the heads of queries and keys.
         if depth and cos.ndim == depth + 2:
             cos, sin = cos.unsqueeze(-3), sin.unsqueeze(-3)
         return TorchRotation(functools.partial(self._rotated, cos, sin))
@@ -234,7 +241,8 @@ def rank_of_positions(module: Callable[..., Any], count: int) -> int:
             jax.eval_shape(module, *[jax.ShapeDtypeStruct((4,), dtype)] * count)
             return 1
         except (IndexError, TypeError, ValueError):
-            # What a wrong shape or dtype raises, in a part of the user's own as well.
+            # A wrong shape or dtype raises these errors, also in a part that a user
+            # defines.
             continue
     return 2
 

@@ -99,6 +99,7 @@ def patch_rotary(model: nn.Module) -> Patch:
             with torch.no_grad():
                 undo[name] = patch(model, name, module)
         except (ValueError, TypeError, AttributeError) as error:
+            # One unknown module must not prevent the replacement of the others.
             left[name] = str(error)
     if not undo:
         reasons = "; ".join(f"{name}: {why}" for name, why in left.items())
@@ -119,7 +120,8 @@ def _patch_of(module):
     return _patch_alibi if hasattr(module, "build_alibi_tensor") else None
 
 
-# What they make of the angles of the pairs: a table of all channels, or of half.
+# transformers repeats the angle of each pair in one of two orders, or has a column for
+# each pair.
 _LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "halves": lambda table: torch.cat([table, table], dim=-1),
     "adjacent": lambda table: table.repeat_interleave(2, dim=-1),
@@ -135,7 +137,8 @@ class PatchedRotation(nn.Module):
 
     def __init__(self, original: nn.Module, made: Mapping[Any, nn.Module]):
         super().__init__()
-        # Here, so that it moves and is cast along with the model until it is put back.
+        # As a submodule, the original moves and is cast with the model until it is
+        # restored.
         self.original = original
         self.kinds = nn.ModuleDict({str(kind): one for kind, one in made.items()})
 
@@ -161,7 +164,8 @@ class _Tables(nn.Module):
         self.rotary = TorchRotary(rotary, "torch")
         self.layout = layout
         self.keeps_dtype = keeps_dtype
-        # How many coordinates come first. Text has one number for all of them.
+        # M-RoPE has its coordinates in the first axis, and text has one number for all
+        # coordinates.
         self.first = 0 if rotary.axes is None or axis else rotary.axes.coordinates
 
     @torch.no_grad()
@@ -170,6 +174,7 @@ class _Tables(nn.Module):
         if self.first:
             positions = positions.expand(self.first, -1, -1).movedim(0, -1)
         length = None if self.rotary.exact else position_ids.max() + 1
+        # Some classes of transformers return float32 tables for inputs of every dtype.
         dtype = x.dtype if self.keeps_dtype else torch.float32
         tables = self.rotary.tables(positions, length=length)
         cos, sin = (_LAYOUTS[self.layout](table).to(dtype) for table in tables)
@@ -184,7 +189,8 @@ def _patch_rotation(model: nn.Module, name: str, module: Any) -> Callable[[], No
     if given not in (["x", "position_ids"], ["x", "position_ids", "layer_type"]):
         raise ValueError(f"its `forward` takes {', '.join(given)}")
     with torch.device("cpu"):
-        # Theirs may be cast to half precision by now, frequencies and all.
+        # A module in use may have been cast to half precision, so a fresh module is
+        # compared.
         fresh = type(module)(module.config)
     kinds = [None]
     if "layer_type" in given:
@@ -232,7 +238,7 @@ def _examples(rotary: Rotary) -> Iterator[tuple[int, Tensor]]:
     if rotary.axes is None:
         yield 0, positions[None]
         return
-    # Each coordinate its own, to see that it turns the same channels.
+    # Coordinates differ, so that equal tables prove equal channels for each coordinate.
     each = torch.stack([positions * (i + 1) for i in range(rotary.axes.coordinates)])
     yield 0, each[:, None]
     yield 1, each.T
@@ -240,6 +246,8 @@ def _examples(rotary: Rotary) -> Iterator[tuple[int, Tensor]]:
 
 def _candidates(config: Any, kind: str | None) -> Iterator[Rotary]:
     kinds = [kind] if kind else dict.fromkeys(huggingface.layer_types(config))
+    # The embedding as configured comes first, and then the embedding as transformers
+    # computes it.
     for quirks in False, True:
         for each in kinds:
             loaded = huggingface.load(config, layer_type=each, quirks=quirks).rotary
@@ -279,7 +287,7 @@ def _patch_alibi(model: Any, name: str, module: Any) -> Callable[[], None]:
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
     example = mask, module.num_heads, torch.float32
     undo = _replaced(module, "build_alibi_tensor", _ALiBi(bias), *example)
-    # Without a mask Bloom has the formula once more, inline.
+    # Without a mask Bloom computes its bias inline, so a hook adds a mask.
     hook = module.register_forward_pre_hook(_with_mask, with_kwargs=True)
 
     def both():
@@ -296,7 +304,8 @@ class _ALiBi:
         self.slopes = np.asarray(bias.slopes, np.float32).tolist()
 
     def __call__(self, mask: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-        # As seen from position zero: the softmax does not see the difference.
+        # Bloom multiplies slopes by key positions, which equals ALiBi after the
+        # softmax.
         positions = ((mask.cumsum(dim=-1) - 1) * mask)[:, None, None]
         slopes = torch.tensor(self.slopes, device=mask.device)[:, None, None]
         return (slopes * positions).flatten(0, 1).to(dtype)
@@ -308,7 +317,7 @@ def _with_mask(module, args, kwargs):
     tokens = args[0] if args else kwargs.get("input_ids")
     tokens = kwargs["inputs_embeds"] if tokens is None else tokens
     batch, seq = tokens.shape[:2]
-    # transformers 5.24 renamed it.
+    # transformers 5.24 renamed the argument of the cache.
     named = kwargs.get("cache", kwargs.get("past_key_values"))
     cache = args[1] if len(args) > 1 else named
     keys = seq if cache is None else cache.get_mask_sizes(seq, 0)[0]
@@ -320,4 +329,5 @@ def _replaced(module, name, ours, *example):
     if not _same(ours(*example), getattr(module, name)(*example)):
         raise ValueError("its bias is not that of its configuration")
     setattr(module, name, ours)
+    # The attribute of the instance hides the method of its class until it is deleted.
     return lambda: delattr(module, name)

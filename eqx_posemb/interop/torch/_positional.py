@@ -72,6 +72,7 @@ class Positional(Named):
             positions_q = positions_k = torch.arange(q.shape[2], device=q.device)
         at_q, at_k = self._at("q", q, positions_q), self._at("k", k, positions_k)
         dtype = computing_dtype(q.dtype)
+        # All terms are added in at least float32, and the sum is rounded once.
         wide_q, wide_k = q.to(dtype), k.to(dtype)
         logits = wide_q @ wide_k.mT + self._added(wide_q, wide_k, at_q, at_k)
         return logits.to(q.dtype)
@@ -218,8 +219,10 @@ class LearnedPositionalEmbedding(_Encoding):
         check_at_least("max_length", max_length, 1)
         check_at_least("embed_dim", embed_dim, 1)
         super().__init__(embed_dim, padding_idx)
+        # In fairseq positions begin after the row of padding.
         rows = max_length + 1 + (padding_idx or 0)
         self.emb = nn.Embedding(rows, embed_dim, padding_idx=padding_idx)
+        # fairseq initializes its tables with the same standard deviation.
         nn.init.normal_(self.emb.weight, std=embed_dim**-0.5)
         if padding_idx is not None:
             nn.init.zeros_(self.emb.weight[padding_idx])

@@ -91,6 +91,7 @@ class XPOS(Named):
         seq, dim = x.shape[-2:]
         center = (seq + offset + 1) // 2
         steepest = -math.log(0.4 / 1.4)
+        # A factor beyond the range of the dtype would give infinite queries.
         if center * steepest / self.scale_base > math.log(torch.finfo(x.dtype).max):
             raise ValueError(
                 "`x` and `offset` must make a sequence for which the growth of xPos "
@@ -235,7 +236,8 @@ class YarnEmbedding(Named):
         self._base = float(base)
         self._settings = (original, beta_slow, beta_fast, extrapolation_factor)
         schedule = Geometric(dim, self._base)
-        # Wrong settings are to be found now, and not at the first long sequence.
+        # The schedule is built at once, so that wrong settings raise an error in the
+        # constructor.
         factor = self._stretch(max_position_embeddings)
         stretched = YaRNFrequencies(schedule, factor, *self._settings)
         turns = (stretched if finetuned else schedule).turns()
@@ -297,6 +299,7 @@ class YarnEmbedding(Named):
         words, scale, stretch = self.angles.words(), 1.0, self._stretch(seq_len)
         long = seq_len > self.max_position_embeddings
         if long and not self.finetuned:
+            # Dynamic YaRN has the scaling factor of each call.
             schedule = (self.dim, self._base, at.device)
             words = words_of(*schedule, stretch, *self._settings)
         if long or self.finetuned:
