@@ -30,9 +30,11 @@ _MODULES = *_NAMESPACES, "functional", "interop", "plot"
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"{__name__}.{name}")
+    # A star import leaves out `functional`, `interop` and `plot`, which import more.
     if name == "__all__":
         return [*_names(), *_NAMESPACES]
     if not name.startswith("_"):
+        # Later accesses find the names without this function.
         globals().update(_names())
         if name in globals():
             return globals()[name]

@@ -76,6 +76,7 @@ def check_kind(name: str, value: object, kind: type, cure: str) -> None:
 
 
 def is_integer(value: Any) -> bool:
+    # A boolean is an integer in Python, and a mistake as a size.
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 

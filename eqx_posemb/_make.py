@@ -80,6 +80,8 @@ def make(
             f"{' and no '.join(missing)}."
         )
     part = _part(row, given, settings)
+    # Some papers change the scale of the logits together with the embedding, as T5
+    # does.
     return PositionalEmbedding(**{row.place: part}, scale=resolved(row.scale, given))
 
 

@@ -73,6 +73,7 @@ class Comparison:
             )
         import equinox as eqx
 
+        # The models of all seeds are stacked along a first axis.
         of_seed = lambda x: x[seed] if eqx.is_array(x) else x
         return jax.tree.map(of_seed, trained[f"{name} ({task})"])
 
@@ -128,13 +129,13 @@ class Comparison:
 
         from ..plot import extrapolation
 
-        # Words stay words in a vector file.
+        # A vector file keeps text as text, and not as outlines.
         with matplotlib.rc_context({"svg.fonttype": "none", "font.size": 8}):
             figure = extrapolation(self.results)
             if path is not None:
                 if kind is None and isinstance(path, str | Path):
                     kind = Path(path).suffix.removeprefix(".")
-                # No date: the same results give the same file.
+                # Without a date, equal results give equal files.
                 dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
                 metadata = dates.get(kind or "")
                 figure.savefig(path, format=kind, dpi=300, metadata=metadata)

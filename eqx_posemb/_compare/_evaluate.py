@@ -61,6 +61,8 @@ class Evaluation:
             check()
             arguments = self._arguments(models, there, (tokens, answers))
             program = self._programs.compiled(_score, *arguments)
+            # Sums in float64 do not depend on the order of the parts in their printed
+            # digits.
             total += np.asarray(program(*arguments), np.float64)
             examples += len(tokens)
         bits, answers, right, complete = total
@@ -142,5 +144,6 @@ def _score(weights: Weights, there: At, tokens, answers, heads, dtype) -> Score:
 
 def hardly_learnt(losses: list[list[float]], task: Task) -> bool:
     """Whether the last losses of some seed are above the threshold of the task."""
+    # The mean over a twentieth of the steps smooths the noise of single batches.
     last = np.mean(losses[-max(1, len(losses) // 20) :], axis=0)
     return not bool(np.all(last < task.threshold))

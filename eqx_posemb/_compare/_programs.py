@@ -37,6 +37,8 @@ class Programs:
         with self._lock:
             found = self._programs.get(key)
             if mine := found is None:
+                # A second thread waits for a compilation that has begun, and starts no
+                # other.
                 found = self._programs[key] = Future()
         if mine:
             try:

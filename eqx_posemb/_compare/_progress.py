@@ -72,6 +72,7 @@ class Progress:
     def seconds_left(self, fraction: float = 0.0) -> float | None:
         """An estimate for all parts that are left, of which the first has begun."""
         elapsed = time.monotonic() - self._begun
+        # An estimate from fewer steps would change too much from line to line.
         guess = elapsed / fraction if fraction > 0.05 else None
         total = 0.0
         for index, part in enumerate(self._left):

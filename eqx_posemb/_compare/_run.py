@@ -73,7 +73,8 @@ class Run:
                 f"{total - len(missing)} of {total} are finished in {self._folder}."
             )
         self._progress.expect(_parts(missing))
-        # Settings are there before the first training, also of an interrupted run.
+        # Settings are written before the first training, so that an interrupted run can
+        # be resumed.
         self._write()
         with Interrupt() as interrupt:
             try:
@@ -137,7 +138,7 @@ class Run:
             "training": round(middle - begin, 1),
             "test": round(time.monotonic() - middle, 1),
         }
-        # The last one says that all others are there.
+        # Scores are stored last, since a stored score marks a finished part.
         result["scores"][task.name] = scores
 
     def _trained(self, task, entry, training, test, check):
@@ -167,6 +168,7 @@ class Run:
             try:
                 check()
             except KeyboardInterrupt:
+                # After Ctrl-C the state is saved before the run ends.
                 late = True
                 raise
             finally:
@@ -238,6 +240,7 @@ class Run:
         for entry in self._entries:
             fresh = of_entry(entry, self._settings)
             kept = before.pop(entry.name, None)
+            # A name may stand for another embedding than in the run before.
             same = kept is not None and kept["fingerprint"] == fresh["fingerprint"]
             if kept is not None and not same:
                 self._progress.say(f"{entry.name} has changed, and is done again.")
@@ -311,6 +314,7 @@ def _writable(out):
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # A test file reveals a missing permission before the training.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -336,5 +340,6 @@ def _parts(missing):
 def _file_name(name):
     """A name without what file systems refuse, and still one of its own."""
     plain = re.sub(r"[^\w+-]", "_", name)[:60]
+    # Names that differ in replaced characters alone differ in the digest.
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return plain if plain == name else f"{plain}-{digest}"

@@ -36,6 +36,7 @@ def fates(schedule: AbstractFrequencies) -> Fates:
     """What has become of each frequency."""
     after, first = numbers(schedule), numbers(schedule.unscaled)
     moves = after > 0
+    # A frequency of zero has no ratio, and its division would warn.
     ratio = np.divide(first, after, out=np.ones_like(after), where=moves)
     # Products of float64 are off by their last digits, and divisors of LongRoPE have
     # few digits.

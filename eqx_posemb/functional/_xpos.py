@@ -241,6 +241,7 @@ def rotary_embedding(
     twice = lambda columns: jnp.concatenate([columns, columns], axis=-1)
     if not use_xpos:
         return twice(angles), 1.0
+    # Zeta's center is half of the length.
     decay = XPosDecay(dim, scale_base, center=positions.shape[0] // 2)
     return twice(angles), twice(jnp.exp(decay(positions)))
 
@@ -261,5 +262,6 @@ def check_pairs(x: Any) -> None:
 
 
 def _over_batch(turn, x):
+    # An explicit product also serves empty arrays, for which -1 is ambiguous.
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     return jax.vmap(turn)(flat).reshape(x.shape)

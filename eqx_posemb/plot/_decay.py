@@ -84,6 +84,7 @@ def decay(
         least = over_steps(np.minimum, curves.min(axis=0))
         most = over_steps(np.maximum, curves.max(axis=0))
         style = STYLES[i % len(STYLES)]
+        # Markers of different curves are staggered, so that equal curves stay visible.
         axes.plot(
             places, mean, label=name, color=style.color, linestyle=style.line,
             linewidth=1.2, marker=style.marker, markersize=3.5,
