@@ -30,7 +30,7 @@ _MODULES = *_NAMESPACES, "functional", "interop", "plot"
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"{__name__}.{name}")
-    # A star import leaves out `functional`, `interop` and `plot`, which import more.
+    # Names are imported lazily, so a star import would find none without this list.
     if name == "__all__":
         return [*_names(), *_NAMESPACES]
     if not name.startswith("_"):

@@ -96,6 +96,7 @@ def described(value: Any) -> str:
         return f"an array of shape {value.shape}"
     if isinstance(value, int | float | str):
         shown = repr(value)
+        # A long value would hide the rule of a message.
         return shown if len(shown) <= 42 else f"{shown[:41]}...{shown[-1]}"
     name = type(value).__name__
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

@@ -72,6 +72,7 @@ def make(
         )
     given = sizes if key is None else {**sizes, "key": key}
     needed = row.needed(_parameters, settings)
+    # All missing sizes are named in one error.
     if not needed <= given.keys():
         order = [f"`{size}`" for size in SIZES if size in needed]
         missing = [f"`{size}`" for size in SIZES if size in needed - given.keys()]

@@ -84,6 +84,7 @@ class Turns(eqx.Module):
             jnp.asarray(word).astype(jnp.result_type(float))
             for word in (self.whole, self.high, self.low)
         )
+        # The fraction is summed first, since whole turns would absorb its low word.
         return (whole + (high * 2.0**-32 + low * 2.0**-64)) * float(TWO_PI)
 
 
@@ -186,7 +187,8 @@ def _phase64(upper, lower, turns):
 
 
 def _total(phases):
-    # The sum of the terms wraps modulo one turn, as each term does.
+    # The sum of the terms wraps modulo one turn, as each term does. Without `dtype`,
+    # JAX would widen the sum in 64-bit mode.
     return jnp.sum(phases, axis=1, dtype=phases.dtype)
 
 

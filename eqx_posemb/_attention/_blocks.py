@@ -81,6 +81,7 @@ class Blocks(eqx.Module):
     """Attention in blocks of queries and of keys."""
 
     whole: Tile
+    # Masks are padded as the tokens are, and each tile slices its own part.
     rules: Rules
     # The counts before the padding tell at trace time whether tiles need a mask for the
     # padding.
@@ -156,6 +157,7 @@ class Blocks(eqx.Module):
                         tiles.rows[t], tiles.columns[t], masked, carry
                     )
                 )
+                # Unmasked tiles lead each group, so one index separates both loops.
                 carry = jax.lax.fori_loop(first, split, at(False), carry)
                 if masks:
                     carry = jax.lax.fori_loop(split, end, at(True), carry)

@@ -96,6 +96,7 @@ _of_blocks = partial(with_gradients(_attended_of_blocks, _gradients_of_blocks), 
 class Sums(NamedTuple):
     """The running sums of an online softmax, for each query."""
 
+    # The running maximum keeps every exponent at zero or below.
     largest: Float[Array, "heads q"]
     weights: Float[Array, "heads q"]
     values: Float[Array, "heads q dim_v"]
@@ -130,6 +131,8 @@ def accumulate(blocks: Blocks, sums: Sums) -> Sums:
             # keys are all masked so far would give -inf minus -inf, which is NaN.
             largest = jnp.maximum(before.largest, jnp.max(logits, axis=-1))
             weights = jnp.exp(logits - largest[..., None])
+            # The maximum never falls, so the factor is at most one and nothing
+            # overflows.
             rescale = jnp.exp(before.largest - largest)
             after = Sums(
                 largest,

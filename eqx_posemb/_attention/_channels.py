@@ -33,6 +33,7 @@ def with_channels(
     The added channels come first. A sum from left to right then cancels their large
     terms before it adds small terms.
     """
+    # A kernel takes keys, values and their channels for one number of heads.
     heads = max(k.shape[0], v.shape[0], 1 if factors is None else factors[1].shape[0])
     k, v = (repeated(x, heads // x.shape[0]) for x in (k, v))
     if factors is not None:

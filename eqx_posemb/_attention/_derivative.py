@@ -26,8 +26,7 @@ def with_gradients(
         `attended`, and their cotangents.
     """
 
-    # Static values are hashable and have no derivative, so JAX passes them around the
-    # rule.
+    # Static values have no derivative, so they are excluded from differentiation.
     @partial(jax.custom_vjp, nondiff_argnums=(0,))
     def call(static, floats, others):
         how, rest = static

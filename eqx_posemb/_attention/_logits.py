@@ -22,6 +22,7 @@ class Tokens(eqx.Module):
     content: Float[Array, "heads seq dim"] | None
     """Queries or keys before any rotation, if a score or an extension reads them."""
     positions: Num[Positions, "seq *axes"]
+    # All arrays of a state have tokens first, so that blocks can slice them.
     state: PyTree[Array] | None
     order: Int[Positions, " seq"] | None
     """The order that masks compare; `None` if they compare positions."""

@@ -59,6 +59,8 @@ def plan(
     )
     if not (logits.relative and integers):
         return _arrange(some, every, None)
+    # The distance of the first tokens and the steps inside of both blocks determine all
+    # distances of a tile.
     offsets = distance(q_positions[:, 0], k_positions[:, 0])
     shapes = (
         _alike(q_positions, logits.by_position(q)),
@@ -146,6 +148,7 @@ def _arrange(
     for key in keys:
         key = key[order]
         changes |= jnp.concatenate([jnp.ones(1, bool), key[1:] != key[:-1]])
+    # Skipped tiles at the end belong to no group.
     changes &= tile < count
     # Sorting moves the starts of groups to the front of an array with a static length.
     starts = jnp.sort(jnp.where(changes, tile, count))

@@ -77,6 +77,7 @@ class _Mapped:
     axes: tuple
 
     def __call__(self, *leaves):
+        # A form is mapped when it is lowered, so no other form is traced.
         return jax.vmap(self.form, self.axes)(*leaves)
 
 

@@ -52,6 +52,7 @@ def by_blocks(size: int) -> Hop:
 def ring(inputs: Inputs, hop: Hop, axis_name: str) -> Attended:
     """Attention of this device's queries to the keys of the whole sequence."""
     out, normalizer = _attention((axis_name, hop), inputs)
+    # All shards are merged in at least float32 before this one rounding.
     return out.astype(inputs.v.dtype), normalizer
 
 

@@ -18,7 +18,9 @@ Window = int | tuple[int, int]
 class Rules(eqx.Module):
     """All masks of a call. A key is unmasked if every rule allows it."""
 
+    # True marks a key that a query attends to.
     mask: Bool[Array, "*heads q k"] | None
+    # Tokens attend to tokens of the same id alone.
     q_segments: Int[Array, " q"] | None
     k_segments: Int[Array, " k"] | None
     # A static rule that is off leaves no comparison in the compiled program.

@@ -193,6 +193,7 @@ class ALiBi(AbstractRelativeBias):
         heads = self.heads if self.biased_heads is None else self.biased_heads
         slopes = alibi_slopes(heads, self.form, self.convention, self.bias_max)
         scaled = tuple(self.factor * slope for slope in slopes)
+        # Heads without a bias have the slope zero, so all heads share one program.
         return scaled + (0.0,) * (self.heads - heads)
 
     def along(self, delta: Num[Array, " distances"]) -> Float[Array, "heads distances"]:
@@ -307,6 +308,7 @@ def linear(
         return bias
     heads = slopes.shape[0]
     half = (heads if biased_heads is None else biased_heads) // 2
+    # Heads without a bias attend to both sides, so their side is zero.
     side = jnp.array([-1] * half + [1] * half + [0] * (heads - 2 * half))[:, None]
     return jnp.where(side * jnp.sign(delta).astype(side.dtype) < 0, NEVER, bias)
 

@@ -244,8 +244,8 @@ class BEiTBias(AbstractBias):
             bias = jnp.where(keys, to_cls, patches)
             return jnp.where(queries, jnp.where(keys, itself, from_cls), bias)
 
-        # Only one [CLS] before a whole image has the form without lookups, and shapes
-        # exclude other cases.
+        # Only one [CLS] before a whole image has the form without lookups. Shapes tell
+        # at trace time where this is impossible.
         if q.shape[0] != k.shape[0] or not is_window_long(self.window, q[1:]):
             return of_pairs()
         whole = are_the_window(self.window, q[1:], k[1:])

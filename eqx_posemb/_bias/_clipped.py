@@ -56,6 +56,7 @@ class ClippedBias(AbstractRelativeBias):
         ```
     """
 
+    # The middle row is distance zero, and later rows are keys further in the past.
     weight: Float[Array, "rows heads"]
 
     def __init__(

@@ -61,6 +61,7 @@ class DynamicBias(AbstractRelativeBias):
         ```
     """
 
+    # Layers differ in shape, so they are tuples and no stacked arrays.
     weights: tuple[Float[Array, "_ _"], ...]
     biases: tuple[Float[Array, " _"], ...]
     distances: Literal["linear", "log"] = eqx.field(static=True)

@@ -72,6 +72,7 @@ class FIRE(AbstractBias):
     out_bias: Float[Array, " heads"]
     c: Float[Array, ""]
     multiplier: Float[Array, ""]
+    # The threshold is in positions. It is static, and `multiplier` trains its factor.
     threshold: float = eqx.field(static=True)
 
     def __init__(

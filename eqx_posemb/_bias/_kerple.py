@@ -59,6 +59,7 @@ class KERPLE(AbstractRelativeBias):
         ```
     """
 
+    # Raw values need no constraint, and the properties `a` and `r` are always positive.
     raw_a: Float[Array, " heads"]
     raw_r: Float[Array, " heads"]
     kind: Literal["log", "power"] = eqx.field(static=True)

@@ -66,6 +66,7 @@ class LeViTBias(AbstractWindowBias):
 
     traits = ("bounded",)
 
+    # Rows and columns are distances without a sign, from zero on.
     weight: Float[Array, "height width heads"]
 
     def __init__(

@@ -82,6 +82,7 @@ class LogCPB(AbstractWindowBias):
     hidden_weight: Float[Array, "hidden 2"]
     hidden_bias: Float[Array, " hidden"]
     weight: Float[Array, "heads hidden"]
+    # The last layer has a bias in timm's forms alone.
     bias: Float[Array, " heads"] | None
     size: Window = eqx.field(static=True)
     # Coordinates are divided by the window of training, which may differ from the
@@ -256,6 +257,7 @@ class LogCPB(AbstractWindowBias):
                 for difference, trained in zip(differences, self.trained, strict=True)
             ]
         far = np.stack(np.meshgrid(*differences, indexing="ij"), axis=-1)
+        # Swin V2 has log₂(1 + r) / 3, which equals ln(1 + r) / ln 8.
         unit = {"swin": np.log(8), "cr": 1.0, "rw": np.log(9)}[self.form]
         logs = np.sign(far) * np.log1p(np.abs(far)) / unit
         w_1, b_1, w_2 = map(

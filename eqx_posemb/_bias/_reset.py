@@ -45,6 +45,7 @@ class ResetBias(AbstractBias):
     bias: AbstractBias
     from_special: Float[Array, " heads"]
     to_special: Float[Array, " heads"]
+    # Positions identify special tokens, since a bias reads no content.
     special: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, bias: AbstractBias, heads: int, special: tuple[int, ...] = (0,)):

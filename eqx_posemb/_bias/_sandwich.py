@@ -61,6 +61,7 @@ class Sandwich(AbstractRelativeBias):
     """
 
     heads: int = eqx.field(static=True)
+    # The width belongs to the bias, and is independent of the channels of a head.
     dim: int = eqx.field(static=True, default=128)
     theta: float = eqx.field(static=True, default=10_000.0, converter=as_number)
 

@@ -34,6 +34,7 @@ class SumBias(AbstractBias):
         ```
     """
 
+    # The tuple is a pytree, so optimizers train the parameters of all terms.
     biases: tuple[AbstractBias, ...]
 
     def __init__(self, *biases: AbstractBias):

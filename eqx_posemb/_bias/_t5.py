@@ -67,6 +67,7 @@ class T5Bias(AbstractRelativeBias):
         ```
     """
 
+    # Buckets come first, as in `torch.nn.Embedding`.
     weight: Float[Array, "buckets heads"]
     max_distance: int = eqx.field(static=True)
     bidirectional: bool = eqx.field(static=True)

@@ -52,6 +52,7 @@ class TISA(AbstractRelativeBias):
         ```
     """
 
+    # A bump has a height, a sharpness, and a center in positions.
     a: Float[Array, "heads bumps"]
     b: Float[Array, "heads bumps"]
     c: Float[Array, "heads bumps"]

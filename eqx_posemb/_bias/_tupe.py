@@ -74,6 +74,8 @@ class TUPE(AbstractBias):
     weight: Float[Array, "length dim"]
     norm_weight: Float[Array, " dim"]
     norm_bias: Float[Array, " dim"]
+    # Projections are stored by head, so that devices can hold the projections of their
+    # heads.
     q_weight: Float[Array, "heads head_dim dim"]
     q_bias: Float[Array, "heads head_dim"]
     k_weight: Float[Array, "heads head_dim dim"]

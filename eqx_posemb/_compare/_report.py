@@ -72,6 +72,7 @@ def as_csv(results: Results) -> str:
     for task, about in results["tasks"].items():
         for name, result in results["results"].items():
             for multiple, values in result["scores"].get(task, {}).items():
+                # Names are free text, and may contain commas and quotes.
                 quoted = '"' + name.replace('"', '""') + '"'
                 length = int(multiple) * about["length"]
                 start = f"{task},{about['measure']},{quoted},{multiple},{length}"

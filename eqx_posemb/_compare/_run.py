@@ -106,6 +106,7 @@ class Run:
     def _one(self, task, entry, training, test, check):
         result = self.results["results"][entry.name]
         begin = time.monotonic()
+        # Extensions are applied to the trained model of their base.
         if entry.base not in self.models[task.name]:
             model, losses = self._trained(task, entry, training, test, check)
             self.models[task.name][entry.base] = model
@@ -214,6 +215,7 @@ class Run:
 
     def _keep(self, folder):
         """Adds the results that the folder has, on every process."""
+        # Other processes may have no access to the folder.
         found = _devices.agreed(
             _report.read_results(folder) if _devices.writes() else None
         )
@@ -230,6 +232,7 @@ class Run:
                 f"{str(folder)!r} has results for {', '.join(differing)}. Ask for the "
                 "same again, or give another folder by `out`."
             )
+        # Parts of this run replace stored parts with the same name.
         for name in "identity", "tasks", "results":
             self.results[name] = {**found[name], **self.results[name]}
 
@@ -294,6 +297,7 @@ def run(
         reported.say(f"Stopped. What is finished {kept}.")
         raise
     finally:
+        # Tables and figures are also written after an interruption.
         if folder is not None and _devices.writes():
             _finish(folder, found)
     return found

@@ -58,6 +58,8 @@ class AxialLearned(AbstractEncoding):
 
     traits = ("bounded",)
 
+    # Concatenated tables have shares of the channels, and summed tables have all
+    # channels.
     weights: tuple[Float[Array, "size share"], ...]
     summed: bool = eqx.field(static=True)
 

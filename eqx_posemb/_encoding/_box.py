@@ -57,6 +57,7 @@ class LearnedBox(AbstractEncoding):
         ```
     """
 
+    # Left and right edges share a table, and upper and lower edges share another.
     x: Float[Array, "size edge"]
     y: Float[Array, "size edge"]
     height: Float[Array, "size extent"]

@@ -64,6 +64,8 @@ class PositionalConvolution(Module):
         ```
     """
 
+    # Kernels have PyTorch's layout, [out, in / groups, taps], so checkpoints need no
+    # transposition.
     weight: Float[Array, "layers dim each kernel"]
     gain: Float[Array, "layers kernel"] | None
     bias: Float[Array, "layers dim"]

@@ -104,6 +104,7 @@ class Fourier(AbstractEncoding):
         ]
         parts = [sin for _, sin in waves] + [cos for cos, _ in waves]
         if self.include_positions:
+            # Perceiver has the coordinates before the sines.
             parts.insert(0, as_float(as_positions(positions)))
         return jnp.concatenate(parts, axis=-1)
 
@@ -187,6 +188,7 @@ class GaussianFourier(AbstractEncoding):
     dim: int = eqx.field(static=True)
     axes: int = eqx.field(static=True)
     scale: float = eqx.field(static=True)
+    # A seed in place of an array keeps the matrix out of the leaves.
     seed: int = eqx.field(static=True)
     # Tuples are static, so no optimizer trains the matrix of a checkpoint.
     given: tuple[tuple[float, ...], ...] | None = eqx.field(static=True)

@@ -60,6 +60,7 @@ class Learned(AbstractEncoding):
     traits = ("bounded",)
 
     weight: Float[Array, "rows dim"]
+    # Row `offset` is the vector of position zero.
     offset: int = eqx.field(static=True)
     padding_idx: int | None = eqx.field(static=True)
     scale: float = eqx.field(static=True)

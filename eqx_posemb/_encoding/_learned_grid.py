@@ -68,6 +68,7 @@ class LearnedGrid(AbstractEncoding):
     traits = ("bounded",)
 
     weight: Float[Array, "*shape dim"]
+    # The prefix is a field of its own, since resizing changes the grid alone.
     prefix: Float[Array, "prefix dim"] | None
 
     def __init__(

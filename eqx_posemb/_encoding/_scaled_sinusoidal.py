@@ -52,6 +52,7 @@ class ScaledSinusoidal(AbstractEncoding):
         ```
     """
 
+    # The factor is an array and trained, unlike the waves.
     scale: Float[Array, ""]
     waves: Sinusoidal
 

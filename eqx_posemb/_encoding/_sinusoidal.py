@@ -108,6 +108,8 @@ class Sinusoidal(AbstractEncoding):
         return Geometric(
             self.dim - self.dim % 2,
             self.theta,
+            # tensor2tensor divides the exponents by one less than the number of
+            # frequencies.
             endpoint=self.layout == "tensor2tensor",
         )
 
@@ -132,6 +134,7 @@ class Sinusoidal(AbstractEncoding):
         if self.layout == "interleaved":
             return jnp.stack([sin, cos], axis=-1).reshape(-1, self.dim)
         parts = [cos, sin] if self.layout == "diffusion" else [sin, cos]
+        # fairseq leaves the last channel of an odd number zero.
         return jnp.pad(jnp.concatenate(parts, axis=-1), [(0, 0), (0, self.dim % 2)])
 
 

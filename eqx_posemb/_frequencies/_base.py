@@ -366,4 +366,5 @@ def powers(
         ratio = Decimal(base) ** (Decimal(-1) / Decimal(steps))
         found = itertools.accumulate([ratio] * (count - 1), mul, initial=Decimal(1))
         found = list(found)
+    # The unary plus rounds the additional digits away, to the precision of the caller.
     return np.array([+value for value in found], dtype=object)

@@ -154,6 +154,7 @@ class YaRNFrequencies(AbstractScaledFrequencies):
     extrapolation_factor: float = eqx.field(
         static=True, default=1.0, converter=as_number
     )
+    # Some models, such as gpt-oss, were trained without rounded ends of the ramp.
     truncate: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):

@@ -28,6 +28,7 @@ class Listed(AbstractStaticFrequencies):
         ```
     """
 
+    # Floats are hashable, and their conversion to decimals is exact.
     frequencies: tuple[float, ...] = eqx.field(
         static=True, converter=lambda values: tuple(map(float, values))
     )

@@ -42,6 +42,7 @@ class Divided(AbstractDerivedFrequencies):
     """
 
     base: AbstractStaticFrequencies
+    # Divisors become decimals without rounding, so the schedule stays exact.
     divisors: tuple[float, ...] = eqx.field(
         static=True, converter=lambda values: tuple(float(value) for value in values)
     )
@@ -162,6 +163,7 @@ class _Selected(AbstractFrequencies):
 
     short: AbstractStaticFrequencies
     long: AbstractStaticFrequencies
+    # The choice is a leaf, so one compiled program serves both sides of the switch.
     is_long: Bool[Array, ""]
 
     @property

@@ -57,5 +57,6 @@ def float32_error(frequencies: Host, length: int) -> float:
 
 def float32_limit(frequencies: Host, error: float) -> int:
     """The first power of two that is a context whose end is off by more than that."""
+    # Positions are int32, so the search ends with them.
     powers = (2**power for power in range(8, 31))
     return next(n for n in powers if float32_error(frequencies, n) > error)

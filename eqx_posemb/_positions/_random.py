@@ -93,6 +93,7 @@ def randomized_positions(
             f"{longest}."
         )
     (positions,) = in_common(positions)
+    # Without replacement, no two tokens have equal positions.
     drawn = jnp.sort(jr.choice(key, longest, (count,), replace=False))
     return error_if(
         rows_of(drawn.astype(positions.dtype), positions),

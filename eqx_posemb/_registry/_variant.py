@@ -106,6 +106,7 @@ class Variant:
             if isinstance(value, Variant):
                 needed |= value.needed(parameters_of)
             elif callable(value):
+                # The arguments of a function in a row name the sizes that it needs.
                 needed |= inspect.signature(value).parameters.keys()
         return needed
 

@@ -139,6 +139,7 @@ class Sections(AbstractAxes):
         the released code.
     """
 
+    # Sizes count pairs and not channels, as `mrope_section` does.
     sizes: tuple[int, ...] = eqx.field(static=True, converter=tuple)
     order: Literal["chunked", "interleaved", "tail"] = eqx.field(
         static=True, default="chunked"

@@ -29,6 +29,8 @@ class Chain(AbstractRotary):
         ```
     """
 
+    # The order matters, since a temperature or a basis may come before or after a
+    # rotation.
     parts: tuple[AbstractRotary, ...] = eqx.field(converter=tuple)
 
     def __check_init__(self):

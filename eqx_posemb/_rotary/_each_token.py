@@ -12,6 +12,7 @@ from ._abstract import AbstractRotary, AbstractRotation
 class EachToken(AbstractRotation):
     """The rotation of each token in a context of its own length."""
 
+    # All leaves have a first axis of tokens, which `jax.vmap` has added.
     tokens: AbstractRotation
     count: int | None = eqx.field(static=True)
 

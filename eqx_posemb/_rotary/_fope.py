@@ -70,6 +70,7 @@ class FoPE(AbstractRotary):
     traits = ("absolute",)
 
     frequencies: Geometric
+    # Optimizers train both matrices by default, and the authors keep them as drawn.
     cosines: Float[Array, "heads kept kept"]
     sines: Float[Array, "heads kept kept"]
     pairing: Layout = eqx.field(static=True)

@@ -124,6 +124,7 @@ class LieRE(AbstractRotary):
 class MatrixRotation(AbstractRotation):
     """Multiplies each block of channels by a matrix for each position."""
 
+    # Each token has its own matrices, so memory grows with the square of `block`.
     matrices: Float[Array, "seq blocks block block"]
 
     @property
@@ -173,6 +174,7 @@ class MatrixRotation(AbstractRotation):
 
         def turned(x, matrices):
             parts = x.astype(dtype).reshape(*x.shape[:-1], blocks, block)
+            # Half precision would round each of the products of a block.
             parts = jnp.einsum("sbij,...sbj->...sbi", matrices.astype(dtype), parts)
             return parts.reshape(x.shape).astype(x.dtype)
 

@@ -164,6 +164,7 @@ class Pairing(Module):
         """
         channels = tuple(range(self.dim))
         place = {channel: output for output, channel in enumerate(self.source)}
+        # A layout that drops a channel cannot be inverted.
         if len(place) < self.dim:
             raise ValueError(
                 "`source` must have every channel once, to be undone, but got "
@@ -189,6 +190,7 @@ class Pairing(Module):
         # are hard to read.
         rotated = [channel for channel, sign in enumerate(self.sign) if sign]
         if rotated and len(rotated) % 2 == 0:
+            # nanochat's layout is the inverse of a common layout.
             for pairing, end in (self, ""), (self.inverse(), ".inverse()"):
                 rule = pairing._rule(rotated[0], len(rotated))
                 if rule is not None:

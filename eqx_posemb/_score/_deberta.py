@@ -76,6 +76,7 @@ class DeBERTa(AbstractScore):
         ```
     """
 
+    # In DeBERTa all layers share the table, and each layer has its own projections.
     table: Float[Array, "rows dim"]
     key_weight: Float[Array, "heads head_dim dim"]
     key_bias: Float[Array, "heads head_dim"] | None

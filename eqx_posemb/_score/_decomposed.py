@@ -74,6 +74,7 @@ class Decomposed(AbstractScore):
 
     traits = ("bounded",)
 
+    # For `n` cells along an axis, row `n - 1` is the distance zero.
     tables: tuple[Float[Array, "_ head_dim"], ...]
 
     def __init__(

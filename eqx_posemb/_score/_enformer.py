@@ -102,6 +102,7 @@ class Enformer(AbstractRelative):
     u: Float[Array, "heads head_dim"]
     v: Float[Array, "heads head_dim"]
     weight: Float[Array, "heads head_dim features"]
+    # The basis has no parameters, so the same weights serve a basis of another length.
     basis: "EnformerBasis"
 
     def __init__(

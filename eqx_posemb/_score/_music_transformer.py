@@ -62,6 +62,7 @@ class MusicTransformer(AbstractScore):
 
     traits = ("bounded", "causal")
 
+    # The last row is the distance zero, as in the paper.
     weight: Float[Array, "heads length head_dim"]
 
     def __init__(

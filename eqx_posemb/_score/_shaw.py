@@ -69,6 +69,7 @@ class Shaw(AbstractScore):
         ```
     """
 
+    # Row `back` is the distance zero, and later rows are keys ahead.
     weight: Float[Array, "rows head_dim"]
     back: int = eqx.field(static=True)
 

@@ -236,6 +236,7 @@ class SinusoidBasis(AbstractBasis):
     """Sines and cosines of the distance from the key to the query."""
 
     encoding: Sinusoidal
+    # Files state `clamp_len`, where a value that is not positive means no clamp.
     clamp: int | None = eqx.field(static=True)
 
     def __check_init__(self):

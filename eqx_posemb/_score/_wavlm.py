@@ -71,6 +71,7 @@ class WavLM(AbstractScore):
     weight: Float[Array, "buckets heads"]
     gate_weight: Float[Array, "2 head_dim"]
     gate_bias: Float[Array, " 2"]
+    # Factors start at one, so initial gates lie between 1 and 2.
     gate_scale: Float[Array, " heads"]
     max_distance: int = eqx.field(static=True)
 

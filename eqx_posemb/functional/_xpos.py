@@ -236,6 +236,7 @@ def rotary_embedding(
     schedule = Linear(
         Geometric(dim, rescaled(base, base_rescale_factor, dim)), interpolation_factor
     )
+    # Zeta returns angles in radians, which only a float product can give.
     frequencies = jnp.asarray(schedule(), jnp.result_type(float))
     angles = as_float(positions)[:, None] * frequencies[None]
     twice = lambda columns: jnp.concatenate([columns, columns], axis=-1)

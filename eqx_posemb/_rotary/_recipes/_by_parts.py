@@ -249,6 +249,8 @@ def longrope(
         Divided(base, short_factor), Divided(base, long_factor), original_length
     )
     if attention_factor is None:
+        # Released models have the factor at every length, also within the original
+        # context.
         attention_factor = math.sqrt(1 + math.log(factor) / math.log(original_length))
     check_positive("attention_factor", attention_factor)
     return Rotary(schedule, dim=dim, scale=attention_factor, pairing=pairing)

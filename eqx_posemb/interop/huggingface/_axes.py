@@ -185,6 +185,7 @@ def sections(rope: Rope, pairs: int, row: dict[str, Any], quirks: bool) -> Secti
                 f"but got {pairs}."
             )
         return Sections([pairs // 2, pairs // 2], order="interleaved")
+    # Some model types have default sections in their code.
     sizes = rope.sections or tuple(row.get("sections", ()))
     if rope.sections and sum(sizes) != pairs and not quirks:
         raise ValueError(

@@ -87,6 +87,7 @@ def deberta_from_state_dict(
     reach = reach if reach > 0 else length
     buckets = None
     if version == "deberta-v2":
+        # In transformers a number that is not positive means no buckets.
         told = settings.integer("position_buckets", -1, least=-1, most=2**16)
         buckets = told if told > 0 else None
     heads = settings.width("num_attention_heads")
@@ -118,6 +119,7 @@ def deberta_from_state_dict(
     )
     encoding = None
     if settings.flag("position_biased_input", True):
+        # The table of the input lies outside of the encoder.
         outer = prefix.removesuffix("encoder.")
         table = array(state, f"{outer}embeddings.position_embeddings.weight")
         encoding = filled(Learned(*table.shape, key=jr.key(0)), weight=table)

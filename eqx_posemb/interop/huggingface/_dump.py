@@ -128,6 +128,7 @@ def _rotary(rotary) -> dict[str, Any]:
     if rotary.decay is not None or rotary.arithmetic != "exact":
         _refuse("the rotary part", rotary)
     rope, more, width = _schedule(rotary)
+    # Only YaRN and LongRoPE have an attention factor among their settings.
     if rotary.scale != 1 or rope["rope_type"] in ("yarn", "longrope"):
         if rope["rope_type"] not in ("yarn", "longrope"):
             _refuse(f"for {rope['rope_type']} the scale", rotary.scale)
@@ -260,6 +261,7 @@ def _model(rotary, rope, width) -> tuple[dict[str, Any], dict[str, Any]]:
     if layout == "halves":
         return {"model_type": "glm4_moe" if partial else "llama", **head}, rope
     if layout == "adjacent":
+        # GLM-4 rotates half of a head by default.
         if not partial and rope["rope_type"] != "proportional":
             rope = {**rope, "partial_rotary_factor": 1.0}
         return {"model_type": "glm4", **head}, rope

@@ -167,6 +167,8 @@ def _parts(keys: dict[str, Any], parent: str, prefix: str = ""):
             f"`config` must have at most {DEEPEST} parts within each other, but got "
             f"{prefix[:80]}…."
         )
+    # Older files, such as the files of Qwen2.5-VL, have the settings of the text at the
+    # top.
     at_top = "text_config" not in keys and "num_attention_heads" in keys
     if at_top and f"{parent}_text" in models():
         yield prefix or "text", (keys, f"{parent}_text")

@@ -185,6 +185,7 @@ def _normalized(rope, settings, row, label, nested, flat, quirks, head) -> Rope:
         allowed |= set(SECTIONED)
     if row.get("temperature") == "llama_4_scaling_beta":
         allowed |= set(TEMPERED)
+    # An unknown key may be a misspelled one, so it is never ignored.
     rope.only(allowed, f"`rope_type` {kind!r} of this model type")
     length = _length(rope, settings)
     original = _original_length(kind, rope, settings, quirks)
@@ -204,6 +205,7 @@ def _normalized(rope, settings, row, label, nested, flat, quirks, head) -> Rope:
         length=length,
         attention_factor=attention,
         **_shape(kind, rope),
+        # transformers ignores the key in the settings of a layer type.
         truncate=rope.flag("truncate", True) or (quirks and nested),
         mscale_all_dim=rope.number("mscale_all_dim", 0.0) if kind == "yarn" else 0.0,
         sections=sections_of(rope, row, quirks),
@@ -226,6 +228,7 @@ def _kind(rope: Settings, row) -> str:
             f"{quoted(rope.get('rope_type'))} and {quoted(rope.get('type'))}."
         )
     kind = kinds.pop() if kinds else "default"
+    # With `alpha`, Hunyuan's rope type `dynamic` has a fixed factor.
     if kind == "dynamic" and row.get("alpha") and rope.get("alpha"):
         return "ntk_alpha"
     image = row.get("axes") in IMAGE_AXES
@@ -353,6 +356,7 @@ def _attention_factor(kind, rope, factor, original, row) -> float:
         all_dims = rope.number("mscale_all_dim", 0.0)
         if own and all_dims:
             return grown(factor, own) / grown(factor, all_dims)
+        # TeleChat3 has a slope of its own, and `kind` has lost its name.
         named = {rope.get("rope_type"), rope.get("type")}
         return grown(factor, next((SLOPES[n] for n in named if n in SLOPES), 1.0))
     return 1.0

@@ -108,6 +108,7 @@ def _evaluated(rule: str, settings: Settings) -> int | None:
     """A sum, a quotient or a key of a part, or `None` if a key is missing."""
     if rule == "clvp":
         heads = settings.width("num_attention_heads")
+        # CLVP's code bounds the width by 32 channels.
         return max(settings.width("projection_dim") // (2 * heads), 32)
     if "." in rule:
         part, key = rule.split(".")

@@ -243,7 +243,7 @@ class TorchEmbedding(TorchPart):
         # Angles that are the same for every length read no `length`.
         rest = [x for name, x in others.items() if name not in (*_RULES, "length")]
         plain = implementation == "auto" and all(x is None for x in rest)
-        # PyTorch's attention requires one dtype, and JAX's attention promotes dtypes.
+        # PyTorch's attention requires one dtype, and attention in JAX promotes dtypes.
         plain = plain and q.dtype == k.dtype == v.dtype and q.ndim > 2
         if self.rotary is not None and self._native and plain:
             return torch.nn.functional.scaled_dot_product_attention(

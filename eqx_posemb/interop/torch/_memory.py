@@ -30,6 +30,7 @@ def jax_device(device: torch.device) -> Any:
     try:
         if device.type not in ("cpu", "cuda"):
             raise RuntimeError("DLPack crosses between these two only on CPU and CUDA")
+        # Both libraries number CUDA devices alike.
         return jax.devices(device.type)[device.index or 0]
     except (RuntimeError, IndexError) as error:
         raise ValueError(

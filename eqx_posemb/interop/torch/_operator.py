@@ -35,6 +35,7 @@ def _(program, tensors):
         # JAX compiles one program for each shape, and `int` specializes PyTorch's
         # symbolic sizes likewise.
         structs.append(jax.ShapeDtypeStruct(tuple(map(int, x.shape)), dtype))
+    # Tracing in JAX gives the shapes, so that both libraries agree.
     made = jax.eval_shape(frame_with(program).function(program), structs)
     device = device_of(list(tensors))
     dtypes = [getattr(torch, x.dtype.name) for x in made]
@@ -46,6 +47,7 @@ def _(program, tensors):
 
 def _setup_context(ctx, inputs, output):
     ctx.program, tensors = inputs
+    # Only inputs are saved, and the derivative computes everything else again.
     ctx.save_for_backward(*tensors)
 
 

@@ -186,6 +186,7 @@ def _patch_rotation(model: nn.Module, name: str, module: Any) -> Callable[[], No
     if not last:
         raise ValueError("a rotary embedding cannot be replaced in itself")
     given = list(inspect.signature(type(module).forward).parameters)[1:]
+    # A `forward` with other arguments belongs to a class that is not known here.
     if given not in (["x", "position_ids"], ["x", "position_ids", "layer_type"]):
         raise ValueError(f"its `forward` takes {', '.join(given)}")
     with torch.device("cpu"):
@@ -284,6 +285,7 @@ def _compute_bias(
 
 def _patch_alibi(model: Any, name: str, module: Any) -> Callable[[], None]:
     bias: Any = huggingface.load(model.config).bias
+    # The example has padding before its tokens, where counts of positions could differ.
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
     example = mask, module.num_heads, torch.float32
     undo = _replaced(module, "build_alibi_tensor", _ALiBi(bias), *example)

@@ -68,6 +68,8 @@ class Positional(Named):
                 f"`q` and `k` must have shapes [batch, heads, seq, dim]{needed}, but "
                 f"got {list(q.shape)} and {list(k.shape)}."
             )
+        # Fewer queries than keys mean a cache, where default positions would silently
+        # be wrong.
         if positions_q is None and positions_k is None and q.shape[2] == k.shape[2]:
             positions_q = positions_k = torch.arange(q.shape[2], device=q.device)
         at_q, at_k = self._at("q", q, positions_q), self._at("k", k, positions_k)
@@ -179,6 +181,7 @@ class SinusoidalPositionalEmbedding(_Encoding):
         **Raises:** a `ValueError` if `embed_dim` is less than four.
         """
         super().__init__(embed_dim, padding_idx)
+        # fairseq leaves the last channel of an odd number zero.
         waves = embed_dim - embed_dim % 2
         self.angles = Angles(Geometric(waves, endpoint=True).turns())
 

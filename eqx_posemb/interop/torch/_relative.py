@@ -282,6 +282,8 @@ class EnformerPositionalEmbedding(Positional):
         self.pos_embed_bias = nn.Parameter(torch.empty(num_heads, 1, head_dim))
         biases = (self.content_bias, num_heads), (self.pos_embed_bias, num_heads)
         for parameter, fan_in in ((self.pos_embed.weight, num_features), *biases):
+            # Truncation at two standard deviations lowers the variance, and KEPT
+            # corrects it.
             std = (2 / fan_in) ** 0.5 / KEPT
             nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std)
 

@@ -99,9 +99,11 @@ class XPOS(Named):
                 f"`scale_base`, {self.scale_base}."
             )
         at = torch.arange(offset, offset + seq, device=x.device)
+        # Without `head_dim`, only a call knows the number of channels.
         words = self.angles.words() if self.angles else words_of(dim, 10_000, x.device)
         cos, sin = cos_sin(at, words, computing_dtype(x.dtype))
         grown = _growth(at - center, dim, self.scale_base)
+        # Keys shrink as queries grow, so their products fade with the distance.
         factors = [1 / grown if inverse else grown for inverse in downscale]
         pairs = zip(inputs, factors, strict=True)
         return [rotate(x, cos * by, sin * by, "adjacent") for x, by in pairs]
