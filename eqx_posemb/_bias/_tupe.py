@@ -180,6 +180,7 @@ class TUPE(AbstractBias):
         shape = (heads, dim // heads)
         projections = []
         for kind in "weight", "bias":
+            # Versions of the authors' code have one projection of both, or one of each.
             if f"{prefix}pos_proj.{kind}" in state:
                 both = array(state, f"{prefix}pos_proj.{kind}")
                 q, k = both[:dim], both[dim:]

@@ -153,6 +153,7 @@ class LearnedGrid(AbstractEncoding):
             "position_embedding.weight",
         )
         rows = array(state, name)
+        # ViT and timm have a batch axis of one, and CLIP has none.
         rows = rows.reshape(-1, rows.shape[-1])
         cells = rows.shape[0] - tokens
         shape = square(name, cells) if shape is None else shape

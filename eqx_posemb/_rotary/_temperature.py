@@ -214,6 +214,7 @@ class Scaling(AbstractRotation):
         **Raises:** a `ValueError` if the shape does not fit the positions.
         """
         axes = self.factor.ndim + 1
+        # Broadcasting would silently accept heads in place of tokens.
         if q.shape[-axes:-1] != self.factor.shape:
             wanted = "[..., seq, dim]" if axes == 2 else "[..., heads, seq, dim]"
             raise ValueError(

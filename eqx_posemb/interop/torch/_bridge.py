@@ -156,6 +156,7 @@ def _fitting(name, leaf, tensor):
     shape, there = tuple(tensor.shape), getattr(torch, leaf.dtype.name)
     if shape != leaf.shape:
         raise ValueError(f"`{name}` must have shape {leaf.shape}, but got {shape}.")
+    # A tensor on the meta device has a shape and no memory to read.
     if tensor.is_meta:
         raise ValueError(
             f"`{name}` must have values, but got a tensor on the meta device. Use "
