@@ -50,8 +50,8 @@ def with_channels(
 
 
 def _products(of_q, of_k, dtype, pieces):
-    """Channels of that dtype with the products of those given: the sum over all pairs
-    of pieces of the two but those that are too small to matter."""
+    """Channels in `dtype` whose products equal the products of the factors. The sum is
+    over pairs of pieces, without the pairs below float32's precision."""
     if dtype == jnp.float16:
         raise ValueError(
             "`q` must not be float16 where there are channels to add, as it ends at "

@@ -134,8 +134,8 @@ def _is_divided(context):
     if mesh is None:
         return False
     manual = manual | set(getattr(mesh, "manual_axes", ()))
-    # Where all axes are Manual, each device compiles its own shard, and nothing is left
-    # to divide.
+    # Where all axes are Manual, each device has its own shard, and the compiler divides
+    # no program.
     return mesh.size > 1 and manual != frozenset(mesh.axis_names)
 
 

@@ -1,7 +1,7 @@
 """Attention of a sequence that is sharded over devices, in a ring.
 
 Queries stay on their device. Keys, values and their data move from each device to the
-next, and every device adds its current shard to the running sums of its queries. In the
+next. Every device adds its current shard to the running sums of its queries. In the
 backward pass they move around again, together with their gradients. No device holds
 more than two shards.
 """

@@ -39,7 +39,7 @@ class BEiTBias(AbstractBias):
 
     for the differences $\Delta y$ and $\Delta x$, query minus key, in rows and columns.
     Between patches it equals [`eqx_posemb.SwinBias`][] with a window as large as the
-    image. [CLS] has no place in the image, and its position is (−1, 0), as
+    image. The class token has no place in the image, and its position is (−1, 0), as
     [`eqx_posemb.positions.prefixed`][] sets it.
 
     `resized` resizes the table for images of another size. It follows the original

@@ -112,8 +112,8 @@ class LogCPB(AbstractWindowBias):
             square root of their inputs.
 
         **Raises:** a `ValueError` if a window is not two positive sizes, `heads` or
-        `hidden` is less than one, `form` is unknown, or `pretrained_window` is given
-        for `form="cr"`, whose coordinates are not divided by a window.
+        `hidden` is less than one, or `form` is unknown. The same if `pretrained_window`
+        is given for `form="cr"`, whose coordinates are not divided by a window.
         """
         check_choice("form", form, ("swin", "cr", "rw"))
         if form == "cr" and pretrained_window is not None:

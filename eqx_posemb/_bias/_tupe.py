@@ -135,9 +135,9 @@ class TUPE(AbstractBias):
             first.
         - `relative_attention_bias.weight`, [buckets + 1, heads]: TUPE-R alone.
 
-        In that code the numbers of [CLS] are products of rows 0 and 1 with themselves,
-        plus the buckets that distances do not use: the last one, and the first of the
-        future.
+        In that code the numbers of [CLS] are products of rows 0 and 1 with themselves.
+        They include two buckets without a distance: the last bucket, and the first
+        bucket of the future.
 
         !!! Example
 

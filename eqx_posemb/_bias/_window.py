@@ -59,8 +59,8 @@ class AbstractWindowBias(AbstractBias):
 
         The bias of each pair.
 
-        **Raises:** a `ValueError` if positions are not integers or not two to a token;
-        an error at run time if a key is further from a query than the window allows.
+        **Raises:** a `ValueError` if positions are not two integers for each token. An
+        error at run time if a key is further from a query than the window allows.
         """
         with jax.named_scope(f"eqx_posemb.{type(self).__name__}"):
             q, k = cells(q_positions, k_positions)

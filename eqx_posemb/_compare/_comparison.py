@@ -230,8 +230,8 @@ def compare(
 
     **Returns:** a [`eqx_posemb.Comparison`][].
 
-    **Raises:** a `ValueError` for unknown names, for settings that do not fit, for a
-    text that is too short, and for a folder with results of other settings.
+    **Raises:** a `ValueError` for unknown names, for settings that do not fit, and for
+    a text that is too short. The same for a folder with results of other settings.
     """
     given: dict[str, Any] = dict(
         tasks=tasks, length=length, multiples=multiples, steps=steps, batch=batch,

@@ -168,7 +168,7 @@ def _checked(name, builder):
 
 def _extension(name, pair, given):
     base, extension = pair
-    # A row may redefine a name, but not by itself.
+    # A row may redefine a name, but not in terms of its own name.
     of = given.get(base, base) if base != name else base
     if isinstance(of, tuple) or (isinstance(of, str) and "+" in of):
         raise Refused(

@@ -23,7 +23,8 @@ NOT_FINITE = "the result is not a finite number"
 class Evaluation:
     """Tests trained models at lengths that they were not trained on.
 
-    A test has as many tokens at every multiple: the multiple sets the context.
+    The number of tokens in a test is equal at every multiple, which sets the context
+    alone.
     """
 
     def __init__(self, settings: Settings, task: Task, programs: Programs):

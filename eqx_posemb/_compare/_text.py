@@ -98,7 +98,7 @@ def standard_library() -> Text:
 def _split(contents, source):
     training, held_out = [], []
     for content in contents.values():
-        # Each file is cut by itself, so the held-out text has every kind of text.
+        # Each file gives its last tenth, so the held-out text has every kind of text.
         cut = len(content) - len(content) // 10
         training.append(content[:cut])
         held_out.append(content[cut:])

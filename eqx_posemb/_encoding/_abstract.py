@@ -14,8 +14,8 @@ class AbstractEncoding(Part):
     A layer that reads the tokens is no encoding, even if its paper says so. Examples
     are the convolutions of wav2vec 2.0 over frames and of CPVT over patches. They
     depend on neighbors in memory and on padding, and ignore positions. A cache, a
-    packed batch or a shard would change their result. wav2vec 2.0's layer is
-    [`eqx_posemb.PositionalConvolution`][], which a model calls by itself.
+    packed batch or a shard would change their result. The layer of wav2vec 2.0 is
+    [`eqx_posemb.PositionalConvolution`][], which a model calls.
     """
 
     @abc.abstractmethod

@@ -76,8 +76,8 @@ class AxialLearned(AbstractEncoding):
 
         - `shape`: The size of the grid along each axis.
         - `dim`: The number of channels of a token.
-        - `dims`: How many of them each axis has, to be concatenated; by default each
-            has all, and they are summed.
+        - `dims`: The number of channels of each axis, whose vectors are concatenated.
+            By default each axis has all channels, and the vectors are summed.
         - `std`: The standard deviation of the initial weights. Reformer has 1.
         - `key`: A `jax.random` key. It initializes the weights.
 
@@ -121,7 +121,7 @@ class AxialLearned(AbstractEncoding):
         What to add to the tokens, in the dtype of `weights`.
 
         **Raises:** a `ValueError` if positions are not integers or have another number
-        of axes; an error at run time if a position is beyond the grid.
+        of axes. An error at run time if a position is beyond the grid.
         """
         check_grid("positions", positions, len(self.shape))
         check_integers("positions", positions, "to look rows up with")

@@ -19,13 +19,14 @@ class LearnedBox(AbstractEncoding):
     $$e(x_0, y_0, x_1, y_1) = X_{x_0} + Y_{y_0} + X_{x_1} + Y_{y_1}
       + H_{y_1 - y_0} + W_{x_1 - x_0}$$
 
-    for the left, upper, right and lower edge of a word on a page, in steps of a
-    thousandth of the page, and four tables $X, Y, H, W$. LayoutLM sums the six vectors;
-    LayoutLMv2 and v3 concatenate them, in this order. Positions are the boxes: the
-    order of reading is another encoding, of positions of its own.
+    for the left, upper, right and lower edge of a word and four tables $X, Y, H, W$.
+    Edges are in thousandths of the page. LayoutLM sums the six vectors. LayoutLMv2 and
+    v3 concatenate them, in this order. Positions are the boxes. The reading order needs
+    another encoding with its own positions.
 
-    An edge beyond the table, or a box of negative size, raises an error. transformers
-    clips the size to the table in v2 and v3, and wraps negative sizes around in v1.
+    An edge beyond the table, or a box of negative size, raises an error. In
+    transformers, v2 and v3 clip the size to the table, and v1 wraps negative sizes
+    around.
 
     !!! Example
 

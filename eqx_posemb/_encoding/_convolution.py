@@ -24,11 +24,11 @@ class PositionalConvolution(Module):
 
     for $K$ taps (`kernel`), whose matrices $W_j$ are block-diagonal with `groups`
     blocks, and zeros beyond the ends. Weight normalization trains the length $g_j$
-    (`gain`) and the direction $V_j$ (`weight`) of each tap. wav2vec 2.0, HuBERT, WavLM,
-    UniSpeech, SpeechT5 and OmniASR have it in place of positions. data2vec stacks five
+    (`gain`) and the direction $V_j$ (`weight`) of each tap. It replaces positions in
+    wav2vec 2.0, HuBERT, WavLM, UniSpeech, SpeechT5 and OmniASR. data2vec stacks five
     such layers, without weight normalization and each with a layer norm before the
-    GELU, and adds the last output to the tokens. SEW has a `stride`, and adds the mean
-    of as many tokens.
+    GELU. It adds the last output to the tokens. SEW has a `stride`, and adds the mean
+    of `stride` tokens.
 
     It reads tokens in a row and no positions, so it is no
     [`eqx_posemb.abstract.AbstractEncoding`][] and fills no slot. Call it once on all
@@ -90,7 +90,7 @@ class PositionalConvolution(Module):
         - `kernel`: The number of tokens that an output reads.
         - `groups`: The number of blocks of channels that do not mix.
         - `layers`: The number of convolutions after each other: 5 in data2vec.
-        - `weight_norm`: Whether the length of each tap is trained by itself.
+        - `weight_norm`: Whether the length of each tap is a parameter of its own.
         - `norm`: Whether a layer norm without weights is before each GELU.
         - `stride`: How many tokens become one: 2 in SEW.
         - `key`: A `jax.random` key. It initializes the weights.
@@ -157,8 +157,8 @@ class PositionalConvolution(Module):
 
         **Returns:** the layer, in JAX's default float dtype.
 
-        **Raises:** a `ValueError` if a name is missing, if an array does not fit, or if
-        there is a batch norm, as some configurations of HuBERT have it.
+        **Raises:** a `ValueError` if a name is missing or an array does not fit. The
+        same if there is a batch norm, as in some configurations of HuBERT.
         """
         if f"{prefix}batch_norm.weight" in state:
             raise ValueError(

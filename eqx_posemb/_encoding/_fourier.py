@@ -24,9 +24,9 @@ class Fourier(AbstractEncoding):
       \sin \pi f_{nK} p_n,\; \cos \pi f_{11} p_1, \dots\big)$$
 
     for a coordinate $p_a$ between −1 and 1 and $K$ frequencies $f_{a1}, \dots, f_{aK}$
-    from 1 to $r_a / 2$: that of the whole box, and the highest that a grid of $r_a$
-    points can tell apart. They are evenly spaced in Perceiver, and double from one to
-    the next in NeRF, if $r_a = 2^K$.
+    from 1 to $r_a / 2$. The lowest frequency covers the whole box, and the highest is
+    the Nyquist frequency of a grid of $r_a$ points. Perceiver spaces frequencies
+    evenly. In NeRF each frequency is twice the frequency before, with $r_a = 2^K$.
 
     Perceiver concatenates this encoding with the bytes or pixels. To add it to tokens,
     choose `bands` and `include_positions` so that the channels match. NeRF orders the
@@ -142,10 +142,10 @@ class GaussianFourier(AbstractEncoding):
     $$e(p) = (\sin 2\pi G^\top p, \; \cos 2\pi G^\top p), \qquad
       G_{am} \sim \mathcal{N}(0, \sigma^2)$$
 
-    for the coordinates $p$ and a matrix $G$ of $d/2$ columns. Waves along one axis
-    each, as [`eqx_posemb.Fourier`][] has them, single the axes out; these favor no
-    direction. A larger $\sigma$ (`scale`) tells nearer points apart, and relates those
-    further away less. SAM encodes points, corners of boxes and pixels so.
+    for the coordinates $p$ and a matrix $G$ of $d/2$ columns. [`eqx_posemb.Fourier`][]
+    encodes each axis separately, and so favors the axes. Random directions favor none.
+    A larger $\sigma$ (`scale`) distinguishes nearer points, and relates far points
+    less. SAM encodes points, corners of boxes and pixels with it.
 
     $G$ is not trained: it follows from `seed`, or is given as `matrix`, for a
     checkpoint that has one. SAM's points are between −1 and 1, pixels at their centers,

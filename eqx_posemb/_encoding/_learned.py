@@ -22,10 +22,10 @@ class Learned(AbstractEncoding):
 
     $$e(p) = W_{p + o}$$
 
-    for the table $W$ (`weight`) and an `offset` $o$. GPT-2, BERT, OPT, ViT. Free to
-    learn anything about the positions of training, and nothing about any other: there
-    is no row for a position beyond `length`, and asking for one raises an error. Other
-    libraries silently return the last row.
+    for the table $W$ (`weight`) and an `offset` $o$. GPT-2, BERT, OPT and ViT use it.
+    It can learn any pattern over the trained positions, and has no vector for other
+    positions. A position beyond `length` raises an error. Other libraries silently
+    return the last row.
 
     `normalized` divides each row by its length, and `scale` then multiplies the row.
     x-transformers has both.

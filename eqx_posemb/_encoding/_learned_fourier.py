@@ -21,9 +21,10 @@ class LearnedFourier(AbstractEncoding):
       e(p) = W_2\, \mathrm{GELU}(W_1 r + b_1) + b_2$$
 
     for the coordinates $p$ of a position, $F$ features and a hidden layer of $H$ units.
-    Inner products of the features begin as a Gaussian kernel of the Euclidean distance
-    of width $\gamma$, which no concatenation of axes gives, and are then learned. With
-    few parameters, and defined for any point, between the cells of a grid as well.
+    At first, inner products of the features are a Gaussian kernel of the Euclidean
+    distance, of width $\gamma$. Concatenated axes cannot give such a kernel. The
+    encoding has few parameters, and is defined for any point, also between the cells of
+    a grid.
 
     Axes may form groups, such as the two corners of a box. Groups share the network,
     and each group has an equal share of the channels.

@@ -25,13 +25,13 @@ class LearnedGrid(AbstractEncoding):
     $$e(y, x) = W_{yx}, \qquad e(-1, i) = P_i$$
 
     for the row $y$ and the column $x$ of a patch, the table $W$ (`weight`), and the
-    vectors $P$ (`prefix`) of tokens that are on no grid, such as [CLS]: those have the
-    row −1, as [`eqx_posemb.positions.prefixed`][] gives it to them. ViT, DeiT, CLIP,
-    DINO. A patch beyond the grid has no vector, and asking for one raises an error.
+    vectors $P$ (`prefix`) of tokens outside of the grid, such as [CLS]. Such tokens
+    have the row −1, as [`eqx_posemb.positions.prefixed`][] sets it. ViT, DeiT, CLIP and
+    DINO use it. A patch beyond the grid has no vector, and raises an error.
 
-    For images of another size the table is resized, as a picture would be, and the
-    prefix kept: see `resized`. Not to be confused with [`eqx_posemb.AxialLearned`][],
-    which has a vector for each row and each column instead of for each cell.
+    `resized` resizes the table for images of another size, and keeps the prefix. Not to
+    be confused with [`eqx_posemb.AxialLearned`][], which has a vector for each row and
+    each column instead of for each cell.
 
     !!! Example
 
@@ -247,7 +247,7 @@ class LearnedGrid(AbstractEncoding):
         What to add to the tokens, in the dtype of `weight`.
 
         **Raises:** a `ValueError` if positions are not integers or have another number
-        of axes; an error at run time if a position is beyond the grid.
+        of axes. An error at run time if a position is beyond the grid.
         """
         shape = self.shape
         check_grid("positions", positions, len(shape))

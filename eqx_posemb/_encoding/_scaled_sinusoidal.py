@@ -19,10 +19,10 @@ class ScaledSinusoidal(AbstractEncoding):
     $$e(p) = \alpha \, s(p)$$
 
     for the encoding $s$ of [`eqx_posemb.Sinusoidal`][] and one parameter $\alpha$ for
-    all. Waves of size one drown small embeddings of tokens, which is why the original
-    transformer multiplies those by $\sqrt d$; here the balance is learned.
-    Transformer TTS and FastSpeech 2 begin with $\alpha = 1$, x-transformers with
-    $1 / \sqrt d$ and sines and cosines in a half each.
+    all. Sines of size one are large compared with small token embeddings. The original
+    transformer therefore multiplies tokens by $\sqrt d$. Here the balance is learned.
+    Transformer TTS and FastSpeech 2 begin with $\alpha = 1$, x-transformers with $1 /
+    \sqrt d$ and sines and cosines in a half each.
 
     !!! Example
 
@@ -52,7 +52,7 @@ class ScaledSinusoidal(AbstractEncoding):
         ```
     """
 
-    # The factor is an array and trained, unlike the waves.
+    # The factor is an array and trained, unlike the frequencies.
     scale: Float[Array, ""]
     waves: Sinusoidal
 

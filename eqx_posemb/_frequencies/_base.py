@@ -92,10 +92,10 @@ class AbstractFrequencies(Module):
 class AbstractStaticFrequencies(AbstractFrequencies):
     """A schedule fixed by its settings alone, computed on the host in exact decimals.
 
-    Subclasses write their formula in `exact`, over NumPy arrays of `decimal.Decimal`:
-    the frequencies then stay good for every position up to 2³¹, which those of float64
-    are not. Such schedules wrap each other without losing digits. Equal schedules are
-    evaluated once.
+    Subclasses write their formula in `exact`, over NumPy arrays of `decimal.Decimal`.
+    The frequencies are then exact enough for every position up to 2³¹, unlike float64.
+    Such schedules wrap each other without losing digits. Equal schedules are evaluated
+    once.
 
     A schedule that slows another one down for longer contexts is an
     [`eqx_posemb.frequencies.AbstractScaledFrequencies`][].
@@ -190,8 +190,8 @@ class AbstractScaledFrequencies(AbstractDerivedFrequencies):
 
     Such schedules extend the context. Subclasses have `base` and `factor` as fields,
     and define `exact`, as in [`eqx_posemb.frequencies.AbstractStaticFrequencies`][].
-    [`eqx_posemb.plot.schedule`][] and [`eqx_posemb.plot.wavelengths`][] then show which
-    frequencies are kept, and which are divided in full or in part.
+    The figures [`eqx_posemb.plot.schedule`][] and [`eqx_posemb.plot.wavelengths`][]
+    then show which frequencies are kept, and which are divided in full or in part.
 
     !!! Example
 

@@ -20,9 +20,9 @@ from ._base import (
 class NTKByParts(AbstractScaledFrequencies):
     r"""Divides slow frequencies by `factor`, keeps fast ones, and blends in between.
 
-    A frequency that turns many times within the context seen in training has met every
-    angle already, and extrapolates. One that has not finished its first turn would meet
-    new angles, so its positions are interpolated instead.
+    A frequency with many turns within the trained context has covered every angle, and
+    extrapolates. A frequency without a full turn would reach new angles, so its
+    positions are interpolated.
 
     Let $r = L_0\, \omega / 2 \pi$ be the number of turns that a frequency $\omega$
     makes over the original context of $L_0$ positions. Then

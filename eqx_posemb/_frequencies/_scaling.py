@@ -193,9 +193,9 @@ class DynamicNTK(AbstractDynamicFrequencies):
 
     for a context of $L$ positions now (`length`), $L_0$ in training
     (`original_length`), and a `factor` $s$. Up to $L_0$ nothing changes, so that short
-    texts lose nothing. The price: keys rotated at one length do not fit queries rotated
-    at another, so a KV-cache must hold keys that are not rotated yet, or `length` must
-    be fixed ahead.
+    texts lose nothing. The drawback: keys rotated at one length do not match queries
+    rotated at another. A key-value cache must hold keys before their rotation, or
+    `length` must be fixed ahead.
 
     **Precision.** With `length` a Python number the schedule is exact. With a traced
     `length` the frequencies are float32. Angles are then off by about `6e-8 * position`

@@ -19,9 +19,9 @@ class Truncated(AbstractDerivedFrequencies):
 
     $$\omega_i \mapsto \begin{cases} \omega_i & i < m \\ 0 & i \ge m \end{cases}$$
 
-    for $m$ given by `keep`. The channels of a stopped frequency pass through as they
-    are and can carry meaning at any distance, where a slow rotation would disturb them
-    in a long context. This is p-RoPE.
+    for $m$ given by `keep`. The channels of a zero frequency pass through unchanged.
+    They can carry content at any distance, which a slow rotation would disturb in a
+    long context. The method is p-RoPE.
 
     Not to be confused with rotating fewer channels (`rotary_dim`): that spaces the
     frequencies anew over the channels rotated, and this keeps the spacing of all.

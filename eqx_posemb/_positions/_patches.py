@@ -142,9 +142,9 @@ def normalized_positions(
 def zero_prefixed(
     positions: Num[Array, "seq axes"], count: int
 ) -> Num[Array, "prefix_and_seq axes"]:
-    """Puts tokens that are nowhere before those of a grid: class and register tokens.
+    """Prepends tokens outside of the grid, such as class tokens, at the position zero.
 
-    They get zeros for coordinates, and no rotary embedding rotates at zero.
+    Their coordinates are zeros, where a rotary embedding rotates by no angle.
 
     !!! Example
 

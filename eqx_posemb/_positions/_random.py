@@ -36,9 +36,9 @@ def randomized_positions(
     $$p \mapsto r_p, \qquad r_0 < r_1 < \dots < r_{n-1} < L$$
 
     for $n$ different numbers drawn uniformly from those below $L$ = `longest`, and
-    sorted. Order is kept and distances are not, so that all positions and distances up
-    to $L$ are met in training, and none is new in sequences of that length. For any
-    embedding; the authors draw anew in evaluation, too.
+    sorted. The order is kept and distances are not. Training therefore covers all
+    positions and distances up to $L$, and a sequence of length $L$ has no new ones. It
+    works with any embedding. The authors also draw positions in evaluation.
 
     !!! Example
 
@@ -64,7 +64,7 @@ def randomized_positions(
     **Returns:** positions, in the dtype of `positions`, or int32 if that is narrower.
 
     **Raises:** a `ValueError` if positions are not integers in one axis, or if
-    `longest` is less than their number; an error at run time if a position is out of
+    `longest` is less than their number. An error at run time if a position is out of
     range.
 
     ??? cite "Reference"
@@ -110,9 +110,10 @@ def shifted_positions(
 
     $$p \mapsto p + k, \qquad k \sim \mathcal{U}\{0, \dots, K - 1\}$$
 
-    for one $k$ for all tokens and $K$ = `furthest`. Named SHAPE: an absolute encoding,
-    trained so, behaves like a relative one at no cost; one that is relative anyway does
-    not change. The released code evaluates with $k = K$: add `furthest` to match it.
+    for one $k$ for all tokens and $K$ = `furthest`. The method is named SHAPE. An
+    absolute encoding that is trained with it behaves like a relative encoding, at no
+    cost. A relative embedding does not change. The released code evaluates with $k =
+    K$: add `furthest` to match it.
 
     !!! Example
 
@@ -180,10 +181,10 @@ def cape_positions(
       \quad \lambda \sim \mathcal{U}(\pm \ln \Lambda)$$
 
     for $G$ = `shift`, $\epsilon$ = `jitter`, $\Lambda$ = `scale` and the distance $h$
-    of neighbors (`spacing`). A model then sees positions of every fraction, at any
-    place and at other speeds, and an absolute encoding generalizes to lengths and rates
-    that were not there. On a grid every axis has its own $g$ and $\epsilon_i$, and all
-    are stretched alike. Order is kept up to a jitter of a half.
+    of neighbors (`spacing`). Training then covers fractional positions, shifts and
+    other rates. An absolute encoding generalizes to new lengths and rates. On a grid
+    every axis has its own $g$ and $\epsilon_i$, and all axes share $\lambda$. A jitter
+    of at most one half keeps the order.
 
     $\Lambda$ scales around position 0. To scale around the middle, as for audio, center
     the sequence first: `positions - positions.mean()`. The paper uses

@@ -214,7 +214,7 @@ _SCORES = (
     Variant("transformer_xl", "_score._transformer_xl.TransformerXL",
         "product with a projected sinusoid (XLNet, Conformer)",
         "authors' code, transformers"),
-    # In Enformer a value has as many channels as a distance has features.
+    # In Enformer the number of features equals the number of channels of a value.
     Variant("enformer", "_score._enformer.Enformer",
         "product with decays, windows and bumps of the distance", "DeepMind's code",
         dict(features=lambda heads, dim: 6 * max(dim // heads // 6, 1))),

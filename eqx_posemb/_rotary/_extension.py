@@ -108,9 +108,9 @@ class ReRoPE(AbstractExtension):
 
     for the distance $n = p_q - p_k$ to a key in the past, a `window` $w$ and a `factor`
     $s$: infinite for ReRoPE, finite for its leaky form. Near distances stay as in
-    training, and no distance exceeds the trained distances. A model goes some way past
-    its trained length with neither training nor a longer base; the largest distance is
-    better below the trained length: half of it is the author's window.
+    training, and no distance exceeds the trained distances. A model extrapolates beyond
+    its trained length without training or a larger base. Keep the largest distance
+    below the trained length. The author's window is half of it.
 
     !!! Example
 
@@ -261,9 +261,9 @@ class DualChunk(AbstractExtension):
         \min(p_q \bmod c + c,\, C) - (p_k \bmod c) & \text{in the chunk before} \\
         \min(2c - 1,\, C) - (p_k \bmod c) & \text{farther} \end{cases}$$
 
-    for chunks of $c = C - w$ positions, `chunk` $C$ and `window` $w$. Dual chunk
-    attention: within a chunk and near its border distances are what they are, and none
-    is larger than $C$, which is at most the trained length. Qwen2.5-1M has it.
+    for chunks of $c = C - w$ positions, `chunk` $C$ and `window` $w$. The method is
+    dual chunk attention. Distances within a chunk and near its border are exact. No
+    distance exceeds $C$, which is at most the trained length. Qwen2.5-1M uses it.
 
     For causal attention: a key in a later chunk has no distance.
 
@@ -331,8 +331,8 @@ DualChunk.__init__.__doc__ = """**Arguments:**
 
 - `rotary`: The rotary embedding of the model.
 - `chunk`: The largest distance, in positions: at most the trained length.
-- `window`: How much less than that a chunk has: how far, across the border of two
-    chunks, distances are what they are.
+- `window`: The number of positions by which a chunk is shorter than `chunk`. Distances
+    across the border of two chunks are exact up to this number.
 
 **Raises:** a `ValueError` if `window` is less than one, or `chunk` not larger.
 """

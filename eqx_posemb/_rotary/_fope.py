@@ -26,14 +26,14 @@ class FoPE(AbstractRotary):
 
     for the position $p$, the frequencies $\omega$ of [`eqx_posemb.rope`][] and weights
     $C$ and $S$ (`cosines`, `sines`) of each head $h$, which start near the identity.
-    Layers and activations mix frequencies anyway, and a pair that has only one is
-    damaged by the others; these pairs have learned of all. Frequencies that do not
-    turn once within `length`, the trained one, are never seen whole, and are stopped:
-    their pairs pass through.
+    Layers and activations mix frequencies, which disturbs a pair with a single
+    frequency. A mixture is robust to other frequencies. A frequency that does not turn
+    once within the trained `length` is undertrained, so it is set to zero, and its pair
+    passes through.
 
-    It is no rotation, as the mixtures are no cosine and sine of one angle, and logits
-    depend on more than the distance. The authors keep the weights as they were drawn:
-    leave them out of what you train for that.
+    It is not a rotation, since the mixtures are not the cosine and sine of one angle.
+    Logits depend on more than the distance. The authors keep the weights as drawn. To
+    do the same, exclude both arrays from training.
 
     The listing of the paper uses a sine of one for zeroed frequencies. Here it is zero,
     as in later code, so these channels pass through unchanged.
@@ -98,9 +98,9 @@ class FoPE(AbstractRotary):
         - `pairing`: `"halves"` or `"adjacent"`.
         - `key`: A `jax.random` key for the weights.
 
-        **Raises:** a `ValueError` if `dim` is odd, if `heads`, `length`, `theta` or
-        `std` is not positive, if no frequency turns within `length`, or if `pairing` is
-        unknown.
+        **Raises:** a `ValueError` if `dim` is odd, or if `heads`, `length`, `theta` or
+        `std` is not positive. The same if no frequency turns within `length`, or if
+        `pairing` is unknown.
         """
         check_count("heads", heads, 1)
         check_positive("length", length)

@@ -30,14 +30,13 @@ class Rotary(AbstractRotary):
       \langle R(p)\, q, R(p')\, k \rangle = \langle R(p - p')\, q, k \rangle$$
 
     for the frequencies $\omega$ of a schedule, in radians per unit of position. This
-    class is every rotary embedding: the schedule says how fast pairs turn, `axes` by
-    which coordinate, `pairing` which channels form one, `scale` how long the result is,
-    `decay` whether it fades.
-    The papers' names are recipes for it: [`eqx_posemb.rope`][],
-    [`eqx_posemb.yarn`][], [`eqx_posemb.xpos`][] and so on.
+    class covers every rotary embedding. The schedule sets the frequency of each pair,
+    `axes` its coordinate, and `pairing` its channels. `scale` multiplies the result,
+    and `decay` adds xPos. The names of papers are recipes for this class:
+    [`eqx_posemb.rope`][], [`eqx_posemb.yarn`][], [`eqx_posemb.xpos`][] and so on.
 
-    Angles are exact to 1e-7 at every int32 position, whatever the length. No table is
-    kept: the work is done for the positions that are given.
+    Angles are exact to 1e-7 at every int32 position and every length. Nothing is cached
+    between calls.
 
     !!! Example
 
@@ -96,9 +95,8 @@ class Rotary(AbstractRotary):
             are off by up to 0.008.
 
         **Raises:** a `ValueError` if `frequencies` is no schedule, if `dim` is less
-        than the rotated channels, if
-        `scale` is not positive, or if `pairing` or `arithmetic` is unknown or does not
-        fit.
+        than the rotated channels, or if `scale` is not positive. The same if `pairing`
+        or `arithmetic` is unknown or does not fit.
         """
         check_schedule("frequencies", frequencies, AbstractFrequencies)
         angles: int = frequencies.pairs

@@ -72,7 +72,7 @@ class Rotation(AbstractRotation):
 
         The rotated queries, in the dtype of `q`; computed in at least float32.
 
-        **Raises:** a `ValueError` if the shape does not fit the positions; an error at
+        **Raises:** a `ValueError` if the shape does not fit the positions. An error at
         run time if the growth of xPos overflows the dtype of `q`.
         """
         return self._turn(q, "q", self.growth)

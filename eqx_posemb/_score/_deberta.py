@@ -17,8 +17,8 @@ from ._relative import check_whole, with_rows
 class DeBERTa(AbstractScore):
     r"""Disentangled attention (DeBERTa), He et al. 2021.
 
-    It adds the product of the query with a vector for the key's distance, and the
-    product of the key with a vector for the query's distance:
+    It adds the product of the query with a vector for the distance of the key. It also
+    adds the product of the key with a vector for the distance of the query:
 
     $$s_{ij} = \frac{q_i \cdot K^r_c + k_j \cdot Q^r_c}{\sqrt{3 D}}, \qquad
       c = \mathrm{clip}(\beta(p_i - p_j) + S,\, 0,\, 2 S - 1)$$

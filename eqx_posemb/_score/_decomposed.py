@@ -136,8 +136,8 @@ class Decomposed(AbstractScore):
 
         - `state`: arrays by name, of NumPy or anything that it understands.
         - `prefix`: what comes before the names.
-        - `shape`: the height and width of the grid in use, if it is not that of the
-            checkpoint: the tables are then resized linearly, as in these models.
+        - `shape`: the height and width of the grid in use, if it differs from the
+            checkpoint. The tables are then resized linearly, as in these models.
 
         **Returns:** the score, in JAX's default float dtype.
 
@@ -179,8 +179,8 @@ class Decomposed(AbstractScore):
         What to add to the logits, in JAX's default float dtype.
 
         **Raises:** a `ValueError` if positions are not integers or have another number
-        of axes than the grid; an error at run time if two are farther apart along an
-        axis than the grid has cells.
+        of axes than the grid. An error at run time if two positions are too far apart
+        along an axis for the grid.
         """
         del k
         q = self._within(q, q_positions, k_positions)
@@ -197,9 +197,9 @@ class Decomposed(AbstractScore):
         q_positions: Int[Array, "q axes"],
         k_positions: Int[Array, "k axes"],
     ) -> Factors:
-        """The score as products: for each axis, what the query has to say of each cell
-        along it, and of the key in which one it is. For a grid of 14 by 14 cells that
-        is 28 channels, where pairs are 196 by 196.
+        """The score as products. For each axis, the query has its product with the
+        vector of each cell, and the key marks its own cell. A grid of 14 by 14 cells
+        needs 28 channels, and has 196 by 196 pairs.
 
         !!! Example
 

@@ -94,8 +94,9 @@ class WavLM(AbstractScore):
         - `std`: The standard deviation of the initial weights.
         - `key`: A `jax.random` key. It initializes the weights.
 
-        **Raises:** a `ValueError` if a size or `std` is not positive, if `num_buckets`
-        is odd or less than 4, or if `max_distance` is within the exact buckets.
+        **Raises:** a `ValueError` if a size or `std` is not positive, or if
+        `num_buckets` is odd or less than 4. The same if `max_distance` is within the
+        exact buckets.
         """
         check_count("heads", heads, 1)
         check_count("head_dim", head_dim, 1)

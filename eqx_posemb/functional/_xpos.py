@@ -66,8 +66,8 @@ def fixed_pos_embedding(
     $$\sin (p\, 10000^{-m/D}), \quad \cos (p\, 10000^{-m/D}), \qquad
       m = 0, \dots, D - 1$$
 
-    for the position $p$ and the $D$ channels of `x`: half as many as a head has that is
-    rotated by them. Of `x` only shape and dtype matter.
+    for the position $p$ and the $D$ channels of `x`. They rotate a head of $2 D$
+    channels. Only the shape and dtype of `x` are read.
 
     !!! Example
 

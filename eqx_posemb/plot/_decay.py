@@ -59,8 +59,8 @@ def decay(
 
     **Returns:** a Matplotlib figure. `figure.savefig` writes it.
 
-    **Raises:** a `ValueError` if there is nothing to draw, if `length` is less than 2,
-    or if an embedding is only added to tokens or reads the states of a model.
+    **Raises:** a `ValueError` if there is nothing to draw, or if `length` is less than
+    2. The same if an embedding is only added to tokens or reads the states of a model.
     """
     if not embeddings:
         raise ValueError("`embeddings` must have at least one, but got none.")

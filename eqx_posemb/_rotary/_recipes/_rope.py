@@ -87,9 +87,9 @@ def proportional_rope(
         p\, \theta^{-2i/d} / s & i < \lfloor f d / 2 \rfloor \\ 0 & \text{else}
       \end{cases}$$
 
-    for a `fraction` $f$ and a `factor` $s$. Slow pairs hardly tell positions apart, and
-    models use them for meaning, which rotation blurs in long contexts. p-RoPE; in
-    transformers `proportional`, as Gemma 4 has it with `fraction=0.25`.
+    for a `fraction` $f$ and a `factor` $s$. Slow pairs hardly distinguish positions.
+    Models use them for content, which rotation disturbs in long contexts. The method is
+    p-RoPE, and `proportional` in transformers. Gemma 4 has `fraction=0.25`.
 
     Not to be confused with `rotary_dim`, which spaces the frequencies over the rotated
     channels alone.
@@ -135,7 +135,7 @@ def proportional_rope(
             f"`fraction` must be above 0 and at most 1, but got {fraction}."
         )
     base = geometric(dim, rotary_dim, theta)
-    # The product is rounded in the same order as in transformers, so both keep as many
+    # The product is rounded in the same order as in transformers, so both keep the same
     # pairs.
     schedule = Truncated(Linear(base, factor), keep=int(fraction * base.dim // 2))
     return Rotary(schedule, dim=dim, pairing=pairing)

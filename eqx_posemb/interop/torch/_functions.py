@@ -71,9 +71,9 @@ def apply_rotary_pos_emb(
 ) -> Tokens:
     """Rotates adjacent pairs of channels by given sines and cosines, times `scale`.
 
-    `sin` and `cos` have a column for each pair, as `fixed_pos_embedding` makes them
-    from an input of half the channels, or a column for each channel, as
-    `duplicate_interleave` returns them.
+    `sin` and `cos` have a column for each pair or for each channel.
+    `fixed_pos_embedding` makes columns for pairs from an input of half the channels,
+    and `duplicate_interleave` makes columns for channels.
 
     !!! Example
 

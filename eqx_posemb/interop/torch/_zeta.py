@@ -238,8 +238,8 @@ class YarnEmbedding(Named):
         self._base = float(base)
         self._settings = (original, beta_slow, beta_fast, extrapolation_factor)
         schedule = Geometric(dim, self._base)
-        # The schedule is built at once, so that wrong settings raise an error in the
-        # constructor.
+        # The constructor builds the schedule, so that it raises the error of a wrong
+        # setting.
         factor = self._stretch(max_position_embeddings)
         stretched = YaRNFrequencies(schedule, factor, *self._settings)
         turns = (stretched if finetuned else schedule).turns()
