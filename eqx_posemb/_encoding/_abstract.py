@@ -9,7 +9,7 @@ from .._module import Part
 
 
 class AbstractEncoding(Part):
-    """A vector for each position, to be added to the token there.
+    """An encoding: a vector for each position, which is added to its token.
 
     A layer that reads the tokens is no encoding, even if its paper says so. Examples
     are the convolutions of wav2vec 2.0 over frames and of CPVT over patches. They

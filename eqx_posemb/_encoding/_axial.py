@@ -16,7 +16,9 @@ from ._abstract import AbstractEncoding
 
 
 class AxialLearned(AbstractEncoding):
-    r"""Adds learned vectors of the row and of the column, each from its own table.
+    r"""Axial position encoding (Reformer), Kitaev et al. 2020.
+
+    It adds learned vectors of the row and of the column, each from its own table:
 
     $$e(a, b) = \big(E^1_a,\; E^2_b\big) \quad \text{or} \quad
       e(a, b) = E^1_a + E^2_b$$

@@ -14,7 +14,9 @@ from ._abstract import AbstractEncoding
 
 
 class LearnedBox(AbstractEncoding):
-    r"""Adds learned vectors of the edges, the height and the width of a token's box.
+    r"""2-D position embedding of LayoutLM, Xu et al. 2020.
+
+    It adds learned vectors of the edges, the height and the width of a token's box:
 
     $$e(x_0, y_0, x_1, y_1) = X_{x_0} + Y_{y_0} + X_{x_1} + Y_{y_1}
       + H_{y_1 - y_0} + W_{x_1 - x_0}$$

@@ -16,7 +16,9 @@ from .._state_dicts import array, filled, only
 
 
 class PositionalConvolution(Module):
-    r"""Adds a grouped convolution of the tokens, as wav2vec 2.0 (Baevski et al. 2020).
+    r"""Convolutional positions of wav2vec 2.0, Baevski et al. 2020.
+
+    It adds a grouped convolution of the tokens:
 
     $$y_i = x_i + \mathrm{GELU}\Big(c + \sum_{j = 0}^{K - 1}
       W_j\, x_{i + j - \lfloor K / 2 \rfloor}\Big), \qquad

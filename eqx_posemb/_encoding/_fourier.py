@@ -18,7 +18,9 @@ from ._abstract import AbstractEncoding
 
 
 class Fourier(AbstractEncoding):
-    r"""Encodes points of the box from −1 to 1 at every scale down to a resolution.
+    r"""Fourier features of Perceiver, Jaegle et al. 2021.
+
+    They encode points of the box from −1 to 1 at every scale down to a resolution:
 
     $$e(p) = \big(p_1, \dots, p_n,\; \sin \pi f_{11} p_1, \sin \pi f_{12} p_1, \dots,
       \sin \pi f_{nK} p_n,\; \cos \pi f_{11} p_1, \dots\big)$$
@@ -125,7 +127,7 @@ class Fourier(AbstractEncoding):
 Fourier.__init__.__doc__ = """**Arguments:**
 
 - `bands`: The number of frequencies of each axis.
-- `resolution`: For each axis, how many points it is to tell apart.
+- `resolution`: For each axis, the number of points to distinguish.
 - `spacing`: `"linear"`, as in Perceiver, or `"geometric"`.
 - `include_positions`: Whether the coordinates themselves come first.
 
@@ -210,7 +212,7 @@ class GaussianFourier(AbstractEncoding):
         - `axes`: The number of coordinates of a position.
         - `scale`: The standard deviation of the frequencies, in turns per unit of
             position.
-        - `seed`: What the random matrix follows from, the same on every machine.
+        - `seed`: The seed of the random matrix, which is the same on every machine.
         - `matrix`: Replaces the random matrix. Each axis has `dim / 2` frequencies, in
             turns per unit of position.
 

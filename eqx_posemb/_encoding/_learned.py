@@ -18,7 +18,9 @@ from ._abstract import AbstractEncoding
 
 
 class Learned(AbstractEncoding):
-    r"""Adds a learned vector for each position, looked up in a table.
+    r"""Learned positional embedding, Gehring et al. 2017.
+
+    It adds a learned vector for each position:
 
     $$e(p) = W_{p + o}$$
 

@@ -20,7 +20,9 @@ from ._resize import Method, Padding, resize
 
 
 class LearnedGrid(AbstractEncoding):
-    r"""Adds a learned vector for each cell of a grid, looked up in a table.
+    r"""Learned position embedding of patches (ViT), Dosovitskiy et al. 2021.
+
+    It adds a learned vector for each cell of a grid:
 
     $$e(y, x) = W_{yx}, \qquad e(-1, i) = P_i$$
 
@@ -84,9 +86,9 @@ class LearnedGrid(AbstractEncoding):
 
         - `shape`: The size of the grid along each axis: height and width.
         - `dim`: The number of channels of a token.
-        - `prefix`: How many tokens are on no grid and have a vector of their own: 1 for
-            ViT's [CLS], 2 with DeiT's distillation token. The registers of DINOv2 have
-            none: insert them after this.
+        - `prefix`: The number of tokens outside of the grid, which have their own
+            vectors: 1 for ViT's [CLS], 2 with DeiT's distillation token. The registers
+            of DINOv2 have no vectors, so insert them after the encoding.
         - `std`: The standard deviation of the initial weights.
         - `key`: A `jax.random` key. It initializes the weights.
 

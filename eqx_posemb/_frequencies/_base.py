@@ -186,7 +186,7 @@ class AbstractDerivedFrequencies(AbstractStaticFrequencies):
 
 
 class AbstractScaledFrequencies(AbstractDerivedFrequencies):
-    """A static schedule that slows another one, `base`, down by up to `factor`.
+    """A static schedule that extends another schedule, `base`, by up to `factor`.
 
     Such schedules extend the context. Subclasses have `base` and `factor` as fields,
     and define `exact`, as in [`eqx_posemb.frequencies.AbstractStaticFrequencies`][].
@@ -287,14 +287,15 @@ class AbstractDynamicFrequencies(AbstractFrequencies):
 
 
 class Geometric(AbstractStaticFrequencies):
-    r"""Spaces the frequencies evenly in their logarithm, from 1 to almost `1 / theta`.
+    r"""Geometric frequencies from 1 to almost `1 / theta`, Su et al. 2021.
 
     $$\omega_i = \theta^{-2i/d}, \qquad i = 0, \dots, d/2 - 1$$
 
     for $d$ rotated channels (`dim`), in radians per unit of position. The fastest pair
-    turns once in $2\pi$ positions and tells neighbors apart; the slowest turns once
-    in almost $2\pi\theta$ and hardly moves within a context. A larger `theta` slows
-    all but the first, which is how models for long contexts are trained.
+    has a wavelength of $2\pi$ positions, and distinguishes neighbors. The slowest pair
+    has a wavelength of almost $2\pi\theta$, and hardly turns within a context. A larger
+    `theta` lowers all frequencies except the first. Models for long contexts are
+    trained with a larger `theta`.
 
     Not to be confused with the spacing of tensor2tensor and fairseq, whose last
     frequency is exactly `1 / theta`: that is `endpoint=True`.

@@ -18,7 +18,10 @@ from ._base import (
 
 
 class NTKByParts(AbstractScaledFrequencies):
-    r"""Divides slow frequencies by `factor`, keeps fast ones, and blends in between.
+    r"""NTK-by-parts scaling, Peng et al. 2024.
+
+    It divides low frequencies by `factor`, keeps high frequencies, and blends the
+    others.
 
     A frequency with many turns within the trained context has covered every angle, and
     extrapolates. A frequency without a full turn would reach new angles, so its
@@ -104,12 +107,14 @@ positive, or unless `0 <= slow <= fast`.
 
 
 class YaRNFrequencies(AbstractScaledFrequencies):
-    r"""Slows down by parts, with the ramp over the index of the frequency.
+    r"""The frequencies of YaRN, Peng et al. 2024, as in the authors' code.
 
-    [`eqx_posemb.frequencies.NTKByParts`][] has the ramp over the turns. This
-    is what the authors' code does, and with it every model trained by it. A
-    frequency of a geometric schedule with base $\theta$ over $d$ channels makes
-    $\beta$ turns within the original context of $L_0$ positions at the index
+    The ramp between kept and divided frequencies is over their index.
+
+    [`eqx_posemb.frequencies.NTKByParts`][] has the ramp over the turns. The authors'
+    code has it over the index, and so do the models that it trained. A frequency of a
+    geometric schedule with base $\theta$ over $d$ channels makes $\beta$ turns within
+    the original context of $L_0$ positions at the index
 
     $$i(\beta) = \frac{d \ln (L_0 / 2 \pi \beta)}{2 \ln \theta}$$
 

@@ -22,15 +22,17 @@ from ._base import (
 
 
 class Linear(AbstractScaledFrequencies):
-    r"""Divides every frequency by `factor`: position interpolation.
+    r"""Position interpolation, Chen et al. 2023.
+
+    It divides every frequency by `factor`:
 
     $$\omega \mapsto \omega / s$$
 
-    for the scaling factor $s$ = `factor`. It is the same as dividing the positions, so
-    that a context $s$ times longer sweeps the angles of the trained one. Neighbors
-    become similar, and the model needs some further training. Without training,
-    [`eqx_posemb.frequencies.NTK`][] and [`eqx_posemb.frequencies.YaRNFrequencies`][] do
-    better.
+    for the scaling factor $s$ = `factor`. It equals a division of the positions, so a
+    context that is $s$ times longer has the trained angles. Neighbors become similar,
+    and the model needs some further training. Without further training,
+    [`eqx_posemb.frequencies.NTK`][] and [`eqx_posemb.frequencies.YaRNFrequencies`][]
+    are better.
 
     !!! Example
 

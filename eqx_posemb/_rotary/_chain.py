@@ -9,11 +9,11 @@ from ._abstract import AbstractRotary, AbstractRotation, check_rotary, each_head
 
 
 class Chain(AbstractRotary):
-    r"""Applies several maps of queries and keys, the first one first.
+    r"""Several rotary embeddings in sequence, in their given order.
 
     $$q \mapsto T_n(p) \cdots T_1(p)\, q, \qquad k \mapsto T'_n(p) \cdots T'_1(p)\, k$$
 
-    A rotary embedding and a temperature, say, as Ministral 3 has them:
+    An example is a rotary embedding with a temperature, as in Ministral 3:
 
     !!! Example
 

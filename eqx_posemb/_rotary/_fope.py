@@ -19,7 +19,9 @@ from ._rotation import once, Rotation
 
 
 class FoPE(AbstractRotary):
-    r"""Turns each pair of channels at a mixture of frequencies.
+    r"""Fourier position embedding (FoPE), Hua et al. 2025.
+
+    It turns each pair of channels at a mixture of frequencies:
 
     $$\cos \alpha_{h, i}(p) = \sum_j C_{h, j, i} \cos(p\, \omega_j), \qquad
       \sin \alpha_{h, i}(p) = \sum_j S_{h, j, i} \sin(p\, \omega_j)$$
@@ -90,11 +92,11 @@ class FoPE(AbstractRotary):
 
         - `dim`: The number of channels of a head.
         - `heads`: The number of heads.
-        - `length`: The trained context length, in positions: slower frequencies are
-            stopped.
+        - `length`: The trained context length, in positions. Frequencies without a full
+            turn in it are set to zero.
         - `theta`: The base of the frequencies.
-        - `std`: How far a pair is mixed with the others: the standard deviation of all
-            their weights in it together.
+        - `std`: The strength of the initial mixture: the standard deviation of the sum
+            over all other frequencies of a pair.
         - `pairing`: `"halves"` or `"adjacent"`.
         - `key`: A `jax.random` key for the weights.
 

@@ -13,7 +13,10 @@ from ._rotation import once
 
 
 class PoPE(AbstractRotary):
-    r"""Makes every channel a complex number: its length content, its angle position.
+    r"""Polar coordinate position embedding (PoPE), Gopalakrishnan et al. 2025.
+
+    It makes every channel a complex number, with the content as magnitude and the
+    position as angle:
 
     $$\langle q, k \rangle = \sum_c \text{sp}(q_c)\, \text{sp}(k_c)
       \cos\big((p_k - p_q)\, \omega_c + \delta_{h, c}\big), \qquad

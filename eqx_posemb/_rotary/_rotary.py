@@ -20,7 +20,9 @@ from ._rotation import once, Rotation
 
 
 class Rotary(AbstractRotary):
-    r"""Rotates queries and keys by angles proportional to their positions.
+    r"""Rotary embedding from a schedule, axes and a pairing, after Su et al. 2021.
+
+    It rotates queries and keys by angles proportional to their positions.
 
     Queries and keys are rotated by their own positions $p$ and $p'$, and their product
     depends on $p - p'$ alone. It costs one pass over queries and keys, and has no
@@ -85,7 +87,7 @@ class Rotary(AbstractRotary):
         - `decay`: The growth of xPos; `None` keeps lengths.
         - `dim`: The number of channels of a head, if some of them are to pass through.
             By default all are rotated.
-        - `scale`: What rotated queries and keys are multiplied by, both of them.
+        - `scale`: The factor of rotated queries and of rotated keys.
         - `pairing`: `"halves"` pairs channel `i` with `i + pairs`, as GPT-NeoX and
             transformers' Llama do; `"adjacent"` pairs `2i` with `2i + 1`, as the paper,
             GPT-J and Meta's Llama do; a [`eqx_posemb.rotations.Pairing`][] does
@@ -190,12 +192,12 @@ class Rotary(AbstractRotary):
         return Rotation(cos, sin, growth, self.dim, self.pairing)
 
     def shift(self, by: Num[Array, "seq *axes"], *, length: Length = None) -> Rotation:
-        r"""What moves keys that are rotated already to other positions.
+        r"""Moves rotated keys to other positions.
 
         $$R(\delta)\, R(p) = R(p + \delta)$$
 
-        so that a cache from which tokens were evicted, or that begins anew, needs no
-        keys from before their rotation.
+        A cache can therefore drop tokens, or restart its positions, without keys from
+        before their rotation.
 
         !!! Example
 

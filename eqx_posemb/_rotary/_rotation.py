@@ -15,21 +15,22 @@ from ._pairing import Layout, Pairing
 
 
 class Rotation(AbstractRotation):
-    r"""Turns queries and keys by the angles of their positions: like a rotation matrix.
+    r"""The rotation of queries and keys at given positions, as a value.
 
-    It is made by calling a [`eqx_posemb.Rotary`][] on positions, and is worth making
-    once for all layers. For each pair $(a, b)$ of channels, with the angle $\alpha$ of
-    its position and frequency,
+    A call of a [`eqx_posemb.Rotary`][] on positions returns it. Compute it once, and
+    reuse it in every layer. For each pair $(a, b)$ of channels, with the angle $\alpha$
+    of its position and frequency,
 
     $$(a, b) \mapsto
       s\, (a \cos \alpha - b \sin \alpha,\; b \cos \alpha + a \sin \alpha)$$
 
-    where the scale $s$ (1 but for YaRN and LongRoPE) is in `cos` and `sin` already.
+    where `cos` and `sin` contain the scale $s$, which is 1 except for YaRN and
+    LongRoPE.
 
     Tokens are the second axis from the end, and any axes before it are heads and
     batches: `[seq, dim]`, `[heads, seq, dim]`, `[batch, heads, seq, dim]`. With learned
-    frequencies for each head there are tables for each head, too: `heads` says how
-    many, and queries and keys are `[..., heads, seq, dim]`.
+    frequencies of each head, each head has its own tables. `heads` is their number, and
+    queries and keys are `[..., heads, seq, dim]`.
 
     !!! Example
 
