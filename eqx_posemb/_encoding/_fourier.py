@@ -35,7 +35,7 @@ class Fourier(AbstractEncoding):
     channels by frequency, and its code omits the factor $\pi$.
 
     Perceiver spreads its points from corner to corner, `jnp.linspace(-1, 1, n)` along
-    an axis; other models take the centers of cells.
+    an axis. Other models take the centers of cells.
 
     !!! Example
 

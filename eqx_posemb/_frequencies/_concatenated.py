@@ -11,7 +11,7 @@ from ._base import AbstractFrequencies, check_schedule
 
 
 class Concatenated(AbstractFrequencies):
-    r"""Puts schedules one after the other.
+    r"""Several schedules as one, for the coordinates of a grid or a video.
 
     $$\omega = (\omega^{(1)}, \dots, \omega^{(n)})$$
 

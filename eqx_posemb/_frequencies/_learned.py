@@ -10,13 +10,13 @@ from ._base import AbstractFrequencies
 
 
 class LearnedFrequencies(AbstractFrequencies):
-    r"""Trains the frequencies, for all heads or for each.
+    r"""Learned frequencies, for all heads or for each head.
 
     $$\omega_i = w_i, \qquad \omega_{h, i} = w_{h, i}$$
 
-    in radians per unit of position, for the `weight` $w$ and head $h$. Models of images
-    use it, where positions are few and small: RoPE-Mixed, LightGlue and Mochi. Start
-    from another schedule, or from directions as [`eqx_posemb.mixed_rope`][] does.
+    in radians per unit of position, for the `weight` $w$ and head $h$. RoPE-Mixed,
+    LightGlue and Mochi use it for images, where positions are few and small. Start from
+    another schedule, or from directions as [`eqx_posemb.mixed_rope`][] does.
 
     Angles are float32 products, which are off by about `6e-8 * position * frequency`,
     as in other libraries. Use a static schedule for far positions.

@@ -11,12 +11,12 @@ from ._base import AbstractStaticFrequencies, evaluated_once
 
 
 class Listed(AbstractStaticFrequencies):
-    r"""Takes the frequencies as they are given.
+    r"""Frequencies from a list of numbers.
 
     $$\omega_i = f_i$$
 
-    For what no formula has: numbers found by a search, or stored with a checkpoint. To
-    train them, see [`eqx_posemb.frequencies.LearnedFrequencies`][].
+    Use it for numbers without a formula, which a search has found or a checkpoint
+    contains. [`eqx_posemb.frequencies.LearnedFrequencies`][] trains the frequencies.
 
     !!! Example
 

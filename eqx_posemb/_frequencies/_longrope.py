@@ -22,12 +22,12 @@ from ._base import (
 
 
 class Divided(AbstractDerivedFrequencies):
-    r"""Divides each frequency by its own divisor.
+    r"""The divisors of LongRoPE, Ding et al. 2024: each frequency has its own divisor.
 
     $$\omega_i \mapsto \omega_i / \lambda_i$$
 
-    for the $\lambda$ given by `divisors`. The part that
-    [`eqx_posemb.frequencies.LongRoPEFrequencies`][] is made of, twice.
+    for the $\lambda$ given by `divisors`.
+    [`eqx_posemb.frequencies.LongRoPEFrequencies`][] has two such schedules.
 
     !!! Example
 
@@ -87,15 +87,16 @@ divisor is not positive.
 
 
 class LongRoPEFrequencies(AbstractDynamicFrequencies):
-    r"""Has one schedule up to the original length, and another one beyond it.
+    r"""The frequencies of LongRoPE, Ding et al. 2024: one schedule up to the original
+    length, and another beyond.
 
     $$\omega_i(L) = \begin{cases} \omega_i^\text{short} & L \le L_0 \\
                                   \omega_i^\text{long}  & L > L_0 \end{cases}$$
 
     for a context of $L$ positions now (`length`) and $L_0$ in training
-    (`original_length`). Both are exact, and the switch is a select, so that `length`
-    may be traced. Keys rotated before the switch do not fit queries rotated after it:
-    where a KV-cache may cross $L_0$, fix `length` ahead, or use `long` throughout.
+    (`original_length`). Both are exact. The switch is a select, so `length` may be
+    traced. Keys rotated before the switch do not match queries rotated after it. If a
+    key-value cache may cross $L_0$, fix `length` ahead, or use `long` throughout.
 
     !!! Example
 

@@ -13,12 +13,12 @@ from ._base import AbstractFrequencies, check_schedule
 
 
 class LogShifted(AbstractFrequencies):
-    r"""Trains a factor of each frequency, the exponential of a weight: LeRoPE.
+    r"""Learned factors of frequencies (LeRoPE), as in Mistral Large 4.
 
     $$\omega_i \mapsto \omega_i\, e^{\alpha_i}$$
 
-    for the `weight` $\alpha$, zero at first. Frequencies stay positive whatever the
-    weight is, and weight decay pulls them back to the schedule `base`. Mistral Large 4
+    for the `weight` $\alpha$, which starts at zero. Frequencies stay positive for every
+    weight, and weight decay pulls them towards the schedule `base`. Mistral Large 4
     trains it on top of YaRN, with one weight for all layers.
 
     Angles are float32 products, which are off by about `6e-8 * position * frequency`.

@@ -9,7 +9,7 @@ from ._base import AbstractFrequencies, AbstractStaticFrequencies, check_schedul
 
 
 class Tabulated(AbstractFrequencies):
-    r"""Holds the frequencies of a schedule as arrays, still exact.
+    r"""The exact frequencies of a schedule as arrays, for scanned layers.
 
     $$\omega_i \mapsto \omega_i$$
 

@@ -56,8 +56,8 @@ def merged_patch_positions(
 def centered_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
     """Counts the cells of a grid from its middle.
 
-    Images of different sizes then share their middle and not a corner, and text may
-    start where the largest ends: Qwen-Image.
+    Images of different sizes then share their middle and not a corner. Text may start
+    where the largest image ends, as in Qwen-Image.
 
     !!! Example
 
@@ -189,11 +189,11 @@ def mrope_positions(
     start: int = 0,
     advance: Literal["largest", "space"] = "largest",
 ) -> Int[Array, "seq 3"]:
-    """Time, height and width of the tokens of text, images and videos in a row.
+    """Positions of text, images and videos (M-RoPE), Wang et al. 2024.
 
-    Text has three times the same coordinate and counts on. An image or a video begins
-    where the text before it has ended, and counts along its own axes from there. What
-    follows begins after the largest coordinate so far.
+    Text tokens have three equal coordinates, which continue the count. An image or a
+    video begins after the text before it, and counts along its own axes. The next run
+    begins after the largest coordinate so far.
 
     !!! Example
 

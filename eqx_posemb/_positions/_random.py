@@ -31,7 +31,9 @@ from .._symbolic import error_if
 def randomized_positions(
     positions: Int[Positions, " seq"], *, longest: int, key: PRNGKeyArray
 ) -> Int[Array, " seq"]:
-    r"""Trains a short sequence at positions of a long one: some of them, in order.
+    r"""Randomized positional encodings, Ruoss et al. 2023.
+
+    They train a short sequence at random positions of a long sequence, in order:
 
     $$p \mapsto r_p, \qquad r_0 < r_1 < \dots < r_{n-1} < L$$
 
@@ -106,14 +108,16 @@ def randomized_positions(
 def shifted_positions(
     positions: Num[Positions, "seq *axes"], *, furthest: int, key: PRNGKeyArray
 ) -> Num[Array, "seq *axes"]:
-    r"""Moves the whole sequence by a random step: only distances can be learned.
+    r"""Shifted absolute position embedding (SHAPE), Kiyono et al. 2021.
+
+    It moves the whole sequence by a random step, so that only distances can be learned:
 
     $$p \mapsto p + k, \qquad k \sim \mathcal{U}\{0, \dots, K - 1\}$$
 
-    for one $k$ for all tokens and $K$ = `furthest`. The method is named SHAPE. An
-    absolute encoding that is trained with it behaves like a relative encoding, at no
-    cost. A relative embedding does not change. The released code evaluates with $k =
-    K$: add `furthest` to match it.
+    for one $k$ for all tokens and $K$ = `furthest`. An absolute encoding that is
+    trained with it behaves like a relative encoding, at no cost. A relative embedding
+    does not change. The released code evaluates with $k = K$: add `furthest` to match
+    it.
 
     !!! Example
 
@@ -269,7 +273,9 @@ def abacus_positions(
     furthest: int = 99,
     key: PRNGKeyArray | None = None,
 ) -> Int[Array, " seq"]:
-    r"""Counts the digits of each number, so that equal places meet.
+    r"""Abacus embeddings, McLeish et al. 2024.
+
+    They count the digits of each number, so that equal digits have equal positions:
 
     $$p_i = \begin{cases} n_i + k & \text{token } i \text{ is the } n_i\text{-th digit
       of a number} \\ 0 & \text{it is no digit} \end{cases}$$

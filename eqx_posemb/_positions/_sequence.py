@@ -47,7 +47,7 @@ def _within_runs(segment_ids):
 
 
 def left_padded_positions(mask: Bool[Array, " seq"]) -> Int[Array, " seq"]:
-    """Counts the tokens that are there from zero, wherever the padding is.
+    """Counts the tokens of a padded sequence from zero, wherever the padding is.
 
     Padding before the first token has position 0, and later padding repeats the
     previous position. So every table has a row for it. Mask the padding in attention.

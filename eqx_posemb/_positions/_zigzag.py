@@ -8,11 +8,11 @@ from .._checks import check_count
 
 
 def zigzag(length: int, shards: int) -> Int[Array, " length"]:
-    """Orders tokens so that equal shards have equal work under a causal mask.
+    """An order of tokens for which shards have equal work under a causal mask.
 
-    The sequence is cut into `2 * shards` chunks, and shard `i` gets chunk `i` from the
-    front and chunk `i` from the back. Used for context parallelism: `x[zigzag(...)]`
-    deals tokens out, and the same indices are the positions of the dealt tokens.
+    The sequence is divided into `2 * shards` chunks. Shard `i` has chunk `i` from the
+    front and chunk `i` from the back. In context parallelism, `x[zigzag(...)]` orders
+    the tokens, and the same indices are their positions.
 
     !!! Example
 

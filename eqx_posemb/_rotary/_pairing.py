@@ -17,19 +17,19 @@ LAYOUTS: tuple[str, ...] = ("halves", "adjacent")
 
 
 class Pairing(Module):
-    r"""Says, for each channel of the output, what it is made of.
+    r"""A layout of rotated channels: the source, the partner and the angle of each
+    channel.
 
     $$y_o = x_{\text{source}(o)} \cos a_{\text{pair}(o)}
             + \text{sign}(o)\, x_{\text{partner}(o)} \sin a_{\text{pair}(o)}$$
 
     for the angles $a$ of a rotary embedding. A channel whose sign is 0 passes through:
-    $y_o = x_{\text{source}(o)}$. Every layout in use is a value of this: the
-    constructors below have the known ones, and a new one needs no new code.
+    $y_o = x_{\text{source}(o)}$. Every published layout is a value of this class. The
+    constructors below build the known layouts, and another layout needs no new code.
 
-    The two common layouts, `"halves"` and `"adjacent"`, are better given to
-    [`eqx_posemb.Rotary`][] by those names, as they have a faster form. Converting a
-    model from one to the other permutes the rows of its query and key projections; the
-    logits stay the same.
+    Give the two common layouts, `"halves"` and `"adjacent"`, to [`eqx_posemb.Rotary`][]
+    by their names, which have a faster form. Converting a model from one layout to the
+    other permutes the rows of its query and key projections. The logits stay the same.
 
     !!! Example
 
@@ -81,8 +81,8 @@ class Pairing(Module):
     def halves(dim: int, rotary_dim: int | None = None, start: int = 0) -> "Pairing":
         """Channel `i` of the first half with channel `i` of the second.
 
-        GPT-NeoX, Llama in transformers, Gemma, Qwen. Rotates `rotary_dim` channels from
-        `start` on; the others pass through.
+        GPT-NeoX, Llama in transformers, Gemma and Qwen use it. It rotates `rotary_dim`
+        channels from `start` on, and the others pass through.
         """
         return Pairing.halves_per_block(dim, 1, rotary_dim, start)
 
@@ -90,8 +90,8 @@ class Pairing(Module):
     def adjacent(dim: int, rotary_dim: int | None = None, start: int = 0) -> "Pairing":
         """Channel `2i` with channel `2i + 1`.
 
-        The RoFormer paper, GPT-J, Llama as released by Meta, Cohere. Rotates
-        `rotary_dim` channels from `start` on; the others pass through.
+        The RoFormer paper, GPT-J, Meta's Llama and Cohere use it. It rotates
+        `rotary_dim` channels from `start` on, and the others pass through.
         """
         width = _width(dim, rotary_dim, start)
         return _pairing(
@@ -128,7 +128,7 @@ class Pairing(Module):
     ) -> "Pairing":
         """Halves within each of `blocks` equal blocks of channels.
 
-        Gemma 4's vision tower, with a block per axis.
+        Gemma 4's vision tower uses it, with a block for each axis.
         """
         width = _width(dim, rotary_dim, start)
         if blocks < 1 or width % (2 * blocks):
@@ -150,8 +150,8 @@ class Pairing(Module):
     def inverse(self) -> "Pairing":
         """The same channels turned the other way.
 
-        By negative angles, as nanochat has it. The logits of a whole model stay the
-        same; cached keys and tables do not.
+        The angles are negative, as in nanochat. The logits of a whole model stay the
+        same. Cached keys and tables change.
         """
         turned = tuple(-sign for sign in self.sign)
         return Pairing(self.source, self.partner, turned, self.pair)

@@ -21,7 +21,7 @@ def xpos(
     scale_base: float = 512,
     center: int | None = None,
 ) -> Float[Array, "*batch seq dim"]:
-    """Rotates queries, and lets logits fade, as [`eqx_posemb.xpos`][] does.
+    """Rotates queries or keys, and lets logits fade, as [`eqx_posemb.xpos`][] does.
 
     !!! Example
 
@@ -202,7 +202,7 @@ def rotary_embedding(
     `base_rescale_factor` $r$, `scale_base` $B$, half of the length $c$, rounded down,
     and $\zeta_j$ as in [`eqx_posemb.rotations.XPosDecay`][].
 
-    A float32 angle has lost its turns by position 100,000: [`eqx_posemb.Rotary`][]
+    A float32 angle has lost its precision by position 100,000: [`eqx_posemb.Rotary`][]
     never holds one. This is for code that is written around angles.
 
     !!! Example

@@ -1,4 +1,4 @@
-"""Any embedding of ours as a module of PyTorch, and its parameters both ways."""
+"""Embeddings as modules of PyTorch, and conversions of their parameters."""
 
 import functools
 import operator
@@ -38,7 +38,7 @@ _INPUTS: dict[Any, tuple[str, ...]] = {
 def as_torch(
     module: eqx.Module, *, rotation: Literal["torch", "jax"] = "torch"
 ) -> TorchPart:
-    """Turns an embedding into a `torch.nn.Module` that does the same on tensors.
+    """Turns an embedding into a `torch.nn.Module` with the same methods on tensors.
 
     Its arrays become parameters, with the paths of the leaves as their names:
     `bias.weight`, `rotary.parts.0.generator`. It computes in at least float32. It has
@@ -73,13 +73,13 @@ def as_torch(
 
     - `module`: An encoding, rotary embedding, bias or score, or a whole
         [`eqx_posemb.PositionalEmbedding`][].
-    - `rotation`: `"torch"`, or `"jax"` to have rotations run there, too. Rotary
-        embeddings that are more than a rotation, such as xPos and LieRE, always do.
+    - `rotation`: `"torch"`, or `"jax"` to run rotations in JAX as well. Rotary
+        embeddings beyond a plain rotation, such as xPos and LieRE, always run in JAX.
 
     **Returns:** a `torch.nn.Module` with its own parameters, which
     [`eqx_posemb.interop.torch.from_torch`][] converts back.
 
-    **Raises:** a `ValueError` if `module` is none of those, or `rotation` is unknown.
+    **Raises:** a `ValueError` if `module` has another type, or `rotation` is unknown.
     """
     check_choice("rotation", rotation, ("torch", "jax"))
     if isinstance(module, PositionalEmbedding):
@@ -110,14 +110,14 @@ def to_torch(module: eqx.Module) -> dict[str, Tensor]:
         assert list(to_torch(pe.Learned(8, 4, key=jax.random.key(0)))) == ["weight"]
         ```
 
-    The tensors have memory of their own, and the names of
+    The tensors own their memory. Their names equal the names of
     [`eqx_posemb.interop.torch.as_torch`][].
     """
     return {name: copy_of(leaf) for name, leaf in leaves_of(module).items()}
 
 
 def from_torch(module: _Module, state: Mapping[str, Any] | nn.Module) -> _Module:
-    """Puts the parameters of PyTorch into a module of this library.
+    """Copies parameters of PyTorch into a module of this library.
 
     They come from a state dict, or from a `torch.nn.Module` such as the result of
     [`eqx_posemb.interop.torch.as_torch`][].
@@ -133,10 +133,10 @@ def from_torch(module: _Module, state: Mapping[str, Any] | nn.Module) -> _Module
         bias = from_torch(bias, as_torch(bias))
         ```
 
-    **Returns:** a module with arrays of its own, in the dtypes of those in `module`.
+    **Returns:** a module with its own arrays, in the dtypes of the arrays in `module`.
 
-    **Raises:** a `ValueError` if a name is missing or unknown, or a tensor has another
-    shape, or a dtype that does not fit into the dtype of the array.
+    **Raises:** a `ValueError` if a name is missing or unknown, or if a tensor has
+    another shape. The same if its dtype does not fit into the dtype of the array.
     """
     if isinstance(state, nn.Module):
         state = state.state_dict()
@@ -173,11 +173,11 @@ def _fitting(name, leaf, tensor):
 
 
 class TorchEmbedding(TorchPart):
-    """Everything that position does to attention, for tensors of PyTorch.
+    """A `PositionalEmbedding` for tensors of PyTorch.
 
-    `encoding`, `rotary`, `bias` and `score` are its parts, or `None`. A batch is always
-    the first axis. Positions, masks and segments may have a batch axis, or are shared
-    by all examples.
+    `encoding`, `rotary`, `bias` and `score` are its parts, or `None`. The batch is
+    always the first axis. Positions, masks and segments may have a batch axis, or are
+    shared by all examples.
     """
 
     rotary: TorchPart | None
@@ -195,7 +195,7 @@ class TorchEmbedding(TorchPart):
         self._native = native and module.bias is module.score is None
 
     def _place(self, name, parameter):
-        """Nothing: the parts hold the parameters, under the names they have here."""
+        """Does nothing, since the parts hold the parameters under the same names."""
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Adds the encoding of positions [seq, *axes], with or without the batch, to
@@ -228,15 +228,15 @@ class TorchEmbedding(TorchPart):
         **others: Any,
     ) -> Tensor:
         """Softmax attention over the finished logits, [*batch, heads, q, dim_v], in the
-        dtype of `v`; zeros for a query that sees no key.
+        dtype of `v`. A fully masked query has zeros.
 
         **Arguments:** as in [`eqx_posemb.PositionalEmbedding.attend`][], after the
-        batch; but
+        batch, except for:
 
         - `mask`: [q, k], or [*batch, heads, q, k], where heads may be 1.
-        - `implementation`: `"auto"` is PyTorch's `scaled_dot_product_attention` where
-            there is no more than a rotation, which has no second derivatives, and JAX
-            elsewhere; `"dense"` and `"blockwise"` are JAX's.
+        - `implementation`: With `"auto"`, a plain rotation uses PyTorch's
+            `scaled_dot_product_attention`, which has no second derivatives. All other
+            embeddings run in JAX. `"dense"` and `"blockwise"` always run in JAX.
         """
         at = dict(q_positions=q_positions, k_positions=k_positions)
         rules = dict(mask=mask, causal=bool(causal))

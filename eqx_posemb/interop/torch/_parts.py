@@ -20,8 +20,8 @@ from ._rotate import Layout, rotate
 
 
 class TorchPart(nn.Module):
-    """A module of ours whose arrays are parameters of PyTorch, and whose methods run in
-    JAX as one operator.
+    """A module whose arrays are parameters of PyTorch, and whose methods run in JAX as
+    one operator.
 
     The modules have parameters and settings, and no buffers. So `half`, `to`, the meta
     device and a state dict cannot change a setting.
@@ -98,20 +98,20 @@ class TorchTerm(TorchPart):
 
 
 class TorchExtension(TorchPart):
-    """A rotary embedding that sees other positions where keys are far."""
+    """A rotary embedding with other positions for far keys."""
 
     def products(
         self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor, **length
     ) -> Tensor:
-        """From queries and keys [*batch, heads, seq, dim] before any rotation, and
-        positions [seq] with or without the batch, to products that are not scaled,
-        [*batch, heads, q, k]. Schedules that depend on it read `length`."""
+        """The unscaled products [*batch, heads, q, k] of queries and keys [*batch,
+        heads, seq, dim] before any rotation. Positions are [seq], with or without the
+        batch. Schedules that depend on the length read `length`."""
         at = dict(q_positions=q_positions, k_positions=k_positions)
         return self._run("products", q=q, k=k, **at, **length)[0]
 
 
 class TorchRotary(TorchPart):
-    """A map from positions to what they do to queries and keys."""
+    """A map from positions to rotations of queries and keys."""
 
     def __init__(self, module: AbstractRotary, rotation: Literal["torch", "jax"]):
         super().__init__(module)
@@ -146,8 +146,8 @@ class TorchRotary(TorchPart):
     def forward(
         self, positions: Tensor, *, length: int | Tensor | None = None
     ) -> "TorchRotation":
-        """What to apply to queries and keys, by its methods `queries` and `keys`: worth
-        making once for all layers.
+        """The rotation at the positions, whose methods are `queries` and `keys`.
+        Compute it once for all layers.
 
         Positions are [seq, *axes], with or without a batch before it. Schedules that
         depend on the context length read `length`, by default one more than the largest
@@ -209,13 +209,13 @@ class TorchRotary(TorchPart):
 
 
 class TorchRotation:
-    """What some positions do to queries and keys, as a value."""
+    """The rotation of queries and keys at given positions, as a value."""
 
     def __init__(self, turn: Callable[[str, Tensor], Tensor]):
         self._turn = turn
 
     def queries(self, q: Tensor) -> Tensor:
-        """Queries [*batch, heads, seq, dim], turned; in their dtype, computed in at
+        """Rotated queries [*batch, heads, seq, dim], in their dtype, computed in at
         least float32.
 
         **Raises:** a `ValueError` if the shape does not fit the positions.

@@ -19,9 +19,10 @@ from ._relative import Buckets
 
 @dataclasses.dataclass(eq=False)
 class Patch:
-    """What [`eqx_posemb.interop.torch.patch_rotary`][] did, and how to undo it.
+    """The changes of [`eqx_posemb.interop.torch.patch_rotary`][], and how to undo them.
 
-    As a context manager it undoes it at the end; `remove` does so at any time.
+    As a context manager, it restores the model at the end. `remove` restores the model
+    at any time.
 
     !!! Example
 
@@ -38,7 +39,7 @@ class Patch:
     patched: tuple[str, ...]
     """The names of the modules that are ours now."""
     left: dict[str, str]
-    """The names of those that are as they were, each with the reason."""
+    """The names of unchanged modules, each with the reason."""
     _undo: list[Callable[[], Any]] = dataclasses.field(repr=False)
 
     def remove(self) -> None:
@@ -54,7 +55,8 @@ class Patch:
 
 
 def patch_rotary(model: nn.Module) -> Patch:
-    """Puts our embedding into a model of transformers, in place of its own.
+    """Replaces the rotary embeddings and biases of a transformers model by exact
+    embeddings.
 
     The tables of its rotary embeddings then use exact angles, with errors of at most
     2e-7 at every position. The tables of transformers are off by up to 0.008 at
@@ -62,8 +64,9 @@ def patch_rotary(model: nn.Module) -> Patch:
     too. Weights and the state dict do not change.
     [`eqx_posemb.interop.huggingface.load`][] reads the configuration of each module.
 
-    A module is replaced where ours has the numbers of a fresh one of its class at short
-    positions. Any other is left alone, and listed in `left` with the reason.
+    A module is replaced if the new module has the numbers of a fresh module of its
+    class at short positions. Any other module is unchanged, and listed in `left` with
+    the reason.
 
     !!! Example
 
@@ -80,10 +83,11 @@ def patch_rotary(model: nn.Module) -> Patch:
             torch.testing.assert_close(model(tokens).logits, before)
         ```
 
-    **Returns:** a handle: `remove()` undoes it, and so does the end of a `with`.
+    **Returns:** a handle. `remove()` restores the model, and so does the end of a
+    `with`.
 
-    **Raises:** a `ValueError` if the model is patched already, or if nothing of it can
-    be replaced.
+    **Raises:** a `ValueError` if the model is already patched, or if none of its
+    modules can be replaced.
     """
     modules = dict(model.named_modules())
     if any(isinstance(module, PatchedRotation) for module in modules.values()):
@@ -130,9 +134,9 @@ _LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class PatchedRotation(nn.Module):
-    """Stands where a rotary embedding of transformers stood, and is called as it was.
+    """Replaces a rotary embedding of transformers, with the same signature.
 
-    All else that one may ask of the other, such as its `inv_freq`, the other answers.
+    The original module answers all other attributes, such as `inv_freq`.
     """
 
     def __init__(self, original: nn.Module, made: Mapping[Any, nn.Module]):

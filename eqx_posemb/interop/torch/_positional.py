@@ -13,7 +13,7 @@ from ._named import Named
 
 
 class Positional(Named):
-    """Tokens and logits as they are without position: what a subclass adds to.
+    """Tokens and logits without positions, to which a subclass adds a term.
 
     `forward_attn` returns logits before scaling. `scale * forward_attn(…)` equals the
     logits of the paper, even if the paper leaves a term unscaled. A `scale` of `None`
@@ -52,8 +52,8 @@ class Positional(Named):
         positions_k: Num[Tensor, "*batch k"] | None = None,
     ) -> Float[Tensor, "batch heads q k"]:
         """Computes the logits, in the dtype of `q`, before the mask and the `scale`.
-        Positions are [batch, seq] or [seq]. Without positions, both start at 0, and
-        queries and keys must be equally many.
+        Positions are [batch, seq] or [seq]. Without positions, both start at 0, and the
+        numbers of queries and keys must be equal.
 
         **Raises:** a `ValueError` if shapes do not fit, positions are missing, or one
         has no row in a table.
@@ -152,8 +152,9 @@ class _Encoding(Positional):
 class SinusoidalPositionalEmbedding(_Encoding):
     """The sinusoids of Vaswani et al. 2017, added to tokens in fairseq's layout.
 
-    [`eqx_posemb.Sinusoidal`][] with `layout="tensor2tensor"`: all sines, then all
-    cosines, and an odd last channel as it is. There is no table to end.
+    It equals [`eqx_posemb.Sinusoidal`][] with `layout="tensor2tensor"`: all sines, then
+    all cosines, and an unchanged odd last channel. It has no table, and no maximum
+    length.
 
     !!! Example
 
@@ -175,8 +176,8 @@ class SinusoidalPositionalEmbedding(_Encoding):
         max_length: int | None = None,
         padding_idx: int | None = None,
     ):
-        """For tokens of `embed_dim` channels. The position of padding, `padding_idx`,
-        has zeros added. `max_length` is ignored.
+        """For tokens of `embed_dim` channels. Zeros are added at the position of
+        padding, `padding_idx`. `max_length` is ignored.
 
         **Raises:** a `ValueError` if `embed_dim` is less than four.
         """
@@ -188,7 +189,7 @@ class SinusoidalPositionalEmbedding(_Encoding):
     def forward(
         self, positions: Num[Tensor, "*batch seq"], dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "*batch seq {self.embed_dim}"]:
-        """What to add to the tokens at `positions`, in that dtype."""
+        """The encoding at `positions`, in `dtype`."""
         cos, sin = self.angles(positions, dtype)
         waves = torch.cat([sin, cos], dim=-1)
         waves = nn.functional.pad(waves, (0, self.embed_dim % 2))
@@ -233,8 +234,7 @@ class LearnedPositionalEmbedding(_Encoding):
     def forward(
         self, positions: Integer[Tensor, "*batch seq"], dtype: torch.dtype | None = None
     ) -> Float[Tensor, "*batch seq {self.embed_dim}"]:
-        """What to add to the tokens at `positions`; by default in the dtype of the
-        weights.
+        """The encoding at `positions`, by default in the dtype of the weights.
 
         **Raises:** a `ValueError` if positions are not integers, or one has no row.
         """

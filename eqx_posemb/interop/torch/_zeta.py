@@ -27,10 +27,10 @@ class XPOS(Named):
     It rotates adjacent pairs of channels, and lets logits fade with distance. It is for
     causal attention.
 
-    As [`eqx_posemb.xpos`][], with half of all tokens, rounded up, as the center of
-    [`eqx_posemb.rotations.XPosDecay`][]. The center moves with the length, so that keys
-    must be rotated anew when tokens come. Zeta's values, with exact angles, and for any
-    leading axes.
+    It equals [`eqx_posemb.xpos`][] with half of the number of tokens, rounded up, as
+    the center of [`eqx_posemb.rotations.XPosDecay`][]. The center moves with the
+    length, so keys must be rotated again when tokens are added. It has Zeta's values
+    with exact angles, and takes any leading axes.
 
     !!! Example
 
@@ -58,7 +58,7 @@ class XPOS(Named):
 
     @property
     def scale(self) -> Float[Tensor, " half"]:
-        """What a query is multiplied by, `scale_base` positions after the center."""
+        """The factor of a query `scale_base` positions after the center."""
         if self.head_dim is None:
             raise ValueError(
                 "`scale` must have a `head_dim` to be for, but got None. Name it when "
@@ -77,7 +77,7 @@ class XPOS(Named):
     def rotate_queries_and_keys(
         self, q: Tokens, k: Keys, offset: int = 0
     ) -> tuple[Tokens, Keys]:
-        """Both, as by calls; with tables that are made once.
+        """Rotates both as two calls do, with tables that are computed once.
 
         **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
         dtype.
@@ -114,9 +114,10 @@ class RotaryEmbedding(Named):
 
     It has each angle twice, for a rotation of halves.
 
-    [`eqx_posemb.functional.rotary_embedding`][] of the first positions. A float32 angle
-    has lost its turns by position 100,000: `cos_sin` never holds one. Zeta's values, as
-    two results on the device that is asked for, in PyTorch's default dtype.
+    It equals [`eqx_posemb.functional.rotary_embedding`][] at the first positions. A
+    float32 angle has lost its precision by position 100,000, and `cos_sin` avoids such
+    angles. The values are Zeta's, as two results on the given device, in PyTorch's
+    default dtype.
 
     !!! Example
 
@@ -266,7 +267,7 @@ class YarnEmbedding(Named):
         *,
         positions: Tensor | None = None,
     ) -> tuple[Tokens, Keys]:
-        """Both, as by calls; with tables that are made once.
+        """Rotates both as two calls do, with tables that are computed once.
 
         **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
         dtype.
