@@ -83,7 +83,8 @@ class Forgetting(AbstractBias):
 
     traits = ("causal",)
 
-    # Positions carry all parameters, so the bias has none and layers share it.
+    # The gate of each layer has all parameters, so the bias has none and layers share
+    # it.
     heads: int = eqx.field(static=True)
     bidirectional: bool = eqx.field(static=True, default=False)
 

@@ -105,7 +105,8 @@ def within(
     low = lambda p, counts: jnp.min(jnp.where(counts[:, None], p, end), 0, initial=end)
     high = lambda p, counts: -low(-p, counts)
     size = jnp.array(window, q.dtype)
-    # Without counted tokens the extremes are no positions, and their difference wraps.
+    # Without counted tokens the extremes are no positions, and their difference may
+    # wrap.
     some = q_counts.any() & k_counts.any()
     apart = jnp.maximum(
         high(k, k_counts) - low(q, q_counts), high(q, q_counts) - low(k, k_counts)
