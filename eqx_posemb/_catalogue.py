@@ -80,22 +80,24 @@ def unknown(name: str, names: Sequence[str]) -> Refused:
 
 
 def selected(place: str | None, word: str | None) -> list[Variant]:
-    """The rows of a place, and those with a word in their name or description."""
+    """The rows of a place with a word in their name, description or reference."""
     word = (word or "").lower()
-    rows = [
-        row
-        for row in VARIANTS
-        if place in (None, row.place)
-        # The column of tested code is searched as well, so that the name of a model
-        # finds its variants.
-        and word in f"{row.name} {row.summary} {row.builder} {row.oracle}".lower()
-    ]
+    rows = [row for row in VARIANTS if place in (None, row.place)]
+    if word:
+        # References are parsed from source files, so they are read only for a search.
+        rows = [row for row in rows if word in _text(row).lower()]
     if not rows:
         raise Refused(
-            f"no {place or 'embedding'} has {word!r} in its name or description."
-            f"{did_you_mean(word, variants())} `eqx-posemb list` shows them all."
+            f"no {place or 'embedding'} has {word!r} in its name, description or "
+            f"reference.{did_you_mean(word, variants())} `eqx-posemb list` shows them "
+            "all."
         )
     return rows
+
+
+def _text(row):
+    reference = row.source.reference
+    return " ".join([row.name, row.summary, row.builder, row.oracle, reference])
 
 
 def table(rows: Sequence[Variant], width: int) -> str:

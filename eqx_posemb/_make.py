@@ -59,6 +59,8 @@ def make(
     missing or not positive. The class or recipe raises errors of its own.
     """
     row = variant(name)
+    if isinstance(key, int):
+        raise ValueError(f"`key` must be `jax.random.key({key})`, but got {key}.")
     sizes = dict(heads=heads, head_dim=head_dim, dim=dim, length=length)
     sizes = {size: value for size, value in sizes.items() if value is not None}
     for size, value in sizes.items():

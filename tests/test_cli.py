@@ -90,10 +90,15 @@ def test_list_is_there_for_machines(capsys):
 
 def test_a_word_that_no_embedding_has_is_one_line(refused):
     assert refused("list", "sandwhich") == (
-        "eqx-posemb list: no embedding has 'sandwhich' in its name or description. Did "
-        "you mean 'sandwich'? `eqx-posemb list` shows them all."
+        "eqx-posemb list: no embedding has 'sandwhich' in its name, description or "
+        "reference. Did you mean 'sandwich'? `eqx-posemb list` shows them all."
     )
     assert "no score has 'rope'" in refused("list", "--place", "score", "rope")
+
+
+def test_list_finds_the_words_of_a_title(capsys):
+    found = printed_by(capsys, "list", "extrapolation")
+    assert "alibi" in found and "kerple" in found and "t5" not in found
 
 
 def test_list_prints_the_page_of_variants(capsys):

@@ -581,7 +581,7 @@ def test_the_time_left_is_the_sum_of_what_such_parts_took(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: now)
     progress = Progress(quiet=True)
     kinds = ("training", "test", "training", "test", "extension")
-    progress.expect([("text", kind) for kind in kinds])
+    progress.expect([("text", kind) for kind in kinds], {"text": 3.0})
     progress.begin()
     assert progress.seconds_left() is None
     now += 30
@@ -594,6 +594,28 @@ def test_the_time_left_is_the_sum_of_what_such_parts_took(monkeypatch):
     progress.done()
     progress.begin()
     assert progress.seconds_left() == pytest.approx(60 + 12 + 8)
+
+
+def test_the_time_of_another_task_is_in_proportion_to_its_cost(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    progress = Progress(quiet=True)
+    parts = [("text", "training"), ("text", "training"), ("recall", "training")]
+    progress.expect(parts, {"text": 4.0, "recall": 3.0})
+    progress.begin()
+    now += 20
+    assert progress.seconds_left(0.5) == pytest.approx(20 + 40 + 30)
+    now += 24
+    progress.done()
+    progress.begin()
+    assert progress.seconds_left() == pytest.approx(44 + 33)
+
+
+def test_a_token_costs_the_products_of_its_blocks_and_attention():
+    small = Settings(tasks=("recall",), dim=8, depth=2, length=64, heads=2)
+    (recall,) = _tasks.tasks(small, None)
+    weights = 2 * (3 + 1 + 4 + 4) * 8 * 8 + 8 * recall.vocabulary
+    assert recall.cost(small) == weights + 2 * 2 * 16 * 8
 
 
 def test_ctrl_c_is_not_lost_where_exceptions_are():

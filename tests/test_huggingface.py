@@ -120,6 +120,7 @@ def test_the_error_of_several_parts_has_the_call_that_works():
     alone = {k: v for k, v in FLAT.items() if k != "vision_config"}
     assert text == load(alone | {"model_type": "qwen2_5_vl_text"})
     assert text.rotary.axes == pe.axes.Sections([2, 3, 3])
+    assert load(FLAT, part="text_config") == text
     vision = load(FLAT, part="vision")
     assert vision.rotary.axes == pe.axes.Axial(2)
     nested = {"model_type": "omni", "thinker_config": FLAT}
@@ -148,6 +149,9 @@ def test_layers_that_differ_are_loaded_by_their_type():
     assert thetas == {"sliding_attention": 1e4, "full_attention": 1e6}
     with pytest.raises(ValueError, match=r"`layer_type` must be .* got 'local'"):
         load(config, layer_type="local")
+    # The name for layers that are alike, which these are not.
+    with pytest.raises(ValueError, match=r"`layer_type` must be .* got 'rope'"):
+        load(config, layer_type="rope")
 
 
 def test_layers_without_rotation_have_none_and_may_have_a_temperature():

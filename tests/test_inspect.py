@@ -366,6 +366,10 @@ def test_a_missing_file_is_one_line(tmp_path, capsys):
         "eqx-posemb inspect: `config` must be a path to a config.json or its folder, "
         f"but got {missing}: No such file or directory.\n"
     )
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert (
+        f"but got {tmp_path / 'config.json'}: No such file" in capsys.readouterr().err
+    )
     (tmp_path / "config.json").write_text("{")
     assert main(["inspect", str(tmp_path)]) == 2
     assert "`config` must be JSON, but got" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """What users read when something is wrong: argument, rule, value and cure."""
 
+from types import SimpleNamespace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,8 @@ Q = jnp.ones((2, 4, 16))
 MAKE = dict(heads=2, head_dim=16, dim=32, length=8, key=KEY)
 GRID = pe.LearnedGrid((2, 2), 8, key=KEY)
 EMPTY = pe.PositionalEmbedding()
+# What JAX does not take, in the form of a tensor of PyTorch.
+TENSOR = SimpleNamespace(ndim=3, shape=(2, 4, 16))
 
 
 class Reading(pe.abstract.AbstractScore):
@@ -239,6 +243,9 @@ SHAPES = [
     case("`positions` must be integers or floats, but got bool.*left_padded", lambda: pe.rope(8)(jnp.ones(2, bool))),
     case("`q` must have shape \\[..., seq, dim\\] with seq=4 and dim=16.*\\(4, 2, 16\\).*in_axes=1", lambda: pe.rope(16)(P).queries(jnp.swapaxes(Q, 0, 1))),
     case("`k` must have shape \\[..., seq, dim\\] with seq=4 and dim=8.*\\(4, 16\\)", lambda: pe.rope(8)(P).keys(Q[0])),
+    case("`q` must be an array of JAX or NumPy, but got an array of shape .*as_torch", lambda: pe.rope(16)(P).queries(TENSOR)),
+    case("`q` must be an array of JAX or NumPy, but got an array of shape .*as_torch", lambda: pe.PositionalEmbedding().attend(TENSOR, TENSOR, TENSOR, P, P)),
+    case("`key` must be `jax.random.key.0.`, but got 0", lambda: pe.make("t5", **{**MAKE, "key": 0})),
     case("`q` must be floating point, but got int32", lambda: pe.rope(16)(P).queries(jnp.ones((4, 16), jnp.int32))),
     case("`positions` must be integers, to look rows up with, but got float32", lambda: pe.Learned(8, 8, key=KEY)(jnp.ones(2))),
     case("`positions` must have shape \\[seq, axes\\] with 2 axes, but got shape \\(4,\\)", lambda: pe.SinusoidalGrid(8)(P)),

@@ -3,18 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from .._checks import described
+from .._given import check_tokens
 
 
 def check_axes(**tokens):
     for name, x in tokens.items():
-        # A list would fail later, inside of a trace and without the name of the
-        # argument.
-        if not hasattr(x, "ndim"):
-            raise ValueError(
-                f"`{name}` must be an array [heads, seq, dim], but got {described(x)}. "
-                "`jnp.asarray` makes an array."
-            )
+        check_tokens(name, x)
         if x.ndim != 3:
             cure = "Use `jax.vmap` over a batch."
             if x.ndim == 2:

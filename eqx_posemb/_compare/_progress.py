@@ -3,6 +3,7 @@
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 
 
 _EVERY = 30.0  # Seconds between lines in a log.
@@ -12,7 +13,7 @@ class Progress:
     """The current step and the time left: a line on a terminal, or lines in a log.
 
     The time left is a sum over the parts that are not done. Each part counts as the
-    mean of its kind, or of the kind in another task.
+    mean of its kind, or of the kind in another task in proportion to the costs.
     """
 
     def __init__(self, quiet: bool = False):
@@ -20,13 +21,14 @@ class Progress:
         self._live = not quiet and sys.stderr.isatty()
         self._taken: dict[tuple[str, str], list[float]] = defaultdict(list)
         self._left: list[tuple[str, str]] = []
+        self._costs: Mapping[str, float] = {}
         self._begun = self._logged = time.monotonic()
         self._stage = ""
 
-    def expect(self, parts: list[tuple[str, str]]) -> None:
+    def expect(self, parts: list[tuple[str, str]], costs: Mapping[str, float]) -> None:
         """All parts, each a task and a kind: `"training"`, `"test"` or
-        `"extension"`."""
-        self._left = list(parts)
+        `"extension"`; and the relative costs of the tasks."""
+        self._left, self._costs = list(parts), costs
 
     def begin(self) -> None:
         """The first part that is left begins."""
@@ -87,13 +89,17 @@ class Progress:
     def _usual(self, part, guess):
         task, kind = part
         of_kind = [
-            s for (_, k), taken in self._taken.items() if k == kind for s in taken
+            seconds * self._costs[task] / self._costs[other]
+            for (other, k), taken in self._taken.items()
+            if k == kind
+            for seconds in taken
         ]
         taken = self._taken.get((task, kind)) or of_kind
         if taken:
             return sum(taken) / len(taken)
         if kind == "training":
-            return guess
+            costs = self._costs[task] / self._costs[self._left[0][0]]
+            return None if guess is None else guess * costs
         # A test takes a third of a training, and an extension compiles nothing.
         before = {"test": "training", "extension": "test"}[kind]
         seconds = self._usual((task, before), guess)

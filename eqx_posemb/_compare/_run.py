@@ -72,7 +72,8 @@ class Run:
             self._progress.say(
                 f"{total - len(missing)} of {total} are finished in {self._folder}."
             )
-        self._progress.expect(_parts(missing))
+        costs = {task.name: task.cost(self._settings) for task in self._tasks}
+        self._progress.expect(_parts(missing), costs)
         # Settings are written before the first training, so that an interrupted run can
         # be resumed.
         self._write()

@@ -52,8 +52,16 @@ class Task:
         """The training length. Generated examples are shorter, and as many more."""
         return settings.length // (1 if self.text else _SHORTER)
 
+    def cost(self, settings: Settings) -> float:
+        """The multiplications of the model for a token of a training example."""
+        dim = settings.dim
+        block = 12 * dim + 2 * self.length(settings)
+        return dim * (settings.depth * block + self.vocabulary)
+
     def batch(self, settings: Settings, seed: int, step: int) -> Examples:
         """The examples of a training step: a function of the seed and the step."""
+        # Every embedding trains on the same examples, since the step and the seed
+        # determine them.
         random = np.random.default_rng((seed, step))
         size = settings.batch * (1 if self.text else _SHORTER)
         return self.make(random, size, self.length(settings))

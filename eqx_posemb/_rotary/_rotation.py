@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._given import check_tokens
 from .._phase import computing_dtype
 from .._symbolic import error_if
 from ._abstract import AbstractRotation, AXES
@@ -108,6 +109,7 @@ class Rotation(AbstractRotation):
         return Rotation(cos, sin, growth, self.dim, pairing)
 
     def _turn(self, x, name, growth):
+        check_tokens(name, x)
         self._check_shape(x, name)
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise ValueError(f"`{name}` must be floating point, but got {x.dtype}.")
@@ -116,6 +118,8 @@ class Rotation(AbstractRotation):
         if growth is not None:
             factor = jnp.exp(_bounded(growth, x.dtype)).astype(dtype)
             cos, sin = cos * factor, sin * factor
+        # Tables broadcast over all axes before the tokens, or before the heads with
+        # tables of their own.
         leading = tuple(range(x.ndim - cos.ndim))
         cos, sin = jnp.expand_dims(cos, leading), jnp.expand_dims(sin, leading)
         if isinstance(self.pairing, Pairing):

@@ -338,6 +338,27 @@ def test_a_state_that_does_not_fit_is_refused(state, message, as_users_have_it):
         from_torch(learned, state)
 
 
+@pytest.mark.parametrize("other", [jnp.ones((4, SEQ, 8)), np.ones((4, SEQ, 8)), [1]])
+def test_arrays_that_are_no_tensors_are_refused(other, as_users_have_it):
+    rope, t5 = as_torch(pe.rope(8)), as_torch(pe.T5Bias(4, key=jr.key(0)))
+    whole = as_torch(pe.PositionalEmbedding(bias=pe.ALiBi(4)))
+    rotated = as_torch(pe.PositionalEmbedding(rotary=pe.rope(8)))
+    q = torch.ones(4, SEQ, 8)
+    for name, called in (
+        ("positions", lambda: rope(other)),
+        ("q", lambda: rope(POSITIONS).queries(other)),
+        ("k_positions", lambda: t5(POSITIONS, other)),
+        ("q", lambda: whole.attend(other, q, q, POSITIONS, POSITIONS)),
+        ("v", lambda: rotated.attend(q, q, other, POSITIONS, POSITIONS)),
+        ("k", lambda: whole.logits(q, other, POSITIONS, POSITIONS)),
+        ("q_positions", lambda: whole.attend(q, q, q, other, POSITIONS)),
+    ):
+        with pytest.raises(ValueError, match=f"`{name}` must be a tensor of PyTorch"):
+            called()
+    with pytest.raises(ValueError, match="with q_positions, k_positions, but got 3"):
+        t5(POSITIONS, POSITIONS, POSITIONS)
+
+
 def test_shapes_that_do_not_fit_are_refused():
     rope, q = as_torch(pe.rope(8)), torch.ones(4, SEQ, 8)
     with pytest.raises(ValueError, match=r"`q` must be .* with seq=7 and dim=8"):

@@ -178,7 +178,7 @@ def made_of(
     labels = labels_of(settings, row)
     names = {ROTATES, *labels, *rotating_labels(row)}
     of = lambda label: layer_of(settings, row, label, names, quirks)
-    label = _chosen(layer_type, labels, settings, row, names, of)
+    label = _chosen(layer_type, labels, settings, row, of)
     layer = of(label)
     rotary = None
     if label not in NO_ATTENTION:
@@ -224,13 +224,14 @@ def layer_types(
     return labels_of(settings, row)
 
 
-def _chosen(layer_type, labels, settings, row, names, of) -> str:
-    if layer_type is not None:
-        types = layer_types_of(settings, row)
-        renamed = row.get("labels", {})
-        known("layer_type", layer_type, {*labels, *types, *renamed, *names})
-        return renamed.get(layer_type, layer_type)
+def _chosen(layer_type, labels, settings, row, of) -> str:
     attending = [label for label in dict.fromkeys(labels) if label not in NO_ATTENTION]
+    if layer_type is not None:
+        renamed = row.get("labels", {})
+        names = {*labels, *layer_types_of(settings, row), *renamed}
+        names |= {*rotating_labels(row)} or (set() if attending else {ROTATES})
+        known("layer_type", layer_type, names)
+        return renamed.get(layer_type, layer_type)
     if not attending:
         return ROTATES
     first, *others = attending

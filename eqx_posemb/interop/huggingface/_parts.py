@@ -84,7 +84,7 @@ def named_part(
     part: str, parts: dict[str, tuple[dict[str, Any], str]]
 ) -> tuple[dict[str, Any], str]:
     """The part of that name, with or without `_config` at its end."""
-    for path in (part, f"{part}_config"):
+    for path in (part, f"{part}_config", part.removesuffix("_config")):
         if path in parts:
             return parts[path]
     rule = "be a part of the model" if parts else "be None for a model of one part"

@@ -148,7 +148,9 @@ def read(config: Any) -> dict[str, Any]:
 def _read_file(path: Path) -> dict[str, Any]:
     shown = str(path)[:300]
     try:
-        path = path / "config.json" if path.is_dir() else path
+        if path.is_dir():
+            path = path / "config.json"
+            shown = str(path)[:300]
         keys = json.loads(path.read_text())
     except OSError as reason:
         raise ValueError(

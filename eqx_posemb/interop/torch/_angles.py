@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 
+from ..._checks import described
 from ..._frequencies import Geometric, YaRNFrequencies
 from ..._phase import Turns
 
@@ -101,8 +102,9 @@ def as_positions(
 ) -> Tensor:
     """Positions in int64, or floats of at least 32 bits if `integers` is false.
 
-    **Raises:** a `ValueError` for another dtype.
+    **Raises:** a `ValueError` for another dtype, or another kind of array.
     """
+    check_tensor(name, positions)
     dtype = positions.dtype
     if not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool):
         return positions.to(torch.int64)
@@ -113,6 +115,14 @@ def as_positions(
         kinds = "integers or floats of at least 32 bits"
         cure += ", or `torch.float32` for what is between integers"
     raise ValueError(f"`{name}` must be {kinds}, but got {dtype}. Use {cure}.")
+
+
+def check_tensor(name: str, x: Any) -> None:
+    if not isinstance(x, Tensor):
+        raise ValueError(
+            f"`{name}` must be a tensor of PyTorch, but got {described(x)}. "
+            "`torch.from_numpy(numpy.array(x))` makes a tensor."
+        )
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:

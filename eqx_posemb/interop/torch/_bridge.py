@@ -18,7 +18,7 @@ from ..._checks import check_choice
 from ..._encoding import AbstractEncoding
 from ..._rotary import AbstractExtension, AbstractRotary
 from ..._score import AbstractScore
-from ._angles import as_positions
+from ._angles import as_positions, check_tensor
 from ._memory import copy_of, to_array
 from ._parts import leaves_of, TorchExtension, TorchPart, TorchRotary, TorchTerm
 from ._programs import name_of
@@ -238,6 +238,8 @@ class TorchEmbedding(TorchPart):
             `scaled_dot_product_attention`, which has no second derivatives. All other
             embeddings run in JAX. `"dense"` and `"blockwise"` always run in JAX.
         """
+        for name, x in ("q", q), ("k", k), ("v", v):
+            check_tensor(name, x)
         at = dict(q_positions=q_positions, k_positions=k_positions)
         rules = dict(mask=mask, causal=bool(causal))
         rules |= {name: others.get(name) for name in _RULES}

@@ -12,7 +12,7 @@ import torch
 from torch import nn, Tensor
 
 from ..._rotary import AbstractRotary, Pairing, Rotary
-from ._angles import Angles, as_positions, computing_dtype
+from ._angles import Angles, as_positions, check_tensor, computing_dtype
 from ._memory import copy_of
 from ._operator import call
 from ._programs import frame_of, name_of
@@ -58,6 +58,8 @@ class TorchPart(nn.Module):
                 tensors[name] = as_positions(x, name)
             elif isinstance(x, Tensor):
                 tensors[name] = x
+            elif name in _OWN and x is not None:
+                check_tensor(name, x)
             elif name == "length" and x is not None:
                 # A length in a tensor is data, so another length needs no other
                 # program.
@@ -89,8 +91,15 @@ class TorchTerm(TorchPart):
         self._rank = None if "q" in names else rank_of_positions(module, len(names))
 
     def forward(self, *inputs: Tensor, **named: Any) -> Tensor:
+        if len(inputs) > len(self._names):
+            raise ValueError(
+                f"This part must be called with {', '.join(self._names)}, but got "
+                f"{len(inputs)} tensors."
+            )
         names = self._names[: len(inputs)]
         given: dict[str, Any] = dict(zip(names, inputs, strict=True)) | named
+        for name, x in given.items():
+            check_tensor(name, x)
         depths: Any = None
         if self._rank is not None:
             depths = {name: max(x.ndim - self._rank, 0) for name, x in given.items()}
@@ -184,6 +193,7 @@ class TorchRotary(TorchPart):
 
     def _depth(self, positions):
         """How many axes of positions are batch."""
+        check_tensor("positions", positions)
         wanted = () if self._axis is None else (self._coordinates,)
         depth, shape = positions.ndim - 1 - len(wanted), tuple(positions.shape)
         if depth < 0 or shape[depth + 1 :] != wanted:
@@ -197,6 +207,7 @@ class TorchRotary(TorchPart):
         return self._run(method, q=x, **at)[0]
 
     def _rotated(self, cos, sin, method, x):
+        check_tensor(method[0], x)
         seq = cos.shape[-2]
         fits = x.ndim >= max(2, cos.ndim) and x.shape[-2:] == (seq, self._dim)
         if not (fits and x.is_floating_point()):
