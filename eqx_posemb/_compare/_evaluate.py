@@ -102,7 +102,8 @@ class Evaluation:
             yield tokens[part], answers[part]
 
     def _size(self, length):
-        """The number of examples in a batch: of as many tokens at every length."""
+        """The number of examples in a batch, whose number of tokens is equal at every
+        length."""
         longest = self._settings.longest
         return longest // length * jax.device_count()
 

@@ -48,6 +48,6 @@ class Programs:
         return found.result()
 
     def close(self) -> None:
-        """Drops what is not compiled yet."""
+        """Drops programs that are not compiled yet."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)

@@ -49,7 +49,8 @@ class Task:
         return self.measure == "accuracy"
 
     def length(self, settings: Settings) -> int:
-        """The training length. Generated examples are shorter, and as many more."""
+        """The training length. Generated examples are shorter, and a batch has more of
+        them."""
         return settings.length // (1 if self.text else _SHORTER)
 
     def cost(self, settings: Settings) -> float:
@@ -67,7 +68,8 @@ class Task:
         return self.make(random, size, self.length(settings))
 
     def tests(self, settings: Settings, multiple: int) -> Iterator[Examples]:
-        """The examples of a test, in batches of as many tokens for every length."""
+        """The examples of a test, in batches with equal numbers of tokens at every
+        length."""
         if self.text is not None:
             longest, most = settings.longest, settings.passages
             for passage in passages(self.text, length=longest, most=most):

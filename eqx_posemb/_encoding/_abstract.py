@@ -28,5 +28,5 @@ class AbstractEncoding(Part):
 
         **Returns:**
 
-        What to add to the tokens, in at least float32.
+        The vectors to add to the tokens, in at least float32.
         """

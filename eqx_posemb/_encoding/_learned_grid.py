@@ -26,10 +26,10 @@ class LearnedGrid(AbstractEncoding):
 
     $$e(y, x) = W_{yx}, \qquad e(-1, i) = P_i$$
 
-    for the row $y$ and the column $x$ of a patch, the table $W$ (`weight`), and the
-    vectors $P$ (`prefix`) of tokens outside of the grid, such as [CLS]. Such tokens
-    have the row −1, as [`eqx_posemb.positions.prefixed`][] sets it. ViT, DeiT, CLIP and
-    DINO use it. A patch beyond the grid has no vector, and raises an error.
+    for the row $y$ and the column $x$ of a patch and the table $W$ (`weight`). The
+    vectors $P$ (`prefix`) are for tokens outside of the grid, such as [CLS]. Such
+    tokens have the row −1, as [`eqx_posemb.positions.prefixed`][] sets it. ViT, DeiT,
+    CLIP and DINO use it. A patch beyond the grid has no vector, and raises an error.
 
     `resized` resizes the table for images of another size, and keeps the prefix. Not to
     be confused with [`eqx_posemb.AxialLearned`][], which has a vector for each row and

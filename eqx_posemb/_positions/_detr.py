@@ -19,11 +19,11 @@ def detr_positions(
 
     $$p = n \quad \text{or} \quad p = \frac{n - c}{N + 10^{-6}}\, S$$
 
-    for the number $n$ of pixels of the image up to and with this one, along a column
-    for the first coordinate and along a row for the second, the number $N$ in the whole
-    column or row, $c = 1/2$ if centered and 0 otherwise, and $S$ = `scale`. Padding
-    beside the image has positions without a meaning, as in DETR. Use them with
-    `eqx_posemb.SinusoidalGrid(dim, layout="detr")`.
+    for the number $n$ of pixels of the image up to and including a pixel, and the
+    number $N$ of all pixels. Both are counted along a column for the first coordinate,
+    and along a row for the second. $c$ is $1/2$ if centered and 0 otherwise, and $S$ is
+    `scale`. Padding beside the image has positions without a meaning, as in DETR. Use
+    them with `eqx_posemb.SinusoidalGrid(dim, layout="detr")`.
 
     In DETR no pixel is at zero, and the last pixel is at $S$. Deformable DETR is
     centered.
