@@ -30,9 +30,11 @@ _MODULES = *_NAMESPACES, "functional", "interop", "plot"
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"{__name__}.{name}")
+    # Names are imported lazily, so a star import would find none without this list.
     if name == "__all__":
         return [*_names(), *_NAMESPACES]
     if not name.startswith("_"):
+        # Later accesses find the names without this function.
         globals().update(_names())
         if name in globals():
             return globals()[name]

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code = options.run(options)
+        # A broken pipe raises its error here, where it is caught.
         sys.stdout.flush()
         return code
     except Refused as refused:
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Python flushes again at exit, and would print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # A shell reports SIGPIPE by the code 128 + 13.
         return 141
 
 
@@ -236,6 +238,7 @@ def _cite(options):
 
 
 def _inspect(options):
+    # Each command imports its own modules, so `list` starts without JAX.
     from ._inspect import run
 
     return run(options)
@@ -262,6 +265,7 @@ def _needs(what, extra, *packages):
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
+            # A package that is installed may lack a dependency of its own.
             if error.name != name:
                 raise
             raise Refused(

@@ -91,6 +91,7 @@ def prepared(
     chosen = choose(
         implementation, q.shape[0], counts, block_size, axis_name, shards(q, 1)
     )
+    # Calls with equal settings share a compiled program, so settings are static.
     static = chosen, axis_name, soft_cap, keys_are_rotated, bool(return_lse)
     order = q_order, k_order
     if chosen.reads_consecutive:
@@ -104,6 +105,8 @@ def prepared(
 
 def _check_axis(axis_name):
     try:
+        # JAX raises a NameError for an axis that is not bound, and its message names no
+        # argument.
         jax.lax.axis_size(axis_name)
     except NameError as error:
         raise ValueError(
@@ -130,6 +133,7 @@ def _check_sinks(sinks, heads):
 @eqx.filter_jit
 @jax.named_scope("eqx_posemb.Placed.attend")
 def attend(placed, static, sinks, q, k, v, *others):
+    # Results have the heads and tokens of the queries, and the sharding of both axes.
     rows = mesh_axes(q)[:2]
     axes = [(*rows, *mesh_axes(v)[2:]), rows]
     out, lse = compiler_sharded(
@@ -143,6 +147,7 @@ def _attention(placed, static, sinks, *arrays):
     if sinks is not None:
         # A sink is a further logit, whose value is zero.
         sinks = sinks.astype(lse.dtype)[:, None]
+        # The share of the keys is a sigmoid, so no exponential overflows.
         kept = jax.nn.sigmoid(lse - sinks)[..., None]
         out = (out.astype(lse.dtype) * kept).astype(out.dtype)
         lse = jnp.logaddexp(lse, sinks)
@@ -155,9 +160,12 @@ def _attention(placed, static, sinks, *arrays):
 def inputs(placed, static, q, k, v, masked, states, order) -> Inputs:
     """The inputs of an implementation of attention."""
     _, axis_name, soft_cap, keys_are_rotated, _ = static
+    # Positions and segments are small, and comparing their shards would exchange data
+    # in every step.
     placed, masked, order = whole(placed), masked.gathered, gathered(order)
     q_tokens = Tokens(None, placed.q_positions, None, order[0])
     k_tokens = Tokens(None, placed.k_positions, None, order[1])
+    # The masks come first, since masked keys must not lengthen the context.
     placed = placed._in_context(
         lambda: context_lengths(q_tokens, k_tokens, masked, axis_name)
     )

@@ -84,6 +84,7 @@ def selected(place: str | None, word: str | None) -> list[Variant]:
     word = (word or "").lower()
     rows = [row for row in VARIANTS if place in (None, row.place)]
     if word:
+        # References are parsed from source files, so they are read only for a search.
         rows = [row for row in rows if word in _text(row).lower()]
     if not rows:
         raise Refused(
@@ -123,6 +124,7 @@ def markdown_page() -> str:
     for title, sentence, rows in _by_place(VARIANTS):
         lines = ["| name | what it is | tested against | paper |", "|---|---|---|---|"]
         for row in rows:
+            # A cell has room for the paper, and not for its section.
             (link,) = re.findall(r"^\[.*?\]\(.*?\)", row.source.reference)
             name = f"[`{row.name}`][eqx_posemb.{row.builder}]"
             lines.append(f"| {name} | {row.summary} | {row.oracle} | {link} |")
@@ -209,6 +211,7 @@ def _settings(row, width):
     """A paragraph for each setting, with its value and its meaning."""
     given, meanings = row.given(row.source.parameters()), _meanings(row.source)
     for name, default in row.source.settings().items():
+        # A key initializes weights, and is no setting of the method.
         if name == "key":
             continue
         value, note = default, "the default"
@@ -223,6 +226,7 @@ def _meanings(source):
     refers to."""
     found = source.meanings()
     for name, text in found.items():
+        # Docstrings refer to each other, and a terminal cannot follow a link.
         other = re.match(r"[Aa]s in \[`eqx_posemb\.(\w+)`\]\[\]", text)
         rows = [row for row in VARIANTS if other and row.builder == other[1]]
         found[name] = rows[0].source.meanings().get(name, text) if rows else text
@@ -234,6 +238,7 @@ def _shown(value):
         values = map(_shown, value.given(value.source.parameters()).values())
         return f"{value.builder}({', '.join(values)})"
     value = resolved(value, EXAMPLE)
+    # Equal divisors of LongRoPE would fill several lines.
     if isinstance(value, tuple) and len(value) > 4 and len(set(value)) == 1:
         return f"({value[0]!r},) * {len(value)}"
     return repr(value)

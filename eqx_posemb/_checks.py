@@ -76,6 +76,7 @@ def check_kind(name: str, value: object, kind: type, cure: str) -> None:
 
 
 def is_integer(value: Any) -> bool:
+    # A boolean is an integer in Python, and a mistake as a size.
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
@@ -95,6 +96,7 @@ def described(value: Any) -> str:
         return f"an array of shape {value.shape}"
     if isinstance(value, int | float | str):
         shown = repr(value)
+        # A long value would hide the rule of a message.
         return shown if len(shown) <= 42 else f"{shown[:41]}...{shown[-1]}"
     name = type(value).__name__
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

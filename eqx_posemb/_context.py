@@ -36,6 +36,7 @@ def context_lengths(
         return length, length
     (last,) = in_common(last)
     last, ids = everywhere(last), everywhere(rules.k_segments)
+    # A packed document has the context length that it would have alone.
     of_q = _largest(last, ids, rules.q_segments)
     of_k = _largest(last, ids, rules.k_segments)
     return one_more(of_q), one_more(of_k)

@@ -13,6 +13,7 @@ _SYMBOLS: dict[str, str] = dict(
     rfloor="⌋", lceil="⌈", rceil="⌉", sum="Σ", notin="∉", qquad="\t", quad="\t",
     big="", Big="", **{"in": "∈", "lambda": "λ"},
 )  # fmt: skip
+# A token is a command, an escaped character, space, or any other character.
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\s+|.", re.DOTALL)
 
 
@@ -36,6 +37,7 @@ def _lines(formula, width):
     fit."""
     text = formula.replace("\t", "   ")
     if max(map(len, text.split("\n"))) > width:
+        # A row that is too wide breaks after the commas between its cells.
         text = formula.replace(",\t", ",\n").replace("\t", "   ")
     lines = (textwrap.fill(x, width, subsequent_indent="  ") for x in text.split("\n"))
     return textwrap.indent("\n".join(lines), "    ")
@@ -73,6 +75,7 @@ def _sequence(tokens: Iterator[str], end: str) -> str:
 
 
 def _until(end, tokens):
+    # A formula that lacks `end` stops at its last token.
     return iter(lambda: next(tokens, end), end)
 
 
@@ -109,6 +112,7 @@ def _argument(tokens):
 
 
 def _atom(text):
+    # A fraction on one line needs parentheses around a compound.
     simple = re.fullmatch(r"[\w.√]+(?:\^\w|\([^()]*\))?|\([^()]*\)", text)
     return text if simple else f"({text})"
 

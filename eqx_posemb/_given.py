@@ -39,6 +39,7 @@ class Consecutive(NDArrayOperatorsMixin, Module):
         ```
     """
 
+    # Filters of pytrees replace the integer by None, as in cotangents.
     start: Int[Array, "*batch"] | None
     length: int = eqx.field(static=True)
 
@@ -81,6 +82,7 @@ class Consecutive(NDArrayOperatorsMixin, Module):
         # `positions += 1` names another array from then on, as it does in JAX.
         ours = not out or out[0] is self
         if ours and method == "__call__" and not keywords:
+            # NumPy's function would leave JAX, and fail for a traced start.
             return getattr(jnp, ufunc.__name__)(*map(jnp.asarray, inputs))
         inputs = (np.asarray(x) if isinstance(x, Consecutive) else x for x in inputs)
         if not ours:
@@ -98,6 +100,7 @@ class Consecutive(NDArrayOperatorsMixin, Module):
         return self.__jax_array__()[index]
 
     def __getattr__(self, name: str) -> Any:
+        # Copying and pickling probe private names, which must not compute positions.
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self.__jax_array__(), name)
@@ -126,6 +129,7 @@ def as_consecutive(positions: Num[Positions, "..."]) -> Num[Positions, "..."]:
     """Concrete consecutive integers as `Consecutive`, and other positions unchanged."""
     if isinstance(positions, Consecutive | Tracer) or positions.ndim != 1:
         return positions
+    # A process cannot read the shards of other processes.
     whole = getattr(positions, "is_fully_addressable", True)
     integers = jnp.issubdtype(positions.dtype, jnp.integer)
     if not (whole and integers and positions.size):
@@ -169,6 +173,7 @@ def as_positions(
             f"`{name}` must be integers or floats, but got {dtype}. "
             "`eqx_posemb.positions.left_padded_positions` makes positions of a mask."
         )
+    # Without 64-bit mode, JAX would silently wrap NumPy's int64.
     kept = jax.dtypes.canonicalize_dtype(dtype)
     if isinstance(positions, np.ndarray) and kept != dtype:
         least, most = (int(f(positions, initial=0)) for f in (np.min, np.max))
@@ -179,6 +184,7 @@ def as_positions(
                 f"{kept} in JAX, but got {most if most > end.max else least}. Set "
                 "`jax_enable_x64`."
             )
+    # Differences of narrow integers wrap early: int8 ends at 127.
     if kept.itemsize < 4:
         kept = np.dtype(np.int32)
     elif not isinstance(positions, np.ndarray):
@@ -191,6 +197,7 @@ def in_common(*positions: Num[Positions, "..."]) -> list[Num[Array, "..."]]:
     arrays = tuple(map(as_positions, positions))
     if not all(jnp.issubdtype(p.dtype, jnp.integer) for p in arrays):
         return [p.astype(jnp.result_type(float)) for p in arrays]
+    # Differences of unsigned integers would wrap below zero.
     wide = any(p.dtype.itemsize == 8 for p in arrays)
     return [p.astype(jnp.int64 if wide else jnp.int32) for p in arrays]
 
@@ -204,6 +211,7 @@ def check_array(name: str, positions: Any) -> None:
 
 
 def check_tokens(name: str, x: Any) -> None:
+    # A tensor of PyTorch has an `ndim` as well, and would fail inside of a trace.
     if not (hasattr(x, "ndim") and eqx.is_array_like(x)):
         raise ValueError(
             f"`{name}` must be an array of JAX or NumPy, but got {described(x)}. "

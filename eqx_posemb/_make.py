@@ -74,6 +74,7 @@ def make(
         )
     given = sizes if key is None else {**sizes, "key": key}
     needed = row.needed(_parameters, settings)
+    # All missing sizes are named in one error.
     if not needed <= given.keys():
         order = [f"`{size}`" for size in SIZES if size in needed]
         missing = [f"`{size}`" for size in SIZES if size in needed - given.keys()]
@@ -82,6 +83,8 @@ def make(
             f"{' and no '.join(missing)}."
         )
     part = _part(row, given, settings)
+    # Some papers change the scale of the logits together with the embedding, as T5
+    # does.
     return PositionalEmbedding(**{row.place: part}, scale=resolved(row.scale, given))
 
 

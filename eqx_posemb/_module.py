@@ -11,6 +11,7 @@ import equinox as eqx
 import wadler_lindig as wl
 
 
+# The divisors of LongRoPE would otherwise print dozens of numbers.
 _FEW = 8
 _FIRST = 3
 
@@ -52,6 +53,7 @@ class Part(Module):
 def _is(value, default) -> bool:
     """Whether a setting has its default. An array has none."""
     plain = default is None or isinstance(default, bool | int | float | str | tuple)
+    # True equals 1 in Python, so the types are compared as well.
     return plain and isinstance(value, type(default)) and value == default
 
 

@@ -42,6 +42,7 @@ def moved(name: str, namespaces: Sequence[str]) -> Any:
         f"`{package}.{name}` is now `{package}.{found[0]}`. The old name goes with the "
         "release after the next.",
         DeprecationWarning,
+        # The warning points to the caller, behind this function and `__getattr__`.
         stacklevel=3,
     )
     return pkgutil.resolve_name(f"{package}.{found[0]}")

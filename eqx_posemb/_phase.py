@@ -56,6 +56,7 @@ class Turns(eqx.Module):
         ```
     """
 
+    # Integer positions never need whole turns, but fractions of a position do.
     whole: UInt32[Array | np.ndarray, "*terms half"]
     high: UInt32[Array | np.ndarray, "*terms half"]
     low: UInt32[Array | np.ndarray, "*terms half"]
@@ -83,6 +84,7 @@ class Turns(eqx.Module):
             jnp.asarray(word).astype(jnp.result_type(float))
             for word in (self.whole, self.high, self.low)
         )
+        # The fraction is summed first, since whole turns would absorb its low word.
         return (whole + (high * 2.0**-32 + low * 2.0**-64)) * float(TWO_PI)
 
 
@@ -106,6 +108,7 @@ def cos_sin(
     if positions.ndim == 1:
         positions = positions[:, None, None]
         frequencies = jax.tree.map(lambda f: f[..., None, :], frequencies)
+    # A learned frequency is a float, since a fixed-point integer has no gradient.
     if not isinstance(frequencies, Turns):
         heads = frequencies.ndim - 2
         each = as_float(positions).reshape((1,) * heads + positions.shape)
@@ -144,6 +147,7 @@ def _float_cos_sin(positions, turns):
 
 def _integer_cos_sin(positions, turns):
     upper, lower = _words(positions)
+    # 64-bit mode has 64-bit products, which need no limbs.
     if jnp.result_type(float) == jnp.float64:
         return _cos_sin_of_turns64(_phase64(upper, lower, turns))
     return _cos_sin_of_turns32(_phase32(upper, lower, turns))
@@ -183,7 +187,8 @@ def _phase64(upper, lower, turns):
 
 
 def _total(phases):
-    # The sum of the terms wraps modulo one turn, as each term does.
+    # The sum of the terms wraps modulo one turn, as each term does. Without `dtype`,
+    # JAX would widen the sum in 64-bit mode.
     return jnp.sum(phases, axis=1, dtype=phases.dtype)
 
 
@@ -195,6 +200,8 @@ def _cos_sin_of_turns32(phase):
     # The remainder is signed and at most an eighth of a turn, so float32 suffices.
     rest = rest.astype(jnp.int32).astype(jnp.float32)
     r = rest * np.float32(float(TWO_PI) / 2**32)
+    # The reduction to an eighth of a turn is exact, so short polynomials suffice and
+    # `jnp.cos` is not needed.
     z = r * r
     s = r + r * z * (_SIN[0] + z * (_SIN[1] + z * _SIN[2]))
     c = 1 - 0.5 * z + z * z * (_COS[0] + z * (_COS[1] + z * _COS[2]))

@@ -54,6 +54,7 @@ def compiler_sharded(
     shardings = map(_sharding, jax.tree.leaves(arrays))
     meshes = (getattr(sharding, "mesh", None) for sharding in shardings)
     mesh = next((mesh for mesh in meshes if _explicit(mesh)), None)
+    # Without Explicit axes, the compiler shards the function already.
     if mesh is None:
         return function(*arguments)
     call = lambda arrays: function(*eqx.combine(arrays, static))
@@ -91,6 +92,7 @@ def gathered(tree: PyTree, axis: int = 0) -> PyTree:
     def whole(x):
         if x.ndim == 0:
             return x
+        # The compiler goes on choosing the sharding of all other axes.
         spec = [PartitionSpec.UNCONSTRAINED] * x.ndim
         spec[axis] = None
         return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
@@ -157,6 +159,7 @@ def _explicit(mesh) -> tuple[str, ...]:
 
 
 def _once(axes):
+    # A mesh axis shards at most one axis of an array.
     seen, found = set(), []
     for entry in axes:
         names = (entry,) if isinstance(entry, str) else entry or ()

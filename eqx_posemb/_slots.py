@@ -27,6 +27,7 @@ def check_slots(embedding: Any) -> None:
     """
     for slot, kinds in KINDS:
         part = getattr(embedding, slot)
+        # A part in a wrong slot would fail later, inside of a trace.
         if part is not None and not isinstance(part, kinds):
             wanted = ", ".join(f"an {kind.__name__}" for kind in kinds)
             words, cure = _said(part, type(embedding))
@@ -66,6 +67,7 @@ def refuse_attribute(self, name):
 def _said(part, whole):
     """The kind of a part in a few words, and the cure."""
     words = described(part)
+    # A user may have given `rope` in place of `rope(64)`.
     if inspect.isroutine(part) or inspect.isclass(part):
         return words, f"Call it: `{part.__name__}(...)`."
     for slot, kinds in KINDS:

@@ -67,6 +67,7 @@ def filled(module: _Module, **arrays: Float[Array, "..."]) -> _Module:
     """The module with new arrays in its fields, after a check of their shapes."""
     for name, new in arrays.items():
         shape = getattr(module, name).shape
+        # `eqx.tree_at` does not compare shapes.
         if new.shape != shape:
             raise ValueError(
                 f"`state` must have an array of shape {shape} for `{name}` of "

@@ -16,6 +16,8 @@ class Band(NamedTuple):
     """A score by distance, of one tile or of the whole attention."""
 
     queries: Float[Array, "heads q dim"]
+    # An axis of one channel gives all three arrays the same layout, so one function
+    # slices and pads them.
     of_keys: Float[Array, "heads k 1"]
     vectors: Float[Array, "kv_heads distances dim"]
     """The vectors of all distances in ascending order, and one vector of padding."""
@@ -28,6 +30,8 @@ class Band(NamedTuple):
     def at(self, size: int, i: Int[Array, ""], j: Int[Array, ""]) -> "Band":
         """The part of query block `i` and key block `j`."""
         part = partial(jax.lax.dynamic_slice_in_dim, axis=1)
+        # A tile has 2 * size - 1 distances. One further distance completes two whole
+        # blocks.
         starts, sizes = self._starts(size, i, j), (size, size, 2 * size)
         return Band(*map(part, self, starts, sizes))
 
@@ -68,6 +72,8 @@ def _add_banded_backward(residuals, by_values):
     by_x, by_vectors = jnp.zeros_like(x), jnp.zeros_like(vectors)
     for rows, distances in pieces(*by_values.shape[1:]):
         by_products = unskew(by_values[:, rows])
+        # `unskew` leaves one further column of zeros, so the slice of vectors is one
+        # longer as well.
         distances = slice(distances.start, distances.stop + 1)
         more = times_transposed(by_products, vectors[:, distances])
         by_x = by_x.at[:, rows].set(more)
@@ -99,6 +105,8 @@ def into_band(
         zeros = lambda: jnp.zeros(like.shape, like.dtype)
         return jax.lax.cond(rules.shown(delta).any(), vectors, zeros)
 
+    # Masked blocks of distances skip their vectors at run time. Without such a mask,
+    # one evaluation needs no loop.
     if rules.ordered:
         parts = jax.lax.map(of_shown, delta.reshape(-1, size))
         vectors = jnp.concatenate(parts, axis=1)

@@ -30,6 +30,7 @@ class Tile(eqx.Module):
     k_tokens: Tokens
     band: Band | None
     """A score by distance, which replaces the score of the logits."""
+    # XLA slices arrays at dynamic starts but by static sizes.
     size: int = eqx.field(static=True)
 
     def prepared(self) -> Prepared:
@@ -55,6 +56,8 @@ class Tile(eqx.Module):
 
     def plus(self, i: Int[Array, ""], j: Int[Array, ""], tile: "Tile") -> "Tile":
         """The whole with `tile` added to the tile of blocks `i` and `j`."""
+        # The sum stays in the dtype of the whole, since the carry of a loop must not
+        # change its dtype.
         logits = jax.tree.map(
             lambda x, y: x + y.astype(x.dtype), self.logits, tile.logits
         )
@@ -78,7 +81,10 @@ class Blocks(eqx.Module):
     """Attention in blocks of queries and of keys."""
 
     whole: Tile
+    # Masks are padded as the tokens are, and each tile slices its own part.
     rules: Rules
+    # The counts before the padding tell at trace time whether tiles need a mask for the
+    # padding.
     q_count: int = eqx.field(static=True)
     k_count: int = eqx.field(static=True)
 
@@ -151,6 +157,7 @@ class Blocks(eqx.Module):
                         tiles.rows[t], tiles.columns[t], masked, carry
                     )
                 )
+                # Unmasked tiles lead each group, so one index separates both loops.
                 carry = jax.lax.fori_loop(first, split, at(False), carry)
                 if masks:
                     carry = jax.lax.fori_loop(split, end, at(True), carry)
@@ -158,6 +165,8 @@ class Blocks(eqx.Module):
 
             return group(tiles.rows[first], tiles.columns[first], over, carry)
 
+        # Masks and positions are data, so the number of groups is known at run time
+        # only.
         return jax.lax.fori_loop(0, tiles.groups, of_group, carry)
 
     def zeros(self, *shape: int) -> Float[Array, "..."]:
@@ -182,6 +191,8 @@ def into_blocks(
             Tokens(None, tokens.positions, None, tokens.order)
             for tokens in (q_tokens, k_tokens)
         )
+    # The rounding error of a bfloat16 sum grows with the number of keys, so the whole
+    # computation is in at least float32.
     q, k, v, q_tokens, k_tokens = (
         each_array(partial(_filled, size), x)
         for x in (q.astype(dtype), k.astype(dtype), v.astype(dtype), q_tokens, k_tokens)
@@ -222,6 +233,8 @@ def each_array(function: Callable[..., Array], tree: Any, *others: Any) -> Any:
     if isinstance(tree, Tokens):
         where = lambda tokens: (tokens.positions, tokens.state, tokens.order)
         first = jax.tree.map(lambda _: 0, where(tree))
+        # An absent state is None, and counts as a leaf here so that `tree_at` can
+        # address it.
         axes = eqx.tree_at(where, axes, first, is_leaf=lambda x: x is None)
     is_array = lambda x: isinstance(x, Consecutive)
     return jax.tree.map(function, axes, tree, *others, is_leaf=is_array)
@@ -236,6 +249,7 @@ def put(size: int, i: Int[Array, ""], tree: Any, part: Any) -> Any:
     """The pytree with block `i` of every array replaced."""
 
     def put(axis, x, y) -> Any:
+        # Consecutive positions are integers, so they have no gradient to write.
         if isinstance(x, Consecutive):
             return x
         return jax.lax.dynamic_update_slice_in_dim(x, y, i * size, axis)
@@ -250,6 +264,8 @@ def add(size: int, i: Int[Array, ""], tree: Any, part: Any) -> Any:
 
 
 def _slice(size, i, axis, x) -> Any:
+    # A part of consecutive positions stays `Consecutive`, so relative biases keep their
+    # fast form in a tile.
     if isinstance(x, Consecutive):
         return x.part(i * size, size)
     return jax.lax.dynamic_slice_in_dim(x, i * size, size, axis)
@@ -266,4 +282,6 @@ def _filled(size, axis, x) -> Any:
         # Further consecutive positions might exceed a table, and raise.
         x, axis = jnp.asarray(x), 0
     widths = [(0, missing if i == axis % x.ndim else 0) for i in range(x.ndim)]
+    # Repeated positions stay within a table and within the extremes of their block.
+    # Zeros might be outside of both.
     return jnp.pad(x, widths, mode="edge")

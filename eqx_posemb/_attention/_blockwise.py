@@ -36,11 +36,15 @@ def blockwise(inputs: Inputs, size: int) -> Attended:
             lambda: _of_blocks(blocks()),
         )
     count = inputs.q.shape[1]
+    # Sums are in at least float32 until here, and one rounding to the dtype of the
+    # values follows.
     return out[:, :count].astype(inputs.v.dtype), normalizer[:, :count]
 
 
 def attended(inputs: Inputs, size: int) -> Attended:
     """The attended values and the log-sum-exp, both in at least float32."""
+    # A ring merges the results of many shards, so they are not yet rounded to the dtype
+    # of the values.
     out, normalizer = _of_blocks(into_blocks(inputs, size))
     count = inputs.q.shape[1]
     return out[:, :count], normalizer[:, :count]
@@ -55,9 +59,12 @@ def gradients_of_attended(
 ) -> Inputs:
     """The gradients with respect to the float arrays of the inputs, from the results of
     [`attended`][] and their cotangents."""
+    # The pull-back undoes padding and casts, and sums gradients of parameters over the
+    # devices of a mesh.
     blocks, pull = eqx.filter_vjp(partial(into_blocks, size=size), inputs)
     dtype, count = normalizer.dtype, -inputs.q.shape[1] % size
 
+    # Zero cotangents keep padded queries out of all gradients.
     def filled(x):
         widths = [(0, 0), (0, count), (0, 0)][: x.ndim]
         return jnp.pad(x.astype(dtype), widths)
@@ -89,6 +96,7 @@ _of_blocks = partial(with_gradients(_attended_of_blocks, _gradients_of_blocks), 
 class Sums(NamedTuple):
     """The running sums of an online softmax, for each query."""
 
+    # The running maximum keeps every exponent at zero or below.
     largest: Float[Array, "heads q"]
     weights: Float[Array, "heads q"]
     values: Float[Array, "heads q dim_v"]
@@ -108,17 +116,23 @@ def accumulate(blocks: Blocks, sums: Sums) -> Sums:
     """Adds all keys to the running sums of the queries."""
 
     def group(i, j, over, sums):
+        # The tiles of a group have equal distances, so one evaluation of a relative
+        # bias serves them all.
         prepared = blocks.whole.at(i, j).prepared()
 
         def tile(i, j, masked, sums):
             here, before = blocks.whole.at(i, j), block(blocks.size, i, sums)
             logits = here.finished(times(here.q, here.k), prepared)
             if masked:
+                # With -inf a masked key has weight zero in a fully masked query, too. A
+                # large negative number would give weight one there.
                 logits = jnp.where(blocks.seen(i, j), logits, -jnp.inf)
             # The sums start at the lowest finite number and not at -inf. A query whose
             # keys are all masked so far would give -inf minus -inf, which is NaN.
             largest = jnp.maximum(before.largest, jnp.max(logits, axis=-1))
             weights = jnp.exp(logits - largest[..., None])
+            # The maximum never falls, so the factor is at most one and nothing
+            # overflows.
             rescale = jnp.exp(before.largest - largest)
             after = Sums(
                 largest,
@@ -138,6 +152,7 @@ def finish(sums: Sums) -> Attended:
     A query without unmasked keys gets zeros, and the lowest finite number.
     """
     sees = sums.weights > 0
+    # A fully masked query divides zeros by one, since zero by zero would be NaN.
     weights = jnp.where(sees, sums.weights, 1)
     normalizer = jnp.where(sees, sums.largest + jnp.log(weights), sums.largest)
     return sums.values / weights[..., None], normalizer
@@ -161,6 +176,8 @@ def gradients(blocks: Blocks, seeds: Seeds) -> Tile:
     whole = blocks.whole
     floats = eqx.filter(whole, eqx.is_inexact_array)
     positions = floats.q_tokens.positions, floats.k_tokens.positions
+    # The gradient of a bias is as large as a tile, so loops carry one only for
+    # parameters or float positions.
     by_bias = floats.logits.bias, *positions
 
     def group(i, j, over, total):
@@ -186,11 +203,15 @@ def gradients(blocks: Blocks, seeds: Seeds) -> Tile:
         (found,) = pull(jax.tree.map(cast, by_prepared, prepared))
         return total.plus(i, j, found)
 
+    # Gradients of all tiles are summed in the dtype of the computation, and rounded
+    # once at the end.
     total = jax.tree.map(lambda x: blocks.zeros(*x.shape), floats)
     total = blocks.sweep(group, total)
     return jax.tree.map(lambda x, like: x.astype(like.dtype), total, floats)
 
 
+# JAX cannot reverse loops with a dynamic number of tiles, so the gradient has a
+# derivative rule of its own.
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _gradients(static, floats, others, seeds):
     def together(found):
@@ -218,6 +239,8 @@ def _gradients_backward(static, residuals, cotangents):
         by_blocks, by_seeds = total
         seen = blocks.seen(i, j) if masked else None
 
+        # A second derivative also passes through the bias, so the bias is prepared
+        # inside.
         def all_of_tile(tile, seeds):
             prepared, pull = eqx.filter_vjp(Tile.prepared, tile)
             found, by_prepared = of_tile(tile, prepared, seeds, seen)
@@ -249,6 +272,7 @@ def of_tile(
     arrays."""
     products = times(tile.q, tile.k)
     finished, pull = eqx.filter_vjp(Tile.finished, tile, products, prepared)
+    # The stored log-sum-exp normalizes the weights without a second maximum and sum.
     exponents = finished - seeds.normalizer[..., None]
     if seen is not None:
         # The mask goes before the exponential. A masked exponential might overflow, and
@@ -258,6 +282,8 @@ def of_tile(
     by_weights = times(seeds.d_out, tile.v)
     by_finished = weights * (by_weights - seeds.mean[..., None])
     found, by_products, by_prepared = pull(by_finished)
+    # `Tile.finished` reads no queries, keys or values, so its pull-back has zeros in
+    # their places.
     found = eqx.tree_at(
         lambda tile: (tile.q, tile.k, tile.v),
         found,

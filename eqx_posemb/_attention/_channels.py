@@ -33,6 +33,7 @@ def with_channels(
     The added channels come first. A sum from left to right then cancels their large
     terms before it adds small terms.
     """
+    # A kernel takes keys, values and their channels for one number of heads.
     heads = max(k.shape[0], v.shape[0], 1 if factors is None else factors[1].shape[0])
     k, v = (repeated(x, heads // x.shape[0]) for x in (k, v))
     if factors is not None:
@@ -40,6 +41,8 @@ def with_channels(
         k_parts = jnp.broadcast_to(k_parts, (heads, *k_parts.shape[1:]))
         q = jnp.concatenate([q_parts, q], axis=-1)
         k = jnp.concatenate([k_parts, k], axis=-1)
+    # Fused kernels take one head dimension. Channels of zeros change no product, and a
+    # caller slices them off the values.
     wide = max(q.shape[-1], v.shape[-1])
     wide += -wide % _MULTIPLE
     q, k, v = (jnp.pad(x, [(0, 0), (0, 0), (0, wide - x.shape[-1])]) for x in (q, k, v))
@@ -47,16 +50,20 @@ def with_channels(
 
 
 def _products(of_q, of_k, dtype, pieces):
-    """Channels of that dtype with the products of those given: the sum over all pairs
-    of pieces of the two but those that are too small to matter."""
+    """Channels in `dtype` whose products equal the products of the factors. The sum is
+    over pairs of pieces, without the pairs below float32's precision."""
     if dtype == jnp.float16:
         raise ValueError(
             "`q` must not be float16 where there are channels to add, as it ends at "
             "65,504, but got float16. Use bfloat16 or float32."
         )
+    # bfloat16 has 8 bits of a significand, so three pieces carry the 24 bits of a
+    # float32.
     if pieces is None:
         pieces = math.ceil(_BITS / (jnp.finfo(dtype).nmant + 1))
     q_pieces, k_pieces = (_split(x, dtype, pieces) for x in (of_q, of_k))
+    # The product of two small pieces is below the precision of a float32, so it has no
+    # channels.
     pairs = [
         (a, b)
         for i, a in enumerate(q_pieces)
@@ -70,6 +77,7 @@ def _products(of_q, of_k, dtype, pieces):
 def _split(x, dtype, pieces):
     """Numbers of a dtype whose sum is `x`, the largest first, which has all of the
     gradient."""
+    # Zeros and ones are exact in every dtype, so one piece is enough.
     if x.dtype == bool or pieces == 1:
         return [x.astype(dtype)]
     found, rest = [], jax.lax.stop_gradient(as_float(x))
@@ -80,5 +88,7 @@ def _split(x, dtype, pieces):
         )
         found.append(piece)
         rest = rest - piece
+    # Rounding has no gradient of its own, so the first piece passes the whole gradient
+    # of `x`.
     found[0] = x + jax.lax.stop_gradient(found[0] - x)
     return [piece.astype(dtype) for piece in found]

@@ -26,6 +26,7 @@ def with_gradients(
         `attended`, and their cotangents.
     """
 
+    # Static values have no derivative, so they are excluded from differentiation.
     @partial(jax.custom_vjp, nondiff_argnums=(0,))
     def call(static, floats, others):
         how, rest = static
@@ -33,17 +34,22 @@ def with_gradients(
 
     def forward(static, floats, others):
         found: Attended = call(static, floats, others)
+        # Residuals are the inputs and both results, in linear memory. Logits and
+        # weights are computed anew.
         return found, (floats, others, *found)
 
     def backward(static, residuals, cotangents):
         how, rest = static
         floats, others, *found = residuals
         inputs = eqx.combine(floats, others, rest)
+        # None is the cotangent of all integer and boolean arrays.
         return gradients(how, inputs, *found, cotangents), None
 
     call.defvjp(forward, backward)
 
     def attention(how: Hashable, inputs: PyTree) -> Attended:
+        # `jax.custom_vjp` differentiates whole arguments, so float arrays are an
+        # argument of their own.
         floats, others, rest = parted(inputs)
         # A gradient must vary over the same axes of a mesh as its primal.
         floats, others = alike((floats, others))

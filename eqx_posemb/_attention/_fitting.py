@@ -25,6 +25,7 @@ def check_shapes(q, k, q_positions, k_positions):
             f"the same `dim`, but got {q.shape} and {k.shape}. Project both to as many "
             "channels."
         )
+    # A modulus by zero heads would raise a ZeroDivisionError without a cure.
     if k.shape[0] == 0 or q.shape[0] % k.shape[0]:
         raise ValueError(
             "The heads of `q` must be a multiple of those of `k`, for every head of "
@@ -41,12 +42,14 @@ def check_shapes(q, k, q_positions, k_positions):
 
 def check_states(states, reads, **tokens):
     for name, state in states.items():
+        # An ignored state would hide a mistake, such as a score of the wrong class.
         if name not in reads:
             raise ValueError(
                 f"`{name}` must be None for an embedding whose score does not read it, "
                 f"but got shapes {jax.tree.map(jnp.shape, state)}. The class "
                 "attribute `reads` of a score names the states that it reads."
             )
+        # The first letter of `q_state` and `k_state` names the tokens.
         seq = tokens[name[0]].shape[1]
         for leaf in jax.tree.leaves(state):
             if leaf.shape[:1] != (seq,):

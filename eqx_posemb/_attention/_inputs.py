@@ -18,6 +18,8 @@ class Inputs(eqx.Module):
     """Rotated queries and keys, values, the other terms of the logits, and the rules
     that mask them."""
 
+    # No implementation rotates, so dense, blockwise, fused and ring attention need not
+    # know any rotary embedding.
     logits: Logits
     q: Float[Array, "heads q dim"]
     k: Float[Array, "kv_heads k dim"]

@@ -22,6 +22,7 @@ class Tokens(eqx.Module):
     content: Float[Array, "heads seq dim"] | None
     """Queries or keys before any rotation, if a score or an extension reads them."""
     positions: Num[Positions, "seq *axes"]
+    # All arrays of a state have tokens first, so that blocks can slice them.
     state: PyTree[Array] | None
     order: Int[Positions, " seq"] | None
     """The order that masks compare; `None` if they compare positions."""
@@ -46,6 +47,8 @@ class Logits(eqx.Module):
     score: AbstractScore | None
     extension: AbstractExtension | None
     """It replaces the products. Rotated queries and keys then have no channels."""
+    # Kernels take the scale and the cap as constants, so both are parts of the compiled
+    # program.
     scale: float = eqx.field(static=True)
     soft_cap: float | None = eqx.field(static=True)
 
@@ -81,6 +84,8 @@ class Logits(eqx.Module):
         band: Band | None = None,
     ) -> Float[Array, "heads q k"]:
         """Scaled products of rotated queries and keys, biases and scores, capped."""
+        # Biases are added after the scale, since papers define them as terms of scaled
+        # logits.
         logits = self.scale * products
         if self.extension is not None:
             assert q.content is not None and k.content is not None
@@ -94,11 +99,14 @@ class Logits(eqx.Module):
             logits += _fitting("bias", prepared.bias, logits)
         if self.score is not None:
             more = dict(q_state=q.state, k_state=k.state, prepared=prepared.score)
+            # A score that reads no states or prepares no arrays need not accept these
+            # arguments.
             more = {name: x for name, x in more.items() if x is not None}
             score = self.score(*_each_head(q, k), q.positions, k.positions, **more)
             logits += _fitting("score", score, logits)
         if self.soft_cap is None:
             return logits
+        # The cap comes last, so it bounds biases and scores as well.
         return self.soft_cap * jnp.tanh(logits / self.soft_cap)
 
     def by_distance(self, q: Tokens, k: Tokens) -> ByDistance | None:
@@ -113,6 +121,7 @@ class Logits(eqx.Module):
         if self.score is not None or self.extension is not None:
             return None
         if self.bias is None:
+            # The fused kernel always reads a strip, and zeros stand for an absent bias.
             count = q.positions.shape[0] + k.positions.shape[0] - 1
             return jnp.zeros((1, count), jnp.result_type(float))
         return self.bias.strip(q.positions, k.positions)
@@ -128,10 +137,13 @@ class Logits(eqx.Module):
         if not terms:
             return None
         of_q, of_k = side_by_side(*terms)
+        # A kernel scales all channels, so the division cancels the scale in the added
+        # channels.
         return of_q / self.scale, of_k
 
 
 def _fitting(name, term, logits):
+    # Broadcasting would silently accept a bias of one head for all heads.
     if term.shape != logits.shape:
         raise ValueError(
             f"`{name}` must give the shape [heads, q, k] of the logits, "

@@ -26,6 +26,8 @@ def by_parts(
     - `blocks`, `more`: the arguments for all heads.
     """
     tile = blocks.whole
+    # A group holds whole heads of keys and of values, so the number of groups divides
+    # both numbers of heads.
     kv_heads = math.gcd(tile.k.shape[0], tile.v.shape[0])
     parts = head_groups(tile.q.shape[0], kv_heads, blocks.size)
     # A bias or a score is evaluated for all heads together.
@@ -34,6 +36,8 @@ def by_parts(
     each, common = eqx.partition(blocks, _has_heads(blocks))
     of_some = lambda some: function(eqx.combine(some[0], common), *some[1])
     split = lambda x: x.reshape(parts, -1, *x.shape[1:])
+    # `jax.lax.platform_dependent` takes arrays as arguments, so both branches close
+    # over static leaves.
     arrays, static = eqx.partition((each, more), eqx.is_array)
 
     def one_after_another(arrays):
@@ -63,6 +67,7 @@ def _has_heads(blocks):
     others = jax.tree.map(lambda _: False, blocks)
     chosen = eqx.tree_at(lambda blocks: blocks.whole, others, of_heads(blocks.whole))
     mask = blocks.rules.mask
+    # A mask without heads serves every group as a whole.
     if mask is None or mask.ndim == 2:
         return chosen
     return eqx.tree_at(lambda blocks: blocks.rules.mask, chosen, True)

@@ -15,6 +15,8 @@ class Plan(NamedTuple):
     """Tiles in groups. The tiles of a group have equal distances, so they share a
     relative bias. Tiles without masked keys come first."""
 
+    # Compiled programs have static shapes, so lists have an entry for every tile, and
+    # counts tell which entries are used.
     rows: Int[Array, " tiles"]
     columns: Int[Array, " tiles"]
     starts: Int[Array, " tiles+1"]
@@ -48,12 +50,17 @@ def plan(
     some, every = _extent(_cut(q.compared, size), _cut(k.compared, size), rules)
     whole_rows = jnp.arange(1, rows + 1) * size <= q_count
     whole_columns = jnp.arange(1, columns + 1) * size <= k_count
+    # Tiles with padding always take the loop with masks, which hides the padding.
     every &= whole_rows[:, None] & whole_columns[None]
+    # Rounding makes equal distances of float positions unequal, so such tiles share no
+    # bias.
     integers = all(
         jnp.issubdtype(p.dtype, jnp.integer) for p in (q_positions, k_positions)
     )
     if not (logits.relative and integers):
         return _arrange(some, every, None)
+    # The distance of the first tokens and the steps inside of both blocks determine all
+    # distances of a tile.
     offsets = distance(q_positions[:, 0], k_positions[:, 0])
     shapes = (
         _alike(q_positions, logits.by_position(q)),
@@ -70,6 +77,7 @@ def _extent(q_order, k_order, rules):
     shape, size = (q_order.shape[0], k_order.shape[0]), q_order.shape[1]
     some, every = jnp.ones(shape, bool), jnp.ones(shape, bool)
     if rules.ordered:
+        # The smallest and the largest distance of a tile decide for all of its pairs.
         nearest = distance(q_order.max(1), k_order.min(1))
         furthest = distance(q_order.min(1), k_order.max(1))
         if rules.causal:
@@ -84,8 +92,11 @@ def _extent(q_order, k_order, rules):
         q_low, q_high = q.min(1)[:, None], q.max(1)[:, None]
         k_low, k_high = k.min(1)[None], k.max(1)[None]
         some &= (q_low <= k_high) & (k_low <= q_high)
+        # Both equalities make all ids of the tile equal, since no lower end exceeds its
+        # upper end.
         every &= (q_low == k_high) & (k_low == q_high)
     if rules.mask is not None:
+        # Heads share the loops, so a tile is skipped only if every head masks it.
         mask = rules.mask.reshape(-1, shape[0], size, shape[1], size)
         some &= mask.any((0, 2, 4))
         every &= mask.all((0, 2, 4))
@@ -109,6 +120,8 @@ def _alike(positions, exceptions):
     return alike & (jnp.eye(own.size, dtype=bool) | ~(own[:, None] | own[None]))
 
 
+# With batched bounds, JAX selects the whole carry in each step of a loop. The rule
+# below keeps the bounds unbatched.
 @jax.custom_batching.custom_vmap
 def _arrange(
     some: Bool[Array, "rows columns"],
@@ -123,18 +136,25 @@ def _arrange(
         keys = [tile]
     else:
         q_alike, k_alike, offsets = shared
+        # The index of the first block with equal steps represents all such blocks.
         shapes = jnp.argmax(q_alike, 1)[row], jnp.argmax(k_alike, 1)[column]
         keys = [*shapes, *offsets.reshape(tiles, -1).T]
     skipped, partly = ~some.ravel(), ~every.ravel()
+    # The last key sorts first: skipped tiles go to the end, groups stay together, and
+    # unmasked tiles lead each group.
     order = jnp.lexsort([partly, *keys, skipped])
     count = jnp.sum(some, dtype=jnp.int32)
     changes = jnp.zeros(tiles, bool).at[0].set(True)
     for key in keys:
         key = key[order]
         changes |= jnp.concatenate([jnp.ones(1, bool), key[1:] != key[:-1]])
+    # Skipped tiles at the end belong to no group.
     changes &= tile < count
+    # Sorting moves the starts of groups to the front of an array with a static length.
     starts = jnp.sort(jnp.where(changes, tile, count))
     starts = jnp.concatenate([starts, count[None]])
+    # Differences of a cumulative sum count the unmasked tiles of every group without a
+    # loop.
     whole = jnp.cumsum(~partly[order], dtype=jnp.int32)
     before = jnp.concatenate([jnp.zeros(1, jnp.int32), whole])
     masked = starts[:-1] + before[starts[1:]] - before[starts[:-1]]

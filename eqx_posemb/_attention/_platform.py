@@ -55,6 +55,8 @@ def by_platform(
     return jax.tree.unflatten(out, found)
 
 
+# JAX compares and hashes the parameters of a primitive, which frozen dataclasses
+# support.
 @dataclasses.dataclass(frozen=True)
 class _Flat:
     """A form as a function from leaves to leaves."""
@@ -75,6 +77,7 @@ class _Mapped:
     axes: tuple
 
     def __call__(self, *leaves):
+        # A form is mapped when it is lowered, so no other form is traced.
         return jax.vmap(self.form, self.axes)(*leaves)
 
 
@@ -90,6 +93,7 @@ def _evaluated(*arrays, forms, **_):
 
 @_choice.def_abstract_eval
 def _abstract(*arrays, shapes, **_):
+    # All arguments vary over the same mesh axes, so the first argument stands for all.
     first = arrays[0]
 
     def like(shape, dtype):
@@ -114,12 +118,15 @@ def _lowered(platform, ctx, *arrays, forms, **_):
     return call(ctx.replace(avals_in=plain), *arrays)
 
 
+# A rule that is registered for one platform lowers the form of that platform alone.
 for _platform in PLATFORMS:
     mlir.register_lowering(_choice, partial(_lowered, _platform), platform=_platform)
 
 
 def _is_divided(context):
     """Whether the compiler divides the program among devices."""
+    # `jax.jit` lowers in a context that counts devices. Under `jax.shard_map` the
+    # context has a mesh and its Manual axes.
     if hasattr(context, "num_devices"):
         return context.num_devices != 1
     mesh = getattr(context, "mesh", None)
@@ -127,6 +134,8 @@ def _is_divided(context):
     if mesh is None:
         return False
     manual = manual | set(getattr(mesh, "manual_axes", ()))
+    # Where all axes are Manual, each device has its own shard, and the compiler divides
+    # no program.
     return mesh.size > 1 and manual != frozenset(mesh.axis_names)
 
 
@@ -145,7 +154,10 @@ def _tangent(primals, tangents, *, forms, shapes, no_derivative):
     del shapes
     if no_derivative is not None:
         raise ValueError(no_derivative)
+    # The default form computes the same result by operations that all have derivatives.
     form = dict(forms)["default"]
+    # `jax.jvp` takes no tangents in the dtype of integers, so only moving arguments are
+    # differentiated.
     moves = [not isinstance(tangent, ad.Zero) for tangent in tangents]
     pick = lambda entries: [x for x, m in zip(entries, moves, strict=True) if m]
 

@@ -1,7 +1,7 @@
 """Attention of a sequence that is sharded over devices, in a ring.
 
 Queries stay on their device. Keys, values and their data move from each device to the
-next, and every device adds its current shard to the running sums of its queries. In the
+next. Every device adds its current shard to the running sums of its queries. In the
 backward pass they move around again, together with their gradients. No device holds
 more than two shards.
 """
@@ -52,6 +52,7 @@ def by_blocks(size: int) -> Hop:
 def ring(inputs: Inputs, hop: Hop, axis_name: str) -> Attended:
     """Attention of this device's queries to the keys of the whole sequence."""
     out, normalizer = _attention((axis_name, hop), inputs)
+    # All shards are merged in at least float32 before this one rounding.
     return out.astype(inputs.v.dtype), normalizer
 
 
@@ -61,11 +62,14 @@ def _attended(how, inputs):
     def step(carry, _):
         known, moving = carry
         known = _together(known, hop.attended(_with(inputs, moving)))
+        # The last move is superfluous, but all steps of a scan are equal.
         return (known, _to_the_next(moving, axis_name)), None
 
     moving = _moving(inputs)
     heads, count = inputs.q.shape[:2]
     dtype = inputs.dtype
+    # Zeros that are like `v` vary over the same mesh axes, which `jax.shard_map`
+    # requires of the carry.
     zeros = partial(jnp.zeros_like, inputs.v, dtype=dtype)
     nothing = zeros(shape=(heads, count)) + jnp.finfo(dtype).min
     start = (zeros(shape=(heads, count, inputs.v.shape[-1])), nothing), moving
@@ -85,9 +89,12 @@ def _gradients(how, inputs, *found):
         total, moving = carry
         more = hop.gradients(_with(inputs, moving), *found, cotangents)
         total = jax.tree.map(lambda x, y: x + y.astype(x.dtype), total, more)
+        # Gradients of keys move with their keys, and return to their device after the
+        # last step.
         total = _replace_keys(total, _to_the_next(_of_keys(total), axis_name))
         return (total, _to_the_next(moving, axis_name)), None
 
+    # Sums over all shards are in at least float32, and rounded once at the end.
     def zeros(x):
         return jnp.zeros_like(inputs.v, shape=x.shape, dtype=computing_dtype(x.dtype))
 
@@ -123,6 +130,8 @@ def _together(known, more):
     query without unmasked keys is the lowest finite number."""
     out, normalizer = known
     more_out, more_normalizer = more
+    # The lowest finite number avoids -inf minus -inf, which would be NaN for a fully
+    # masked query.
     both = jnp.logaddexp(normalizer, more_normalizer)
     weights = (jnp.exp(x - both)[..., None] for x in (normalizer, more_normalizer))
     before, after = weights
@@ -131,6 +140,7 @@ def _together(known, more):
 
 def _moving(inputs: Inputs):
     """The arrays that move from device to device."""
+    # Masks compare positions and segments, so both move together with the keys.
     return _of_keys(inputs), inputs.rules.k_segments
 
 
@@ -138,6 +148,7 @@ def _with(inputs: Inputs, moving) -> Inputs:
     """The inputs, with the keys of another device."""
     keys, k_segments = moving
     rules = inputs.rules
+    # A ring refuses a mask, since no device has all keys.
     rules = Rules(None, rules.q_segments, k_segments, rules.causal, rules.reach)
     return _replace_keys(eqx.tree_at(lambda x: x.rules, inputs, rules), keys)
 

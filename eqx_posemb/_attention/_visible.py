@@ -18,10 +18,14 @@ Window = int | tuple[int, int]
 class Rules(eqx.Module):
     """All masks of a call. A key is unmasked if every rule allows it."""
 
+    # True marks a key that a query attends to.
     mask: Bool[Array, "*heads q k"] | None
+    # Tokens attend to tokens of the same id alone.
     q_segments: Int[Array, " q"] | None
     k_segments: Int[Array, " k"] | None
+    # A static rule that is off leaves no comparison in the compiled program.
     causal: bool = eqx.field(static=True)
+    # The pair has the numbers of positions back and ahead that stay unmasked.
     reach: tuple[int, int] | None = eqx.field(static=True)
 
     @property
@@ -106,6 +110,7 @@ def rules(
             f"{q_positions.shape}, which has no order. Give `q_order` and `k_order`, "
             "such as the indices of the tokens, or use `mask`."
         )
+    # An additive mask of 0 and -inf would have the opposite meaning as a boolean.
     if mask is not None and mask.dtype != bool:
         raise ValueError(
             f"`mask` must be boolean, True where a query attends to a key, but got "
@@ -122,6 +127,8 @@ def rules(
 
 def reach_of(window: Any) -> tuple[int, int]:
     """How many positions back and ahead are unmasked."""
+    # An integer counts the query itself, as `sliding_window` does in Hugging Face
+    # configurations.
     pair = (window - 1, window - 1) if is_integer(window) else window
     numbers = isinstance(pair, tuple | list) and len(pair) == 2
     if not numbers or not all(is_integer(number) and number >= 0 for number in pair):

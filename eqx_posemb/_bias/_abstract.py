@@ -135,6 +135,8 @@ class AbstractRelativeBias(AbstractBias):
     ) -> Float[Array, "heads distances"] | None:
         q, k = in_common(q_positions, k_positions)
         known = jnp.issubdtype(q.dtype, jnp.integer) and 0 not in (q.size, k.size)
+        # A fused kernel has no second form, so positions must be consecutive at trace
+        # time.
         if not known or are_consecutive(q_positions, k_positions) is not True:
             return None
         return self.along(all_distances(q, k))

@@ -103,7 +103,9 @@ class ALiBi(AbstractRelativeBias):
     biased_heads: int | None = eqx.field(static=True)
     factor: float = eqx.field(static=True)
     bias_max: float = eqx.field(static=True)
+    # An array is a leaf, so that devices can hold the slopes of their own heads.
     given: Float[Array, " heads"] | None = eqx.field(repr=False)
+    # Python numbers are static, so no optimizer trains the slopes.
     numbers: tuple[float, ...] | None = eqx.field(static=True, repr=False)
 
     def __init__(
@@ -191,6 +193,7 @@ class ALiBi(AbstractRelativeBias):
         heads = self.heads if self.biased_heads is None else self.biased_heads
         slopes = alibi_slopes(heads, self.form, self.convention, self.bias_max)
         scaled = tuple(self.factor * slope for slope in slopes)
+        # Heads without a bias have the slope zero, so all heads share one program.
         return scaled + (0.0,) * (self.heads - heads)
 
     def along(self, delta: Num[Array, " distances"]) -> Float[Array, "heads distances"]:
@@ -254,6 +257,7 @@ def _checked(slopes):
             f"`slopes` must be floating point, but got {slopes.dtype}. Cast them to "
             "jnp.float32."
         )
+    # The values of a tracer are unknown, so their range cannot be checked.
     if isinstance(slopes, Tracer):
         return slopes
     for slope in np.asarray(slopes, float).tolist():
@@ -304,6 +308,7 @@ def linear(
         return bias
     heads = slopes.shape[0]
     half = (heads if biased_heads is None else biased_heads) // 2
+    # Heads without a bias attend to both sides, so their side is zero.
     side = jnp.array([-1] * half + [1] * half + [0] * (heads - 2 * half))[:, None]
     return jnp.where(side * jnp.sign(delta).astype(side.dtype) < 0, NEVER, bias)
 
@@ -327,4 +332,5 @@ def linear_factors(
     q, k = (as_float(p) for p in centered(q_positions, k_positions))
     slopes = jnp.broadcast_to(as_float(slopes)[:, None], (slopes.size, q.size))
     of_q = jnp.stack([-slopes * q[None], slopes], axis=-1)
+    # The slopes are factors of the queries, so all heads share the channels of keys.
     return of_q, jnp.stack([jnp.ones_like(k), k], axis=-1)[None]

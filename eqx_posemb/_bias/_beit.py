@@ -39,7 +39,7 @@ class BEiTBias(AbstractBias):
 
     for the differences $\Delta y$ and $\Delta x$, query minus key, in rows and columns.
     Between patches it equals [`eqx_posemb.SwinBias`][] with a window as large as the
-    image. [CLS] has no place in the image, and its position is (−1, 0), as
+    image. The class token has no place in the image, and its position is (−1, 0), as
     [`eqx_posemb.positions.prefixed`][] sets it.
 
     `resized` resizes the table for images of another size. It follows the original
@@ -76,6 +76,7 @@ class BEiTBias(AbstractBias):
     traits = ("absolute", "bounded")
 
     weight: Float[Array, "rows columns heads"]
+    # The rows are for [CLS] as the query, [CLS] as the key, and [CLS] as both.
     cls: Float[Array, "3 heads"]
 
     def __init__(
@@ -212,6 +213,8 @@ class BEiTBias(AbstractBias):
         q_apart, k_apart = q[:, 0] < 0, k[:, 0] < 0
         cls = jnp.array([[-1, 0]], q.dtype)
         nowhere = lambda p, apart: (apart[:, None] & (p != cls)).any()
+        # Checkpoints index the table by query minus key, and distances here are key
+        # minus query.
         differences = jnp.moveaxis(as_float(self.weight)[::-1, ::-1], -1, 0)
         differences, of_cls = error_if(
             (differences, as_float(self.cls)),
@@ -241,6 +244,8 @@ class BEiTBias(AbstractBias):
             bias = jnp.where(keys, to_cls, patches)
             return jnp.where(queries, jnp.where(keys, itself, from_cls), bias)
 
+        # Only one [CLS] before a whole image has the form without lookups. Shapes tell
+        # at trace time where this is impossible.
         if q.shape[0] != k.shape[0] or not is_window_long(self.window, q[1:]):
             return of_pairs()
         whole = are_the_window(self.window, q[1:], k[1:])

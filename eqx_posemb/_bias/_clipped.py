@@ -56,6 +56,7 @@ class ClippedBias(AbstractRelativeBias):
         ```
     """
 
+    # The middle row is distance zero, and later rows are keys further in the past.
     weight: Float[Array, "rows heads"]
 
     def __init__(
@@ -101,4 +102,5 @@ class ClippedBias(AbstractRelativeBias):
         check_integers(positions, delta, "to look distances up in a table")
         far = self.max_distance
         rows = far + jnp.clip(-delta, -far, far)
+        # Clipped rows are always within the table, so the lookup needs no check.
         return self.weight.at[rows].get(mode="promise_in_bounds").T

@@ -61,6 +61,7 @@ class DynamicBias(AbstractRelativeBias):
         ```
     """
 
+    # Layers differ in shape, so they are tuples and no stacked arrays.
     weights: tuple[Float[Array, "_ _"], ...]
     biases: tuple[Float[Array, " _"], ...]
     distances: Literal["linear", "log"] = eqx.field(static=True)
@@ -112,6 +113,8 @@ class DynamicBias(AbstractRelativeBias):
 
         The bias of each distance, in JAX's default float dtype.
         """
+        # The network of x-transformers reads query minus key, and its weights depend on
+        # the sign.
         x = -as_float(delta)[None]
         if self.distances == "log":
             x = jnp.sign(x) * jnp.log1p(jnp.abs(x))

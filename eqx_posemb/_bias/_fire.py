@@ -72,6 +72,7 @@ class FIRE(AbstractBias):
     out_bias: Float[Array, " heads"]
     c: Float[Array, ""]
     multiplier: Float[Array, ""]
+    # The threshold is in positions. It is static, and `multiplier` trains its factor.
     threshold: float = eqx.field(static=True)
 
     def __init__(
@@ -132,10 +133,13 @@ class FIRE(AbstractBias):
                 self.multiplier,
             ),
         )
+        # Training may make `c` negative, and the absolute value keeps the logarithm
+        # defined.
         squeeze = lambda x: jnp.log1p(jnp.abs(c) * x)
         far = jnp.abs(as_float(distance(q_positions, k_positions)))
         threshold = jnp.abs(multiplier) * self.threshold
         most = jnp.maximum(as_float(as_positions(q_positions)), threshold)
+        # The authors add 1e-6 against a division by zero.
         fraction = squeeze(far) / (squeeze(most) + 1e-6)[:, None]
         hidden = jax.nn.relu(linear_layer(hidden_weight, hidden_bias, fraction[None]))
         return linear_layer(out_weight, out_bias, hidden)

@@ -83,6 +83,8 @@ class Forgetting(AbstractBias):
 
     traits = ("causal",)
 
+    # The gate of each layer has all parameters, so the bias has none and layers share
+    # it.
     heads: int = eqx.field(static=True)
     bidirectional: bool = eqx.field(static=True, default=False)
 
@@ -232,5 +234,7 @@ class ForgetGate(Module):
         """
         weight, bias = as_float(self.weight), as_float(self.bias)
         gates = linear_layer(weight, bias, as_float(x).T)
+        # The logarithm of a sigmoid that underflows would be infinite. `log_sigmoid`
+        # stays finite.
         positions = jnp.cumsum(-jax.nn.log_sigmoid(gates), axis=1).T
         return positions if start is None else positions + as_float(start)[None]

@@ -59,6 +59,7 @@ class KERPLE(AbstractRelativeBias):
         ```
     """
 
+    # Raw values need no constraint, and the properties `a` and `r` are always positive.
     raw_a: Float[Array, " heads"]
     raw_r: Float[Array, " heads"]
     kind: Literal["log", "power"] = eqx.field(static=True)
@@ -85,6 +86,7 @@ class KERPLE(AbstractRelativeBias):
         a_key, r_key = jr.split(key)
         most_a = 1.0 if kind == "log" else 2.0
         a = jr.uniform(a_key, (heads,), minval=0.01, maxval=most_a)
+        # An exponent of two would have an infinite inverse of the sigmoid.
         r = jr.uniform(r_key, (heads,), minval=0.01, maxval=1.99)
         self.raw_a = _inverse_softplus(a)
         self.raw_r = jnp.log(r / (2 - r)) if kind == "power" else _inverse_softplus(r)
@@ -121,4 +123,5 @@ class KERPLE(AbstractRelativeBias):
 
 
 def _inverse_softplus(x):
+    # The direct form `log(expm1(x))` overflows for large `x`.
     return x + jnp.log(-jnp.expm1(-x))

@@ -57,6 +57,7 @@ class LearnedALiBi(AbstractRelativeBias):
         ```
     """
 
+    # Weight decay pulls the logarithm to zero, which is a slope of one.
     log_slopes: Float[Array, " heads"]
     form: Form = eqx.field(static=True)
 

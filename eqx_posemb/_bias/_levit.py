@@ -66,6 +66,7 @@ class LeViTBias(AbstractWindowBias):
 
     traits = ("bounded",)
 
+    # Rows and columns are distances without a sign, from zero on.
     weight: Float[Array, "height width heads"]
 
     def __init__(
@@ -130,6 +131,8 @@ class LeViTBias(AbstractWindowBias):
         `window`.
         """
         name = only(state, prefix, "attention_biases")
+        # Checkpoints have heads first. The table here has heads last, as all tables of
+        # windows have.
         table = array(state, name).T
         window = fitting_window(name, table.shape[0], window, signed=False)
         made = cls(window, table.shape[1], key=jr.key(0))
@@ -144,6 +147,8 @@ class LeViTBias(AbstractWindowBias):
     def differences(self) -> Float[Array, "heads rows columns"]:
         """The bias of each difference, key minus query."""
         weight = jnp.moveaxis(as_float(self.weight), -1, 0)
+        # Mirrored halves give signed differences, so the base class serves LeViT and
+        # Swin alike.
         rows = jnp.concatenate([weight[:, :0:-1], weight], axis=1)
         return jnp.concatenate([rows[:, :, :0:-1], rows], axis=2)
 

@@ -82,8 +82,11 @@ class LogCPB(AbstractWindowBias):
     hidden_weight: Float[Array, "hidden 2"]
     hidden_bias: Float[Array, " hidden"]
     weight: Float[Array, "heads hidden"]
+    # The last layer has a bias in timm's forms alone.
     bias: Float[Array, " heads"] | None
     size: Window = eqx.field(static=True)
+    # Coordinates are divided by the window of training, which may differ from the
+    # window in use.
     trained: Window = eqx.field(static=True)
     form: Form = eqx.field(static=True)
 
@@ -109,8 +112,8 @@ class LogCPB(AbstractWindowBias):
             square root of their inputs.
 
         **Raises:** a `ValueError` if a window is not two positive sizes, `heads` or
-        `hidden` is less than one, `form` is unknown, or `pretrained_window` is given
-        for `form="cr"`, whose coordinates are not divided by a window.
+        `hidden` is less than one, or `form` is unknown. The same if `pretrained_window`
+        is given for `form="cr"`, whose coordinates are not divided by a window.
         """
         check_choice("form", form, ("swin", "cr", "rw"))
         if form == "cr" and pretrained_window is not None:
@@ -225,6 +228,7 @@ class LogCPB(AbstractWindowBias):
 
         **Raises:** a `ValueError` if `window` is not two positive sizes.
         """
+        # All weights are replaced below, so the smallest network is initialized.
         other = LogCPB(
             window,
             self.weight.shape[0],
@@ -244,18 +248,23 @@ class LogCPB(AbstractWindowBias):
 
     def differences(self) -> Float[Array, "heads rows columns"]:
         """The bias of each difference, key minus query."""
+        # Coordinates are constants of the window, so the host computes them in float64.
         differences = [np.arange(size - 1, -size, -1.0) for size in self.size]
         if self.form != "cr":
             differences = [
+                # A window of one cell would divide by zero.
                 8 * difference / max(trained - 1, 1)
                 for difference, trained in zip(differences, self.trained, strict=True)
             ]
         far = np.stack(np.meshgrid(*differences, indexing="ij"), axis=-1)
+        # Swin V2 has log₂(1 + r) / 3, which equals ln(1 + r) / ln 8.
         unit = {"swin": np.log(8), "cr": 1.0, "rw": np.log(9)}[self.form]
         logs = np.sign(far) * np.log1p(np.abs(far)) / unit
         w_1, b_1, w_2 = map(
             as_float, (self.hidden_weight, self.hidden_bias, self.weight)
         )
+        # Accelerators round the factors of float32 products by default. The products
+        # here are few, so full precision is cheap.
         hidden = jnp.matmul(jnp.asarray(logs, w_1.dtype), w_1.T, precision="highest")
         hidden = jax.nn.relu(hidden + b_1[None, None])
         out = jnp.moveaxis(jnp.matmul(hidden, w_2.T, precision="highest"), -1, 0)

@@ -45,6 +45,7 @@ class ResetBias(AbstractBias):
     bias: AbstractBias
     from_special: Float[Array, " heads"]
     to_special: Float[Array, " heads"]
+    # Positions identify special tokens, since a bias reads no content.
     special: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, bias: AbstractBias, heads: int, special: tuple[int, ...] = (0,)):
@@ -135,6 +136,7 @@ class ResetBias(AbstractBias):
         of_row, of_column = (
             as_float(x)[:, None, None] for x in (self.from_special, self.to_special)
         )
+        # The new channels of keys are booleans, which every dtype represents exactly.
         return side_by_side(
             (
                 jnp.where(row, 0, of_q),

@@ -33,6 +33,7 @@ def resized_table(
             "`antialias` must be False with `method='geometric'`, which has no kernel "
             "to widen, but got True."
         )
+    # An equal window needs the ratio one, which the interval of the bisection excludes.
     if table.shape[:2] == shape:
         return table
     rows, columns = (
@@ -51,6 +52,7 @@ def _stretched(old: int, new: int) -> np.ndarray:
     The old differences move apart by a ratio that puts the last of them at the last new
     one. Numbers between them are linear.
     """
+    # BEiT's code bisects the same interval to the same tolerance.
     low, high = 1.01, 1.5
     ratio = low
     while high - low > 1e-6:

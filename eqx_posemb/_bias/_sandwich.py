@@ -61,6 +61,7 @@ class Sandwich(AbstractRelativeBias):
     """
 
     heads: int = eqx.field(static=True)
+    # The width belongs to the bias, and is independent of the channels of a head.
     dim: int = eqx.field(static=True, default=128)
     theta: float = eqx.field(static=True, default=10_000.0, converter=as_number)
 
@@ -119,6 +120,8 @@ class Sandwich(AbstractRelativeBias):
             cos, sin = cos_sin(positions, frequencies)
             return jnp.concatenate([jnp.full_like(cos[:, :1], first), cos, sin], -1)
 
+        # The constant channel comes first, since it is large and cancels against the
+        # cosines.
         of_q = (
             self._slopes()[:, None, None] * channels(q_positions, -self.dim / 2)[None]
         )
@@ -141,6 +144,7 @@ Sandwich.__init__.__doc__ = """**Arguments:**
 
 def _frequencies(dim, theta):
     with decimal.localcontext(HOST_PRECISION):
+        # The sum of the paper starts at the second frequency of `Geometric`.
         step = Decimal(theta) ** (Decimal(-2) / dim)
         exact = [step**i for i in range(1, dim // 2 + 1)]
     return Turns.from_radians(np.array(exact, dtype=object))

@@ -32,6 +32,7 @@ def spread(
     return _spread(bias, q, k, are_consecutive(q_positions, k_positions))
 
 
+# JAX's gradient of a lookup for each pair would scatter a number for each pair.
 @eqx.filter_custom_vjp
 def _spread(bias, q, k, consecutive):
     return either(

@@ -34,6 +34,7 @@ class SumBias(AbstractBias):
         ```
     """
 
+    # The tuple is a pytree, so optimizers train the parameters of all terms.
     biases: tuple[AbstractBias, ...]
 
     def __init__(self, *biases: AbstractBias):
@@ -86,6 +87,7 @@ class SumBias(AbstractBias):
         **Raises:** a `ValueError` if the biases have different numbers of heads.
         """
         terms = [as_float(bias(q_positions, k_positions)) for bias in self.biases]
+        # Broadcasting would silently add the bias of one head to all heads.
         if len({term.shape for term in terms}) > 1:
             raise ValueError(
                 "`biases` must be for as many heads each, but got "

@@ -67,6 +67,7 @@ class T5Bias(AbstractRelativeBias):
         ```
     """
 
+    # Buckets come first, as in `torch.nn.Embedding`.
     weight: Float[Array, "buckets heads"]
     max_distance: int = eqx.field(static=True)
     bidirectional: bool = eqx.field(static=True)
@@ -148,6 +149,7 @@ class T5Bias(AbstractRelativeBias):
         names = "relative_attention_bias.weight", "relative_attention_bias"
         name = only(state, prefix, *names, "rel_embedding")
         weight = array(state, name)
+        # Only the table of `torch.nn.Embedding` has buckets first.
         if name != prefix + names[0]:
             weight = weight.T
         buckets, heads = weight.shape
@@ -186,5 +188,6 @@ class T5Bias(AbstractRelativeBias):
         """
         positions = "q_positions` and `k_positions"
         check_integers(positions, delta, "to sort distances into buckets")
+        # Every distance has a bucket, so the lookup needs no check.
         rows = self.weight.at[self.buckets(delta)].get(mode="promise_in_bounds")
         return rows.T

@@ -65,6 +65,7 @@ class T5GridBias(AbstractBias):
     """
 
     biases: tuple[T5Bias, ...]
+    # Coordinates between 0 and 1 need many steps of distance for each unit.
     resolution: float = eqx.field(static=True)
     scale: float = eqx.field(static=True)
 

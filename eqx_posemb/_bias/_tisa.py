@@ -52,6 +52,7 @@ class TISA(AbstractRelativeBias):
         ```
     """
 
+    # A bump has a height, a sharpness, and a center in positions.
     a: Float[Array, "heads bumps"]
     b: Float[Array, "heads bumps"]
     c: Float[Array, "heads bumps"]
@@ -85,4 +86,5 @@ class TISA(AbstractRelativeBias):
         """
         a, b, c = (as_float(x)[:, :, None] for x in (self.a, self.b, self.c))
         away = as_float(delta)[None, None] - c
+        # A negative sharpness would grow without bound at far distances.
         return jnp.sum(a * jnp.exp(-jnp.abs(b) * away**2), axis=1)

@@ -74,6 +74,8 @@ class TUPE(AbstractBias):
     weight: Float[Array, "length dim"]
     norm_weight: Float[Array, " dim"]
     norm_bias: Float[Array, " dim"]
+    # Projections are stored by head, so that devices can hold the projections of their
+    # heads.
     q_weight: Float[Array, "heads head_dim dim"]
     q_bias: Float[Array, "heads head_dim"]
     k_weight: Float[Array, "heads head_dim dim"]
@@ -133,9 +135,9 @@ class TUPE(AbstractBias):
             first.
         - `relative_attention_bias.weight`, [buckets + 1, heads]: TUPE-R alone.
 
-        In that code the numbers of [CLS] are products of rows 0 and 1 with themselves,
-        plus the buckets that distances do not use: the last one, and the first of the
-        future.
+        In that code the numbers of [CLS] are products of rows 0 and 1 with themselves.
+        They include two buckets without a distance: the last bucket, and the first
+        bucket of the future.
 
         !!! Example
 
@@ -178,6 +180,7 @@ class TUPE(AbstractBias):
         shape = (heads, dim // heads)
         projections = []
         for kind in "weight", "bias":
+            # Versions of the authors' code have one projection of both, or one of each.
             if f"{prefix}pos_proj.{kind}" in state:
                 both = array(state, f"{prefix}pos_proj.{kind}")
                 q, k = both[:dim], both[dim:]
@@ -279,18 +282,22 @@ class TUPE(AbstractBias):
         """
         q = self._projected("q_positions", q_positions, self.q_weight, self.q_bias)
         k = self._projected("k_positions", k_positions, self.k_weight, self.k_bias)
+        # The paper adds two products to a logit, so the scale counts twice the
+        # channels.
         return (2 * q.shape[-1]) ** -0.5 * q, k
 
     def _projected(self, name, positions, weight, bias):
         check_sequence(name, positions, "to look rows up with")
         check_integers(name, positions, "to look rows up with")
         positions = as_positions(positions, name)
+        # A lookup in JAX clamps a position beyond the table silently.
         rows = error_if(
             as_float(rows_of(self.weight, positions)),
             (positions < 0) | (positions >= self.length),
             f"`{name}` must be between 0 and {self.length - 1}, to have a row in the "
             "table of this `TUPE`. Build it with a larger `length`.",
         )
+        # The epsilon equals the default of `torch.nn.LayerNorm`.
         normal = (rows - rows.mean(axis=1, keepdims=True)) * jax.lax.rsqrt(
             rows.var(axis=1, keepdims=True) + 1e-5
         )

@@ -59,8 +59,8 @@ class AbstractWindowBias(AbstractBias):
 
         The bias of each pair.
 
-        **Raises:** a `ValueError` if positions are not integers or not two to a token;
-        an error at run time if a key is further from a query than the window allows.
+        **Raises:** a `ValueError` if positions are not two integers for each token. An
+        error at run time if a key is further from a query than the window allows.
         """
         with jax.named_scope(f"eqx_posemb.{type(self).__name__}"):
             q, k = cells(q_positions, k_positions)
@@ -68,6 +68,8 @@ class AbstractWindowBias(AbstractBias):
             name, differences = type(self).__name__, self.differences()
             differences = within(differences, self.window, q, k, *every, name)
             of_pairs = lambda: of_differences(differences, self.window, q, k)
+            # Shapes that cannot be the window decide at trace time, and the program has
+            # one form.
             if q.shape[0] != k.shape[0] or not is_window_long(self.window, q):
                 return of_pairs()
             return either(
@@ -103,6 +105,8 @@ def within(
     low = lambda p, counts: jnp.min(jnp.where(counts[:, None], p, end), 0, initial=end)
     high = lambda p, counts: -low(-p, counts)
     size = jnp.array(window, q.dtype)
+    # Without counted tokens the extremes are no positions, and their difference may
+    # wrap.
     some = q_counts.any() & k_counts.any()
     apart = jnp.maximum(
         high(k, k_counts) - low(q, q_counts), high(q, q_counts) - low(k, k_counts)

@@ -24,10 +24,12 @@ def of_entry(entry: Entry, settings: Settings) -> dict[str, Any]:
     It finds out before the first training what would fail at the last.
     """
     sizes = Sizes.of(settings, settings.length)
+    # Training builds the embedding from the same key, so the fingerprints agree.
     key = jr.fold_in(jr.key(settings.seed), 1)
     try:
         embedding = entry.build(sizes, key)
         tested = entry.at(embedding, settings.multiples[-1], settings.length)
+        # Tracing finds mistakes without a computation.
         eqx.filter_eval_shape(_traced, tested, settings, key)
     except ValueError as error:
         raise Refused(f"{entry.name} cannot be compared on text: {error}") from error
@@ -59,6 +61,7 @@ def _traced(embedding, settings, key):
 def identity(settings, text):
     """What has to be the same for results to stand in one table."""
     values = settings.as_json()
+    # A later run may add tasks to a folder, so tasks are no part of the identity.
     del values["tasks"]
     of_text = {} if text is None else {"text": text.sha256[:16]}
     dtype = str(_devices.computing_dtype())

@@ -40,6 +40,7 @@ def main(options: argparse.Namespace) -> int:
     **Raises:** a `Refused` for what cannot be done as asked, and a `KeyboardInterrupt`
     after Ctrl-C, with finished parts kept.
     """
+    # Processes must join before JAX looks for devices.
     _devices.start()
     try:
         found = run(
@@ -53,6 +54,8 @@ def main(options: argparse.Namespace) -> int:
             **{name: getattr(options, name) for name in (*_LISTS, *_NUMBERS)},
         )
     except Refused as refused:
+        # Errors name the arguments of Python, and the command line has flags in their
+        # place.
         names = "|".join(("text", "out", *_LISTS, *_NUMBERS))
         flag = lambda match: "--" + match[1].replace("_", "-")
         raise Refused(re.sub(f"`({names})`", flag, str(refused))) from refused

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Comparison:
-    """What a comparison found: numbers, tables, a figure and the trained models.
+    """The result of a comparison: numbers, tables, a figure and the trained models.
 
     [`eqx_posemb.compare`][] returns it.
 
@@ -55,8 +55,8 @@ class Comparison:
 
         **Arguments:**
 
-        - `name`: the embedding that it was trained with.
-        - `task`: what it was trained on.
+        - `name`: the name of its embedding.
+        - `task`: the task of its training.
         - `seed`: which of the seeds, counted from 0.
 
         **Returns:** a model that takes tokens, [batch, seq], and returns logits.
@@ -73,6 +73,7 @@ class Comparison:
             )
         import equinox as eqx
 
+        # The models of all seeds are stacked along a first axis.
         of_seed = lambda x: x[seed] if eqx.is_array(x) else x
         return jax.tree.map(of_seed, trained[f"{name} ({task})"])
 
@@ -128,13 +129,13 @@ class Comparison:
 
         from ..plot import extrapolation
 
-        # Words stay words in a vector file.
+        # A vector file keeps text as text, and not as outlines.
         with matplotlib.rc_context({"svg.fonttype": "none", "font.size": 8}):
             figure = extrapolation(self.results)
             if path is not None:
                 if kind is None and isinstance(path, str | Path):
                     kind = Path(path).suffix.removeprefix(".")
-                # No date: the same results give the same file.
+                # Without a date, equal results give equal files.
                 dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
                 metadata = dates.get(kind or "")
                 figure.savefig(path, format=kind, dpi=300, metadata=metadata)
@@ -170,9 +171,9 @@ def compare(
 ) -> Comparison:
     """Trains a small model with each embedding, and tests it beyond its length.
 
-    The models differ in nothing but the embedding: all have the same first weights, the
-    same data in the same order, and the same optimizer. `eqx-posemb compare` calls this
-    function. It uses all devices of all hosts, computes in float32 on a CPU and in
+    The models differ in the embedding alone. All start from the same weights, and have
+    the same data in the same order and the same optimizer. `eqx-posemb compare` calls
+    this function. It uses all devices of all hosts, computes in float32 on a CPU and in
     bfloat16 on accelerators, and trains all seeds together. It needs the extra
     `compare`.
 
@@ -200,14 +201,14 @@ def compare(
     **Arguments:**
 
     - `embeddings`: Names of [`eqx_posemb.variants`][], or a dictionary from the names
-        in the table to what they stand for: a name; an embedding; a function `f(sizes,
-        key)` that builds an embedding from `sizes.heads`, `sizes.head_dim`,
-        `sizes.dim` and `sizes.length`; or a pair `(name, extension)`. The extension is
-        a function `f(embedding, factor)` from a trained embedding to the embedding for
-        a context that is `factor` times longer. A name such as `"rope+yarn"` is the
-        pair `("rope", "yarn")`. The extensions with a name are `linear`, `ntk`,
-        `dynamic`, `yarn`, `llama3`, `longrope`, `rerope`, `self_extend` and
-        `dual_chunk`. The default are eleven well-known names.
+        in the table to one of four values. A value is a name, an embedding, a pair
+        `(name, extension)`, or a function `f(sizes, key)`. The function builds an
+        embedding from `sizes.heads`, `sizes.head_dim`, `sizes.dim` and `sizes.length`.
+        The extension is a function `f(embedding, factor)` from a trained embedding to
+        the embedding for a context that is `factor` times longer. A name such as
+        `"rope+yarn"` is the pair `("rope", "yarn")`. The extensions with a name are
+        `linear`, `ntk`, `dynamic`, `yarn`, `llama3`, `longrope`, `rerope`,
+        `self_extend` and `dual_chunk`. The default are eleven well-known names.
     - `text`: Files, or bytes, whose last tenth is held out. By default it is the source
         code of Python's standard library, with every tenth file held out.
     - `tasks`: Some of `"text"`, `"recall"`, `"copy"` and `"passkey"`. By default the
@@ -222,15 +223,15 @@ def compare(
     - `seed`, `seeds`: The first seed and the number of seeds. Tables have the mean and
         the standard deviation over seeds.
     - `passages`: The number of passages of the longest length in a test.
-    - `quick`: Whether all that is not given is smaller: a first look within a minute.
+    - `quick`: Whether all other settings are smaller, for a first look within a minute.
     - `out`: A folder for `results.json`, tables, figures and checkpoints. A run into
-        the same folder goes on from them.
+        the same folder continues from them.
     - `progress`: Whether to print the current step, the time left and finished rows.
 
     **Returns:** a [`eqx_posemb.Comparison`][].
 
-    **Raises:** a `ValueError` for unknown names, for settings that do not fit, for a
-    text that is too short, and for a folder with results of other settings.
+    **Raises:** a `ValueError` for unknown names, for settings that do not fit, and for
+    a text that is too short. The same for a folder with results of other settings.
     """
     given: dict[str, Any] = dict(
         tasks=tasks, length=length, multiples=multiples, steps=steps, batch=batch,

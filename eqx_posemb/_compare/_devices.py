@@ -39,6 +39,7 @@ def writes() -> bool:
 
 def computing_dtype() -> np.dtype:
     """float32 on a CPU, and bfloat16 on accelerators. Weights are float32."""
+    # Most CPUs compute more slowly in bfloat16 than in float32.
     return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
 
 
@@ -66,6 +67,7 @@ def sharded(array: np.ndarray, axis: int, filler: int) -> Array:
     """The array on all devices, cut along an axis, which is filled up to fit."""
     missing = -array.shape[axis] % jax.device_count()
     pads = [(0, missing if i == axis else 0) for i in range(array.ndim)]
+    # The number of devices must divide a sharded axis.
     array = np.pad(array, pads, constant_values=filler)
     spec = PartitionSpec(*[None] * axis, "batch")
     return _spread(array, NamedSharding(_mesh(), spec))
@@ -85,6 +87,7 @@ def agreed(value: Any) -> Any:
         return value
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    # A broadcast takes arrays of one shape on all processes.
     text = np.resize(text, size)
     return json.loads(bytes(multihost_utils.broadcast_one_to_all(text)))
 
@@ -102,6 +105,7 @@ def _on_host(x):
 
 
 def _spread(array, sharding):
+    # Each process has the whole array, and creates its own shards of it.
     return jax.make_array_from_callback(
         array.shape, sharding, lambda index: array[index]
     )

@@ -100,6 +100,7 @@ def entries(
     if isinstance(given, str):
         given = [given]
     if not isinstance(given, Mapping):
+        # Names on a command line may be separated by commas.
         words = [name for word in given for name in str(word).split(",") if name]
         given = {name: name for name in words}
     if not given:
@@ -108,6 +109,7 @@ def entries(
 
 
 def _entry(name, value, given):
+    # A line break would end the row of a table.
     if "\n" in name or not name.strip():
         raise Refused(f"a name must be one line of text, but got {name!r}.")
     if isinstance(value, str):
@@ -166,6 +168,7 @@ def _checked(name, builder):
 
 def _extension(name, pair, given):
     base, extension = pair
+    # A row may redefine a name, but not in terms of its own name.
     of = given.get(base, base) if base != name else base
     if isinstance(of, tuple) or (isinstance(of, str) and "+" in of):
         raise Refused(

@@ -23,7 +23,8 @@ NOT_FINITE = "the result is not a finite number"
 class Evaluation:
     """Tests trained models at lengths that they were not trained on.
 
-    A test has as many tokens at every multiple: the multiple sets the context.
+    The number of tokens in a test is equal at every multiple, which sets the context
+    alone.
     """
 
     def __init__(self, settings: Settings, task: Task, programs: Programs):
@@ -61,6 +62,8 @@ class Evaluation:
             check()
             arguments = self._arguments(models, there, (tokens, answers))
             program = self._programs.compiled(_score, *arguments)
+            # Sums in float64 do not depend on the order of the parts in their printed
+            # digits.
             total += np.asarray(program(*arguments), np.float64)
             examples += len(tokens)
         bits, answers, right, complete = total
@@ -99,7 +102,8 @@ class Evaluation:
             yield tokens[part], answers[part]
 
     def _size(self, length):
-        """The number of examples in a batch: of as many tokens at every length."""
+        """The number of examples in a batch, whose number of tokens is equal at every
+        length."""
         longest = self._settings.longest
         return longest // length * jax.device_count()
 
@@ -142,5 +146,6 @@ def _score(weights: Weights, there: At, tokens, answers, heads, dtype) -> Score:
 
 def hardly_learnt(losses: list[list[float]], task: Task) -> bool:
     """Whether the last losses of some seed are above the threshold of the task."""
+    # The mean over a twentieth of the steps smooths the noise of single batches.
     last = np.mean(losses[-max(1, len(losses) // 20) :], axis=0)
     return not bool(np.all(last < task.threshold))

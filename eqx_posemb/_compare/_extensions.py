@@ -26,6 +26,7 @@ def _of_frequencies(change):
         rotary = _rotary(embedding)
         changed = change(rotary.frequencies, factor, length)
         schedule, scale = changed if isinstance(changed, tuple) else (changed, 1.0)
+        # A trained embedding may have a scale already, so both scales multiply.
         rotary = dataclasses.replace(
             rotary, frequencies=schedule, scale=rotary.scale * scale
         )

@@ -62,6 +62,7 @@ def decoder(
 ) -> Decoder:
     """The model before training. The same key gives the same weights around any
     embedding."""
+    # Weights are drawn in a fixed order, so all embeddings start from the same weights.
     keys = iter(jr.split(key, 7))
 
     def weights(*shape, size=1.0):
@@ -77,7 +78,7 @@ def decoder(
     return Decoder(
         embedding,
         Weights(
-            # Unit size, which sinusoids of size 0.7 are meant to be added to.
+            # Tokens have unit size, since sinusoids of size 0.7 are added to them.
             tokens=jr.normal(next(keys), (vocabulary, dim)),
             attention_norm=jnp.ones((depth, dim)),
             attention=jnp.concatenate([query, weights(depth, dim, 2 * dim)], axis=-1),
@@ -97,6 +98,7 @@ def at(
     """The embedding at the positions of all tokens, of `dim` channels each."""
     length = positions.shape[0]
     return At(
+        # Embedding zeros gives the encoding alone, or zeros without an encoding.
         embedding.embed(jnp.zeros((length, dim)), positions),
         embedding.at(positions, length=length),
     )
@@ -122,10 +124,11 @@ def forward(
     - `unroll`: how many blocks are compiled. More run faster, and compile longer.
     """
     encoding = there.encoding.astype(dtype)
+    # The optimizer keeps weights in float32, and each step rounds a copy.
     weights = jax.tree.map(lambda x: x.astype(dtype), weights)
     x = weights.tokens[tokens] + encoding[None]
-    # Texts side by side: on a CPU the gradient of a product over two axes takes twice
-    # as long as over one.
+    # Texts are concatenated. On a CPU the gradient of a product over two axes takes
+    # twice as long as over one axis.
     x = x.reshape(-1, x.shape[-1])
     shape = *tokens.shape, heads, x.shape[-1] // heads
     blocks = (
@@ -164,6 +167,7 @@ def _block(x, block, placed, shape):
 
 
 def _normed(x, weight):
+    # A mean of squares in bfloat16 would lose most of its digits.
     exact = x.astype(jnp.float32)
     size = jax.lax.rsqrt(jnp.mean(exact**2, axis=-1, keepdims=True) + 1e-5)
     return (exact * size).astype(x.dtype) * weight[None]
@@ -185,6 +189,7 @@ def score(
 ) -> Score:
     """How well logits predict the answers, where -1 stands for no answer."""
     there = answers >= 0
+    # The index -1 stands for no answer, and would read the last token.
     hit = jnp.take_along_axis(logits, jnp.maximum(answers, 0)[..., None], axis=-1)
     bits = (jax.nn.logsumexp(logits, axis=-1) - hit[..., 0]) / math.log(2)
     right = there & (jnp.argmax(logits, axis=-1) == answers)

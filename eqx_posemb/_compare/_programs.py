@@ -37,6 +37,8 @@ class Programs:
         with self._lock:
             found = self._programs.get(key)
             if mine := found is None:
+                # A second thread waits for a compilation that has begun, and starts no
+                # other.
                 found = self._programs[key] = Future()
         if mine:
             try:
@@ -46,6 +48,6 @@ class Programs:
         return found.result()
 
     def close(self) -> None:
-        """Drops what is not compiled yet."""
+        """Drops programs that are not compiled yet."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)

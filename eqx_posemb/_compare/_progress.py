@@ -12,7 +12,7 @@ _EVERY = 30.0  # Seconds between lines in a log.
 class Progress:
     """The current step and the time left: a line on a terminal, or lines in a log.
 
-    The time left is a sum over the parts that are not done: each takes as long as the
+    The time left is a sum over the parts that are not done. Each part counts as the
     mean of its kind, or of the kind in another task in proportion to the costs.
     """
 
@@ -72,8 +72,9 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
     def seconds_left(self, fraction: float = 0.0) -> float | None:
-        """An estimate for all parts that are left, of which the first has begun."""
+        """An estimate for all remaining parts. The first part has begun."""
         elapsed = time.monotonic() - self._begun
+        # An estimate from fewer steps would change too much from line to line.
         guess = elapsed / fraction if fraction > 0.05 else None
         total = 0.0
         for index, part in enumerate(self._left):

@@ -30,6 +30,7 @@ def read_results(folder: Path) -> Results | None:
     path = folder / "results.json"
     try:
         results = json.loads(path.read_text("utf-8"))
+        # A file of another kind must be refused here, before anything is overwritten.
         _ = results["identity"].items(), results["results"].items(), results["tasks"]
     except FileNotFoundError:
         return None
@@ -43,6 +44,7 @@ def read_results(folder: Path) -> Results | None:
 
 def write(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -> None:
     """Writes all or nothing, so that an interruption leaves the file of before."""
+    # A rename within a folder is atomic, and the process id keeps two runs apart.
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
@@ -59,6 +61,7 @@ def write(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -> None
 
 def as_json(results: Results) -> str:
     """The content of `results.json`."""
+    # JSON has no NaN, and other programs read the file.
     return json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -69,6 +72,7 @@ def as_csv(results: Results) -> str:
     for task, about in results["tasks"].items():
         for name, result in results["results"].items():
             for multiple, values in result["scores"].get(task, {}).items():
+                # Names are free text, and may contain commas and quotes.
                 quoted = '"' + name.replace('"', '""') + '"'
                 length = int(multiple) * about["length"]
                 start = f"{task},{about['measure']},{quoted},{multiple},{length}"
@@ -195,4 +199,5 @@ def _cell(values, digits):
     mean = f"{np.mean(values):.{digits}f}"
     if len(values) == 1:
         return mean
+    # Seeds are a small sample, so the divisor is one less than their number.
     return f"{mean} ± {np.std(values, ddof=1):.{digits}f}"

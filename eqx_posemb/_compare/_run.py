@@ -74,7 +74,8 @@ class Run:
             )
         costs = {task.name: task.cost(self._settings) for task in self._tasks}
         self._progress.expect(_parts(missing), costs)
-        # Settings are there before the first training, also of an interrupted run.
+        # Settings are written before the first training, so that an interrupted run can
+        # be resumed.
         self._write()
         with Interrupt() as interrupt:
             try:
@@ -106,6 +107,7 @@ class Run:
     def _one(self, task, entry, training, test, check):
         result = self.results["results"][entry.name]
         begin = time.monotonic()
+        # Extensions are applied to the trained model of their base.
         if entry.base not in self.models[task.name]:
             model, losses = self._trained(task, entry, training, test, check)
             self.models[task.name][entry.base] = model
@@ -138,7 +140,7 @@ class Run:
             "training": round(middle - begin, 1),
             "test": round(time.monotonic() - middle, 1),
         }
-        # The last one says that all others are there.
+        # Scores are stored last, since a stored score marks a finished part.
         result["scores"][task.name] = scores
 
     def _trained(self, task, entry, training, test, check):
@@ -168,6 +170,7 @@ class Run:
             try:
                 check()
             except KeyboardInterrupt:
+                # After Ctrl-C the state is saved before the run ends.
                 late = True
                 raise
             finally:
@@ -213,6 +216,7 @@ class Run:
 
     def _keep(self, folder):
         """Adds the results that the folder has, on every process."""
+        # Other processes may have no access to the folder.
         found = _devices.agreed(
             _report.read_results(folder) if _devices.writes() else None
         )
@@ -229,6 +233,7 @@ class Run:
                 f"{str(folder)!r} has results for {', '.join(differing)}. Ask for the "
                 "same again, or give another folder by `out`."
             )
+        # Parts of this run replace stored parts with the same name.
         for name in "identity", "tasks", "results":
             self.results[name] = {**found[name], **self.results[name]}
 
@@ -239,6 +244,7 @@ class Run:
         for entry in self._entries:
             fresh = of_entry(entry, self._settings)
             kept = before.pop(entry.name, None)
+            # A name may stand for another embedding than in the run before.
             same = kept is not None and kept["fingerprint"] == fresh["fingerprint"]
             if kept is not None and not same:
                 self._progress.say(f"{entry.name} has changed, and is done again.")
@@ -292,6 +298,7 @@ def run(
         reported.say(f"Stopped. What is finished {kept}.")
         raise
     finally:
+        # Tables and figures are also written after an interruption.
         if folder is not None and _devices.writes():
             _finish(folder, found)
     return found
@@ -312,6 +319,7 @@ def _writable(out):
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # A test file reveals a missing permission before the training.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -337,5 +345,6 @@ def _parts(missing):
 def _file_name(name):
     """A name without what file systems refuse, and still one of its own."""
     plain = re.sub(r"[^\w+-]", "_", name)[:60]
+    # Names that differ in replaced characters alone differ in the digest.
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return plain if plain == name else f"{plain}-{digest}"

@@ -39,6 +39,7 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int) or value < bound:
                 raise Refused(f"`{name}` must be at least {bound}, but got {value}.")
+        # Tests have seeds from 2**32 on, so no test is trained on.
         if self.seed + self.seeds > 2**32:
             raise Refused(f"`seed` must be less than 2**32, but got {self.seed}.")
         if self.dim % self.heads:
@@ -98,7 +99,7 @@ class Settings:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-# Programs take more time to compile than to run: one task.
+# Compilation dominates a quick run, so it has one task.
 QUICK = Settings(tasks=("text",), length=64, steps=150, dim=64, depth=2)
 DEFAULT = Settings()
 

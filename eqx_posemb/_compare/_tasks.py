@@ -49,7 +49,8 @@ class Task:
         return self.measure == "accuracy"
 
     def length(self, settings: Settings) -> int:
-        """The training length. Generated examples are shorter, and as many more."""
+        """The training length. Generated examples are shorter, and a batch has more of
+        them."""
         return settings.length // (1 if self.text else _SHORTER)
 
     def cost(self, settings: Settings) -> float:
@@ -60,12 +61,15 @@ class Task:
 
     def batch(self, settings: Settings, seed: int, step: int) -> Examples:
         """The examples of a training step: a function of the seed and the step."""
+        # Every embedding trains on the same examples, since the step and the seed
+        # determine them.
         random = np.random.default_rng((seed, step))
         size = settings.batch * (1 if self.text else _SHORTER)
         return self.make(random, size, self.length(settings))
 
     def tests(self, settings: Settings, multiple: int) -> Iterator[Examples]:
-        """The examples of a test, in batches of as many tokens for every length."""
+        """The examples of a test, in batches with equal numbers of tokens at every
+        length."""
         if self.text is not None:
             longest, most = settings.longest, settings.passages
             for passage in passages(self.text, length=longest, most=most):

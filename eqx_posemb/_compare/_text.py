@@ -29,6 +29,7 @@ _LEFT_OUT = {
     "tests",
     "turtledemo",
 }
+# The limit bounds memory, and a comparison reads far less.
 _MOST = 64 * 2**20
 
 
@@ -74,6 +75,8 @@ def standard_library() -> Text:
             for path in root.rglob("*.py")
             if _is_source(path, root)
         ),
+        # POSIX paths have one order on every platform, so all machines hold out the
+        # same files.
         key=lambda path: path.as_posix(),
     )
     if len(paths) < 10:
@@ -95,6 +98,7 @@ def standard_library() -> Text:
 def _split(contents, source):
     training, held_out = [], []
     for content in contents.values():
+        # Each file gives its last tenth, so the held-out text has every kind of text.
         cut = len(content) - len(content) // 10
         training.append(content[:cut])
         held_out.append(content[cut:])

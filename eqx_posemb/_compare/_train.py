@@ -22,7 +22,8 @@ from ._settings import Settings
 from ._tasks import Task
 
 
-# Steps of one program at most, and for how many seconds it runs, for Ctrl-C to answer.
+# A program has at most so many steps and runs for about a second, so that Ctrl-C takes
+# effect soon.
 _STEPS = 32
 _SECONDS = 1.0
 
@@ -103,11 +104,12 @@ class Training:
                 program, there = self._program(model, optimizer, batches)
                 begin = time.monotonic()
             model, optimizer, found = program(model, optimizer, there, *batches)
-            # A new list: states that were handed out keep their losses.
+            # A new list leaves the losses of earlier states unchanged.
             losses = losses + np.asarray(found)[:count].tolist()
             seconds = time.monotonic() - begin
             after(State(model, optimizer, losses))
             fits = int(count * _SECONDS / seconds)
+            # All processes run the same number of steps, whatever their clocks measure.
             count = _devices.agreed(max(1, min(_STEPS, fits, 4 * count)))
         return State(model, optimizer, losses)
 
@@ -132,6 +134,8 @@ class Training:
             [self._task.batch(self._settings, seed, step) for seed in seeds]
             for step in dict.fromkeys(steps)
         ]
+        # A fixed number of batches serves every count of steps with one compiled
+        # program.
         found += [found[-1]] * (_STEPS - len(found))
         tokens, answers = (
             np.stack([np.stack([pair[i] for pair in step]) for step in found])
@@ -207,13 +211,12 @@ def _optimizer(settings):
         decay_steps=max(2, settings.steps),
         end_value=settings.learning_rate / 10,
     )
-    # No weight decay: less than one pass over the text needs none, and it would pull
-    # the learned parameters of a bias to zero. As one vector: an operation for each
-    # array takes a tenth of a step.
+    # Less than one pass over the text needs no weight decay, which would pull
+    # parameters of a bias to zero. One flat vector saves a tenth of a step.
     return optax.flatten(
         optax.chain(
             optax.clip_by_global_norm(1.0),
-            # Not from zero: the first step of the warmup would be lost.
+            # A rate of zero would waste the first step of the warmup.
             optax.adam(lambda count: rate(count + 1), b2=0.99),
         )
     )

@@ -29,6 +29,8 @@ class Weights(NamedTuple):
         }
 
         def content(file):
+            # The line of JSON comes first, so that a state of other settings is refused
+            # before it is read.
             file.write(json.dumps(head).encode() + b"\n")
             eqx.tree_serialise_leaves(file, _kept(state, finished))
 
@@ -57,9 +59,11 @@ class Weights(NamedTuple):
                 model, *rest = eqx.tree_deserialise_leaves(file, kept)
                 optimizer = rest[0] if rest else like.optimizer
                 return State(model, optimizer, head["losses"])
+        # A damaged or older file counts as missing, and training starts anew.
         except (OSError, ValueError, TypeError, KeyError, RuntimeError):
             return None
 
 
 def _kept(state: State, finished: bool) -> PyTree:
+    # No further step needs the optimizer, which is twice as large as a model.
     return [state.model] if finished else [state.model, state.optimizer]

@@ -9,13 +9,13 @@ from .._module import Part
 
 
 class AbstractEncoding(Part):
-    """A vector for each position, to be added to the token there.
+    """An encoding: a vector for each position, which is added to its token.
 
     A layer that reads the tokens is no encoding, even if its paper says so. Examples
     are the convolutions of wav2vec 2.0 over frames and of CPVT over patches. They
     depend on neighbors in memory and on padding, and ignore positions. A cache, a
-    packed batch or a shard would change their result. wav2vec 2.0's layer is
-    [`eqx_posemb.PositionalConvolution`][], which a model calls by itself.
+    packed batch or a shard would change their result. The layer of wav2vec 2.0 is
+    [`eqx_posemb.PositionalConvolution`][], which a model calls.
     """
 
     @abc.abstractmethod
@@ -28,5 +28,5 @@ class AbstractEncoding(Part):
 
         **Returns:**
 
-        What to add to the tokens, in at least float32.
+        The vectors to add to the tokens, in at least float32.
         """

@@ -16,7 +16,9 @@ from ._abstract import AbstractEncoding
 
 
 class AxialLearned(AbstractEncoding):
-    r"""Adds learned vectors of the row and of the column, each from its own table.
+    r"""Axial position encoding (Reformer), Kitaev et al. 2020.
+
+    It adds learned vectors of the row and of the column, each from its own table:
 
     $$e(a, b) = \big(E^1_a,\; E^2_b\big) \quad \text{or} \quad
       e(a, b) = E^1_a + E^2_b$$
@@ -58,6 +60,8 @@ class AxialLearned(AbstractEncoding):
 
     traits = ("bounded",)
 
+    # Concatenated tables have shares of the channels, and summed tables have all
+    # channels.
     weights: tuple[Float[Array, "size share"], ...]
     summed: bool = eqx.field(static=True)
 
@@ -74,8 +78,8 @@ class AxialLearned(AbstractEncoding):
 
         - `shape`: The size of the grid along each axis.
         - `dim`: The number of channels of a token.
-        - `dims`: How many of them each axis has, to be concatenated; by default each
-            has all, and they are summed.
+        - `dims`: The number of channels of each axis, whose vectors are concatenated.
+            By default each axis has all channels, and the vectors are summed.
         - `std`: The standard deviation of the initial weights. Reformer has 1.
         - `key`: A `jax.random` key. It initializes the weights.
 
@@ -119,7 +123,7 @@ class AxialLearned(AbstractEncoding):
         What to add to the tokens, in the dtype of `weights`.
 
         **Raises:** a `ValueError` if positions are not integers or have another number
-        of axes; an error at run time if a position is beyond the grid.
+        of axes. An error at run time if a position is beyond the grid.
         """
         check_grid("positions", positions, len(self.shape))
         check_integers("positions", positions, "to look rows up with")

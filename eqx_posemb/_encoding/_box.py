@@ -14,18 +14,21 @@ from ._abstract import AbstractEncoding
 
 
 class LearnedBox(AbstractEncoding):
-    r"""Adds learned vectors of the edges, the height and the width of a token's box.
+    r"""2-D position embedding of LayoutLM, Xu et al. 2020.
+
+    It adds learned vectors of the edges, the height and the width of a token's box:
 
     $$e(x_0, y_0, x_1, y_1) = X_{x_0} + Y_{y_0} + X_{x_1} + Y_{y_1}
       + H_{y_1 - y_0} + W_{x_1 - x_0}$$
 
-    for the left, upper, right and lower edge of a word on a page, in steps of a
-    thousandth of the page, and four tables $X, Y, H, W$. LayoutLM sums the six vectors;
-    LayoutLMv2 and v3 concatenate them, in this order. Positions are the boxes: the
-    order of reading is another encoding, of positions of its own.
+    for the left, upper, right and lower edge of a word and four tables $X, Y, H, W$.
+    Edges are in thousandths of the page. LayoutLM sums the six vectors. LayoutLMv2 and
+    v3 concatenate them, in this order. Positions are the boxes. The reading order needs
+    another encoding with its own positions.
 
-    An edge beyond the table, or a box of negative size, raises an error. transformers
-    clips the size to the table in v2 and v3, and wraps negative sizes around in v1.
+    An edge beyond the table, or a box of negative size, raises an error. In
+    transformers, v2 and v3 clip the size to the table, and v1 wraps negative sizes
+    around.
 
     !!! Example
 
@@ -57,6 +60,7 @@ class LearnedBox(AbstractEncoding):
         ```
     """
 
+    # Left and right edges share a table, and upper and lower edges share another.
     x: Float[Array, "size edge"]
     y: Float[Array, "size edge"]
     height: Float[Array, "size extent"]
@@ -120,6 +124,7 @@ class LearnedBox(AbstractEncoding):
         """
         check_grid("positions", positions, 4)
         check_integers("positions", positions, "to look rows up with")
+        # The difference of unsigned edges would wrap for a box of negative size.
         (positions,) = in_common(positions)
         extents = positions[:, 2:] - positions[:, :2]
         size = self.x.shape[0]

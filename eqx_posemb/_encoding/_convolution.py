@@ -16,7 +16,9 @@ from .._state_dicts import array, filled, only
 
 
 class PositionalConvolution(Module):
-    r"""Adds a grouped convolution of the tokens, as wav2vec 2.0 (Baevski et al. 2020).
+    r"""Convolutional positions of wav2vec 2.0, Baevski et al. 2020.
+
+    It adds a grouped convolution of the tokens:
 
     $$y_i = x_i + \mathrm{GELU}\Big(c + \sum_{j = 0}^{K - 1}
       W_j\, x_{i + j - \lfloor K / 2 \rfloor}\Big), \qquad
@@ -24,11 +26,11 @@ class PositionalConvolution(Module):
 
     for $K$ taps (`kernel`), whose matrices $W_j$ are block-diagonal with `groups`
     blocks, and zeros beyond the ends. Weight normalization trains the length $g_j$
-    (`gain`) and the direction $V_j$ (`weight`) of each tap. wav2vec 2.0, HuBERT, WavLM,
-    UniSpeech, SpeechT5 and OmniASR have it in place of positions. data2vec stacks five
+    (`gain`) and the direction $V_j$ (`weight`) of each tap. It replaces positions in
+    wav2vec 2.0, HuBERT, WavLM, UniSpeech, SpeechT5 and OmniASR. data2vec stacks five
     such layers, without weight normalization and each with a layer norm before the
-    GELU, and adds the last output to the tokens. SEW has a `stride`, and adds the mean
-    of as many tokens.
+    GELU. It adds the last output to the tokens. SEW has a `stride`, and adds the mean
+    of `stride` tokens.
 
     It reads tokens in a row and no positions, so it is no
     [`eqx_posemb.abstract.AbstractEncoding`][] and fills no slot. Call it once on all
@@ -64,6 +66,8 @@ class PositionalConvolution(Module):
         ```
     """
 
+    # Kernels have PyTorch's layout, [out, in / groups, taps], so checkpoints need no
+    # transposition.
     weight: Float[Array, "layers dim each kernel"]
     gain: Float[Array, "layers kernel"] | None
     bias: Float[Array, "layers dim"]
@@ -88,7 +92,7 @@ class PositionalConvolution(Module):
         - `kernel`: The number of tokens that an output reads.
         - `groups`: The number of blocks of channels that do not mix.
         - `layers`: The number of convolutions after each other: 5 in data2vec.
-        - `weight_norm`: Whether the length of each tap is trained by itself.
+        - `weight_norm`: Whether the length of each tap is a parameter of its own.
         - `norm`: Whether a layer norm without weights is before each GELU.
         - `stride`: How many tokens become one: 2 in SEW.
         - `key`: A `jax.random` key. It initializes the weights.
@@ -109,6 +113,7 @@ class PositionalConvolution(Module):
                 f"`groups` must divide the {dim} channels of `dim`, but got {groups}."
             )
         shape = layers, dim, dim // groups, kernel
+        # The standard deviation equals the initial value of wav2vec 2.0 in fairseq.
         self.weight = 2 * (kernel * dim) ** -0.5 * jr.normal(key, shape)
         self.gain = _lengths(self.weight) if weight_norm else None
         self.bias = jnp.zeros((layers, dim))
@@ -154,8 +159,8 @@ class PositionalConvolution(Module):
 
         **Returns:** the layer, in JAX's default float dtype.
 
-        **Raises:** a `ValueError` if a name is missing, if an array does not fit, or if
-        there is a batch norm, as some configurations of HuBERT have it.
+        **Raises:** a `ValueError` if a name is missing or an array does not fit. The
+        same if there is a batch norm, as in some configurations of HuBERT.
         """
         if f"{prefix}batch_norm.weight" in state:
             raise ValueError(
@@ -240,12 +245,14 @@ class PositionalConvolution(Module):
             (stride,),
             [(kernel // 2, (kernel - 1) // 2)],
             feature_group_count=dim // each,
+            # Accelerators round the factors of a float32 convolution by default.
             precision="highest",
         )
         out = out[0].T + as_float(self.bias[layer])[None]
         if self.norm:
             out = out - out.mean(-1, keepdims=True)
             out = out * jax.lax.rsqrt((out**2).mean(-1, keepdims=True) + 1e-5)
+        # PyTorch's GELU is exact by default, and JAX's is an approximation.
         return jax.nn.gelu(out, approximate=False)
 
 

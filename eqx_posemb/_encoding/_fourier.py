@@ -18,22 +18,24 @@ from ._abstract import AbstractEncoding
 
 
 class Fourier(AbstractEncoding):
-    r"""Encodes points of the box from −1 to 1 at every scale down to a resolution.
+    r"""Fourier features of Perceiver, Jaegle et al. 2021.
+
+    They encode points of the box from −1 to 1 at every scale down to a resolution:
 
     $$e(p) = \big(p_1, \dots, p_n,\; \sin \pi f_{11} p_1, \sin \pi f_{12} p_1, \dots,
       \sin \pi f_{nK} p_n,\; \cos \pi f_{11} p_1, \dots\big)$$
 
     for a coordinate $p_a$ between −1 and 1 and $K$ frequencies $f_{a1}, \dots, f_{aK}$
-    from 1 to $r_a / 2$: that of the whole box, and the highest that a grid of $r_a$
-    points can tell apart. They are evenly spaced in Perceiver, and double from one to
-    the next in NeRF, if $r_a = 2^K$.
+    from 1 to $r_a / 2$. The lowest frequency covers the whole box, and the highest is
+    the Nyquist frequency of a grid of $r_a$ points. Perceiver spaces frequencies
+    evenly. In NeRF each frequency is twice the frequency before, with $r_a = 2^K$.
 
     Perceiver concatenates this encoding with the bytes or pixels. To add it to tokens,
     choose `bands` and `include_positions` so that the channels match. NeRF orders the
     channels by frequency, and its code omits the factor $\pi$.
 
     Perceiver spreads its points from corner to corner, `jnp.linspace(-1, 1, n)` along
-    an axis; other models take the centers of cells.
+    an axis. Other models take the centers of cells.
 
     !!! Example
 
@@ -104,11 +106,13 @@ class Fourier(AbstractEncoding):
         ]
         parts = [sin for _, sin in waves] + [cos for cos, _ in waves]
         if self.include_positions:
+            # Perceiver has the coordinates before the sines.
             parts.insert(0, as_float(as_positions(positions)))
         return jnp.concatenate(parts, axis=-1)
 
     def _turns(self, size):
         with decimal.localcontext(HOST_PRECISION):
+            # A single band would divide by zero.
             last = Decimal(max(self.bands - 1, 1))
             along = [Decimal(band) / last for band in range(self.bands)]
             highest = Decimal(size) / 2
@@ -123,7 +127,7 @@ class Fourier(AbstractEncoding):
 Fourier.__init__.__doc__ = """**Arguments:**
 
 - `bands`: The number of frequencies of each axis.
-- `resolution`: For each axis, how many points it is to tell apart.
+- `resolution`: For each axis, the number of points to distinguish.
 - `spacing`: `"linear"`, as in Perceiver, or `"geometric"`.
 - `include_positions`: Whether the coordinates themselves come first.
 
@@ -140,10 +144,10 @@ class GaussianFourier(AbstractEncoding):
     $$e(p) = (\sin 2\pi G^\top p, \; \cos 2\pi G^\top p), \qquad
       G_{am} \sim \mathcal{N}(0, \sigma^2)$$
 
-    for the coordinates $p$ and a matrix $G$ of $d/2$ columns. Waves along one axis
-    each, as [`eqx_posemb.Fourier`][] has them, single the axes out; these favor no
-    direction. A larger $\sigma$ (`scale`) tells nearer points apart, and relates those
-    further away less. SAM encodes points, corners of boxes and pixels so.
+    for the coordinates $p$ and a matrix $G$ of $d/2$ columns. [`eqx_posemb.Fourier`][]
+    encodes each axis separately, and so favors the axes. Random directions favor none.
+    A larger $\sigma$ (`scale`) distinguishes nearer points, and relates far points
+    less. SAM encodes points, corners of boxes and pixels with it.
 
     $G$ is not trained: it follows from `seed`, or is given as `matrix`, for a
     checkpoint that has one. SAM's points are between −1 and 1, pixels at their centers,
@@ -186,7 +190,9 @@ class GaussianFourier(AbstractEncoding):
     dim: int = eqx.field(static=True)
     axes: int = eqx.field(static=True)
     scale: float = eqx.field(static=True)
+    # A seed in place of an array keeps the matrix out of the leaves.
     seed: int = eqx.field(static=True)
+    # Tuples are static, so no optimizer trains the matrix of a checkpoint.
     given: tuple[tuple[float, ...], ...] | None = eqx.field(static=True)
 
     def __init__(
@@ -206,7 +212,7 @@ class GaussianFourier(AbstractEncoding):
         - `axes`: The number of coordinates of a position.
         - `scale`: The standard deviation of the frequencies, in turns per unit of
             position.
-        - `seed`: What the random matrix follows from, the same on every machine.
+        - `seed`: The seed of the random matrix, which is the same on every machine.
         - `matrix`: Replaces the random matrix. Each axis has `dim / 2` frequencies, in
             turns per unit of position.
 

@@ -18,14 +18,16 @@ from ._abstract import AbstractEncoding
 
 
 class Learned(AbstractEncoding):
-    r"""Adds a learned vector for each position, looked up in a table.
+    r"""Learned positional embedding, Gehring et al. 2017.
+
+    It adds a learned vector for each position:
 
     $$e(p) = W_{p + o}$$
 
-    for the table $W$ (`weight`) and an `offset` $o$. GPT-2, BERT, OPT, ViT. Free to
-    learn anything about the positions of training, and nothing about any other: there
-    is no row for a position beyond `length`, and asking for one raises an error. Other
-    libraries silently return the last row.
+    for the table $W$ (`weight`) and an `offset` $o$. GPT-2, BERT, OPT and ViT use it.
+    It can learn any pattern over the trained positions, and has no vector for other
+    positions. A position beyond `length` raises an error. Other libraries silently
+    return the last row.
 
     `normalized` divides each row by its length, and `scale` then multiplies the row.
     x-transformers has both.
@@ -60,6 +62,7 @@ class Learned(AbstractEncoding):
     traits = ("bounded",)
 
     weight: Float[Array, "rows dim"]
+    # Row `offset` is the vector of position zero.
     offset: int = eqx.field(static=True)
     padding_idx: int | None = eqx.field(static=True)
     scale: float = eqx.field(static=True)
@@ -198,9 +201,11 @@ class Learned(AbstractEncoding):
         )
         if self.normalized:
             squares = jnp.sum(encoding**2, axis=1, keepdims=True)
-            # The least norm that torch divides by.
+            # PyTorch divides by a norm of at least 1e-12, whose square is 1e-24.
             encoding = encoding * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
         encoding = self.scale * encoding
         if self.padding_idx is None:
             return encoding
+        # The select also stops the gradient of the padding row, as `torch.nn.Embedding`
+        # does.
         return jnp.where((rows == self.padding_idx)[:, None], 0, encoding)

@@ -21,9 +21,10 @@ class LearnedFourier(AbstractEncoding):
       e(p) = W_2\, \mathrm{GELU}(W_1 r + b_1) + b_2$$
 
     for the coordinates $p$ of a position, $F$ features and a hidden layer of $H$ units.
-    Inner products of the features begin as a Gaussian kernel of the Euclidean distance
-    of width $\gamma$, which no concatenation of axes gives, and are then learned. With
-    few parameters, and defined for any point, between the cells of a grid as well.
+    At first, inner products of the features are a Gaussian kernel of the Euclidean
+    distance, of width $\gamma$. Concatenated axes cannot give such a kernel. The
+    encoding has few parameters, and is defined for any point, also between the cells of
+    a grid.
 
     Axes may form groups, such as the two corners of a box. Groups share the network,
     and each group has an equal share of the channels.
@@ -55,6 +56,8 @@ class LearnedFourier(AbstractEncoding):
         ```
     """
 
+    # Frequencies are in radians per unit of position, and all groups of axes share
+    # them.
     waves: Float[Array, "half coordinates"]
     hidden_weight: Float[Array, "hidden features"]
     hidden_bias: Float[Array, " hidden"]
@@ -141,6 +144,7 @@ class LearnedFourier(AbstractEncoding):
             ),
         )
         points = as_float(as_positions(positions)).reshape(-1, self.waves.shape[1])
+        # Rounded factors would lose the fraction of a turn at large coordinates.
         angles = jnp.matmul(points, waves.T, precision="highest")
         features = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
         features = features * features.shape[1] ** -0.5

@@ -20,18 +20,20 @@ from ._resize import Method, Padding, resize
 
 
 class LearnedGrid(AbstractEncoding):
-    r"""Adds a learned vector for each cell of a grid, looked up in a table.
+    r"""Learned position embedding of patches (ViT), Dosovitskiy et al. 2021.
+
+    It adds a learned vector for each cell of a grid:
 
     $$e(y, x) = W_{yx}, \qquad e(-1, i) = P_i$$
 
-    for the row $y$ and the column $x$ of a patch, the table $W$ (`weight`), and the
-    vectors $P$ (`prefix`) of tokens that are on no grid, such as [CLS]: those have the
-    row −1, as [`eqx_posemb.positions.prefixed`][] gives it to them. ViT, DeiT, CLIP,
-    DINO. A patch beyond the grid has no vector, and asking for one raises an error.
+    for the row $y$ and the column $x$ of a patch and the table $W$ (`weight`). The
+    vectors $P$ (`prefix`) are for tokens outside of the grid, such as [CLS]. Such
+    tokens have the row −1, as [`eqx_posemb.positions.prefixed`][] sets it. ViT, DeiT,
+    CLIP and DINO use it. A patch beyond the grid has no vector, and raises an error.
 
-    For images of another size the table is resized, as a picture would be, and the
-    prefix kept: see `resized`. Not to be confused with [`eqx_posemb.AxialLearned`][],
-    which has a vector for each row and each column instead of for each cell.
+    `resized` resizes the table for images of another size, and keeps the prefix. Not to
+    be confused with [`eqx_posemb.AxialLearned`][], which has a vector for each row and
+    each column instead of for each cell.
 
     !!! Example
 
@@ -68,6 +70,7 @@ class LearnedGrid(AbstractEncoding):
     traits = ("bounded",)
 
     weight: Float[Array, "*shape dim"]
+    # The prefix is a field of its own, since resizing changes the grid alone.
     prefix: Float[Array, "prefix dim"] | None
 
     def __init__(
@@ -83,9 +86,9 @@ class LearnedGrid(AbstractEncoding):
 
         - `shape`: The size of the grid along each axis: height and width.
         - `dim`: The number of channels of a token.
-        - `prefix`: How many tokens are on no grid and have a vector of their own: 1 for
-            ViT's [CLS], 2 with DeiT's distillation token. The registers of DINOv2 have
-            none: insert them after this.
+        - `prefix`: The number of tokens outside of the grid, which have their own
+            vectors: 1 for ViT's [CLS], 2 with DeiT's distillation token. The registers
+            of DINOv2 have no vectors, so insert them after the encoding.
         - `std`: The standard deviation of the initial weights.
         - `key`: A `jax.random` key. It initializes the weights.
 
@@ -152,6 +155,7 @@ class LearnedGrid(AbstractEncoding):
             "position_embedding.weight",
         )
         rows = array(state, name)
+        # ViT and timm have a batch axis of one, and CLIP has none.
         rows = rows.reshape(-1, rows.shape[-1])
         cells = rows.shape[0] - tokens
         shape = square(name, cells) if shape is None else shape
@@ -245,7 +249,7 @@ class LearnedGrid(AbstractEncoding):
         What to add to the tokens, in the dtype of `weight`.
 
         **Raises:** a `ValueError` if positions are not integers or have another number
-        of axes; an error at run time if a position is beyond the grid.
+        of axes. An error at run time if a position is beyond the grid.
         """
         shape = self.shape
         check_grid("positions", positions, len(shape))
@@ -254,11 +258,13 @@ class LearnedGrid(AbstractEncoding):
         tokens = 0 if self.prefix is None else self.prefix.shape[0]
         table = self.weight.reshape(math.prod(shape), -1)
         if self.prefix is not None:
+            # One table gives both kinds of tokens their vectors in one lookup.
             table = jnp.concatenate([self.prefix, table])
         last = positions[:, -1]
         apart = (positions[:, :-1] == -1).all(axis=1) & (0 <= last) & (last < tokens)
         size = jnp.array(shape, positions.dtype)[None]
         on_grid = ((0 <= positions) & (positions < size)).all(axis=1)
+        # Cells count row by row, as in checkpoints of vision transformers.
         cell = jnp.zeros_like(last)
         for axis, along in enumerate(shape):
             cell = cell * along + positions[:, axis]

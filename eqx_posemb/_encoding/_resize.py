@@ -88,6 +88,8 @@ def _antialiased(old, new, method, offset):
     from_edge = np.maximum(np.floor(centers - reach + 1), 0)
     to_edge = np.minimum(np.floor(centers + reach + 1), old)
     inside = (cells >= from_edge[:, None]) & (cells < to_edge[:, None])
+    # With antialiasing torch has Pillow's kernel, a = -0.5. Its plain kernel has a =
+    # -0.75.
     weights = _kernel(method, (cells - centers[:, None]) / wide, -0.5) * inside
     return weights / weights.sum(axis=1, keepdims=True)
 

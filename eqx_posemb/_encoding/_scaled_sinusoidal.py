@@ -14,15 +14,17 @@ from ._sinusoidal import Sinusoidal
 
 
 class ScaledSinusoidal(AbstractEncoding):
-    r"""Adds sines and cosines of the position, times a learned number.
+    r"""Scaled sinusoidal encoding, Li et al. 2019.
+
+    It adds sines and cosines of the position, times a learned number:
 
     $$e(p) = \alpha \, s(p)$$
 
-    for the encoding $s$ of [`eqx_posemb.Sinusoidal`][] and one parameter $\alpha$ for
-    all. Waves of size one drown small embeddings of tokens, which is why the original
-    transformer multiplies those by $\sqrt d$; here the balance is learned.
-    Transformer TTS and FastSpeech 2 begin with $\alpha = 1$, x-transformers with
-    $1 / \sqrt d$ and sines and cosines in a half each.
+    for the encoding $s$ of [`eqx_posemb.Sinusoidal`][] and a single parameter $\alpha$.
+    Sines of size one are large compared with small token embeddings. The original
+    transformer therefore multiplies tokens by $\sqrt d$. Here the balance is learned.
+    Transformer TTS and FastSpeech 2 start with $\alpha = 1$. x-transformers starts with
+    $1 / \sqrt d$, and has sines and cosines in one half each.
 
     !!! Example
 
@@ -52,6 +54,7 @@ class ScaledSinusoidal(AbstractEncoding):
         ```
     """
 
+    # The factor is an array and trained, unlike the frequencies.
     scale: Float[Array, ""]
     waves: Sinusoidal
 

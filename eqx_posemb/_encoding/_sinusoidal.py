@@ -15,11 +15,13 @@ from ._abstract import AbstractEncoding
 
 
 class Sinusoidal(AbstractEncoding):
-    r"""Adds sines and cosines of the position, at geometrically spaced frequencies.
+    r"""Sinusoidal positional encoding, Vaswani et al. 2017.
+
+    It adds sines and cosines of the position, at geometrically spaced frequencies.
 
     Each position has its own pattern at any length, without parameters, and a shift of
-    positions rotates the pattern. In practice a model does not extrapolate with it, as
-    patterns beyond the trained length are new.
+    positions rotates the pattern. In practice a model does not extrapolate with it,
+    since patterns beyond the trained length are new.
 
     $$e(p) = (\sin \omega_0 p, \cos \omega_0 p, \sin \omega_1 p, \dots), \qquad
       \omega_m = \theta^{-2m/d}$$
@@ -40,11 +42,11 @@ class Sinusoidal(AbstractEncoding):
     `"tensor2tensor"`, (true, 0) is `"diffusion"`, and the rare (true, 1) is
     `"tensor2tensor"` with its halves exchanged by `jnp.roll(…, dim // 2, axis=-1)`.
 
-    Positions count from `offset`: fairseq and what follows it (M2M-100, XGLM) have
-    rows for padding before the first, and an `offset` of 2.
+    Positions count from `offset`. fairseq, M2M-100 and XGLM have rows for padding
+    before the first position, and an `offset` of 2.
 
-    An odd `dim` leaves the last channel zero, as fairseq and diffusers do; in
-    `"interleaved"` it is refused.
+    An odd `dim` leaves the last channel zero, as in fairseq and diffusers.
+    `"interleaved"` raises an error for an odd `dim`.
 
     Not to be confused with rotary embeddings, which use the same frequencies to turn
     queries and keys instead.
@@ -108,6 +110,8 @@ class Sinusoidal(AbstractEncoding):
         return Geometric(
             self.dim - self.dim % 2,
             self.theta,
+            # tensor2tensor divides the exponents by one less than the number of
+            # frequencies.
             endpoint=self.layout == "tensor2tensor",
         )
 
@@ -132,6 +136,7 @@ class Sinusoidal(AbstractEncoding):
         if self.layout == "interleaved":
             return jnp.stack([sin, cos], axis=-1).reshape(-1, self.dim)
         parts = [cos, sin] if self.layout == "diffusion" else [sin, cos]
+        # fairseq leaves the last channel of an odd number zero.
         return jnp.pad(jnp.concatenate(parts, axis=-1), [(0, 0), (0, self.dim % 2)])
 
 

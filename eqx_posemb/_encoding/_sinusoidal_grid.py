@@ -41,6 +41,8 @@ def _half_to_time(dim, axes):
     return dim // 2, dim // 4, dim // 4
 
 
+# Models differ in the order of axes, the place of cosines and the spacing, so layouts
+# are data.
 _LAYOUTS = (
     _Layout("mae", (1, 0), _equal),
     _Layout("moco_v3", (0, 1), _equal),
@@ -54,20 +56,22 @@ _LAYOUTS = (
 
 
 class SinusoidalGrid(AbstractEncoding):
-    r"""Adds sines and cosines of each coordinate, in a share of the channels each.
+    r"""Sinusoidal encoding of grids (MAE), He et al. 2022.
 
-    Patches of an image have a row and a column, tokens of a video a frame as well. Each
-    axis gets channels of its own, in which it is encoded as
+    It adds sines and cosines of each coordinate, in a share of the channels.
+
+    Patches of an image have a row and a column, and tokens of a video also have a
+    frame. Each axis has its own channels, which encode it as
     [`eqx_posemb.Sinusoidal`][] encodes a sequence:
 
     $$e(y, x) = \big(s(x), s(y)\big), \qquad
       s(p) = (\sin \omega_0 p, \sin \omega_1 p, \dots, \cos \omega_0 p, \dots), \qquad
       \omega_m = \theta^{-2m/w}$$
 
-    for a row $y$, a column $x$, the base $\theta$ and the $w$ channels of an axis. That
-    is MAE's layout, and models disagree about everything in it: which axis comes first,
-    where cosines go, how frequencies are spaced. With $t, y, x$ for the coordinates in
-    the order of [`eqx_posemb.positions.grid_positions`][]:
+    for a row $y$, a column $x$, the base $\theta$ and the $w$ channels of an axis. This
+    is the layout of MAE. Models differ in the order of axes, the place of cosines, and
+    the spacing of frequencies. With $t, y, x$ for the coordinates in the order of
+    [`eqx_posemb.positions.grid_positions`][]:
 
     | `layout` | axes | channels, in order | $\omega_m$ |
     |---|---|---|---|
@@ -92,9 +96,9 @@ class SinusoidalGrid(AbstractEncoding):
     DETR counts pixels from one, and may scale them by the size of the image: see
     [`eqx_posemb.positions.detr_positions`][].
 
-    No parameters, and defined on grids of any size; as for sequences, a model is not
-    good beyond what it has seen. For that there is [`eqx_posemb.LearnedGrid`][], which
-    can be resized.
+    It has no parameters, and is defined on grids of any size. As with sequences, a
+    model does not extrapolate beyond its trained grid. [`eqx_posemb.LearnedGrid`][] can
+    be resized for larger grids.
 
     !!! Example
 
@@ -190,6 +194,7 @@ class SinusoidalGrid(AbstractEncoding):
             return jnp.concatenate([*sines, *cosines], axis=-1)
         join = _interleave if rule.blocks == "interleaved" else _concatenate
         waves = [join(sin, cos) for sin, cos in zip(sines, cosines, strict=True)]
+        # Shares that are rounded up to pairs leave surplus channels at the end.
         return jnp.concatenate(waves, axis=-1)[:, : self.dim]
 
 

@@ -27,6 +27,7 @@ def evaluated_once(method):
         with decimal.localcontext(HOST_PRECISION):
             found = method(schedule)
         for array in jax.tree.leaves(found):
+            # The cache returns the same arrays to every caller.
             array.setflags(write=False)
         return found
 
@@ -91,10 +92,10 @@ class AbstractFrequencies(Module):
 class AbstractStaticFrequencies(AbstractFrequencies):
     """A schedule fixed by its settings alone, computed on the host in exact decimals.
 
-    Subclasses write their formula in `exact`, over NumPy arrays of `decimal.Decimal`:
-    the frequencies then stay good for every position up to 2³¹, which those of float64
-    are not. Such schedules wrap each other without losing digits. Equal schedules are
-    evaluated once.
+    Subclasses write their formula in `exact`, over NumPy arrays of `decimal.Decimal`.
+    The frequencies are then exact enough for every position up to 2³¹, unlike float64.
+    Such schedules wrap each other without losing digits. Equal schedules are evaluated
+    once.
 
     A schedule that slows another one down for longer contexts is an
     [`eqx_posemb.frequencies.AbstractScaledFrequencies`][].
@@ -162,6 +163,7 @@ def check_schedule(
 class AbstractDerivedFrequencies(AbstractStaticFrequencies):
     """A static schedule that changes each frequency of another schedule, `base`."""
 
+    # The base is static, so decimals pass through all wrappers without rounding.
     base: eqx.AbstractVar[AbstractStaticFrequencies]
 
     def __check_init__(self):
@@ -184,12 +186,12 @@ class AbstractDerivedFrequencies(AbstractStaticFrequencies):
 
 
 class AbstractScaledFrequencies(AbstractDerivedFrequencies):
-    """A static schedule that slows another one, `base`, down by up to `factor`.
+    """A static schedule that extends another schedule, `base`, by up to `factor`.
 
     Such schedules extend the context. Subclasses have `base` and `factor` as fields,
     and define `exact`, as in [`eqx_posemb.frequencies.AbstractStaticFrequencies`][].
-    [`eqx_posemb.plot.schedule`][] and [`eqx_posemb.plot.wavelengths`][] then show which
-    frequencies are kept, and which are divided in full or in part.
+    The figures [`eqx_posemb.plot.schedule`][] and [`eqx_posemb.plot.wavelengths`][]
+    then show which frequencies are kept, and which are divided in full or in part.
 
     !!! Example
 
@@ -214,6 +216,7 @@ class AbstractScaledFrequencies(AbstractDerivedFrequencies):
         ```
     """
 
+    # A factor above one makes wavelengths longer.
     factor: eqx.AbstractVar[float | Decimal]
 
     @property
@@ -278,18 +281,21 @@ class AbstractDynamicFrequencies(AbstractFrequencies):
         return self._for(length)()
 
     def _for(self, length):
+        # A context of one position is within every trained length, so it needs no
+        # scaling.
         return self.for_length(1 if length is None else length)
 
 
 class Geometric(AbstractStaticFrequencies):
-    r"""Spaces the frequencies evenly in their logarithm, from 1 to almost `1 / theta`.
+    r"""Geometric frequencies from 1 to almost `1 / theta`, Su et al. 2021.
 
     $$\omega_i = \theta^{-2i/d}, \qquad i = 0, \dots, d/2 - 1$$
 
     for $d$ rotated channels (`dim`), in radians per unit of position. The fastest pair
-    turns once in $2\pi$ positions and tells neighbors apart; the slowest turns once
-    in almost $2\pi\theta$ and hardly moves within a context. A larger `theta` slows
-    all but the first, which is how models for long contexts are trained.
+    has a wavelength of $2\pi$ positions, and distinguishes neighbors. The slowest pair
+    has a wavelength of almost $2\pi\theta$, and hardly turns within a context. A larger
+    `theta` lowers all frequencies except the first. Models for long contexts are
+    trained with a larger `theta`.
 
     Not to be confused with the spacing of tensor2tensor and fairseq, whose last
     frequency is exactly `1 / theta`: that is `endpoint=True`.
@@ -310,6 +316,8 @@ class Geometric(AbstractStaticFrequencies):
         al. (2017), Section 3.5.
     """
 
+    # Settings are static: an array here would be a leaf, and weight decay would change
+    # it.
     dim: int = eqx.field(static=True)
     theta: float = eqx.field(static=True, default=10_000.0, converter=as_number)
     endpoint: bool = eqx.field(static=True, default=False)
@@ -359,4 +367,5 @@ def powers(
         ratio = Decimal(base) ** (Decimal(-1) / Decimal(steps))
         found = itertools.accumulate([ratio] * (count - 1), mul, initial=Decimal(1))
         found = list(found)
+    # The unary plus rounds the additional digits away, to the precision of the caller.
     return np.array([+value for value in found], dtype=object)

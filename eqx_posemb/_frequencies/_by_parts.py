@@ -18,11 +18,14 @@ from ._base import (
 
 
 class NTKByParts(AbstractScaledFrequencies):
-    r"""Divides slow frequencies by `factor`, keeps fast ones, and blends in between.
+    r"""NTK-by-parts scaling, Peng et al. 2024.
 
-    A frequency that turns many times within the context seen in training has met every
-    angle already, and extrapolates. One that has not finished its first turn would meet
-    new angles, so its positions are interpolated instead.
+    It divides low frequencies by `factor`, keeps high frequencies, and blends the
+    others.
+
+    A frequency with many turns within the trained context has covered every angle, and
+    extrapolates. A frequency without a full turn would reach new angles, so its
+    positions are interpolated.
 
     Let $r = L_0\, \omega / 2 \pi$ be the number of turns that a frequency $\omega$
     makes over the original context of $L_0$ positions. Then
@@ -59,6 +62,7 @@ class NTKByParts(AbstractScaledFrequencies):
 
     base: AbstractStaticFrequencies
     factor: float = eqx.field(static=True, converter=as_number)
+    # The length counts the positions of the context before the extension.
     original_length: int = eqx.field(static=True)
     slow: float = eqx.field(static=True, default=1.0, converter=as_number)
     fast: float = eqx.field(static=True, default=32.0, converter=as_number)
@@ -76,11 +80,13 @@ class NTKByParts(AbstractScaledFrequencies):
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
         frequencies = self.base.exact()
+        # The ramp follows the turns of each frequency, so `base` need not be geometric.
         turns = self.original_length * frequencies / TWO_PI
         return blend(frequencies, self.factor, self._kept(turns))
 
     def _kept(self, turns):
         slow, fast = Decimal(self.slow), Decimal(self.fast)
+        # Without a ramp, the formula would divide by zero.
         if slow == fast:
             return decimals((turns >= slow).astype(int).tolist())
         return _between_0_and_1((turns - slow) / (fast - slow))
@@ -101,12 +107,14 @@ positive, or unless `0 <= slow <= fast`.
 
 
 class YaRNFrequencies(AbstractScaledFrequencies):
-    r"""Slows down by parts, with the ramp over the index of the frequency.
+    r"""The frequencies of YaRN, Peng et al. 2024, as in the authors' code.
 
-    [`eqx_posemb.frequencies.NTKByParts`][] has the ramp over the turns. This
-    is what the authors' code does, and with it every model trained by it. A
-    frequency of a geometric schedule with base $\theta$ over $d$ channels makes
-    $\beta$ turns within the original context of $L_0$ positions at the index
+    The ramp between kept and divided frequencies is over their index.
+
+    [`eqx_posemb.frequencies.NTKByParts`][] has the ramp over the turns. The authors'
+    code has it over the index, and so do the models that it trained. A frequency of a
+    geometric schedule with base $\theta$ over $d$ channels makes $\beta$ turns within
+    the original context of $L_0$ positions at the index
 
     $$i(\beta) = \frac{d \ln (L_0 / 2 \pi \beta)}{2 \ln \theta}$$
 
@@ -142,6 +150,7 @@ class YaRNFrequencies(AbstractScaledFrequencies):
         Models](https://arxiv.org/abs/2309.00071), Section 3.2, as in the authors' code.
     """
 
+    # The index of a number of turns has a closed form for geometric schedules only.
     base: Geometric
     factor: float = eqx.field(static=True, converter=as_number)
     original_length: int = eqx.field(static=True)
@@ -150,6 +159,7 @@ class YaRNFrequencies(AbstractScaledFrequencies):
     extrapolation_factor: float = eqx.field(
         static=True, default=1.0, converter=as_number
     )
+    # Some models, such as gpt-oss, were trained without rounded ends of the ramp.
     truncate: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
@@ -183,6 +193,8 @@ class YaRNFrequencies(AbstractScaledFrequencies):
         )
         if self.truncate:
             first, last = Decimal(math.floor(first)), Decimal(math.ceil(last))
+        # The authors' code clips to `dim - 1` and widens an empty ramp, and checkpoints
+        # depend on both.
         first, last = max(first, Decimal(0)), min(last, Decimal(self.base.dim - 1))
         width = Decimal("0.001") if first == last else last - first
         index = decimals(range(self.pairs))

@@ -11,7 +11,7 @@ from ._base import AbstractFrequencies, check_schedule
 
 
 class Concatenated(AbstractFrequencies):
-    r"""Puts schedules one after the other.
+    r"""Several schedules as one, for the coordinates of a grid or a video.
 
     $$\omega = (\omega^{(1)}, \dots, \omega^{(n)})$$
 
@@ -36,6 +36,7 @@ class Concatenated(AbstractFrequencies):
         ```
     """
 
+    # The field is no static one, since a part may be learned.
     parts: tuple[AbstractFrequencies, ...] = eqx.field(converter=tuple)
 
     def __check_init__(self):
@@ -72,9 +73,13 @@ class Concatenated(AbstractFrequencies):
         """The frequencies of all parts, exact if every part is exact."""
         parts = [part.turns() for part in self.parts]
         if all(isinstance(part, Turns) for part in parts):
+            # NumPy keeps static parts on the host, where they become constants of the
+            # program.
             traced = any(isinstance(x, jax.Array) for x in jax.tree.leaves(parts))
             join = jnp.concatenate if traced else np.concatenate
             return jax.tree.map(lambda *words: join(words), *parts)
+        # A float part makes all angles float products, since one table has one kind of
+        # frequency.
         return jnp.concatenate(
             [part.radians() if isinstance(part, Turns) else part for part in parts]
         )

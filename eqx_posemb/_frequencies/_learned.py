@@ -10,13 +10,13 @@ from ._base import AbstractFrequencies
 
 
 class LearnedFrequencies(AbstractFrequencies):
-    r"""Trains the frequencies, for all heads or for each.
+    r"""Learned frequencies, for all heads or for each head.
 
     $$\omega_i = w_i, \qquad \omega_{h, i} = w_{h, i}$$
 
-    in radians per unit of position, for the `weight` $w$ and head $h$. Models of images
-    use it, where positions are few and small: RoPE-Mixed, LightGlue and Mochi. Start
-    from another schedule, or from directions as [`eqx_posemb.mixed_rope`][] does.
+    in radians per unit of position, for the `weight` $w$ and head $h$. RoPE-Mixed,
+    LightGlue and Mochi use it for images, where positions are few and small. Start from
+    another schedule, or from directions as [`eqx_posemb.mixed_rope`][] does.
 
     Angles are float32 products, which are off by about `6e-8 * position * frequency`,
     as in other libraries. Use a static schedule for far positions.
@@ -31,6 +31,8 @@ class LearnedFrequencies(AbstractFrequencies):
         ```
     """
 
+    # The weight is a leaf and therefore trained, unlike the frequencies of static
+    # schedules.
     weight: Float[Array, "*heads half"]
 
     def __init__(self, weight: Float[Array | np.ndarray, "*heads half"]):
@@ -41,6 +43,7 @@ class LearnedFrequencies(AbstractFrequencies):
 
         **Raises:** a `ValueError` if `weight` is no array or has another shape.
         """
+        # A schedule in place of its values is a likely mistake, so it has its own cure.
         if isinstance(weight, AbstractFrequencies):
             raise ValueError(
                 f"`weight` must be an array, but got {described(weight)}. Call the "

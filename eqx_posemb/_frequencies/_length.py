@@ -22,6 +22,7 @@ def context_length(
     """
     last = jnp.stack(in_common(*[jnp.max(p, initial=0) for p in positions])).max()
     if axis_name is not None:
+        # JAX has no derivative of `pmax`, and a length needs none.
         last = jax.lax.pmax(jax.lax.stop_gradient(last), axis_name)
     return one_more(last)
 

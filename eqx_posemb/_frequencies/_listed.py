@@ -11,12 +11,12 @@ from ._base import AbstractStaticFrequencies, evaluated_once
 
 
 class Listed(AbstractStaticFrequencies):
-    r"""Takes the frequencies as they are given.
+    r"""Frequencies from a list of numbers.
 
     $$\omega_i = f_i$$
 
-    For what no formula has: numbers found by a search, or stored with a checkpoint. To
-    train them, see [`eqx_posemb.frequencies.LearnedFrequencies`][].
+    Use it for numbers without a formula, which a search has found or a checkpoint
+    contains. [`eqx_posemb.frequencies.LearnedFrequencies`][] trains the frequencies.
 
     !!! Example
 
@@ -28,13 +28,16 @@ class Listed(AbstractStaticFrequencies):
         ```
     """
 
+    # Floats are hashable, and their conversion to decimals is exact.
     frequencies: tuple[float, ...] = eqx.field(
         static=True, converter=lambda values: tuple(map(float, values))
     )
 
     def __check_init__(self):
         if not self.frequencies or not all(
-            math.isfinite(f) and f >= 0 for f in self.frequencies
+            # Fixed-point words are unsigned, so a negative frequency cannot be exact.
+            math.isfinite(f) and f >= 0
+            for f in self.frequencies
         ):
             raise ValueError(
                 "`frequencies` must be finite and not negative, and at least one, but "

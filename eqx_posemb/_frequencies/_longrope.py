@@ -22,12 +22,12 @@ from ._base import (
 
 
 class Divided(AbstractDerivedFrequencies):
-    r"""Divides each frequency by its own divisor.
+    r"""The divisors of LongRoPE, Ding et al. 2024: each frequency has its own divisor.
 
     $$\omega_i \mapsto \omega_i / \lambda_i$$
 
-    for the $\lambda$ given by `divisors`. The part that
-    [`eqx_posemb.frequencies.LongRoPEFrequencies`][] is made of, twice.
+    for the $\lambda$ given by `divisors`.
+    [`eqx_posemb.frequencies.LongRoPEFrequencies`][] has two such schedules.
 
     !!! Example
 
@@ -42,12 +42,14 @@ class Divided(AbstractDerivedFrequencies):
     """
 
     base: AbstractStaticFrequencies
+    # Divisors become decimals without rounding, so the schedule stays exact.
     divisors: tuple[float, ...] = eqx.field(
         static=True, converter=lambda values: tuple(float(value) for value in values)
     )
 
     def __check_init__(self):
         check_schedule("base", self.base)
+        # A single divisor would broadcast to all frequencies silently.
         if len(self.divisors) != self.pairs:
             raise ValueError(
                 f"`divisors` must have one number per frequency, {self.pairs}, but got "
@@ -85,15 +87,16 @@ divisor is not positive.
 
 
 class LongRoPEFrequencies(AbstractDynamicFrequencies):
-    r"""Has one schedule up to the original length, and another one beyond it.
+    r"""The frequencies of LongRoPE, Ding et al. 2024: one schedule up to the original
+    length, and another beyond.
 
     $$\omega_i(L) = \begin{cases} \omega_i^\text{short} & L \le L_0 \\
                                   \omega_i^\text{long}  & L > L_0 \end{cases}$$
 
     for a context of $L$ positions now (`length`) and $L_0$ in training
-    (`original_length`). Both are exact, and the switch is a select, so that `length`
-    may be traced. Keys rotated before the switch do not fit queries rotated after it:
-    where a KV-cache may cross $L_0$, fix `length` ahead, or use `long` throughout.
+    (`original_length`). Both are exact. The switch is a select, so `length` may be
+    traced. Keys rotated before the switch do not match queries rotated after it. If a
+    key-value cache may cross $L_0$, fix `length` ahead, or use `long` throughout.
 
     !!! Example
 
@@ -136,6 +139,8 @@ class LongRoPEFrequencies(AbstractDynamicFrequencies):
         if not isinstance(length, int):
             return _Selected(self.short, self.long, length > self.original_length)
         chosen = self.long if length > self.original_length else self.short
+        # Divisors found by search have no common factor, so the length gives the
+        # scaling factor.
         return _Chosen(chosen, max(length / self.original_length, 1.0))
 
 
@@ -159,6 +164,7 @@ class _Selected(AbstractFrequencies):
 
     short: AbstractStaticFrequencies
     long: AbstractStaticFrequencies
+    # The choice is a leaf, so one compiled program serves both sides of the switch.
     is_long: Bool[Array, ""]
 
     @property
@@ -166,6 +172,7 @@ class _Selected(AbstractFrequencies):
         return self.short.pairs
 
     def turns(self) -> Turns:
+        # A select of integer words keeps both schedules exact at a traced length.
         return self._select(self.short.turns(), self.long.turns())
 
     def __call__(self) -> Float[Array, " half"]:

@@ -15,16 +15,15 @@ from ._base import (
 
 
 class Scaled(AbstractDerivedFrequencies):
-    r"""Multiplies every frequency by a number: a change of the unit of position.
+    r"""A change of the unit of position: every frequency is multiplied by a number.
 
     $$\omega \mapsto c\, \omega$$
 
-    for a `factor` $c$. For coordinates that are no counts: seconds, pixels, or shares
-    of an image. DINOv3 has patch centers between -1 and 1 and `factor=2 * math.pi`, so
-    that the fastest pair turns twice over the image.
+    for a `factor` $c$. Use it for coordinates in seconds, pixels, or shares of an
+    image. DINOv3 has patch centers between -1 and 1 and `factor=2 * math.pi`, so the
+    fastest pair turns twice over the image.
 
-    To make room for a longer context, which divides frequencies, there is
-    [`eqx_posemb.frequencies.Linear`][].
+    [`eqx_posemb.frequencies.Linear`][] divides frequencies for a longer context.
 
     !!! Example
 
@@ -48,6 +47,8 @@ class Scaled(AbstractDerivedFrequencies):
     @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
+        # A change of unit is no scaling of the context, so `scaling_factor` stays
+        # unchanged.
         return self.base.exact() * Decimal(self.factor)
 
 

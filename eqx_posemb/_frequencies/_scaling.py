@@ -22,15 +22,17 @@ from ._base import (
 
 
 class Linear(AbstractScaledFrequencies):
-    r"""Divides every frequency by `factor`: position interpolation.
+    r"""Position interpolation, Chen et al. 2023.
+
+    It divides every frequency by `factor`:
 
     $$\omega \mapsto \omega / s$$
 
-    for the scaling factor $s$ = `factor`. It is the same as dividing the positions, so
-    that a context $s$ times longer sweeps the angles of the trained one. Neighbors
-    become similar, and the model needs some further training. Without training,
-    [`eqx_posemb.frequencies.NTK`][] and [`eqx_posemb.frequencies.YaRNFrequencies`][] do
-    better.
+    for the scaling factor $s$ = `factor`. It equals a division of the positions, so a
+    context that is $s$ times longer has the trained angles. Neighbors become similar,
+    and the model needs some further training. Without further training,
+    [`eqx_posemb.frequencies.NTK`][] and [`eqx_posemb.frequencies.YaRNFrequencies`][]
+    are better.
 
     !!! Example
 
@@ -193,9 +195,9 @@ class DynamicNTK(AbstractDynamicFrequencies):
 
     for a context of $L$ positions now (`length`), $L_0$ in training
     (`original_length`), and a `factor` $s$. Up to $L_0$ nothing changes, so that short
-    texts lose nothing. The price: keys rotated at one length do not fit queries rotated
-    at another, so a KV-cache must hold keys that are not rotated yet, or `length` must
-    be fixed ahead.
+    texts lose nothing. The drawback: keys rotated at one length do not match queries
+    rotated at another. A key-value cache must hold keys before their rotation, or
+    `length` must be fixed ahead.
 
     **Precision.** With `length` a Python number the schedule is exact. With a traced
     `length` the frequencies are float32. Angles are then off by about `6e-8 * position`
@@ -247,6 +249,7 @@ class _ExactNTK(AbstractScaledFrequencies):
     """Dynamic NTK at a fixed length. `NTK` would round its factor to float64."""
 
     base: AbstractStaticFrequencies
+    # A float64 would round the factor, and far positions multiply its error.
     factor: Decimal = eqx.field(static=True)
 
     @evaluated_once
@@ -267,8 +270,10 @@ class _TracedNTK(AbstractFrequencies):
         return self.base.pairs
 
     def turns(self) -> Float[Array, " half"]:
+        # A traced length has no decimals, so the powers are in floating point.
         frequencies = as_float(jnp.asarray(self.base()))
         beyond = as_float(self.length) / self.original_length - 1
+        # This form is exactly one up to the original length, where nothing may change.
         factor = 1 + self.factor * jnp.maximum(beyond, 0)
         n = self.pairs
         return frequencies * factor ** -as_float(jnp.arange(n) / (n - 1))

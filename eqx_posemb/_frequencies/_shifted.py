@@ -13,12 +13,12 @@ from ._base import AbstractFrequencies, check_schedule
 
 
 class LogShifted(AbstractFrequencies):
-    r"""Trains a factor of each frequency, the exponential of a weight: LeRoPE.
+    r"""Learned factors of frequencies (LeRoPE), as in Mistral Large 4.
 
     $$\omega_i \mapsto \omega_i\, e^{\alpha_i}$$
 
-    for the `weight` $\alpha$, zero at first. Frequencies stay positive whatever the
-    weight is, and weight decay pulls them back to the schedule `base`. Mistral Large 4
+    for the `weight` $\alpha$, which starts at zero. Frequencies stay positive for every
+    weight, and weight decay pulls them towards the schedule `base`. Mistral Large 4
     trains it on top of YaRN, with one weight for all layers. The commuting form of
     GRAPE-M (Zhang et al., 2025) trains the same frequencies on top of
     [`eqx_posemb.frequencies.Geometric`][].
@@ -41,6 +41,8 @@ class LogShifted(AbstractFrequencies):
     """
 
     base: AbstractFrequencies
+    # Zeros leave `base` unchanged, so weight decay pulls frequencies towards the
+    # schedule.
     weight: Float[Array, " half"]
 
     def __init__(
@@ -133,6 +135,7 @@ class LogShifted(AbstractFrequencies):
 
     def turns(self) -> Float[Array, " half"]:
         """The frequencies, in radians per unit of position, in at least float32."""
+        # An exponential keeps frequencies positive for every weight.
         return jnp.asarray(self.base(), jnp.result_type(float)) * jnp.exp(
             as_float(self.weight)
         )

@@ -9,7 +9,7 @@ from ._base import AbstractFrequencies, AbstractStaticFrequencies, check_schedul
 
 
 class Tabulated(AbstractFrequencies):
-    r"""Holds the frequencies of a schedule as arrays, still exact.
+    r"""The exact frequencies of a schedule as arrays, for scanned layers.
 
     $$\omega_i \mapsto \omega_i$$
 
@@ -43,6 +43,7 @@ class Tabulated(AbstractFrequencies):
         ```
     """
 
+    # Words are unsigned integers, so gradients and optimizers skip them.
     words: Turns
 
     def __init__(self, base: AbstractStaticFrequencies):

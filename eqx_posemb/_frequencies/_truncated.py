@@ -15,13 +15,15 @@ from ._base import (
 
 
 class Truncated(AbstractDerivedFrequencies):
-    r"""Keeps the fastest `keep` frequencies and sets the others to zero.
+    r"""The frequencies of p-RoPE, Barbero et al. 2025.
+
+    It keeps the highest `keep` frequencies, and sets the others to zero:
 
     $$\omega_i \mapsto \begin{cases} \omega_i & i < m \\ 0 & i \ge m \end{cases}$$
 
-    for $m$ given by `keep`. The channels of a stopped frequency pass through as they
-    are and can carry meaning at any distance, where a slow rotation would disturb them
-    in a long context. This is p-RoPE.
+    for $m$ given by `keep`. The channels of a zero frequency pass through unchanged.
+    They can carry content at any distance, which a slow rotation would disturb in a
+    long context.
 
     Not to be confused with rotating fewer channels (`rotary_dim`): that spaces the
     frequencies anew over the channels rotated, and this keeps the spacing of all.
@@ -56,6 +58,7 @@ class Truncated(AbstractDerivedFrequencies):
     @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
+        # The cached array of `base` is read-only and shared.
         frequencies = self.base.exact().copy()
         frequencies[self.keep :] = Decimal(0)
         return frequencies

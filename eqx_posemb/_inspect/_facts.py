@@ -32,6 +32,7 @@ def facts_of(
     kinds = layer_types(keys, model_type=model_type)
     settings.engine_keys = engine_keys
     unread = made_of(settings, row, kinds[0])[1] if kinds else {}
+    # `load` refuses keys that nothing reads, and the report lists them.
     keys = {key: value for key, value in settings.keys.items() if key not in unread}
     length = settings.get(row.get("length", "max_position_embeddings"))
     context = length if isinstance(length, int) and length > 0 else None
@@ -62,6 +63,7 @@ def facts_of(
 def _loaded(keys, model_type, kind, context, engine_keys) -> Facts:
     told = dict(model_type=model_type, layer_type=kind)
     made = load(keys, **told, engine_keys=engine_keys)
+    # The comparison tells whether transformers deviates from the configuration.
     theirs = load(keys, **told, quirks=True)
     slots = dict(encoding=made.encoding, bias=made.bias, score=made.score)
     rotary = made.rotary
@@ -99,6 +101,7 @@ def _rotary(rotary, context: int | None) -> Facts:
         "class": "Rotary",
         "schedule": type(schedule).__name__,
         "head_dim": rotary.dim,
+        # Pairs with a frequency of zero pass through.
         "rotated": min(2 * angles, rotary.dim) - 2 * still,
         "pairing": "its own" if isinstance(pairing, Pairing) else pairing,
         "attention_factor": rotary.scale,

@@ -48,6 +48,7 @@ def chosen(
 
 def refused(error: ValueError) -> Refused:
     """What `load` refuses, with a cure in this command's options."""
+    # Errors of `load` name its arguments, and the command has options in their place.
     text = re.sub(
         r'Call `load\(.*part="(.*)"\)`', r"Choose it by --part \1", str(error)
     )

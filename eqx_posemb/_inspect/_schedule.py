@@ -36,6 +36,7 @@ def fates(schedule: AbstractFrequencies) -> Fates:
     """What has become of each frequency."""
     after, first = numbers(schedule), numbers(schedule.unscaled)
     moves = after > 0
+    # A frequency of zero has no ratio, and its division would warn.
     ratio = np.divide(first, after, out=np.ones_like(after), where=moves)
     # Products of float64 are off by their last digits, and divisors of LongRoPE have
     # few digits.
@@ -56,5 +57,6 @@ def float32_error(frequencies: Host, length: int) -> float:
 
 def float32_limit(frequencies: Host, error: float) -> int:
     """The first power of two that is a context whose end is off by more than that."""
+    # Positions are int32, so the search ends with them.
     powers = (2**power for power in range(8, 31))
     return next(n for n in powers if float32_error(frequencies, n) > error)

@@ -19,6 +19,7 @@ def warnings_of(facts: Facts) -> list[str]:
     ]
     said += [text for kind in kinds for text in _of_kind(kind)]
     said += [text for part in schedules for text in _of_scaling(part, facts["context"])]
+    # Several kinds of layers may have equal warnings, which are shown once.
     return list(dict.fromkeys([*said, *_of_precision(schedules)]))
 
 

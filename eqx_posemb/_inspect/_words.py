@@ -50,6 +50,7 @@ def layers_of(indices: list[int]) -> str:
         else:
             runs.append([index, index])
     shown = [f"{a}" if a == b else f"{a}-{b}" for a, b in runs]
+    # Models that alternate two kinds of layers would fill the line.
     if len(shown) > 8:
         shown = [*shown[:4], "…", shown[-1]]
     return f"{'Layer' if len(indices) == 1 else 'Layers'} {', '.join(shown)}"

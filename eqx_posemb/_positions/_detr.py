@@ -13,17 +13,20 @@ def detr_positions(
     centered: bool = False,
     scale: float = 2 * math.pi,
 ) -> Num[Array, "seq 2"]:
-    r"""Counts the pixels of an image from one, as DETR does, and scales by its size.
+    r"""Positions of pixels in padded images (DETR), Carion et al. 2020.
+
+    Pixels are counted from one, and scaled by the size of the image:
 
     $$p = n \quad \text{or} \quad p = \frac{n - c}{N + 10^{-6}}\, S$$
 
-    for the number $n$ of pixels of the image up to and with this one, along a column
-    for the first coordinate and along a row for the second, the number $N$ in the whole
-    column or row, $c = 1/2$ if centered and 0 otherwise, and $S$ = `scale`. What is
-    beside the image has positions without a meaning, here and in DETR. Made for
-    `eqx_posemb.SinusoidalGrid(dim, layout="detr")`.
+    for the number $n$ of pixels of the image up to and including a pixel, and the
+    number $N$ of all pixels. Both are counted along a column for the first coordinate,
+    and along a row for the second. $c$ is $1/2$ if centered and 0 otherwise, and $S$ is
+    `scale`. Padding beside the image has positions without a meaning, as in DETR. Use
+    them with `eqx_posemb.SinusoidalGrid(dim, layout="detr")`.
 
-    DETR has no zero and its last pixel at $S$; Deformable DETR is centered.
+    In DETR no pixel is at zero, and the last pixel is at $S$. Deformable DETR is
+    centered.
 
     !!! Example
 
@@ -67,6 +70,7 @@ def detr_positions(
         ends = along[0][-1:, :], along[1][:, -1:]
         shift = 0.5 if centered else 0.0
         counts = [
+            # DETR adds 1e-6, which keeps columns without pixels finite.
             (n - shift) / (jnp.broadcast_to(end, n.shape) + 1e-6) * scale
             for n, end in zip(along, ends, strict=True)
         ]

@@ -31,5 +31,6 @@ def grid_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
     """
     rule = "have one size, not negative, for each axis of the grid"
     shape = check_shape("shape", shape, bound=0, rule=rule)
+    # `jnp.indices` would give int64 in 64-bit mode.
     axes = [jax.lax.broadcasted_iota(jnp.int32, shape, i) for i in range(len(shape))]
     return jnp.stack(axes, axis=-1).reshape(-1, len(shape))

@@ -56,8 +56,8 @@ def merged_patch_positions(
 def centered_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
     """Counts the cells of a grid from its middle.
 
-    Images of different sizes then share their middle and not a corner, and text may
-    start where the largest ends: Qwen-Image.
+    Images of different sizes then share their middle and not a corner. Text may start
+    where the largest image ends, as in Qwen-Image.
 
     !!! Example
 
@@ -133,6 +133,7 @@ def normalized_positions(
     sizes = {"each": shape, "largest": (max(shape),), "smallest": (min(shape),)}[by]
     # The center is half of the divisor, or half of the axis.
     middle = sizes if anchor == "corner" else shape
+    # Twice a center is an integer, so only the division rounds.
     from_middle = 2 * cells + 1 - jnp.array(middle, cells.dtype)[None]
     wide = jnp.result_type(float)
     return from_middle.astype(wide) / jnp.array(sizes, wide)[None]
@@ -141,9 +142,9 @@ def normalized_positions(
 def zero_prefixed(
     positions: Num[Array, "seq axes"], count: int
 ) -> Num[Array, "prefix_and_seq axes"]:
-    """Puts tokens that are nowhere before those of a grid: class and register tokens.
+    """Prepends tokens outside of the grid, such as class tokens, at the position zero.
 
-    They get zeros for coordinates, and no rotary embedding rotates at zero.
+    Their coordinates are zeros, where a rotary embedding rotates by no angle.
 
     !!! Example
 
@@ -188,11 +189,11 @@ def mrope_positions(
     start: int = 0,
     advance: Literal["largest", "space"] = "largest",
 ) -> Int[Array, "seq 3"]:
-    """Time, height and width of the tokens of text, images and videos in a row.
+    """Positions of text, images and videos (M-RoPE), Wang et al. 2024.
 
-    Text has three times the same coordinate and counts on. An image or a video begins
-    where the text before it has ended, and counts along its own axes from there. What
-    follows begins after the largest coordinate so far.
+    Text tokens have three equal coordinates, which continue the count. An image or a
+    video begins after the text before it, and counts along its own axes. The next run
+    begins after the largest coordinate so far.
 
     !!! Example
 
@@ -233,6 +234,7 @@ def mrope_positions(
             "`runs` must be a sequence, such as [3, (1, 2, 2)], but got "
             f"{described(runs)}."
         )
+    # The empty part gives the shape of a result without runs.
     parts = [np.zeros((0, 3), np.int64)]
     for run in runs:
         steps, width = _run(run)
@@ -254,5 +256,6 @@ def _run(run) -> tuple[Int[np.ndarray, "seq 3"], int]:
     frames, rows, columns = run[:3]
     interval = run[3] if len(run) == 4 else 1
     steps = np.indices((frames, rows, columns)).reshape(3, -1).T
+    # Qwen2.5-VL truncates times to whole positions.
     steps[:, 0] = np.floor(steps[:, 0] * interval)
     return steps, max(rows, columns)

@@ -31,14 +31,16 @@ from .._symbolic import error_if
 def randomized_positions(
     positions: Int[Positions, " seq"], *, longest: int, key: PRNGKeyArray
 ) -> Int[Array, " seq"]:
-    r"""Trains a short sequence at positions of a long one: some of them, in order.
+    r"""Randomized positional encodings, Ruoss et al. 2023.
+
+    They train a short sequence at random positions of a long sequence, in order:
 
     $$p \mapsto r_p, \qquad r_0 < r_1 < \dots < r_{n-1} < L$$
 
     for $n$ different numbers drawn uniformly from those below $L$ = `longest`, and
-    sorted. Order is kept and distances are not, so that all positions and distances up
-    to $L$ are met in training, and none is new in sequences of that length. For any
-    embedding; the authors draw anew in evaluation, too.
+    sorted. The order is kept and distances are not. Training therefore covers all
+    positions and distances up to $L$, and a sequence of length $L$ has no new ones. It
+    works with any embedding. The authors also draw positions in evaluation.
 
     !!! Example
 
@@ -64,7 +66,7 @@ def randomized_positions(
     **Returns:** positions, in the dtype of `positions`, or int32 if that is narrower.
 
     **Raises:** a `ValueError` if positions are not integers in one axis, or if
-    `longest` is less than their number; an error at run time if a position is out of
+    `longest` is less than their number. An error at run time if a position is out of
     range.
 
     ??? cite "Reference"
@@ -93,6 +95,7 @@ def randomized_positions(
             f"{longest}."
         )
     (positions,) = in_common(positions)
+    # Without replacement, no two tokens have equal positions.
     drawn = jnp.sort(jr.choice(key, longest, (count,), replace=False))
     return error_if(
         rows_of(drawn.astype(positions.dtype), positions),
@@ -105,13 +108,16 @@ def randomized_positions(
 def shifted_positions(
     positions: Num[Positions, "seq *axes"], *, furthest: int, key: PRNGKeyArray
 ) -> Num[Array, "seq *axes"]:
-    r"""Moves the whole sequence by a random step: only distances can be learned.
+    r"""Shifted absolute position embedding (SHAPE), Kiyono et al. 2021.
+
+    It moves the whole sequence by a random step, so that only distances can be learned:
 
     $$p \mapsto p + k, \qquad k \sim \mathcal{U}\{0, \dots, K - 1\}$$
 
-    for one $k$ for all tokens and $K$ = `furthest`. Named SHAPE: an absolute encoding,
-    trained so, behaves like a relative one at no cost; one that is relative anyway does
-    not change. The released code evaluates with $k = K$: add `furthest` to match it.
+    for one $k$ for all tokens and $K$ = `furthest`. An absolute encoding that is
+    trained with it behaves like a relative encoding, at no cost. A relative embedding
+    does not change. The released code evaluates with $k = K$: add `furthest` to match
+    it.
 
     !!! Example
 
@@ -179,10 +185,10 @@ def cape_positions(
       \quad \lambda \sim \mathcal{U}(\pm \ln \Lambda)$$
 
     for $G$ = `shift`, $\epsilon$ = `jitter`, $\Lambda$ = `scale` and the distance $h$
-    of neighbors (`spacing`). A model then sees positions of every fraction, at any
-    place and at other speeds, and an absolute encoding generalizes to lengths and rates
-    that were not there. On a grid every axis has its own $g$ and $\epsilon_i$, and all
-    are stretched alike. Order is kept up to a jitter of a half.
+    of neighbors (`spacing`). Training then covers fractional positions, shifts and
+    other rates. An absolute encoding generalizes to new lengths and rates. On a grid
+    every axis has its own $g$ and $\epsilon_i$, and all axes share $\lambda$. A jitter
+    of at most one half keeps the order.
 
     $\Lambda$ scales around position 0. To scale around the middle, as for audio, center
     the sequence first: `positions - positions.mean()`. The paper uses
@@ -257,6 +263,7 @@ def cape_positions(
     step = jnp.broadcast_to(step[0] if len(apart) == 1 else step, axes)
     moved = positions + shift * uniform(shift_key, axes)[None]
     shaken = moved + jitter * step[None] * uniform(jitter_key, positions.shape)
+    # One factor for all axes keeps the aspect ratio of a grid.
     return shaken * jnp.exp(math.log(scale) * uniform(scale_key, ()))
 
 
@@ -266,7 +273,9 @@ def abacus_positions(
     furthest: int = 99,
     key: PRNGKeyArray | None = None,
 ) -> Int[Array, " seq"]:
-    r"""Counts the digits of each number, so that equal places meet.
+    r"""Abacus embeddings, McLeish et al. 2024.
+
+    They count the digits of each number, so that equal digits have equal positions:
 
     $$p_i = \begin{cases} n_i + k & \text{token } i \text{ is the } n_i\text{-th digit
       of a number} \\ 0 & \text{it is no digit} \end{cases}$$
@@ -325,6 +334,7 @@ def abacus_positions(
 
     def places(digits, start):
         index = jnp.arange(1, digits.shape[0] + 1, dtype=jnp.int32)
+        # A cumulative maximum finds the last token before the number without a loop.
         last_other = jax.lax.cummax(jnp.where(digits, 0, index))
         return jnp.where(digits, index - last_other + start, 0)
 

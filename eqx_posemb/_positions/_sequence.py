@@ -42,11 +42,12 @@ def _within_runs(segment_ids):
     starts = jnp.concatenate([jnp.ones(1, bool), segment_ids[1:] != segment_ids[:-1]])[
         : segment_ids.shape[0]
     ]
+    # A cumulative maximum carries the start of a run to all of its tokens.
     return index - jax.lax.cummax(jnp.where(starts, index, 0))
 
 
 def left_padded_positions(mask: Bool[Array, " seq"]) -> Int[Array, " seq"]:
-    """Counts the tokens that are there from zero, wherever the padding is.
+    """Counts the tokens of a padded sequence from zero, wherever the padding is.
 
     Padding before the first token has position 0, and later padding repeats the
     previous position. So every table has a row for it. Mask the padding in attention.

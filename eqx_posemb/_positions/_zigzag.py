@@ -8,11 +8,11 @@ from .._checks import check_count
 
 
 def zigzag(length: int, shards: int) -> Int[Array, " length"]:
-    """Orders tokens so that equal shards have equal work under a causal mask.
+    """An order of tokens for which shards have equal work under a causal mask.
 
-    The sequence is cut into `2 * shards` chunks, and shard `i` gets chunk `i` from the
-    front and chunk `i` from the back. Used for context parallelism: `x[zigzag(...)]`
-    deals tokens out, and the same indices are the positions of the dealt tokens.
+    The sequence is divided into `2 * shards` chunks. Shard `i` has chunk `i` from the
+    front and chunk `i` from the back. In context parallelism, `x[zigzag(...)]` orders
+    the tokens, and the same indices are their positions.
 
     !!! Example
 
@@ -69,5 +69,7 @@ def _zigzag(length, shards):
             f"shards={shards}. Pad the sequence."
         )
     chunks = np.arange(length, dtype=np.int32).reshape(2, shards, -1)
+    # A late chunk attends to more keys, so each shard pairs an early chunk with a late
+    # chunk.
     front, back = chunks[0], chunks[1][::-1]
     return np.concatenate([front, back], axis=1).reshape(length)

@@ -27,7 +27,7 @@ def _half_and_rest(dim):
 
 
 def _quarter_time(head_dim):
-    # As Qwen2-VL has it: 16, 24 and 24 of 64 pairs.
+    # Qwen2-VL has 16, 24 and 24 of 64 pairs.
     pairs = head_dim // 2
     space = 3 * pairs // 8
     return (pairs - 2 * space, space, space)
@@ -110,8 +110,8 @@ _ROTARIES = (
     Variant("llama3_rope", "_rotary._recipes._by_parts.llama3_rope",
         "rotation scaled per frequency, as in Llama 3.1", "transformers",
         dict(factor=8.0, original_length=_LENGTH)),
-    # The published numbers belong to a checkpoint. Without one: no change up to the
-    # length, interpolation by 4 beyond it.
+    # Published divisors belong to a checkpoint. The example keeps frequencies up to the
+    # length, and divides them by 4 beyond it.
     Variant("longrope", "_rotary._recipes._by_parts.longrope",
         "rotation with searched divisors beyond a length (Phi-3)",
         "transformers",
@@ -217,7 +217,7 @@ _SCORES = (
     Variant("transformer_xl", "_score._transformer_xl.TransformerXL",
         "product with a projected sinusoid (XLNet, Conformer)",
         "authors' code, transformers"),
-    # As Enformer has it, whose tokens are as wide as its values.
+    # In Enformer the number of features equals the number of channels of a value.
     Variant("enformer", "_score._enformer.Enformer",
         "product with decays, windows and bumps of the distance", "DeepMind's code",
         dict(features=lambda heads, dim: 6 * max(dim // heads // 6, 1))),
@@ -229,7 +229,8 @@ _SCORES = (
     Variant("deberta", "_score._deberta.DeBERTa",
         "products of both with a learned vector per distance", "transformers",
         dict(reach=_LENGTH), scale=_deberta_scale),
-    # 256 and 512 for the 512 positions that it was trained on.
+    # DeBERTa v2 has 256 buckets and a reach of 512 for the 512 positions of its
+    # training.
     Variant("deberta_v2", "_score._deberta.DeBERTa",
         "the same with buckets of distances and a normalized table", "transformers",
         dict(reach=lambda length: max(length, 4),

@@ -17,6 +17,7 @@ class Source:
         """
         module, _, name = path.rpartition(".")
         package, _, _ = __name__.partition(".")
+        # The file is read and not imported, so the command line starts without JAX.
         file = pkgutil.get_data(package, f"{module.replace('.', '/')}.py") or b""
         text = file.decode()
         # No more of the file than that is parsed, as all variants are in some lists.
@@ -71,6 +72,7 @@ class Source:
             ast.unparse(node.target)
             for node in self._class_body()
             if isinstance(node, ast.AnnAssign)
+            # An optional array may be absent, so it proves no parameters.
             and re.search(r"\bArray\b(?!.*\bNone\b)", ast.unparse(node.annotation))
         )
 

@@ -41,6 +41,7 @@ class Variant:
     """Whether a recipe has parameters. The fields of a class say it."""
 
     def __post_init__(self):
+        # The folder of a class determines its slot.
         if not self.path.startswith(("_encoding", "_rotary", "_bias", "_score")):
             raise ValueError(f"`path` must begin with a place, but got {self.path!r}.")
 
@@ -63,6 +64,7 @@ class Variant:
     def of(self) -> Callable[..., Any]:
         """The class or recipe itself."""
         package, _, _ = __name__.partition(".")
+        # The module is imported on demand, since the registry must work without JAX.
         module = self.path.removesuffix(f".{self.builder}")
         return getattr(importlib.import_module(f"{package}.{module}"), self.builder)
 
@@ -104,6 +106,7 @@ class Variant:
             if isinstance(value, Variant):
                 needed |= value.needed(parameters_of)
             elif callable(value):
+                # The arguments of a function in a row name the sizes that it needs.
                 needed |= inspect.signature(value).parameters.keys()
         return needed
 

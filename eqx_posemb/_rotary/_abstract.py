@@ -45,7 +45,8 @@ class AbstractRotation(Module):
 
         **Returns:**
 
-        What to multiply keys by, in the dtype of `q`.
+        The mapped queries, in the dtype of `q`. Their products with mapped keys are the
+        logits before the scale.
         """
 
     @abc.abstractmethod
@@ -56,7 +57,7 @@ class AbstractRotation(Module):
 
         **Returns:**
 
-        What to multiply queries by, in the dtype of `k`.
+        The mapped keys, in the dtype of `k`.
         """
 
     def values(self, v: Float[Array, "... dim"]) -> Float[Array, "... to"]:
@@ -99,6 +100,7 @@ class AbstractRotation(Module):
             "`eqx_posemb.rope(64)`."
         )
 
+    # Type checkers do not read this method, so they report a call of a rotation.
     if not TYPE_CHECKING:
 
         def __call__(self, *x):
@@ -112,10 +114,11 @@ class AbstractRotation(Module):
 class AbstractRotary(Part):
     """Multiplies positions into queries and keys.
 
-    The logit of a pair is then a product of two functions: one of the query and its
-    position, and one of the key and its position.
+    The logit of a pair is then a product of two functions. One reads the query and its
+    position, and the other reads the key and its position.
     """
 
+    # With a visible `__getattr__`, type checkers would accept every attribute.
     if not TYPE_CHECKING:
 
         def __getattr__(self, name):
@@ -126,7 +129,7 @@ class AbstractRotary(Part):
 
     @property
     def dynamic(self) -> bool:
-        """Whether it depends on the context length."""
+        """Whether the embedding depends on the context length."""
         return False
 
     def for_length(self, length: int | Num[Array, ""]) -> "AbstractRotary":
@@ -143,8 +146,8 @@ class AbstractRotary(Part):
 
         **Returns:**
 
-        What to apply to queries and to keys at these positions. On a block of positions
-        it must be that block of the whole.
+        The rotation of queries and keys at these positions. On a block of positions it
+        must equal the same block of the full rotation.
         """
 
 
@@ -161,6 +164,8 @@ def each_head(
 
     If heads have maps of their own, a shared head of keys is repeated.
     """
+    # A rotation without heads takes `[seq, dim]`, and need not broadcast over heads
+    # itself.
     if heads is None:
         return jax.vmap(turn)(x)
     return turn(repeated(x, heads // x.shape[0]))

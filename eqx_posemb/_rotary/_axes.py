@@ -43,15 +43,14 @@ class AbstractAxes(Module):
 
 
 class Axial(AbstractAxes):
-    r"""Gives each coordinate a block of pairs with the whole schedule.
+    r"""Axial coordinates: each coordinate has a block of pairs with the whole schedule.
 
     $$a_{km + i} = p_k\, \omega_i, \qquad k = 0, \dots, n - 1, \quad
       i = 0, \dots, m - 1$$
 
-    for $n$ coordinates (`count`) and $m$ frequencies. Rotary embeddings of images: the
-    first half of the pairs turns with the row, the second with the column. Each axis
-    has all wavelengths, and a product of query and key depends on the offset along
-    each.
+    for $n$ coordinates (`count`) and $m$ frequencies. In images, the first half of the
+    pairs turns with the row, and the second half with the column. Each axis has all
+    wavelengths, and a logit depends on the offset along each axis.
 
     [`eqx_posemb.axial_rope`][] supports axes of different widths, as videos need them.
 
@@ -88,6 +87,7 @@ class Axial(AbstractAxes):
         return self._split(frequencies)[1][None]
 
     def _split(self, frequencies):
+        # Indices are host arrays, so they are constants of the compiled program.
         angles = np.arange(self.count * frequencies)
         if self.interleaved:
             return angles % self.count, angles // self.count
@@ -97,15 +97,15 @@ class Axial(AbstractAxes):
 Axial.__init__.__doc__ = """**Arguments:**
 
 - `count`: The number of coordinates: 2 for images, 3 for video.
-- `interleaved`: Whether the coordinates take turns, frequency by frequency, as in
-    Kimi-K2.5, and do not have a block each.
+- `interleaved`: Whether the coordinates alternate, frequency by frequency, as in
+    Kimi-K2.5, in place of one block each.
 
 **Raises:** a `ValueError` if `count` is less than one.
 """
 
 
 class Sections(AbstractAxes):
-    r"""Deals the pairs of one schedule out to the coordinates.
+    r"""The sections of M-RoPE: the pairs of one schedule are assigned to coordinates.
 
     $$a_i = p_{\text{axis}(i)}\, \omega_i$$
 
@@ -116,9 +116,9 @@ class Sections(AbstractAxes):
     - `"chunked"`: `sizes[0]` pairs for the first coordinate, then `sizes[1]` for the
         second, and so on. Qwen2-VL, GLM-4V; XDRoPE. The first coordinate has the
         fastest frequencies.
-    - `"interleaved"`: pair `i` reads coordinate `i mod n` for as long as that one has
-        pairs left, and then the first. Qwen3-VL: every coordinate has fast and slow
-        frequencies.
+    - `"interleaved"`: pair `i` reads coordinate `i mod n` while that coordinate has
+        pairs left, and then the first coordinate. Every coordinate has high and low
+        frequencies. Qwen3-VL uses it.
     - `"tail"`: the later coordinates take turns, and the first has the slow pairs that
         are left. Ernie 4.5-VL, VideoRoPE, where the first is time.
 
@@ -138,6 +138,7 @@ class Sections(AbstractAxes):
         the released code.
     """
 
+    # Sizes count pairs and not channels, as `mrope_section` does.
     sizes: tuple[int, ...] = eqx.field(static=True, converter=tuple)
     order: Literal["chunked", "interleaved", "tail"] = eqx.field(
         static=True, default="chunked"
@@ -167,6 +168,8 @@ class Sections(AbstractAxes):
         else:
             others = max(self.coordinates - 1, 1)
             turn, lap = 1 + pairs % others, pairs // others
+            # With a single coordinate there are no later coordinates, and the index
+            # would be out of range.
             turn = np.minimum(turn, self.coordinates - 1)
         # Once a coordinate has all of its pairs, the first coordinate has the rest.
         left = lap < np.array(self.sizes)[turn]
@@ -199,15 +202,16 @@ add up to.
 
 
 class Mixed(AbstractAxes):
-    r"""Turns every pair with all coordinates, each at a frequency of its own.
+    r"""Mixed coordinates: every pair turns with all coordinates, each at its own
+    frequency.
 
     $$a_i = \sum_k p_k\, \omega_{k m + i}, \qquad k = 0, \dots, n - 1, \quad
       i = 0, \dots, m - 1$$
 
     for $n$ coordinates (`count`) and a schedule of $n m$ frequencies, which are mostly
     learned: [`eqx_posemb.frequencies.LearnedFrequencies`][]. A pair then turns along a
-    direction of the image, and not only along its rows or columns: see
-    [`eqx_posemb.mixed_rope`][].
+    direction of the image, and not only along rows or columns.
+    [`eqx_posemb.mixed_rope`][] builds it.
 
     !!! Example
 
@@ -263,7 +267,7 @@ one if its schedule cannot be divided into `count` equal parts.
 
 
 class Assigned(AbstractAxes):
-    r"""Lists, angle by angle, which coordinate turns it and how fast.
+    r"""Assigned coordinates: a list of the coordinate and the frequency of each angle.
 
     $$a_i = p_{\text{axis}(i)}\, \omega_{\text{frequency}(i)}$$
 
@@ -309,6 +313,7 @@ class Assigned(AbstractAxes):
 
     def frequency(self, frequencies: int) -> Int[np.ndarray, "1 angles"]:
         """For each angle, which frequency of the schedule it has."""
+        # JAX clamps an index out of range silently.
         if max(self.frequencies) >= frequencies:
             raise ValueError(
                 f"`frequencies` must be among those of the schedule, from 0 to "
@@ -333,4 +338,5 @@ def spread(
     """The coordinate and the frequency of each term of each angle."""
     pairs = jax.tree.leaves(frequencies)[0].shape[-1]
     axis, frequency = axes.axis(pairs), axes.frequency(pairs)
+    # The same indices serve float frequencies and the three words of exact frequencies.
     return positions[:, axis], jax.tree.map(lambda f: f[..., frequency], frequencies)

@@ -9,11 +9,11 @@ from ._abstract import AbstractRotary, AbstractRotation, check_rotary, each_head
 
 
 class Chain(AbstractRotary):
-    r"""Applies several maps of queries and keys, the first one first.
+    r"""Several rotary embeddings in sequence, in their given order.
 
     $$q \mapsto T_n(p) \cdots T_1(p)\, q, \qquad k \mapsto T'_n(p) \cdots T'_1(p)\, k$$
 
-    A rotary embedding and a temperature, say, as Ministral 3 has them:
+    An example is a rotary embedding with a temperature, as in Ministral 3:
 
     !!! Example
 
@@ -29,6 +29,8 @@ class Chain(AbstractRotary):
         ```
     """
 
+    # The order matters, since a temperature or a basis may come before or after a
+    # rotation.
     parts: tuple[AbstractRotary, ...] = eqx.field(converter=tuple)
 
     def __check_init__(self):
@@ -62,6 +64,7 @@ class Chain(AbstractRotary):
         The rotations of the parts as one.
         """
         chain = in_context(self, positions, length=length)
+        # All parts read the same context length, which the chain finds once.
         return Chained(tuple(part(positions) for part in chain.parts))
 
 

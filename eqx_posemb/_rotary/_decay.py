@@ -54,7 +54,10 @@ class XPosDecay(Module):
 
         The growth of queries, and the negated growth of keys, in nepers.
         """
+        # Logarithms do not overflow. `Rotation` checks their range before it takes the
+        # exponential.
         rates = as_float(jnp.asarray(log_zeta(self.dim) / self.scale_base))
+        # Unsigned positions would wrap below the center.
         (positions,) = in_common(positions)
         return as_float(positions - self.center)[:, None] * rates[None]
 

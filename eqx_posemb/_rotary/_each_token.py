@@ -12,6 +12,7 @@ from ._abstract import AbstractRotary, AbstractRotation
 class EachToken(AbstractRotation):
     """The rotation of each token in a context of its own length."""
 
+    # All leaves have a first axis of tokens, which `jax.vmap` has added.
     tokens: AbstractRotation
     count: int | None = eqx.field(static=True)
 
@@ -51,6 +52,7 @@ def in_lengths(
 
 def _apply(name, tokens, x):
     def one(token, x):
+        # A rotation maps an axis of tokens, and here the axis has one token.
         return jnp.squeeze(getattr(token, name)(x[..., None, :]), -2)
 
     return jax.vmap(one, in_axes=(0, -2), out_axes=-2)(tokens, x)

@@ -92,6 +92,8 @@ class AbstractExtension(Part):
             heads = turned_k.shape[0]
             shape = (heads, q.shape[0] // heads, *turned_q.shape[1:])
             grouped = turned_q.reshape(shape)
+            # Products are summed in the dtype of the logits, as the products of plain
+            # attention are.
             products = jnp.einsum(
                 "hgqd,hkd->hgqk", grouped, turned_k, preferred_element_type=dtype
             )
@@ -100,15 +102,17 @@ class AbstractExtension(Part):
 
 
 class ReRoPE(AbstractExtension):
-    r"""Shows far keys at the distance of the window, or not much farther.
+    r"""Rectified rotary embedding (ReRoPE), Su 2023.
+
+    It clips the distances of far keys to a window, or reduces them:
 
     $$n \mapsto \begin{cases} n & n < w \\ w + (n - w) / s & n \ge w \end{cases}$$
 
     for the distance $n = p_q - p_k$ to a key in the past, a `window` $w$ and a `factor`
-    $s$: infinite for ReRoPE, finite for its leaky form. Near distances stay as in
-    training, and no distance exceeds the trained distances. A model goes some way past
-    its trained length with neither training nor a longer base; the largest distance is
-    better below the trained length: half of it is the author's window.
+    $s$. The factor is infinite for ReRoPE, and finite for its leaky form. Near
+    distances do not change, and no distance exceeds the trained distances. A model
+    extrapolates beyond its trained length without training or a larger base. Keep the
+    largest distance below the trained length. The author's window is half of it.
 
     !!! Example
 
@@ -146,6 +150,7 @@ class ReRoPE(AbstractExtension):
 
     def __check_init__(self):
         check_at_least("window", self.window, 1)
+        # The converter makes every number a float, so any other type is no number.
         if not (isinstance(self.factor, float) and self.factor >= 1):
             raise ValueError(
                 f"`factor` must be at least 1, but got {described(self.factor)}."
@@ -156,6 +161,7 @@ class ReRoPE(AbstractExtension):
     ) -> tuple[Piece, ...]:
         """Pairs within the window, and those beyond."""
         near = _ago(q_positions, k_positions) < self.window
+        # Constant integers keep exact angles. A division would make them floats.
         if self.factor == float("inf"):
             q_far = jnp.full_like(q_positions, self.window)
             k_far = jnp.zeros_like(k_positions)
@@ -168,26 +174,27 @@ class ReRoPE(AbstractExtension):
 ReRoPE.__init__.__doc__ = """**Arguments:**
 
 - `rotary`: The rotary embedding of the model.
-- `window`: From which distance on keys are far, in positions.
-- `factor`: By how much distances beyond are divided.
+- `window`: The distance, in positions, from which on keys are far.
+- `factor`: The divisor of distances beyond the window.
 
 **Raises:** a `ValueError` if `window` or `factor` is less than one.
 """
 
 
 class SelfExtend(AbstractExtension):
-    r"""Shows far keys in groups, as if a group were one position.
+    r"""Self-Extend, Jin et al. 2024.
+
+    It gives all far keys of a group one position:
 
     $$n \mapsto \begin{cases} p_q - p_k & p_q - p_k < w \\
       \lfloor p_q / G \rfloor + w - \lfloor w / G \rfloor - \lfloor p_k / G \rfloor
       & \text{else} \end{cases}$$
 
-    for a `window` $w$ and `group` $G$. As [`eqx_posemb.ReRoPE`][] in its leaky form,
-    but on whole positions only, as the model was trained on. It reaches about
+    for a `window` $w$ and `group` $G$. It resembles the leaky form of
+    [`eqx_posemb.ReRoPE`][], but has whole positions, as in training. It reaches about
     $(L - w) G + w$ positions for a trained length $L$.
 
-    Where a group begins is a matter of absolute positions, and so logits do not depend
-    on the distance alone.
+    Groups begin at absolute positions, so logits depend on more than the distance.
 
     !!! Example
 
@@ -233,6 +240,7 @@ class SelfExtend(AbstractExtension):
     ) -> tuple[Piece, ...]:
         """Pairs within the window, and those beyond."""
         near = _ago(q_positions, k_positions) < self.window
+        # The shift lets the first far distance follow the last near distance.
         q_far = q_positions // self.group + (self.window - self.window // self.group)
         k_far = k_positions // self.group
         return (q_positions, k_positions, near), (q_far, k_far, ~near)
@@ -241,26 +249,28 @@ class SelfExtend(AbstractExtension):
 SelfExtend.__init__.__doc__ = """**Arguments:**
 
 - `rotary`: The rotary embedding of the model.
-- `group`: How many positions far keys share.
-- `window`: From which distance on keys are far, in positions.
+- `group`: The number of positions in a group of far keys.
+- `window`: The distance, in positions, from which on keys are far.
 
 **Raises:** a `ValueError` if `group` or `window` is less than one.
 """
 
 
 class DualChunk(AbstractExtension):
-    r"""Cuts the past into chunks, and shows all but the last at a fixed distance.
+    r"""Dual chunk attention, An et al. 2024.
+
+    It divides the past into chunks, and gives far chunks a fixed query position:
 
     $$n \mapsto \begin{cases}
         (p_q \bmod c) - (p_k \bmod c) & \text{in the same chunk} \\
         \min(p_q \bmod c + c,\, C) - (p_k \bmod c) & \text{in the chunk before} \\
         \min(2c - 1,\, C) - (p_k \bmod c) & \text{farther} \end{cases}$$
 
-    for chunks of $c = C - w$ positions, `chunk` $C$ and `window` $w$. Dual chunk
-    attention: within a chunk and near its border distances are what they are, and none
-    is larger than $C$, which is at most the trained length. Qwen2.5-1M has it.
+    for chunks of $c = C - w$ positions, `chunk` $C$ and `window` $w$. Distances within
+    a chunk and near its border are exact. No distance exceeds $C$, which is at most the
+    trained length. Qwen2.5-1M uses it.
 
-    For causal attention: a key in a later chunk has no distance.
+    It is for causal attention, since a key in a later chunk has no distance.
 
     !!! Example
 
@@ -312,6 +322,8 @@ class DualChunk(AbstractExtension):
         size = self.chunk - self.window
         q_in, k_in = q_positions % size, k_positions % size
         apart = (q_positions // size)[:, None] - (k_positions // size)[None]
+        # This position is beyond every position of a chunk, and no distance exceeds
+        # `chunk`.
         last = jnp.full_like(q_in, min(2 * size - 1, self.chunk))
         return (
             (q_in, k_in, apart <= 0),
@@ -324,8 +336,8 @@ DualChunk.__init__.__doc__ = """**Arguments:**
 
 - `rotary`: The rotary embedding of the model.
 - `chunk`: The largest distance, in positions: at most the trained length.
-- `window`: How much less than that a chunk has: how far, across the border of two
-    chunks, distances are what they are.
+- `window`: The number of positions by which a chunk is shorter than `chunk`. Distances
+    across the border of two chunks are exact up to this number.
 
 **Raises:** a `ValueError` if `window` is less than one, or `chunk` not larger.
 """

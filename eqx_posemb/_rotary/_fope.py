@@ -20,21 +20,23 @@ from ._rotation import once, Rotation
 
 
 class FoPE(AbstractRotary):
-    r"""Turns each pair of channels at a mixture of frequencies.
+    r"""Fourier position embedding (FoPE), Hua et al. 2025.
+
+    It turns each pair of channels at a mixture of frequencies:
 
     $$\cos \alpha_{h, i}(p) = \sum_j C_{h, j, i} \cos(p\, \omega_j), \qquad
       \sin \alpha_{h, i}(p) = \sum_j S_{h, j, i} \sin(p\, \omega_j)$$
 
     for the position $p$, the frequencies $\omega$ of [`eqx_posemb.rope`][] and weights
     $C$ and $S$ (`cosines`, `sines`) of each head $h$, which start near the identity.
-    Layers and activations mix frequencies anyway, and a pair that has only one is
-    damaged by the others; these pairs have learned of all. Frequencies that do not
-    turn once within `length`, the trained one, are never seen whole, and are stopped:
-    their pairs pass through.
+    Layers and activations mix frequencies, which disturbs a pair with a single
+    frequency. A mixture is robust to other frequencies. A frequency that does not turn
+    once within the trained `length` is undertrained, so it is set to zero, and its pair
+    passes through.
 
-    It is no rotation, as the mixtures are no cosine and sine of one angle, and logits
-    depend on more than the distance. The authors keep the weights as they were drawn:
-    leave them out of what you train for that.
+    It is not a rotation, since the mixtures are not the cosine and sine of one angle.
+    Logits depend on more than the distance. The authors keep the weights as drawn. To
+    do the same, exclude both arrays from training.
 
     The listing of the paper uses a sine of one for zeroed frequencies. Here it is zero,
     as in later code, so these channels pass through unchanged.
@@ -71,6 +73,7 @@ class FoPE(AbstractRotary):
     traits = ("absolute",)
 
     frequencies: Geometric
+    # Optimizers train both matrices by default, and the authors keep them as drawn.
     cosines: Float[Array, "heads kept kept"]
     sines: Float[Array, "heads kept kept"]
     pairing: Layout = eqx.field(static=True)
@@ -90,23 +93,25 @@ class FoPE(AbstractRotary):
 
         - `dim`: The number of channels of a head.
         - `heads`: The number of heads.
-        - `length`: The trained context length, in positions: slower frequencies are
-            stopped.
+        - `length`: The trained context length, in positions. Frequencies without a full
+            turn in it are set to zero.
         - `theta`: The base of the frequencies.
-        - `std`: How far a pair is mixed with the others: the standard deviation of all
-            their weights in it together.
+        - `std`: The strength of the initial mixture: the standard deviation of the sum
+            over all other frequencies of a pair.
         - `pairing`: `"halves"` or `"adjacent"`.
         - `key`: A `jax.random` key for the weights.
 
-        **Raises:** a `ValueError` if `dim` is odd, if `heads`, `length`, `theta` or
-        `std` is not positive, if no frequency turns within `length`, or if `pairing` is
-        unknown.
+        **Raises:** a `ValueError` if `dim` is odd, or if `heads`, `length`, `theta` or
+        `std` is not positive. The same if no frequency turns within `length`, or if
+        `pairing` is unknown.
         """
         check_count("heads", heads, 1)
         check_positive("length", length)
         check_positive("std", std)
         check_layout(pairing, dim)
         self.frequencies = Geometric(dim, theta)
+        # With a base above one, frequencies descend, so the kept frequencies are the
+        # first ones.
         kept = int(np.sum(self.frequencies() * length >= 2 * math.pi))
         if kept == 0:
             raise ValueError(
@@ -134,6 +139,7 @@ class FoPE(AbstractRotary):
         cos, sin = cos_sin(positions, turns)
         mix = lambda table, weight: jnp.einsum("sj,hji->hsi", table, as_float(weight))
         rest = ((0, 0), (0, 0), (0, self.frequencies.pairs - kept))
+        # A cosine of one and a sine of zero pass the remaining channels through.
         cos = jnp.pad(mix(cos, self.cosines), rest, constant_values=1)
         sin = jnp.pad(mix(sin, self.sines), rest)
         cos, sin = once(cos, sin)
@@ -144,6 +150,7 @@ class FoPE(AbstractRotary):
 @partial(jax.jit, static_argnames=("shape", "std"))
 def _start(key, shape, std):
     """Weights that keep each frequency and mix in the others."""
+    # The root of the number of terms makes `std` the deviation of the whole mixture.
     *_, kept = shape
     start = lambda key: (
         std / math.sqrt(kept) * jr.normal(key, shape) + np.eye(kept)[None]

@@ -13,18 +13,20 @@ from ._abstract import AbstractRotary, AbstractRotation, AXES
 
 
 class LieRE(AbstractRotary):
-    r"""Rotates blocks of channels by the exponential of a learned matrix.
+    r"""Lie rotational position encodings (LieRE), Ostmeier et al. 2025.
+
+    It rotates blocks of channels by the exponential of a learned matrix:
 
     $$R_h(p) = \exp\Big(\sum_k p_k \big(G_{h, k} - G_{h, k}^\top\big)\Big)$$
 
     for the coordinates $p_k$ of a position and learned matrices $G$ (`generators`) for
     each coordinate and block. Their skew part generates a rotation in any number of
-    dimensions, where rotary embedding has planes that are fixed. For images and
-    volumes, with positions of a few dozen.
+    dimensions, where a rotary embedding has fixed planes. It is for images and volumes
+    with a few dozen positions per axis.
 
-    With several coordinates the generators do not commute, and so
-    $R(p)^\top R(p')$ is no function of $p' - p$: logits depend on more than the offset.
-    Where they should not, there is [`eqx_posemb.string_rope`][].
+    With several coordinates the generators do not commute, and $R(p)^\top R(p')$ is no
+    function of $p' - p$. Logits therefore depend on more than the offset. In
+    [`eqx_posemb.string_rope`][] they depend on the offset alone.
 
     A matrix exponential for each token is expensive, and float32 is inaccurate at far
     positions. Keep positions below about a hundred, or normalize them.
@@ -59,6 +61,8 @@ class LieRE(AbstractRotary):
 
     traits = ("absolute",)
 
+    # Generators are in radians per unit of position, and only their skew parts are
+    # read.
     generators: Float[Array, "axes blocks block block"]
 
     def __init__(
@@ -74,10 +78,11 @@ class LieRE(AbstractRotary):
 
         - `dim`: The number of channels of a head.
         - `count`: The number of coordinates of a position.
-        - `block`: The number of channels that turn together. By default all of them, as
-            in the paper's largest form; 2 is rotary embedding with learned frequencies.
-        - `scale`: How fast they turn at the start: entries of the generators are
-            uniform from 0 to this, in radians per unit of position.
+        - `block`: The number of channels that turn together. By default all channels,
+            as in the largest form of the paper. With 2, it is a rotary embedding with
+            learned frequencies.
+        - `scale`: The range of initial entries of the generators, which are uniform
+            from 0 to `scale`, in radians per unit of position.
         - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `count` is less than one, `scale` is not positive,
@@ -109,8 +114,12 @@ class LieRE(AbstractRotary):
         count = self.generators.shape[0]
         check_grid("positions", positions, count)
         generators = as_float(self.generators)
+        # The exponential of a skew matrix is orthogonal, so queries and keys keep their
+        # norms.
         skew = generators - jnp.swapaxes(generators, -1, -2)
         sums = jnp.einsum("sk,kbij->sbij", as_float(as_positions(positions)), skew)
+        # With Explicit axes of a mesh, the inner operations of `expm` would have to
+        # state their shardings.
         matrices = compiler_sharded(jax.scipy.linalg.expm, mesh_axes(sums), sums)
         return MatrixRotation(matrices)
 
@@ -118,6 +127,7 @@ class LieRE(AbstractRotary):
 class MatrixRotation(AbstractRotation):
     """Multiplies each block of channels by a matrix for each position."""
 
+    # Each token has its own matrices, so memory grows with the square of `block`.
     matrices: Float[Array, "*heads seq blocks block block"]
 
     @property
@@ -173,6 +183,7 @@ class MatrixRotation(AbstractRotation):
 
         def turned(x, matrices):
             parts = x.astype(dtype).reshape(*x.shape[:-1], blocks, block)
+            # Half precision would round each of the products of a block.
             parts = jnp.einsum(product, matrices.astype(dtype), parts)
             return parts.reshape(x.shape).astype(x.dtype)
 
@@ -180,14 +191,16 @@ class MatrixRotation(AbstractRotation):
 
 
 class Cayley(AbstractRotary):
-    r"""Puts queries and keys into a learned orthogonal basis.
+    r"""The learned orthogonal basis of STRING, Schenck et al. 2025.
+
+    It multiplies queries and keys by an orthogonal matrix:
 
     $$q \mapsto P q, \qquad k \mapsto P k, \qquad
       P = (I - S)(I + S)^{-1}, \qquad S = G - G^\top$$
 
-    for a learned matrix $G$ (`generator`). Alone it changes no logit, as $P$ is
-    orthogonal. Before a rotary embedding it says which directions turn, and not only
-    how fast: STRING, [`eqx_posemb.string_rope`][].
+    for a learned matrix $G$ (`generator`). Alone it changes no logit, since $P$ is
+    orthogonal. Before a rotary embedding it chooses the directions that turn, as in
+    [`eqx_posemb.string_rope`][].
 
     !!! Example
 
@@ -213,8 +226,8 @@ class Cayley(AbstractRotary):
         """**Arguments:**
 
         - `dim`: The number of channels of a head.
-        - `std`: The standard deviation of the initial matrix: near zero the basis is
-            near what it was.
+        - `std`: The standard deviation of the initial matrix. Near zero, the basis is
+            near the identity.
         - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `dim` or `std` is not positive.
@@ -227,6 +240,7 @@ class Cayley(AbstractRotary):
     def basis(self) -> Float[Array, "dim dim"]:
         """The orthogonal matrix, in at least float32."""
         generator = as_float(self.generator)
+        # A skew part of any matrix is skew, so optimizers need no constraint.
         skew = generator - generator.T
         one = jnp.eye(len(skew))
         # The two factors commute.

@@ -30,6 +30,7 @@ def _of_platform(x, cos, sin, *, layout):
         forms = dict(cpu=_halves_on_cpu, tpu=_halves_on_tpu, default=_halves)
     else:
         forms = dict(cpu=_adjacent_on_cpu, tpu=_adjacent_on_tpu, default=_adjacent)
+    # A program that is exported for several platforms contains the form of each.
     call = lambda *arrays: jax.lax.platform_dependent(*arrays, **forms)
     return compiler_sharded(call, mesh_axes(x), x, cos, sin)
 
@@ -46,6 +47,7 @@ mlir.register_lowering(_rotation, mlir.lower_fun(_of_platform, multiple_results=
 
 def _batched(arguments, axes, *, layout):
     (x, *tables), (axis, *table_axes) = arguments, axes
+    # Positions may have a batch where tokens have none.
     if axis is None:
         pairs = zip(tables, table_axes, strict=True)
         (size,) = {table.shape[i] for table, i in pairs if i is not None}
@@ -71,6 +73,7 @@ def _tangent(primals, tangents, *, layout):
     dx, *dtables = tangents
     missing = lambda tangent: isinstance(tangent, ad.Zero)
     if not missing(dx):
+        # A rotation is linear in `x`, so it rotates a tangent as well.
         dx = _rotation.bind(dx, cos, sin, layout=layout)
     if not all(map(missing, dtables)):
         # Learned frequencies and float positions need this derivative. A rotation is

@@ -6,15 +6,19 @@ from .._given import Positions
 from ._abstract import AbstractRotary, AbstractRotation
 
 
+# The identity does not depend on positions, so one class is the embedding and its
+# rotation.
 class NoPE(AbstractRotary, AbstractRotation):
-    r"""Leaves queries and keys as they are: no positional embedding.
+    r"""No positional embedding (NoPE), Kazemnejad et al. 2023.
+
+    It does not change queries and keys:
 
     $$q \mapsto q, \qquad k \mapsto k$$
 
-    A causal decoder still learns something of position from the mask alone, since the
-    first token sees one key, the second two, and so on. It stands wherever a
-    [`eqx_posemb.Rotary`][] does, and so serves the layers without position that Llama 4
-    or SmolLM3 have between rotary ones. Without a causal mask the tokens are a set.
+    A causal decoder still learns some order from the mask, since the first token
+    attends to one key, the second token to two keys, and so on. It replaces a
+    [`eqx_posemb.Rotary`][] in layers without positions, which Llama 4 and SmolLM3 have
+    between rotary layers. Without a causal mask, the tokens are a set.
 
     !!! Example
 

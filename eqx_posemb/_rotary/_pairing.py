@@ -17,19 +17,19 @@ LAYOUTS: tuple[str, ...] = ("halves", "adjacent")
 
 
 class Pairing(Module):
-    r"""Says, for each channel of the output, what it is made of.
+    r"""A layout of rotated channels: the source, the partner and the angle of each
+    channel.
 
     $$y_o = x_{\text{source}(o)} \cos a_{\text{pair}(o)}
             + \text{sign}(o)\, x_{\text{partner}(o)} \sin a_{\text{pair}(o)}$$
 
     for the angles $a$ of a rotary embedding. A channel whose sign is 0 passes through:
-    $y_o = x_{\text{source}(o)}$. Every layout in use is a value of this: the
-    constructors below have the known ones, and a new one needs no new code.
+    $y_o = x_{\text{source}(o)}$. Every published layout is a value of this class. The
+    constructors below build the known layouts, and another layout needs no new code.
 
-    The two common layouts, `"halves"` and `"adjacent"`, are better given to
-    [`eqx_posemb.Rotary`][] by those names, as they have a faster form. Converting a
-    model from one to the other permutes the rows of its query and key projections; the
-    logits stay the same.
+    Give the two common layouts, `"halves"` and `"adjacent"`, to [`eqx_posemb.Rotary`][]
+    by their names, which have a faster form. Converting a model from one layout to the
+    other permutes the rows of its query and key projections. The logits stay the same.
 
     !!! Example
 
@@ -44,6 +44,7 @@ class Pairing(Module):
         ```
     """
 
+    # Tuples are hashable, so a layout is a static setting of the compiled program.
     source: tuple[int, ...] = eqx.field(static=True)
     partner: tuple[int, ...] = eqx.field(static=True)
     sign: tuple[int, ...] = eqx.field(static=True)
@@ -60,6 +61,7 @@ class Pairing(Module):
                 f"{len(self.sign)} and {len(self.pair)}."
             )
         channels = range(len(self.source))
+        # NumPy would count a negative channel from the end.
         if not all(c in channels for c in (*self.source, *self.partner)):
             raise ValueError(
                 "`source` and `partner` must be channels, from 0 to "
@@ -79,8 +81,8 @@ class Pairing(Module):
     def halves(dim: int, rotary_dim: int | None = None, start: int = 0) -> "Pairing":
         """Channel `i` of the first half with channel `i` of the second.
 
-        GPT-NeoX, Llama in transformers, Gemma, Qwen. Rotates `rotary_dim` channels from
-        `start` on; the others pass through.
+        GPT-NeoX, Llama in transformers, Gemma and Qwen use it. It rotates `rotary_dim`
+        channels from `start` on, and the others pass through.
         """
         return Pairing.halves_per_block(dim, 1, rotary_dim, start)
 
@@ -88,8 +90,8 @@ class Pairing(Module):
     def adjacent(dim: int, rotary_dim: int | None = None, start: int = 0) -> "Pairing":
         """Channel `2i` with channel `2i + 1`.
 
-        The RoFormer paper, GPT-J, Llama as released by Meta, Cohere. Rotates
-        `rotary_dim` channels from `start` on; the others pass through.
+        The RoFormer paper, GPT-J, Meta's Llama and Cohere use it. It rotates
+        `rotary_dim` channels from `start` on, and the others pass through.
         """
         width = _width(dim, rotary_dim, start)
         return _pairing(
@@ -126,7 +128,7 @@ class Pairing(Module):
     ) -> "Pairing":
         """Halves within each of `blocks` equal blocks of channels.
 
-        Gemma 4's vision tower, with a block per axis.
+        Gemma 4's vision tower uses it, with a block for each axis.
         """
         width = _width(dim, rotary_dim, start)
         if blocks < 1 or width % (2 * blocks):
@@ -148,8 +150,8 @@ class Pairing(Module):
     def inverse(self) -> "Pairing":
         """The same channels turned the other way.
 
-        By negative angles, as nanochat has it. The logits of a whole model stay the
-        same; cached keys and tables do not.
+        The angles are negative, as in nanochat. The logits of a whole model stay the
+        same. Cached keys and tables change.
         """
         turned = tuple(-sign for sign in self.sign)
         return Pairing(self.source, self.partner, turned, self.pair)
@@ -162,6 +164,7 @@ class Pairing(Module):
         """
         channels = tuple(range(self.dim))
         place = {channel: output for output, channel in enumerate(self.source)}
+        # A layout that drops a channel cannot be inverted.
         if len(place) < self.dim:
             raise ValueError(
                 "`source` must have every channel once, to be undone, but got "
@@ -183,8 +186,11 @@ class Pairing(Module):
 
     def __pdoc__(self, **kwargs: Any) -> wl.AbstractDoc:
         """The constructor that makes this layout, or `None`."""
+        # A layout prints as a call of its constructor, since four tuples of channels
+        # are hard to read.
         rotated = [channel for channel, sign in enumerate(self.sign) if sign]
         if rotated and len(rotated) % 2 == 0:
+            # nanochat's layout is the inverse of a common layout.
             for pairing, end in (self, ""), (self.inverse(), ".inverse()"):
                 rule = pairing._rule(rotated[0], len(rotated))
                 if rule is not None:
@@ -218,8 +224,8 @@ class Pairing(Module):
         sin: Float[Array, "*heads_or_ones seq pairs"],
     ) -> Float[Array, "*heads seq dim"]:
         """The formula as it stands, for any layout."""
-        # A select and not a product with one: channels that pass through keep even the
-        # sign of their zeros.
+        # A select passes channels on unchanged. Adding a zero sine would lose the sign
+        # of a negative zero.
         source, partner, pair = (
             np.array(row) for row in (self.source, self.partner, self.pair)
         )

@@ -13,17 +13,19 @@ from ._rotation import once
 
 
 class PoPE(AbstractRotary):
-    r"""Makes every channel a complex number: its length content, its angle position.
+    r"""Polar coordinate position embedding (PoPE), Gopalakrishnan et al. 2025.
+
+    It makes every channel a complex number, with the content as magnitude and the
+    position as angle:
 
     $$\langle q, k \rangle = \sum_c \text{sp}(q_c)\, \text{sp}(k_c)
       \cos\big((p_k - p_q)\, \omega_c + \delta_{h, c}\big), \qquad
       \omega_c = \theta^{-c/d}, \qquad c = 0, \dots, d - 1$$
 
     for the softplus $\text{sp}$, the positions $p$ of query and key, and a learned
-    phase $\delta$ (`phase`) of each head $h$. In rotary embedding the angle between the
-    two channels of a pair is content, too, and so what a query looks for and where it
-    looks are entangled. Here they are apart: content can only be positive, and says how
-    much.
+    phase $\delta$ (`phase`) of each head $h$. In a rotary embedding, the angle of a
+    pair depends on its content and on its position. PoPE separates the two: the content
+    is a positive magnitude, and the position is the angle.
 
     Queries, keys and a cache of rotated keys become twice as wide. Each channel has a
     frequency, which is twice the number of [`eqx_posemb.rope`][].
@@ -60,7 +62,10 @@ class PoPE(AbstractRotary):
         ```
     """
 
+    # Each channel has its own frequency, so the schedule has `2 * dim` channels.
     frequencies: Geometric
+    # The phase is in radians. Keys alone have it, since a logit depends on the
+    # difference of angles.
     phase: Float[Array, "heads dim"]
 
     def __init__(self, dim: int, *, heads: int, theta: float = 10_000.0):

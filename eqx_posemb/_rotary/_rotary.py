@@ -20,7 +20,9 @@ from ._rotation import once, Rotation
 
 
 class Rotary(AbstractRotary):
-    r"""Rotates queries and keys by angles proportional to their positions.
+    r"""Rotary embedding from a schedule, axes and a pairing, after Su et al. 2021.
+
+    It rotates queries and keys by angles proportional to their positions.
 
     Queries and keys are rotated by their own positions $p$ and $p'$, and their product
     depends on $p - p'$ alone. It costs one pass over queries and keys, and has no
@@ -30,14 +32,13 @@ class Rotary(AbstractRotary):
       \langle R(p)\, q, R(p')\, k \rangle = \langle R(p - p')\, q, k \rangle$$
 
     for the frequencies $\omega$ of a schedule, in radians per unit of position. This
-    class is every rotary embedding: the schedule says how fast pairs turn, `axes` by
-    which coordinate, `pairing` which channels form one, `scale` how long the result is,
-    `decay` whether it fades.
-    The papers' names are recipes for it: [`eqx_posemb.rope`][],
-    [`eqx_posemb.yarn`][], [`eqx_posemb.xpos`][] and so on.
+    class covers every rotary embedding. The schedule sets the frequency of each pair,
+    `axes` its coordinate, and `pairing` its channels. `scale` multiplies the result,
+    and `decay` adds xPos. The names of papers are recipes for this class:
+    [`eqx_posemb.rope`][], [`eqx_posemb.yarn`][], [`eqx_posemb.xpos`][] and so on.
 
-    Angles are exact to 1e-7 at every int32 position, whatever the length. No table is
-    kept: the work is done for the positions that are given.
+    Angles are exact to 1e-7 at every int32 position and every length. Nothing is cached
+    between calls.
 
     !!! Example
 
@@ -61,6 +62,8 @@ class Rotary(AbstractRotary):
     axes: AbstractAxes | None
     decay: XPosDecay | None
     dim: int = eqx.field(static=True)
+    # The scale multiplies both tables, so it costs no further pass over queries and
+    # keys.
     scale: float = eqx.field(static=True)
     pairing: Layout | Pairing = eqx.field(static=True)
     arithmetic: Literal["exact", "float32"] = eqx.field(static=True)
@@ -84,7 +87,7 @@ class Rotary(AbstractRotary):
         - `decay`: The growth of xPos; `None` keeps lengths.
         - `dim`: The number of channels of a head, if some of them are to pass through.
             By default all are rotated.
-        - `scale`: What rotated queries and keys are multiplied by, both of them.
+        - `scale`: The factor of rotated queries and of rotated keys.
         - `pairing`: `"halves"` pairs channel `i` with `i + pairs`, as GPT-NeoX and
             transformers' Llama do; `"adjacent"` pairs `2i` with `2i + 1`, as the paper,
             GPT-J and Meta's Llama do; a [`eqx_posemb.rotations.Pairing`][] does
@@ -94,9 +97,8 @@ class Rotary(AbstractRotary):
             are off by up to 0.008.
 
         **Raises:** a `ValueError` if `frequencies` is no schedule, if `dim` is less
-        than the rotated channels, if
-        `scale` is not positive, or if `pairing` or `arithmetic` is unknown or does not
-        fit.
+        than the rotated channels, or if `scale` is not positive. The same if `pairing`
+        or `arithmetic` is unknown or does not fit.
         """
         check_schedule("frequencies", frequencies, AbstractFrequencies)
         angles: int = frequencies.pairs
@@ -178,6 +180,8 @@ class Rotary(AbstractRotary):
         self._check(positions)
         schedule = in_context(self.frequencies, positions, length=length)
         frequencies = schedule.turns()
+        # Rounded products serve comparisons with libraries that compute angles in
+        # float32.
         if self.arithmetic == "float32" and isinstance(frequencies, Turns):
             frequencies = frequencies.radians()
         coordinates = positions
@@ -188,12 +192,12 @@ class Rotary(AbstractRotary):
         return Rotation(cos, sin, growth, self.dim, self.pairing)
 
     def shift(self, by: Num[Array, "seq *axes"], *, length: Length = None) -> Rotation:
-        r"""What moves keys that are rotated already to other positions.
+        r"""Moves rotated keys to other positions.
 
         $$R(\delta)\, R(p) = R(p + \delta)$$
 
-        so that a cache from which tokens were evicted, or that begins anew, needs no
-        keys from before their rotation.
+        A cache can therefore drop tokens, or restart its positions, without keys from
+        before their rotation.
 
         !!! Example
 
@@ -225,7 +229,9 @@ class Rotary(AbstractRotary):
         if isinstance(pairing, Pairing):
             pairing = pairing.of_output()
         if decay is not None:
+            # A shift is a difference of positions, and the center cancels in it.
             decay = XPosDecay(decay.dim, decay.scale_base)
+        # Rotated keys already have the scale, so the shift has none.
         return Rotary(
             self.frequencies,
             axes=self.axes,

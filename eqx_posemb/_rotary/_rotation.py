@@ -16,21 +16,22 @@ from ._pairing import Layout, Pairing
 
 
 class Rotation(AbstractRotation):
-    r"""Turns queries and keys by the angles of their positions: like a rotation matrix.
+    r"""The rotation of queries and keys at given positions, as a value.
 
-    It is made by calling a [`eqx_posemb.Rotary`][] on positions, and is worth making
-    once for all layers. For each pair $(a, b)$ of channels, with the angle $\alpha$ of
-    its position and frequency,
+    A call of a [`eqx_posemb.Rotary`][] on positions returns it. Compute it once, and
+    reuse it in every layer. For each pair $(a, b)$ of channels, with the angle $\alpha$
+    of its position and frequency,
 
     $$(a, b) \mapsto
       s\, (a \cos \alpha - b \sin \alpha,\; b \cos \alpha + a \sin \alpha)$$
 
-    where the scale $s$ (1 but for YaRN and LongRoPE) is in `cos` and `sin` already.
+    where `cos` and `sin` contain the scale $s$, which is 1 except for YaRN and
+    LongRoPE.
 
     Tokens are the second axis from the end, and any axes before it are heads and
     batches: `[seq, dim]`, `[heads, seq, dim]`, `[batch, heads, seq, dim]`. With learned
-    frequencies for each head there are tables for each head, too: `heads` says how
-    many, and queries and keys are `[..., heads, seq, dim]`.
+    frequencies of each head, each head has its own tables. `heads` is their number, and
+    queries and keys are `[..., heads, seq, dim]`.
 
     !!! Example
 
@@ -48,8 +49,10 @@ class Rotation(AbstractRotation):
         ```
     """
 
+    # Tables are leaves, so a rotation passes through `jit` and `scan` as an argument.
     cos: Float[Array, "*heads seq pairs"]
     sin: Float[Array, "*heads seq pairs"]
+    # The growth is a logarithm, and its sign differs between queries and keys.
     growth: Float[Array, "seq pairs"] | None
     dim: int = eqx.field(static=True)
     pairing: Layout | Pairing = eqx.field(static=True)
@@ -71,7 +74,7 @@ class Rotation(AbstractRotation):
 
         The rotated queries, in the dtype of `q`; computed in at least float32.
 
-        **Raises:** a `ValueError` if the shape does not fit the positions; an error at
+        **Raises:** a `ValueError` if the shape does not fit the positions. An error at
         run time if the growth of xPos overflows the dtype of `q`.
         """
         return self._turn(q, "q", self.growth)
@@ -98,6 +101,8 @@ class Rotation(AbstractRotation):
         pairing = self.pairing
         if isinstance(pairing, Pairing):
             pairing = pairing.undone()
+        # Tables contain the scale, so the reciprocal of their square inverts the scale
+        # as well.
         squared = self.cos**2 + self.sin**2
         growth = None if self.growth is None else -self.growth
         cos, sin = self.cos / squared, -self.sin / squared
@@ -113,9 +118,12 @@ class Rotation(AbstractRotation):
         if growth is not None:
             factor = jnp.exp(_bounded(growth, x.dtype)).astype(dtype)
             cos, sin = cos * factor, sin * factor
+        # Tables broadcast over all axes before the tokens, or before the heads with
+        # tables of their own.
         leading = tuple(range(x.ndim - cos.ndim))
         cos, sin = jnp.expand_dims(cos, leading), jnp.expand_dims(sin, leading)
         if isinstance(self.pairing, Pairing):
+            # Only the two common layouts have a fused form for each platform.
             wide = x.astype(dtype)
             return self.pairing.apply(wide, cos, sin).astype(x.dtype)
         return rotate(x, cos, sin, self.pairing)
@@ -138,6 +146,8 @@ class Rotation(AbstractRotation):
 
 
 def _bounded(growth, dtype):
+    # The result is rounded to the dtype of the tokens, so the range of that dtype
+    # counts.
     limit = math.log(float(jnp.finfo(dtype).max))
     return error_if(
         growth,

@@ -14,7 +14,9 @@ from ._abstract import AbstractRotary, AbstractRotation, AXES
 
 
 class Temperature(AbstractRotary):
-    r"""Multiplies queries by a number that grows with their position.
+    r"""Attention temperature of Llama 4 and Ministral 3, after Nakanishi 2025.
+
+    It multiplies queries by a number that grows with their position:
 
     $$q \mapsto \tau(p)\, q, \qquad \tau(p) = \begin{cases}
         1 + \beta \ln\!\big(1 + \lfloor (p + o) / L \rfloor\big) & \text{"stepped"} \\
@@ -22,9 +24,9 @@ class Temperature(AbstractRotary):
         \big(1 + (p + o) / L\big)^\beta & \text{"power"} \end{cases}$$
 
     for the position $p$, a `length` $L$ and an `offset` $o$. The softmax over more keys
-    is flatter: each gets less. Larger logits make up for it, so that a model trained
-    on short contexts still attends sharply in long ones. Within the first `length`
-    positions the first two change nothing. Keys stay as they are, and cached ones good.
+    is flatter. Larger logits compensate, so a model that was trained on short contexts
+    still attends sharply in long contexts. Within the first `length` positions, the
+    first two forms change nothing. Keys do not change, so cached keys stay valid.
 
     It is not a rotation, but fills the same slot. Llama 4 uses it alone, in layers
     without a rotary embedding. Ministral 3 uses it after a rotary embedding, in a
@@ -68,6 +70,7 @@ class Temperature(AbstractRotary):
 
     traits = ("absolute",)
 
+    # A setting is static, so no optimizer changes the published values.
     beta: float = eqx.field(static=True, converter=as_number)
     length: float = eqx.field(static=True, converter=as_number)
     offset: int = eqx.field(static=True, default=0)
@@ -91,6 +94,8 @@ class Temperature(AbstractRotary):
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """
         check_sequence("positions", positions, "to count what a query sees")
+        # Float32 positions suffice, since a logarithm barely changes with their
+        # rounding errors.
         ratio = (as_float(as_positions(positions)) + self.offset) / self.length
         if self.kind == "stepped":
             return Scaling(1 + self.beta * jnp.log1p(jnp.floor(ratio)))
@@ -101,10 +106,10 @@ class Temperature(AbstractRotary):
 
 Temperature.__init__.__doc__ = """**Arguments:**
 
-- `beta`: How much queries grow.
-- `length`: The number of positions from which on they do: mostly what the model was
-    first trained on.
-- `offset`: What is added to a position: 1 where the first token counts as one.
+- `beta`: The rate of growth.
+- `length`: The number of positions from which on queries grow. It is mostly the first
+    training length.
+- `offset`: A number that is added to positions: 1 where the first token counts as one.
 - `kind`: `"stepped"`, `"log"` or `"power"`.
 
 **Raises:** a `ValueError` if `beta` or `length` is not positive or `kind` is unknown.
@@ -112,16 +117,19 @@ Temperature.__init__.__doc__ = """**Arguments:**
 
 
 class ScalableSoftmax(AbstractRotary):
-    r"""Multiplies queries by the logarithm of how many keys they see, times a weight.
+    r"""Scalable softmax (SSMax), Nakanishi 2025.
+
+    It multiplies queries by the logarithm of the number of their keys, times a weight:
 
     $$q_h \mapsto \big(s_h \ln(p + 1) + b_h\big)\, q_h$$
 
-    for the position $p$ of a causal model, whose query sees $p + 1$ keys, and learned
+    for the position $p$ of a causal model, whose query has $p + 1$ keys, and learned
     numbers $s_h$ (`weight`) and $b_h$ (`bias`) of each head. The softmax of $n$ equal
-    logits gives each key $1 / n$; logits multiplied by $\ln n$ let one key win at any
-    length. Mistral Large 4 has it; the paper has no $b$ in its first form.
+    logits gives each key $1 / n$. Logits that are multiplied by $\ln n$ let one key
+    have most of the weight at any length. Mistral Large 4 uses it. The first form of
+    the paper has no $b$.
 
-    The first token sees itself alone, and attends to it whatever its query is.
+    The first token has a single key, so its factor has no effect.
 
     !!! Example
 
@@ -150,6 +158,7 @@ class ScalableSoftmax(AbstractRotary):
 
     traits = ("absolute", "causal")
 
+    # Both parameters are learned, and their heads are the heads of queries.
     weight: Float[Array, " heads"]
     bias: Float[Array, " heads"]
 
@@ -157,9 +166,9 @@ class ScalableSoftmax(AbstractRotary):
         """**Arguments:**
 
         - `heads`: The number of heads.
-        - `weight`: What $s$ starts from in every head. The paper's first figure has
-            0.43.
-        - `bias`: What $b$ starts from.
+        - `weight`: The initial value of $s$ in every head. The first figure of the
+            paper has 0.43.
+        - `bias`: The initial value of $b$.
 
         **Raises:** a `ValueError` if `heads` is less than one.
         """
@@ -180,6 +189,7 @@ class ScalableSoftmax(AbstractRotary):
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """
         check_sequence("positions", positions, "to count what a query sees")
+        # In causal attention, a query at position `p` has `p + 1` keys.
         seen = jnp.log1p(as_float(as_positions(positions)))
         weight, bias = as_float(self.weight), as_float(self.bias)
         return Scaling(weight[:, None] * seen[None] + bias[:, None])
@@ -209,6 +219,7 @@ class Scaling(AbstractRotation):
         **Raises:** a `ValueError` if the shape does not fit the positions.
         """
         axes = self.factor.ndim + 1
+        # Broadcasting would silently accept heads in place of tokens.
         if q.shape[-axes:-1] != self.factor.shape:
             wanted = "[..., seq, dim]" if axes == 2 else "[..., heads, seq, dim]"
             raise ValueError(

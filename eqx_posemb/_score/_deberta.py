@@ -17,8 +17,8 @@ from ._relative import check_whole, with_rows
 class DeBERTa(AbstractScore):
     r"""Disentangled attention (DeBERTa), He et al. 2021.
 
-    It adds the product of the query with a vector for the key's distance, and the
-    product of the key with a vector for the query's distance:
+    It adds the product of the query with a vector for the distance of the key. It also
+    adds the product of the key with a vector for the distance of the query:
 
     $$s_{ij} = \frac{q_i \cdot K^r_c + k_j \cdot Q^r_c}{\sqrt{3 D}}, \qquad
       c = \mathrm{clip}(\beta(p_i - p_j) + S,\, 0,\, 2 S - 1)$$
@@ -76,11 +76,13 @@ class DeBERTa(AbstractScore):
         ```
     """
 
+    # In DeBERTa all layers share the table, and each layer has its own projections.
     table: Float[Array, "rows dim"]
     key_weight: Float[Array, "heads head_dim dim"]
     key_bias: Float[Array, "heads head_dim"] | None
     query_weight: Float[Array, "heads head_dim dim"]
     query_bias: Float[Array, "heads head_dim"]
+    # Checkpoints of the first version have no norm, so both arrays may be absent.
     norm_weight: Float[Array, " dim"] | None
     norm_bias: Float[Array, " dim"] | None
     reach: int = eqx.field(static=True)
@@ -234,6 +236,7 @@ def shared_from(buckets: int, reach: int) -> list[int]:
 
 
 def _bucket(behind, buckets, reach):
+    # A threshold beyond the dtype of distances would wrap, and no distance reaches it.
     most = jnp.iinfo(behind.dtype).max
     firsts = [first for first in shared_from(buckets, reach) if first <= most]
     firsts = jnp.array(firsts, behind.dtype)

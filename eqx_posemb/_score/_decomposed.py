@@ -74,6 +74,7 @@ class Decomposed(AbstractScore):
 
     traits = ("bounded",)
 
+    # For `n` cells along an axis, row `n - 1` is the distance zero.
     tables: tuple[Float[Array, "_ head_dim"], ...]
 
     def __init__(
@@ -135,8 +136,8 @@ class Decomposed(AbstractScore):
 
         - `state`: arrays by name, of NumPy or anything that it understands.
         - `prefix`: what comes before the names.
-        - `shape`: the height and width of the grid in use, if it is not that of the
-            checkpoint: the tables are then resized linearly, as in these models.
+        - `shape`: the height and width of the grid in use, if it differs from the
+            checkpoint. The tables are then resized linearly, as in these models.
 
         **Returns:** the score, in JAX's default float dtype.
 
@@ -178,8 +179,8 @@ class Decomposed(AbstractScore):
         What to add to the logits, in JAX's default float dtype.
 
         **Raises:** a `ValueError` if positions are not integers or have another number
-        of axes than the grid; an error at run time if two are farther apart along an
-        axis than the grid has cells.
+        of axes than the grid. An error at run time if two positions are too far apart
+        along an axis for the grid.
         """
         del k
         q = self._within(q, q_positions, k_positions)
@@ -196,9 +197,9 @@ class Decomposed(AbstractScore):
         q_positions: Int[Array, "q axes"],
         k_positions: Int[Array, "k axes"],
     ) -> Factors:
-        """The score as products: for each axis, what the query has to say of each cell
-        along it, and of the key in which one it is. For a grid of 14 by 14 cells that
-        is 28 channels, where pairs are 196 by 196.
+        """The score as products. For each axis, the query has its product with the
+        vector of each cell, and the key marks its own cell. A grid of 14 by 14 cells
+        needs 28 channels, and has 196 by 196 pairs.
 
         !!! Example
 
@@ -234,6 +235,8 @@ class Decomposed(AbstractScore):
         if k_positions.shape[0] == 0:
             start = jnp.zeros(len(self.shape), k_positions.dtype)
         else:
+            # Keys may be one window of a larger grid, so cells count from the first
+            # key.
             start = k_positions.min(axis=0)
         cells = k_positions - start[None]
         q = error_if(
@@ -270,6 +273,8 @@ class Decomposed(AbstractScore):
         """The products of each query with the vectors of its distances along an
         axis."""
         table = as_float(self.tables[axis])
+        # An axis has far fewer distances than a grid has pairs, so products with the
+        # table come before the lookup.
         profile = jnp.einsum("hqd,rd->hqr", as_float(q), table)
         behind = -distance(q_positions, k_positions)
         return look_up(profile, behind + self.shape[axis] - 1)
@@ -279,6 +284,7 @@ def _resized(table, rows):
     """The table interpolated to `rows` rows between the centers of its rows."""
     old = table.shape[0]
     where = (np.arange(rows) + 0.5) * (old / rows) - 0.5
+    # Edges repeat, as in the linear mode of `torch.nn.functional.interpolate`.
     where = np.clip(where, 0, old - 1)
     low = np.minimum(where.astype(np.int32), max(old - 2, 0))
     share = jnp.asarray(where - low, table.dtype)[:, None]

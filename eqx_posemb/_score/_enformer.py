@@ -102,6 +102,7 @@ class Enformer(AbstractRelative):
     u: Float[Array, "heads head_dim"]
     v: Float[Array, "heads head_dim"]
     weight: Float[Array, "heads head_dim features"]
+    # The basis has no parameters, so the same weights serve a basis of another length.
     basis: "EnformerBasis"
 
     def __init__(
@@ -249,6 +250,7 @@ class Enformer(AbstractRelative):
 
 
 def _scaled(q):
+    # Enformer scales the query and not the sum, so `u` and `v` stay unscaled.
     return as_float(q) * q.shape[-1] ** -0.5
 
 
@@ -285,6 +287,7 @@ class EnformerBasis(AbstractBasis):
         return np.concatenate([features, sign * features], axis=1)
 
     def along(self, delta: Int[Array, " n"]) -> Float[Array, "n features"]:
+        # Padding of blocks may have distances beyond the table, and attention masks it.
         return self._table().at[delta + self.length - 1].get(mode="clip")
 
     def of_pairs(
@@ -305,7 +308,10 @@ class EnformerBasis(AbstractBasis):
         count = k.size
         shape, rate = 4 * k**2, 4 * k * count / self.length
         log_gamma = np.array([math.lgamma(each) for each in shape])
+        # The density at zero is zero, so its logarithm is bypassed.
         log_x = np.log(np.where(x > 0, x, 1))
+        # Powers and factorials of large shapes would overflow, and their logarithms do
+        # not.
         density = np.exp(
             (shape - 1) * log_x - rate * x - log_gamma + shape * np.log(rate)
         )

@@ -68,7 +68,9 @@ class Inkling(AbstractScore):
 
     reads = ("q_state",)
     weight: Float[Array, "heads rank dim"]
+    # Columns are distances from zero back to `reach - 1`, and all heads share them.
     bank: Float[Array, "rank reach"]
+    # The first version has neither a scale nor a clip.
     mix_scale: Float[Array, "heads rank"] | None
     clip: float | None = eqx.field(static=True)
     alpha: float = eqx.field(static=True)
@@ -154,6 +156,7 @@ class Inkling(AbstractScore):
         if self.mix_scale is not None and self.clip is not None:
             mix = mix * as_float(self.mix_scale)[:, None]
             length = jnp.linalg.norm(mix, axis=-1, keepdims=True)
+            # The small number keeps the quotient finite for a mix of zeros.
             mix = mix * jnp.minimum(self.clip / (length + 1e-6), 1)
         if self.floor is not None:
             grown = jnp.log(

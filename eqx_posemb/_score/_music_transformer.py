@@ -62,6 +62,7 @@ class MusicTransformer(AbstractScore):
 
     traits = ("bounded", "causal")
 
+    # The last row is the distance zero, as in the paper.
     weight: Float[Array, "heads length head_dim"]
 
     def __init__(
@@ -134,6 +135,7 @@ class MusicTransformer(AbstractScore):
             lambda delta: last + delta,
             q_positions,
             k_positions,
+            # The table has no rows for future keys, and their products are zero.
             inside=lambda delta: delta <= 0,
         )
         return products * q.shape[-1] ** -0.5

@@ -69,6 +69,7 @@ class Shaw(AbstractScore):
         ```
     """
 
+    # Row `back` is the distance zero, and later rows are keys ahead.
     weight: Float[Array, "rows head_dim"]
     back: int = eqx.field(static=True)
 
@@ -84,8 +85,8 @@ class Shaw(AbstractScore):
         """**Arguments:**
 
         - `head_dim`: The number of channels of a head.
-        - `back`: How many positions back distances are told apart.
-        - `ahead`: How many positions ahead.
+        - `back`: The number of positions back with rows of their own.
+        - `ahead`: The number of positions ahead with rows of their own.
         - `std`: The standard deviation of the initial weights.
         - `key`: A `jax.random` key. It initializes the weights.
 
@@ -178,14 +179,15 @@ def shaw_values(
     *,
     back: int,
 ) -> Float[Array, "heads q dim_v"]:
-    r"""What Shaw et al. add to the attended values: a learned vector for each distance.
+    r"""The values of relative positions, Shaw et al. 2018.
+
+    They are added to the attended values, with a learned vector for each distance:
 
     $$o_i = \sum_j w_{ij}\, a_{\mathrm{clip}(p_j - p_i,\, -b,\, f) + b}$$
 
     for the attention weights $w$, after the softmax, and a table $a$ as in
-    [`eqx_posemb.Shaw`][]. It is no logit, so that it needs the weights at hand. The
-    weights of a row of the table are added up first, so that no vector is held for each
-    pair.
+    [`eqx_posemb.Shaw`][]. It needs the attention weights. The weights of each row of
+    the table are summed first, so no vector is materialized for each pair.
 
     !!! Example
 
@@ -208,14 +210,13 @@ def shaw_values(
     **Arguments:**
 
     - `weights`: the attention weights.
-    - `table`: the vectors, from `back` positions back to as many ahead as there are
-        rows.
+    - `table`: the vectors of distances in ascending order, from `back` positions back.
     - `q_positions`: the positions of the queries, integers.
     - `k_positions`: the positions of the keys, integers.
     - `back`: the row of the distance 0.
 
-    **Returns:** what to add to the attended values, in JAX's default float dtype. Of a
-    block of keys it is the part that they contribute.
+    **Returns:** an array to add to the attended values, in JAX's default float dtype. A
+    block of keys gives its part of the sum.
 
     **Raises:** a `ValueError` if positions are not integers, or if `back` is not a row
     of the table.

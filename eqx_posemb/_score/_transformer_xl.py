@@ -177,10 +177,12 @@ class TransformerXL(AbstractRelative):
         name = name.removeprefix(prefix)
         conformer = name == "linear_pos.weight"
         biases = ("pos_bias_u", "pos_bias_v") if conformer else ("r_w_bias", "r_r_bias")
+        # Layers may share both biases, which then have no prefix of a layer.
         u, v = (
             array(state, prefix + bias if prefix + bias in state else bias)
             for bias in biases
         )
+        # XLNet alone stores the channels of the sinusoid first.
         if name == "r":
             weight = weight.reshape(weight.shape[0], -1).T
         heads, head_dim = u.shape
@@ -234,6 +236,7 @@ class SinusoidBasis(AbstractBasis):
     """Sines and cosines of the distance from the key to the query."""
 
     encoding: Sinusoidal
+    # Files state `clamp_len`, where a value that is not positive means no clamp.
     clamp: int | None = eqx.field(static=True)
 
     def __check_init__(self):
@@ -243,6 +246,7 @@ class SinusoidBasis(AbstractBasis):
     def along(self, delta: Int[Array, " n"]) -> Float[Array, "n features"]:
         if self.clamp is not None:
             delta = jnp.clip(delta, -self.clamp, self.clamp)
+        # The sinusoid of the paper reads query minus key.
         return self.encoding(-delta)
 
     def of_pairs(
@@ -255,6 +259,8 @@ class SinusoidBasis(AbstractBasis):
         q_cos, q_sin = cos_sin(q_positions, turns)
         k_cos, k_sin = cos_sin(k_positions, turns)
         of_sin, of_cos = self._taken_apart(weights)
+        # The addition theorem splits each sinusoid into parts of one position, so no
+        # pair needs its own.
         with_cos = of_sin * q_sin[None] + of_cos * q_cos[None]
         with_sin = of_cos * q_sin[None] - of_sin * q_cos[None]
         near = jnp.einsum("hqf,kf->hqk", with_cos, k_cos)

@@ -71,6 +71,7 @@ class WavLM(AbstractScore):
     weight: Float[Array, "buckets heads"]
     gate_weight: Float[Array, "2 head_dim"]
     gate_bias: Float[Array, " 2"]
+    # Factors start at one, so initial gates lie between 1 and 2.
     gate_scale: Float[Array, " heads"]
     max_distance: int = eqx.field(static=True)
 
@@ -93,8 +94,9 @@ class WavLM(AbstractScore):
         - `std`: The standard deviation of the initial weights.
         - `key`: A `jax.random` key. It initializes the weights.
 
-        **Raises:** a `ValueError` if a size or `std` is not positive, if `num_buckets`
-        is odd or less than 4, or if `max_distance` is within the exact buckets.
+        **Raises:** a `ValueError` if a size or `std` is not positive, or if
+        `num_buckets` is odd or less than 4. The same if `max_distance` is within the
+        exact buckets.
         """
         check_count("heads", heads, 1)
         check_count("head_dim", head_dim, 1)
@@ -141,6 +143,8 @@ class WavLM(AbstractScore):
         opened = jnp.einsum("qhd,gd->ghq", x, as_float(self.gate_weight))
         a, b = jax.nn.sigmoid(opened + as_float(self.gate_bias)[:, None, None])
         gate = a * (b * as_float(self.gate_scale)[:, None] - 1) + 2
+        # A gate is a query with one channel, and a number of the table is a vector with
+        # one channel.
         return with_rows(
             gate[..., None],
             self.weight.T[..., None],

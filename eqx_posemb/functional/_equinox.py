@@ -57,9 +57,9 @@ def rotary_positional_embedding(
 ) -> Float[Array, "seq_length embedding_size"]:
     """Rotates queries or keys, as `equinox.nn.RotaryPositionalEmbedding` does.
 
-    At any positions, so that a token decoded behind a cache has its own, and for any
-    `theta`: Equinox keeps its first table of a size for every later `theta`. Over heads
-    and batch use `jax.vmap`.
+    It takes any positions, such as the position of a decoded token after a cache, and
+    any `theta`. Equinox keeps its first table of a size for every later `theta`. Use
+    `jax.vmap` over heads and batch.
 
     !!! Example
 

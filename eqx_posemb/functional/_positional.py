@@ -256,6 +256,7 @@ def enformer(
 def _with(build: Callable[[], Module], **parameters: Array) -> Module:
     """What `build` makes, with these parameters; without drawing others first."""
     names = list(parameters)
+    # Shapes suffice for a module whose arrays are all replaced.
     return eqx.tree_at(
         lambda module: [getattr(module, name) for name in names],
         eqx.filter_eval_shape(build),

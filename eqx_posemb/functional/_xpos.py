@@ -21,7 +21,7 @@ def xpos(
     scale_base: float = 512,
     center: int | None = None,
 ) -> Float[Array, "*batch seq dim"]:
-    """Rotates queries, and lets logits fade, as [`eqx_posemb.xpos`][] does.
+    """Rotates queries or keys, and lets logits fade, as [`eqx_posemb.xpos`][] does.
 
     !!! Example
 
@@ -66,8 +66,8 @@ def fixed_pos_embedding(
     $$\sin (p\, 10000^{-m/D}), \quad \cos (p\, 10000^{-m/D}), \qquad
       m = 0, \dots, D - 1$$
 
-    for the position $p$ and the $D$ channels of `x`: half as many as a head has that is
-    rotated by them. Of `x` only shape and dtype matter.
+    for the position $p$ and the $D$ channels of `x`. They rotate a head of $2 D$
+    channels. Only the shape and dtype of `x` are read.
 
     !!! Example
 
@@ -202,7 +202,7 @@ def rotary_embedding(
     `base_rescale_factor` $r$, `scale_base` $B$, half of the length $c$, rounded down,
     and $\zeta_j$ as in [`eqx_posemb.rotations.XPosDecay`][].
 
-    A float32 angle has lost its turns by position 100,000: [`eqx_posemb.Rotary`][]
+    A float32 angle has lost its precision by position 100,000: [`eqx_posemb.Rotary`][]
     never holds one. This is for code that is written around angles.
 
     !!! Example
@@ -236,11 +236,13 @@ def rotary_embedding(
     schedule = Linear(
         Geometric(dim, rescaled(base, base_rescale_factor, dim)), interpolation_factor
     )
+    # Zeta returns angles in radians, which only a float product can give.
     frequencies = jnp.asarray(schedule(), jnp.result_type(float))
     angles = as_float(positions)[:, None] * frequencies[None]
     twice = lambda columns: jnp.concatenate([columns, columns], axis=-1)
     if not use_xpos:
         return twice(angles), 1.0
+    # Zeta's center is half of the length.
     decay = XPosDecay(dim, scale_base, center=positions.shape[0] // 2)
     return twice(angles), twice(jnp.exp(decay(positions)))
 
@@ -261,5 +263,6 @@ def check_pairs(x: Any) -> None:
 
 
 def _over_batch(turn, x):
+    # An explicit product also serves empty arrays, for which -1 is ambiguous.
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     return jax.vmap(turn)(flat).reshape(x.shape)

@@ -54,6 +54,7 @@ def find_correction_dim(
             "`base` must not be 1, for frequencies to differ, but got 1. It is 10,000 "
             "in most models."
         )
+    # The schedule computes the same decimals, so both round to the same indices.
     with decimal.localcontext(HOST_PRECISION):
         index = index_of_turns(num_rotations, dim, base, max_position_embeddings)
     return float(index)
@@ -118,6 +119,7 @@ def linear_ramp_mask(min: float, max: float, dim: int) -> Float[Array, " {dim}"]
 
     **Returns:** an array `[dim]`, in JAX's default float dtype.
     """
+    # The authors' code widens an empty ramp to 0.001, against a division by zero.
     width = 0.001 if min == max else max - min
     return jnp.clip((jnp.arange(dim, dtype=float) - min) / width, 0, 1)
 

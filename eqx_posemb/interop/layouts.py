@@ -1,9 +1,9 @@
 """Weights of query and key projections, from one pairing of channels to another.
 
-Meta's Llama pairs adjacent channels and transformers' Llama pairs halves: the same
-model, with the rows of two projections in another order. Here is that order, both ways.
-Logits stay as they are; what must not be mixed is a projection in one layout with a
-rotary embedding in the other.
+Meta's Llama pairs adjacent channels, and Llama in transformers pairs halves. Both are
+one model, with the rows of two projections in another order. These functions convert
+the order in both directions. The logits do not change. A projection in one layout does
+not work with a rotary embedding in the other layout.
 """
 
 import jax.numpy as jnp
@@ -20,12 +20,11 @@ def adjacent_to_halves(
     rotary_dim: int | None = None,
     start: int = 0,
 ) -> Shaped[Array | np.ndarray, "channels *rest"]:
-    """From a model with `pairing="adjacent"` to the same with `pairing="halves"`.
+    """Converts weights of a model with `pairing="adjacent"` to `pairing="halves"`.
 
-    What is known as the permutation of Llama's checkpoints on their way to
-    transformers. Apply it to the projections of queries and keys and to their biases.
-    Use `heads=1` for norms over a head that follow them. Values and outputs do not
-    change.
+    This is the permutation in the conversion of Llama's checkpoints to transformers.
+    Apply it to the projections of queries and keys, and to their biases. For norms over
+    a head after these projections, use `heads=1`. Values and outputs do not change.
 
     !!! Example
 
@@ -44,11 +43,12 @@ def adjacent_to_halves(
     **Arguments:**
 
     - `weight`: the weight of a linear layer, `[heads * dim, in]` as in Equinox and
-        PyTorch, or its bias, `[heads * dim]`; of NumPy or JAX.
+        PyTorch, or its bias, `[heads * dim]`. It is an array of NumPy or JAX.
     - `heads`: the number of heads of this projection. For keys, it is the number of
         heads of keys.
-    - `rotary_dim`: how many channels of a head are rotated. By default all.
-    - `start`: the first of them.
+    - `rotary_dim`: the number of rotated channels of a head. By default all channels
+        rotate.
+    - `start`: the first rotated channel.
 
     **Returns:** the same rows in the other order.
 
@@ -65,7 +65,7 @@ def halves_to_adjacent(
     rotary_dim: int | None = None,
     start: int = 0,
 ) -> Shaped[Array | np.ndarray, "channels *rest"]:
-    """From a model with `pairing="halves"` to the same with `pairing="adjacent"`.
+    """Converts weights of a model with `pairing="halves"` to `pairing="adjacent"`.
 
     Undoes [`eqx_posemb.interop.layouts.adjacent_to_halves`][].
 
@@ -99,10 +99,13 @@ def _reorder(weight, heads, rotary_dim, start, *, invert):
             f"{heads} heads and {rows} rows. Keys may have fewer heads than queries."
         )
     dim = rows // heads
+    # The order of rows comes from the pairing of rotary embeddings, so both always
+    # agree.
     order = np.array(Pairing.adjacent_to_halves(dim, rotary_dim, start).source)
     if invert:
         order = np.argsort(order)
     by_head = weight.reshape(heads, dim, *weight.shape[1:])
+    # NumPy weights stay on the host, and large checkpoints need no device memory.
     if isinstance(weight, np.ndarray):
         return by_head[:, order].reshape(weight.shape)
     return jnp.take(by_head, order, axis=1, unique_indices=True).reshape(weight.shape)

@@ -59,8 +59,8 @@ def decay(
 
     **Returns:** a Matplotlib figure. `figure.savefig` writes it.
 
-    **Raises:** a `ValueError` if there is nothing to draw, if `length` is less than 2,
-    or if an embedding is only added to tokens or reads the states of a model.
+    **Raises:** a `ValueError` if there is nothing to draw, or if `length` is less than
+    2. The same if an embedding is only added to tokens or reads the states of a model.
     """
     if not embeddings:
         raise ValueError("`embeddings` must have at least one, but got none.")
@@ -84,6 +84,7 @@ def decay(
         least = over_steps(np.minimum, curves.min(axis=0))
         most = over_steps(np.maximum, curves.max(axis=0))
         style = STYLES[i % len(STYLES)]
+        # Markers of different curves are staggered, so that equal curves stay visible.
         axes.plot(
             places, mean, label=name, color=style.color, linestyle=style.line,
             linewidth=1.2, marker=style.marker, markersize=3.5,

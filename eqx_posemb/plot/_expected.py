@@ -31,6 +31,7 @@ def expected_logits(
         )
         return embedding.logits(q, k, q_positions, k_positions)
 
+    # Content of zeros gives the constant term, such as a bias.
     blind = logits(jnp.zeros(head_dim))
 
     def of_channel(x):

@@ -63,6 +63,7 @@ def bias(
         queries, keys = jnp.array([where]), grid_positions(shape)
     values = np.asarray(bias(queries, keys), np.float64)
     if causal and where is None:
+        # Matplotlib leaves NaN empty, and the color scale skips it.
         values = np.where(np.tri(shape[0], dtype=bool), values, np.nan)
     heads = np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))
     maps = [values[head].reshape(shape) for head in heads]

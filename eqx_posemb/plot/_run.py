@@ -81,6 +81,7 @@ def _pictures(options) -> Iterator[tuple[str, Any]]:
     if results is not None:
         yield f"{path.stem}-extrapolation", extrapolation(results)
         return
+    # A file with the name of a variant must not hide the variant.
     is_file = path.exists() and options.what not in variants()
     is_file = is_file or path.suffix == ".json"
     if not is_file and (options.part or options.model_type or options.layer_type):

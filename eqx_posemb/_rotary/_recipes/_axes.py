@@ -27,17 +27,19 @@ def axial_rope(
     theta: float = 10_000.0,
     pairing: Layout | Pairing = "halves",
 ) -> Rotary:
-    r"""Rotates some channels by the row, some by the column, some by the time.
+    r"""Axial rotary embedding of images and videos, Heo et al. 2024.
+
+    It rotates some channels by the row, some by the column, and some by the time:
 
     $$\alpha_{k, i} = p_k\, \theta^{-2i/d_k}, \qquad i = 0, \dots, d_k/2 - 1$$
 
     for each coordinate $p_k$ of a position and its number of channels $d_k$ (`widths`).
-    The usual rotary embedding of images and video: equal widths in vision transformers,
-    `(16, 56, 56)` for time, height and width in Flux and HunyuanVideo.
+    Vision transformers have equal widths. Flux and HunyuanVideo have `(16, 56, 56)` for
+    time, height and width.
 
-    Logits depend on the offset along each axis, but an angle sees one axis at a time:
-    for diagonals there is [`eqx_posemb.mixed_rope`][]. A language model that is to read
-    text, too, has [`eqx_posemb.mrope`][].
+    Logits depend on the offset along each axis, and each angle reads a single axis.
+    [`eqx_posemb.mixed_rope`][] also models diagonals. For models that read text as
+    well, choose [`eqx_posemb.mrope`][].
 
     !!! Example
 
@@ -82,6 +84,8 @@ def axial_rope(
         ```
     """
     widths = (dim // 2, dim // 2) if widths is None else widths
+    # Every axis has a whole schedule of its own. M-RoPE divides one schedule among the
+    # axes.
     schedule = Concatenated([Geometric(width, theta) for width in widths])
     axes = Sections([width // 2 for width in widths])
     return Rotary(schedule, axes=axes, dim=dim, pairing=pairing)
@@ -96,14 +100,17 @@ def mrope(
     pairing: Layout | Pairing = "halves",
     rotary_dim: int | None = None,
 ) -> Rotary:
-    r"""Rotates by time, height and width, and text as ordinary rotary embedding does.
+    r"""Multimodal rotary embedding (M-RoPE), Wang et al. 2024.
+
+    It rotates by time, height and width, and equals an ordinary rotary embedding on
+    text:
 
     $$\alpha_i = p_{\text{axis}(i)}\, \theta^{-2i/d}, \qquad i = 0, \dots, d/2 - 1$$
 
-    M-RoPE: each pair of channels keeps the frequency that it has in a language model,
-    and reads one of the coordinates: which one, [`eqx_posemb.axes.Sections`][] says.
-    Tokens of text have three times the same coordinate, and so keep what the language
-    model has learned. [`eqx_posemb.positions.mrope_positions`][] makes the positions.
+    Each pair of channels keeps its frequency from the language model, and reads one
+    coordinate, as [`eqx_posemb.axes.Sections`][] assigns it. Text tokens have three
+    equal coordinates, so a trained language model does not change on text.
+    [`eqx_posemb.positions.mrope_positions`][] makes the positions.
 
     | model | `sizes` | `order` | `pairing` |
     |---|---|---|---|
@@ -165,7 +172,9 @@ def mixed_rope(
     pairing: Layout | Pairing = "adjacent",
     key: PRNGKeyArray,
 ) -> Rotary:
-    r"""Rotates by a mix of both coordinates of an image, at learned frequencies.
+    r"""Mixed rotary embedding of images (RoPE-Mixed), Heo et al. 2024.
+
+    It rotates by a mix of both coordinates, at learned frequencies:
 
     $$\alpha_{h, i} = x\, \omega^x_{h, i} + y\, \omega^y_{h, i}, \qquad
       i = 0, \dots, d/2 - 1$$
@@ -239,14 +248,15 @@ def string_rope(
     std: float = 0.02,
     key: PRNGKeyArray,
 ) -> Chain:
-    r"""Rotates by the coordinates of an image in a basis that is learned.
+    r"""STRING in its Cayley form, Schenck et al. 2025.
+
+    It rotates by the coordinates of an image in a learned basis:
 
     $$q \mapsto R(p)\, P q, \qquad k \mapsto R(p)\, P k$$
 
     for the rotation $R$ of [`eqx_posemb.axial_rope`][] and the orthogonal matrix $P$ of
-    [`eqx_posemb.rotations.Cayley`][]: STRING, in its Cayley form. Every embedding by
-    rotations whose logits depend on offsets alone is one of these, with some basis and
-    some frequencies.
+    [`eqx_posemb.rotations.Cayley`][]. Every rotation whose logits depend on offsets
+    alone has this form, for some basis and some frequencies.
 
     !!! Example
 
@@ -288,9 +298,11 @@ def string_rope(
         ```
     """
     rope = axial_rope(dim, widths=widths, theta=theta)
+    # The basis comes first, since a rotation and a change of basis do not commute.
     return Chain((Cayley(dim, std=std, key=key), rope))
 
 
+# One program makes all directions, in place of one dispatch for each operation.
 @functools.partial(jax.jit, static_argnames="heads")
 def _directions(sizes, heads, key):
     along = jr.uniform(key, (heads, 1), maxval=2 * math.pi)

@@ -26,7 +26,9 @@ def yarn(
     pairing: Layout | Pairing = "halves",
     rotary_dim: int | None = None,
 ) -> Rotary:
-    r"""Stretches a rotary embedding: keeps fast pairs, slows slow ones, and sharpens.
+    r"""Yet another RoPE extension (YaRN), Peng et al. 2024.
+
+    It keeps high frequencies, divides low frequencies, and sharpens attention.
 
     It keeps frequencies with more than `beta_fast` turns in the original context. It
     divides frequencies with fewer than `beta_slow` turns by `factor`, and blends the
@@ -35,8 +37,8 @@ def yarn(
 
     $$m(s) = 0.1 \ln s + 1$$
 
-    for the scaling factor $s$ = `factor`, and so the logits by $m(s)^2$: with more keys
-    to choose from, attention would blur. The method of choice for extending a trained
+    for the scaling factor $s$ = `factor`. The logits are therefore multiplied by
+    $m(s)^2$, which sharpens attention over more keys. Choose it to extend a trained
     model, with little further training or none.
 
     !!! Example
@@ -51,12 +53,12 @@ def yarn(
 
     **Arguments:**
 
-    - `factor`: How many times longer than `original_length` the context is to be.
+    - `factor`: The ratio of the longer context to `original_length`.
     - `original_length`: The context length, in positions, of training.
     - `beta_fast`, `beta_slow`: The numbers of turns between which to blend.
-    - `extrapolation_factor`: How much of the kept part is kept: 0 is plain
-        interpolation.
-    - `attention_factor`: What to use for $m$, as a final value.
+    - `extrapolation_factor`: The kept share of high frequencies. With 0, all
+        frequencies are interpolated.
+    - `attention_factor`: The final value of $m$, which replaces the formula.
     - `mscale`, `mscale_all_dim`: The numbers $a$ and $b$ of DeepSeek's factor, $(0.1\,a
         \ln s + 1) / (0.1\,b \ln s + 1)$, which replaces $m$. Give both or neither.
         Equal numbers give 1, and DeepSeek then scales its logits elsewhere.
@@ -110,18 +112,19 @@ def llama3_rope(
     pairing: Layout | Pairing = "halves",
     rotary_dim: int | None = None,
 ) -> Rotary:
-    r"""Stretches a rotary embedding as Llama 3.1 does: keeps fast pairs, slows slow.
+    r"""The context extension of Llama 3.1, Meta 2024.
+
+    It keeps high frequencies and divides low frequencies of a rotary embedding:
 
     $$\alpha_i = p\,\omega_i \Big(\frac{1 - \gamma_i}{s} + \gamma_i\Big), \qquad
       \gamma_i = \mathrm{clip}\Big(\frac{L_0\,\omega_i / 2\pi - r_\text{low}}
                                      {r_\text{high} - r_\text{low}}, 0, 1\Big)$$
 
     for $\omega_i = \theta^{-2i/d}$, the scaling factor $s$ = `factor`, $L_0$ =
-    `original_length`, and $r$ the two frequency factors, in turns. This is
-    [`eqx_posemb.frequencies.NTKByParts`][], the method of Section 3.2 of the YaRN paper
-    as it is printed there, between `low_freq_factor` and `high_freq_factor` turns per
-    original context, and without YaRN's temperature. Llama 3.1 has `factor=8`, Llama
-    3.2 has `factor=32`, both `original_length=8192` and `theta=500_000`.
+    `original_length`, and $r$ the two frequency factors, in turns per original context.
+    The schedule is [`eqx_posemb.frequencies.NTKByParts`][], the printed formula of
+    Section 3.2 of the YaRN paper. It has no temperature. Llama 3.1 has `factor=8`,
+    Llama 3.2 has `factor=32`, both `original_length=8192` and `theta=500_000`.
 
     !!! Example
 
@@ -183,12 +186,15 @@ def longrope(
     pairing: Layout | Pairing = "halves",
     rotary_dim: int | None = None,
 ) -> Rotary:
-    r"""Stretches a rotary embedding by numbers found by search, one for each pair.
+    r"""LongRoPE, Ding et al. 2024.
+
+    It divides each frequency of a rotary embedding by its own number, which a search
+    has found:
 
     $$\alpha_i = p\, \frac{\theta^{-2i/d}}{\lambda_i}$$
 
-    with $\lambda$ from `short_factor` up to the original length and from `long_factor`
-    beyond, as the length in use has it. Queries and keys are both multiplied by
+    with $\lambda$ from `short_factor` up to the original length, and from `long_factor`
+    for longer contexts. Queries and keys are both multiplied by
 
     $$m = \sqrt{1 + \ln s / \ln L_0}$$
 
@@ -249,6 +255,8 @@ def longrope(
         Divided(base, short_factor), Divided(base, long_factor), original_length
     )
     if attention_factor is None:
+        # Released models have the factor at every length, also within the original
+        # context.
         attention_factor = math.sqrt(1 + math.log(factor) / math.log(original_length))
     check_positive("attention_factor", attention_factor)
     return Rotary(schedule, dim=dim, scale=attention_factor, pairing=pairing)
@@ -265,6 +273,7 @@ def _yarn_scale(
             "`mscale` and `mscale_all_dim` go together, as the two ends of a ratio, "
             f"but got mscale={mscale} and mscale_all_dim={mscale_all_dim}."
         )
+    # A factor of a checkpoint is final, so `mscale` would have no effect.
     if attention_factor is not None:
         if mscale is not None:
             raise ValueError(

@@ -14,14 +14,17 @@ def rope(
     pairing: Layout | Pairing = "halves",
     rotary_dim: int | None = None,
 ) -> Rotary:
-    r"""Rotates queries and keys, pair by pair, by angles proportional to the position.
+    r"""Rotary position embedding (RoPE), Su et al. 2021.
+
+    It rotates each pair of channels of queries and keys by an angle proportional to the
+    position:
 
     $$\alpha_i = p\, \theta^{-2i/d}, \qquad i = 0, \dots, d/2 - 1$$
 
-    for the position $p$ and $d$ rotated channels. The default of today's language
-    models: no parameters, logits that depend on relative position alone, one cheap pass
-    over queries and keys. It does not reach beyond the length that it was trained on;
-    the other recipes here are about that.
+    for the position $p$ and $d$ rotated channels. It is the default of today's language
+    models. It has no parameters, costs one pass over queries and keys, and its logits
+    depend on relative positions alone. It does not extrapolate beyond the trained
+    length, and other recipes extend it.
 
     !!! Example
 
@@ -45,8 +48,8 @@ def rope(
         `"adjacent"` (the paper, GPT-J, Meta's Llama) or a
         [`eqx_posemb.rotations.Pairing`][]. Weights trained with one do not work with
         another.
-    - `rotary_dim`: How many channels to rotate, from the first on; the others pass
-        through. By default all.
+    - `rotary_dim`: The number of rotated channels, from the first on. The others pass
+        through. By default all channels rotate.
 
     **Returns:** a [`eqx_posemb.Rotary`][].
 
@@ -81,15 +84,17 @@ def proportional_rope(
     pairing: Layout | Pairing = "halves",
     rotary_dim: int | None = None,
 ) -> Rotary:
-    r"""Rotates the fastest pairs only, and leaves the others free of position.
+    r"""Proportional rotary embedding (p-RoPE), Barbero et al. 2025.
+
+    It rotates the fastest pairs only, and the others pass through:
 
     $$\alpha_i = \begin{cases}
         p\, \theta^{-2i/d} / s & i < \lfloor f d / 2 \rfloor \\ 0 & \text{else}
       \end{cases}$$
 
-    for a `fraction` $f$ and a `factor` $s$. Slow pairs hardly tell positions apart, and
-    models use them for meaning, which rotation blurs in long contexts. p-RoPE; in
-    transformers `proportional`, as Gemma 4 has it with `fraction=0.25`.
+    for a `fraction` $f$ and a `factor` $s$. Slow pairs hardly distinguish positions.
+    Models use them for content, which rotation disturbs in long contexts. It is
+    `proportional` in transformers, and Gemma 4 has `fraction=0.25`.
 
     Not to be confused with `rotary_dim`, which spaces the frequencies over the rotated
     channels alone.
@@ -135,6 +140,8 @@ def proportional_rope(
             f"`fraction` must be above 0 and at most 1, but got {fraction}."
         )
     base = geometric(dim, rotary_dim, theta)
+    # The product is rounded in the same order as in transformers, so both keep the same
+    # pairs.
     schedule = Truncated(Linear(base, factor), keep=int(fraction * base.dim // 2))
     return Rotary(schedule, dim=dim, pairing=pairing)
 
@@ -148,18 +155,20 @@ def xpos(
     pairing: Layout | Pairing = "halves",
     rotary_dim: int | None = None,
 ) -> Rotary:
-    r"""Rotates, and lets logits fade with the distance to the past.
+    r"""Extrapolatable position embedding (xPos), Sun et al. 2023.
 
-    Queries grow with position and keys shrink, each pair of channels at a rate of its
-    own, so that their product fades with distance:
+    It rotates, and lets logits fade with the distance.
+
+    Queries grow with the position and keys shrink. Each pair of channels has its own
+    rate, and the product fades with the distance:
 
     $$\langle q_i, k_i \rangle \mapsto \zeta_i^{(p_q - p_k) / B}
       \langle R(\alpha_i(p_q))\, q_i, R(\alpha_i(p_k))\, k_i \rangle$$
 
     for the pair $i$, the angles $\alpha$ of [`eqx_posemb.rope`][], the rates $\zeta_i <
     1$ of [`eqx_posemb.rotations.XPosDecay`][] and `scale_base` $B$. Logits then
-    oscillate less at long range. For causal attention only: towards the future the same
-    factor grows.
+    oscillate less at long range. It is for causal attention only, since the factor
+    grows towards the future.
 
     !!! Example
 
@@ -174,7 +183,8 @@ def xpos(
 
     **Arguments:**
 
-    - `scale_base`: How many positions it takes to fade. Larger fades less.
+    - `scale_base`: The number of positions over which logits fade. A larger number
+        fades less.
     - `center`: The position at which queries and keys keep their size: one constant for
         a model. The authors' code moves it with the length, which makes cached keys
         wrong; logits are the same.

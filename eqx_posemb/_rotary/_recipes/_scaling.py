@@ -14,13 +14,15 @@ def linear_rope(
     pairing: Layout | Pairing = "halves",
     rotary_dim: int | None = None,
 ) -> Rotary:
-    r"""Stretches a rotary embedding over a longer context by interpolating positions.
+    r"""Position interpolation, Chen et al. 2023.
+
+    It divides all frequencies of a rotary embedding for a longer context:
 
     $$\alpha_i = \frac{p}{s}\, \theta^{-2i/d}$$
 
-    for the scaling factor $s$ = `factor`. All angles stay within the trained range, but
-    neighbors come closer together, and the model needs some further training. Without
-    any, [`eqx_posemb.yarn`][] is the better choice. In transformers: `linear`.
+    for the scaling factor $s$ = `factor`. All angles stay within the trained range.
+    Neighbors become more similar, so the model needs some further training. Without
+    further training, choose [`eqx_posemb.yarn`][]. It is `linear` in transformers.
 
     !!! Example
 
@@ -68,14 +70,16 @@ def ntk_rope(
     pairing: Layout | Pairing = "halves",
     rotary_dim: int | None = None,
 ) -> Rotary:
-    r"""Stretches a rotary embedding by a larger base: fast pairs stay, slow ones slow.
+    r"""NTK-aware scaling, bloc97 2023.
+
+    It extends the context of a rotary embedding by a larger base:
 
     $$\alpha_i = p\, (\theta\, s^{d/(d-2)})^{-2i/d}$$
 
-    for the scaling factor $s$ = `factor`: the highest frequency is kept, and the lowest
-    is divided by $s$. It reaches somewhat beyond the trained length with no further
-    training, though not all the way to $s$ times it. For a scaling that follows the
-    length in use, see [`eqx_posemb.dynamic_ntk_rope`][].
+    for the scaling factor $s$ = `factor`. The highest frequency is kept, and the lowest
+    is divided by $s$. Without further training, a model extrapolates beyond its trained
+    length, but not to $s$ times the length. [`eqx_posemb.dynamic_ntk_rope`][] has a
+    factor that follows the length in use.
 
     !!! Example
 
@@ -132,9 +136,10 @@ def dynamic_ntk_rope(
       s_L = s\,\frac{\max(L, L_0)}{L_0} - (s - 1)$$
 
     for a context of $L$ positions now, $L_0$ in training (`original_length`) and a
-    `factor` $s$. Texts within the trained length are left alone. Keys rotated at one
-    length do not fit queries rotated at another: with a KV-cache of rotated keys, fix
-    `length`. In transformers: `dynamic`, but without its memory of earlier calls.
+    `factor` $s$. Texts within the trained length do not change. Keys rotated at one
+    length do not match queries rotated at another. With a key-value cache of rotated
+    keys, fix `length`. It is `dynamic` in transformers, without the memory of earlier
+    calls.
 
     !!! Example
 

@@ -45,6 +45,7 @@ def additive_of(
         )
     if layer_type is not None:
         known("layer_type", layer_type, STACKS if "stacks" in row else (ALIKE,))
+    # Weights of a checkpoint replace the initial values, so the key is optional.
     key = jax.random.key(0) if key is None else key
     return BUILDERS[row["adds"]](settings, row, layer_type, key)
 
@@ -69,7 +70,8 @@ def _mpnet(settings, row, layer_type, key):
     bias = T5Bias(
         settings.width("num_attention_heads"),
         num_buckets=settings.width("relative_attention_num_buckets"),
-        # Not in the configuration: their code has this number.
+        # The configuration lacks this number, which is a constant in the code of
+        # transformers.
         max_distance=128,
         key=first,
     )
@@ -88,6 +90,7 @@ def _falcon(settings, row, layer_type, key):
         raise ValueError(
             f"`num_attention_heads` must be at most `hidden_size`, but got {heads}."
         )
+    # Falcon scales the bias together with the products.
     return PositionalEmbedding(bias=ALiBi(heads, factor=head**-0.5))
 
 
@@ -135,6 +138,7 @@ def _sinusoidal(settings, row, layer_type, key):
 
 
 def _whisper(settings, row, layer_type, key):
+    # Whisper has sinusoids in its encoder, and a learned table in its decoder.
     if layer_type == "decoder":
         length = settings.integer("max_target_positions", most=2**20)
         return PositionalEmbedding(
@@ -169,7 +173,8 @@ def _table(settings, row, key) -> Learned:
     padding = None
     offset = row.get("offset", 0)
     if "padding" in row:
-        # Their positions begin after the padding's, and here at zero.
+        # Positions of the model begin after the row of padding, and positions here
+        # begin at zero.
         padding = _padding(settings)
         offset = padding + 1
         rows -= offset

@@ -132,6 +132,7 @@ def atoms(head: int, settings: Settings) -> Axes:
         Geometric(2 * tokens, settings.number("uid_rope_base_frequency", above=1)),
     ]
     if left:
+        # A frequency of zero passes the remaining pairs through.
         schedules.append(Listed((0.0,)))
     axes = [0] * each + [1] * each + [2] * each + [3] * (tokens + left)
     steps = 3 * list(range(each)) + list(range(each, each + tokens))
@@ -151,6 +152,7 @@ def points(head: int, key: PRNGKeyArray) -> Axes:
     """(x, y) of keypoints, with learned directions: the weight of a projection."""
     if head % 2:
         raise ValueError(f"`head_dim` must be even, but got {head}.")
+    # `torch.nn.Linear` with two inputs has the same initial distribution.
     start = jr.uniform(key, (head,), minval=-1, maxval=1) / math.sqrt(2)
     return Axes(LearnedFrequencies(start), Mixed(2))
 
@@ -183,6 +185,7 @@ def sections(rope: Rope, pairs: int, row: dict[str, Any], quirks: bool) -> Secti
                 f"but got {pairs}."
             )
         return Sections([pairs // 2, pairs // 2], order="interleaved")
+    # Some model types have default sections in their code.
     sizes = rope.sections or tuple(row.get("sections", ()))
     if rope.sections and sum(sizes) != pairs and not quirks:
         raise ValueError(
@@ -198,6 +201,7 @@ def sections(rope: Rope, pairs: int, row: dict[str, Any], quirks: bool) -> Secti
             "or a `partial_rotary_factor`."
         )
     if rule == "tail":
+        # Ernie's configuration has time last, and `Sections` has time first.
         return Sections([sizes[-1], *sizes[:-1]], order="tail")
     return Sections(list(sizes))
 

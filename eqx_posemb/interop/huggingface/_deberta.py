@@ -83,9 +83,11 @@ def deberta_from_state_dict(
     _check_terms(settings.get("pos_att_type"))
     length = settings.integer("max_position_embeddings", most=2**20)
     reach = settings.integer("max_relative_positions", -1, least=-1, most=2**20)
+    # transformers replaces a reach that is not positive by the length.
     reach = reach if reach > 0 else length
     buckets = None
     if version == "deberta-v2":
+        # In transformers a number that is not positive means no buckets.
         told = settings.integer("position_buckets", -1, least=-1, most=2**16)
         buckets = told if told > 0 else None
     heads = settings.width("num_attention_heads")
@@ -117,6 +119,7 @@ def deberta_from_state_dict(
     )
     encoding = None
     if settings.flag("position_biased_input", True):
+        # The table of the input lies outside of the encoder.
         outer = prefix.removesuffix("encoder.")
         table = array(state, f"{outer}embeddings.position_embeddings.weight")
         encoding = filled(Learned(*table.shape, key=jr.key(0)), weight=table)

@@ -74,6 +74,7 @@ def _refuse(what: str, value: Any) -> NoReturn:
 def _with_scale(config, embedding):
     if embedding.scale == (1.0 if config["model_type"] == "t5" else None):
         return config
+    # Granite rotates as Llama does, and its scale is a setting.
     if config["model_type"] == "llama" and embedding.scale is not None:
         return {
             **config,
@@ -127,6 +128,7 @@ def _rotary(rotary) -> dict[str, Any]:
     if rotary.decay is not None or rotary.arithmetic != "exact":
         _refuse("the rotary part", rotary)
     rope, more, width = _schedule(rotary)
+    # Only YaRN and LongRoPE have an attention factor among their settings.
     if rotary.scale != 1 or rope["rope_type"] in ("yarn", "longrope"):
         if rope["rope_type"] not in ("yarn", "longrope"):
             _refuse(f"for {rope['rope_type']} the scale", rotary.scale)
@@ -157,7 +159,7 @@ def _tempered(config, rope, temperature):
 def _schedule(rotary) -> tuple[dict[str, Any], dict[str, Any], int]:
     """The rope settings, what stands beside them, and how many channels rotate."""
     schedule = rotary.frequencies
-    # By the very class: a subclass may have another formula.
+    # Only the exact class counts, since a subclass may have another formula.
     settings = _SETTINGS.get(type(schedule))
     if settings is None:
         _refuse("the schedule", schedule)
@@ -212,6 +214,7 @@ def _longrope(schedule):
         _refuse("the schedule", schedule)
     return {
         "rope_type": "longrope",
+        # The factor would only set the attention factor, which is given as a value.
         "factor": 1.0,
         "original_max_position_embeddings": schedule.original_length,
         "short_factor": list(short.divisors),
@@ -258,9 +261,11 @@ def _model(rotary, rope, width) -> tuple[dict[str, Any], dict[str, Any]]:
     if layout == "halves":
         return {"model_type": "glm4_moe" if partial else "llama", **head}, rope
     if layout == "adjacent":
+        # GLM-4 rotates half of a head by default.
         if not partial and rope["rope_type"] != "proportional":
             rope = {**rope, "partial_rotary_factor": 1.0}
         return {"model_type": "glm4", **head}, rope
+    # Multi-head latent attention rotates the last channels of a head.
     for name, model in _LATENT.items():
         if layout == getattr(Pairing, name)(rotary.dim, width, rotary.dim - width):
             if rope["rope_type"] == "proportional" or not partial:

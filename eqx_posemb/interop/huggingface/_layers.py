@@ -37,6 +37,7 @@ COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth")
 def count_of(settings: Settings, row: dict[str, Any], default: int = 1) -> int:
     """The number of layers, in whichever keys a configuration has it."""
     keys = row.get("layers", COUNTS[:1])
+    # Files may spell the number of layers as another model type does.
     if not any(settings.has(key) for key in keys):
         keys = [key for key in COUNTS if settings.has(key)][:1] or keys
     if len(keys) == 1:
@@ -197,6 +198,7 @@ def rotating_labels(row: dict[str, Any]) -> list[str]:
 
 
 def _flagged(settings):
+    # transformers marks every fourth layer by default.
     every = settings.integer("no_rope_layer_interval", 4)
     if settings.has("no_rope_layers") and settings.items("no_rope_layers"):
         flags = settings.integers("no_rope_layers")

@@ -26,20 +26,20 @@ def load(
 ) -> PositionalEmbedding:
     r"""Builds the positional embedding of a model of transformers.
 
-    From the `config.json` of any of the 382 model types of transformers 5.24.0 that
-    rotate, of the models with T5's or ALiBi's biases, and of most with learned or
-    sinusoidal tables; without transformers, torch or a network. Old and new spellings
-    of the rope settings are read: `rope_parameters` and `rope_scaling`, flat or for
-    each layer type, `type` and `rope_type`, `rotary_dim`, `rotary_pct`,
-    `rotary_emb_base`, `rope_local_base_freq` and so on.
+    It reads the `config.json` of all 382 model types of transformers 5.24.0 that
+    rotate. It also reads models with T5's or ALiBi's biases, and most models with
+    learned or sinusoidal tables. It needs neither transformers nor torch nor a network.
+    It reads old and new spellings of the rope settings: `rope_parameters` and
+    `rope_scaling`, flat or for each layer type, `type` and `rope_type`, `rotary_dim`,
+    `rotary_pct`, `rotary_emb_base`, `rope_local_base_freq` and so on.
 
-    Keys about positions have an effect or are errors. An unknown type or key in the
-    rope settings is an error that names it. Two keys that disagree are an error, too.
-    Other keys that speak of rope, rotary embeddings, ALiBi or relative positions are
-    errors if the model type does not read them. Such a key is
-    accepted if it is null or false, or says what the model does anyway. A class of
-    transformers may have default rope settings with a theta, as Ministral 3 has. It
-    drops a `rope_theta` without rope settings, and so does this.
+    A key about positions has an effect or raises an error. An unknown type or key in
+    the rope settings raises an error that names it. Two keys that disagree also raise
+    an error. The same holds for other keys about rope, rotary embeddings, ALiBi or
+    relative positions that the model type does not read. Such a key is accepted if it
+    is null or false, or if the model has the same value. A class of transformers may
+    have default rope settings with a theta, as Ministral 3 has. The class drops a
+    `rope_theta` without rope settings, and so does `load`.
 
     !!! Example
 
@@ -69,39 +69,38 @@ def load(
 
     **Where layers differ**, each kind is loaded by its `layer_type`. Gemma 3 has local
     and global layers, and Llama 4 has layers with and without rotation.
-    [`eqx_posemb.interop.huggingface.layer_types`][] lists the type of each layer. A
-    model of several parts that rotate, text and vision say, is loaded part by part:
-    give `part="text"`. An older file, of Qwen2.5-VL for example, may have the settings
-    of the text at its top. `part="text"` reads both.
+    [`eqx_posemb.interop.huggingface.layer_types`][] lists the type of each layer. If
+    several parts of a model rotate, such as text and vision, load each part:
+    `part="text"`. Older files, such as the files of Qwen2.5-VL, have the settings of
+    the text at the top. `part="text"` reads both forms.
 
-    **Heads.** Channels that do not rotate are part of the embedding: it takes the whole
-    head. That of multi-head latent attention is the `qk_nope_head_dim` channels without
-    position, and then the `qk_rope_head_dim` with it.
+    **Heads.** The embedding takes the whole head, including channels that do not
+    rotate. A head of multi-head latent attention has `qk_nope_head_dim` channels
+    without rotation, followed by `qk_rope_head_dim` rotated channels.
 
-    **Positions** are those that the model's code counts: [seq] for text; [seq, 3] with
-    frame, row and column for the text of vision models (M-RoPE; see
-    [`eqx_posemb.positions.mrope_positions`][]); [seq, 2] with row and column of a patch
-    for their vision towers, in the order of the patches
-    ([`eqx_posemb.positions.merged_patch_positions`][]). Some count otherwise. Llama 4's
-    vision has column and row from one, with the class token at zero. EfficientLoFTR has
-    row and column from one, and so has Inkling's vision. DINOv3 and what follows it
-    have the centers of patches between -1 and 1
+    **Positions** have the shape [seq] for text. The text of vision models has [seq, 3]
+    with frame, row and column (M-RoPE, see [`eqx_posemb.positions.mrope_positions`][]).
+    Vision towers have [seq, 2] with the row and the column of a patch, in the order of
+    the patches ([`eqx_posemb.positions.merged_patch_positions`][]). Some models count
+    differently. Llama 4's vision has column and row from one, with the class token at
+    zero. EfficientLoFTR and Inkling's vision have row and column from one. DINOv3 and
+    its successors have the centers of patches between -1 and 1
     ([`eqx_posemb.positions.normalized_positions`][]). MusicFlamingo has its two axes
-    multiplied by minus two pi times the time in seconds. Tokens that are no patches,
-    such as class and register tokens, stay as they are at position 0
+    multiplied by minus two pi times the time in seconds. Tokens outside of the grid,
+    such as class and register tokens, have position 0, where nothing rotates
     ([`eqx_posemb.positions.zero_prefixed`][]).
 
     **Sinks** are weights of each layer, which `attend` takes: see
     [`eqx_posemb.interop.huggingface.sinks_from_state_dict`][]. Tables and biases are
     weights, too. The method `from_state_dict` of their classes reads them.
 
-    **Quirks.** Where transformers computes something else than its configuration, or
-    what a rotation is, this does what was meant. `quirks=True` does what transformers
-    does, for comparison with it. Of the 382 model types with their default
-    configurations 374 are the same without it:
+    **Quirks.** In a few cases, transformers does not follow its configuration, or
+    applies a map that is no rotation. `load` follows the configuration, and
+    `quirks=True` reproduces transformers. Of the 382 model types with their default
+    configurations, 374 are equal without `quirks`. The exceptions are:
 
-    - HunYuan-VL (2 model types): sections are dealt out over channels, not pairs, so
-      that the two channels of a pair turn with different coordinates. Equal for text.
+    - HunYuan-VL (2 model types): sections are assigned to channels and not to pairs, so
+      the two channels of a pair turn with different coordinates. Text is equal.
     - MiniMax-M3 (2): `rotary_dim` is not read, and whole heads rotate. MiniMax-M1 read
       as `"minimax"` has the same.
     - nanochat (1): angles are negative. The logits are equal.
@@ -110,49 +109,54 @@ def load(
     - PhiMoE: `long_factor` is never used, whatever the length.
     - YaRN for each layer type has `truncate` always true, and does not read it.
     - DBRX: `rope_theta` in `attn_config`, as the released file has it, is not read.
-    - A key that is given twice with different values: the first that is read wins.
+    - A key that is given twice with different values: the first one that is read has
+        priority.
     - A key about positions that the model type does not read: it has no effect.
 
     V-JEPA 2 turns the two channels of a pair by different angles, which is no rotation.
-    Its authors' code trained it so, and `quirks` makes no difference.
-    Dynamic and longrope schedules are functions of the length here, with no memory of
-    earlier calls. A default or full width is what the model type's code rotates.
+    Its authors trained it with this code, so `quirks` makes no difference. Dynamic and
+    longrope schedules are functions of the length here, without memory of earlier
+    calls. A default or full width equals the width that the code of the model type
+    rotates.
 
     **Arguments:**
 
     - `config`: A dictionary, the path of a config.json or of its folder, or an object
         with a method `to_dict`, as transformers' own.
-    - `part`: Which part of the model, if several have positions: `"text_config"` or
-        `"text"`, say; `"a_config.b_config"` for a part of a part.
-    - `layer_type`: Which kind of layer, if they differ.
-    - `model_type`: What to read the configuration as, if it does not say, or if a new
-        model type rotates as a known one does: `"llama"`, say.
-    - `quirks`: Whether to follow transformers where it errs, and to ignore what it
-        ignores.
+    - `part`: The part of the model, if several parts have positions, such as
+        `"text_config"` or `"text"`. `"a_config.b_config"` is a part of a part.
+    - `layer_type`: The kind of layer, if the layers differ.
+    - `model_type`: The model type, such as `"llama"`. Give it if the configuration has
+        none, or if a new model type rotates as a known model type does.
+    - `quirks`: Whether to reproduce transformers where it deviates, and to ignore the
+        keys that it ignores.
     - `engine_keys`: What to do with keys that inference engines read and transformers
         ignores: `"apply"` or `"ignore"`. These keys are `attn_factor` of YaRN, by which
-        engines multiply the attention factor, and
-        `original_max_position_embeddings` beside the settings of layer types. `None`
-        raises an error where such a key has an effect. `quirks=True` ignores it. A
-        `dual_chunk_attention_config`, as Qwen2.5-1M has it, builds a
-        [`eqx_posemb.DualChunk`][] unless ignored. Engines also scale the queries of
-        texts beyond its `original_max_position_embeddings`, which this does not.
-    - `key`: A `jax.random` key for tables and biases that are learned, until the
-        weights of a checkpoint take their place; by default `jax.random.key(0)`.
+        engines multiply the attention factor, and `original_max_position_embeddings`
+        beside the settings of layer types. `None` raises an error where such a key has
+        an effect. `quirks=True` ignores it. A `dual_chunk_attention_config`, as
+        Qwen2.5-1M has it, builds a [`eqx_posemb.DualChunk`][] unless ignored. Engines
+        also scale the queries of texts beyond its `original_max_position_embeddings`,
+        and `load` does not.
+    - `key`: A `jax.random` key for the initial values of learned tables and biases, by
+        default `jax.random.key(0)`. Weights of a checkpoint replace the values.
 
-    **Returns:** a [`eqx_posemb.PositionalEmbedding`][], with the `scale` of the model's
-    attention: the softmax multiplier of multi-head latent attention with YaRN, T5's
-    one, Gemma's `query_pre_attn_scalar`, Granite's `attention_multiplier`.
+    **Returns:** a [`eqx_posemb.PositionalEmbedding`][] with the `scale` of the model's
+    attention. Examples are the softmax multiplier of multi-head latent attention with
+    YaRN, one for T5, Gemma's `query_pre_attn_scalar` and Granite's
+    `attention_multiplier`.
 
     **Raises:** a `ValueError` that names the key, if it is unknown, missing, of the
-    wrong type or out of range. The same if a key contradicts another, or speaks of
+    wrong type or out of range. The same if a key contradicts another key, or is about
     positions and is not read. The same if a part or a `layer_type` has to be chosen, or
-    if the model type has no row. The error then names the class to build by hand, or
+    if the model type is unknown. The error then names the class to build by hand, or
     says that the model has no positional embedding.
     """
     if engine_keys is not None:
         check_choice("engine_keys", engine_keys, ("apply", "ignore"))
     settings, row, own = part_of(read(config), model_type, part)
+    # transformers ignores the keys of inference engines, and `quirks` follows
+    # transformers.
     settings.engine_keys = engine_keys or ("ignore" if quirks else None)
     made, found = made_of(settings, row, layer_type, quirks, key)
     if not quirks:
@@ -190,7 +194,7 @@ def made_of(
 def layer_types(
     config: Any, *, part: str | None = None, model_type: str | None = None
 ) -> tuple[str, ...]:
-    """Says, for each layer of a model, what to give to `load` as its `layer_type`.
+    """The `layer_type` of each layer of a model, as `load` takes it.
 
     !!! Example
 
@@ -232,6 +236,7 @@ def _chosen(layer_type, labels, settings, row, of) -> str:
         return ROTATES
     first, *others = attending
     likeness = of(first) if others else None
+    # Layers with different names may rotate alike, so their settings are compared.
     if any(of(label) != likeness for label in others):
         kinds = listed(attending, mark="'")
         raise ValueError(

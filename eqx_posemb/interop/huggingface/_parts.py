@@ -21,7 +21,7 @@ def part_of(
         return _found(keys, own)
     parts = parts_of(keys, model_type)
     _check_text(keys, parts)
-    # What rotates has to be chosen from; a table beside it has not.
+    # Parts that rotate have priority, and a table counts only without such a part.
     rotating = {p: of for p, of in parts.items() if "adds" not in models()[of[1]]}
     parts = rotating or parts
     if len(parts) == 1:
@@ -113,7 +113,8 @@ def _found(keys, own):
                     f"{_reason(own)}"
                 )
             _check_known(key, told, rotary, default)
-            # The rope settings of a model that is told not to rotate say nothing.
+            # Rope settings have no effect in a model that does not rotate, so they
+            # count as read.
             settings, row, own = _found(keys, other)
             settings.read |= {key, "rope_parameters", "rope_scaling", "rope_theta"}
             settings.read.add("partial_rotary_factor")
@@ -160,11 +161,14 @@ def _own(keys: dict[str, Any], name: str) -> str | None:
 
 def _parts(keys: dict[str, Any], parent: str, prefix: str = ""):
     """Paths to the parts that rotate, with their keys and types."""
+    # A file may be faulty, and endless nesting would exhaust the stack.
     if prefix.count(".") >= DEEPEST:
         raise ValueError(
             f"`config` must have at most {DEEPEST} parts within each other, but got "
             f"{prefix[:80]}…."
         )
+    # Older files, such as the files of Qwen2.5-VL, have the settings of the text at the
+    # top.
     at_top = "text_config" not in keys and "num_attention_heads" in keys
     if at_top and f"{parent}_text" in models():
         yield prefix or "text", (keys, f"{parent}_text")

@@ -72,7 +72,8 @@ def rope_of(
             if beside.get(ORIGINAL) is not None:
                 given = _with_original(given, beside[ORIGINAL], settings, row)
     elif label not in row.get("scaled", (label,)):
-        # Scaling from before there was a place for it in each layer type.
+        # Older files have one scaling, and it applies to the layer types in `scaled`
+        # alone.
         given = {}
     settings.read.update(row.get("lost", ()))
     settings = settings.without(row.get("lost", ()))
@@ -184,6 +185,7 @@ def _normalized(rope, settings, row, label, nested, flat, quirks, head) -> Rope:
         allowed |= set(SECTIONED)
     if row.get("temperature") == "llama_4_scaling_beta":
         allowed |= set(TEMPERED)
+    # An unknown key may be a misspelled one, so it is never ignored.
     rope.only(allowed, f"`rope_type` {kind!r} of this model type")
     length = _length(rope, settings)
     original = _original_length(kind, rope, settings, quirks)
@@ -203,6 +205,7 @@ def _normalized(rope, settings, row, label, nested, flat, quirks, head) -> Rope:
         length=length,
         attention_factor=attention,
         **_shape(kind, rope),
+        # transformers ignores the key in the settings of a layer type.
         truncate=rope.flag("truncate", True) or (quirks and nested),
         mscale_all_dim=rope.number("mscale_all_dim", 0.0) if kind == "yarn" else 0.0,
         sections=sections_of(rope, row, quirks),
@@ -225,6 +228,7 @@ def _kind(rope: Settings, row) -> str:
             f"{quoted(rope.get('rope_type'))} and {quoted(rope.get('type'))}."
         )
     kind = kinds.pop() if kinds else "default"
+    # With `alpha`, Hunyuan's rope type `dynamic` has a fixed factor.
     if kind == "dynamic" and row.get("alpha") and rope.get("alpha"):
         return "ntk_alpha"
     image = row.get("axes") in IMAGE_AXES
@@ -293,7 +297,8 @@ def _length(rope, settings) -> int:
 def _original_length(kind, rope, settings, quirks) -> int:
     if ORIGINAL not in KEYS[kind]:
         return 0
-    # Phi-3 has it beside the other rope settings and not among them; there it wins.
+    # Phi-3 has the original length beside its rope settings, and that value has
+    # priority.
     outside = settings.integer(ORIGINAL) if settings.get(ORIGINAL) is not None else None
     inside = rope.integer(ORIGINAL) if rope.has(ORIGINAL) else None
     clash = settings.has(ORIGINAL) and inside is not None and outside != inside
@@ -314,6 +319,7 @@ def _factor(kind, rope, growth) -> float:
             return rope.number("alpha", least=1)
         return 1.0
     if rope.get("factor") is None and kind in ("yarn", "longrope") and growth:
+        # transformers computes a missing factor from the ratio of both lengths.
         return max(growth, 1.0)
     return rope.number("factor", 1.0 if kind == "proportional" else None, least=1)
 
@@ -350,6 +356,7 @@ def _attention_factor(kind, rope, factor, original, row) -> float:
         all_dims = rope.number("mscale_all_dim", 0.0)
         if own and all_dims:
             return grown(factor, own) / grown(factor, all_dims)
+        # TeleChat3 has a slope of its own, and `kind` has lost its name.
         named = {rope.get("rope_type"), rope.get("type")}
         return grown(factor, next((SLOPES[n] for n in named if n in SLOPES), 1.0))
     return 1.0
@@ -363,7 +370,7 @@ def grown(factor: float, slope: float = 1.0) -> float:
 def _shape(kind, rope) -> dict[str, Any]:
     """What a schedule has beside its factor: the ends of a ramp, or divisors."""
     if kind == "yarn":
-        # Zero stands for not given, as in transformers.
+        # Zero counts as not given, as in transformers.
         slow = rope.number("beta_slow", 1.0) or 1.0
         fast = rope.number("beta_fast", 32.0) or 32.0
         names = "beta_slow", "beta_fast"

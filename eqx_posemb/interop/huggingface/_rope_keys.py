@@ -1,12 +1,13 @@
 """The keys that each rope type of a configuration has."""
 
-# The keys of each type, in addition to the keys that all types have.
+# Each type has these keys in addition to the keys that all types have.
 KEYS: dict[str, tuple[str, ...]] = {
     "default": (),
     "axial": (),
     "linear": ("factor",),
     "dynamic": ("factor",),
-    # In a published configuration of HunYuan, its own code reads `alpha` alone.
+    # HunYuan's code reads `alpha` alone, but its published configuration has all of
+    # these keys.
     "ntk_alpha": (
         "alpha",
         "factor",
@@ -43,11 +44,12 @@ KEYS: dict[str, tuple[str, ...]] = {
     ),
     "proportional": ("factor",),
 }
-# Keys in published files that no implementation reads.
+# Published files have these keys, and no implementation reads them.
 CARRIED = {"yarn": ("finetuned",)}
 ORIGINAL = "original_max_position_embeddings"
 TYPES = tuple(kind for kind in KEYS if kind != "ntk_alpha")
 COMMON = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
+# Older files have these two keys beside the rope settings.
 BESIDE = {"rope_theta", "partial_rotary_factor"}
 SECTIONED = ("mrope_section", "mrope_interleaved", "xdrope_section")
 TEMPERED = ("llama_4_scaling_beta", "max_position_embeddings")
@@ -58,6 +60,7 @@ ALIASES = {
     "telechat3-yarn": "yarn",
     "xdrope": "dynamic",
 }
-# How much YaRN grows attention, as a share of 0.1 for each e-fold of the factor.
+# The slope multiplies the 0.1 by which YaRN's factor grows for each e-fold of the
+# scaling factor.
 SLOPES = {"telechat3-yarn": 0.7}
 FOPE = ("use_fope", "fope_init_factor", "fope_sep_head", "num_inv_freq")

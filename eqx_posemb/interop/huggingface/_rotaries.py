@@ -23,7 +23,7 @@ from ._settings import listed, quoted, Settings
 from ._width import width_of
 
 
-# The defaults of inference engines, and their keys that leave distances as they are.
+# Inference engines have these defaults, and their other keys do not change distances.
 CHUNKS = {"chunk_size": 8192, "local_size": 1024}
 BESIDE_CHUNKS = (
     "original_max_position_embeddings",
@@ -55,6 +55,7 @@ def layer_of(
     if rotates(label, settings, row):
         rope = rope_of(settings, row, label, labels, quirks, head)
         if rope is not None and label == "unscaled":
+            # Layers outside of `rope_scaling_layers` keep the frequencies of training.
             rope = dataclasses.replace(rope, kind="default", attention_factor=1.0)
         if rope is not None and label.startswith("theta="):
             rope = dataclasses.replace(rope, theta=float(label.removeprefix("theta=")))
@@ -107,6 +108,7 @@ def _evaluated(rule: str, settings: Settings) -> int | None:
     """A sum, a quotient or a key of a part, or `None` if a key is missing."""
     if rule == "clvp":
         heads = settings.width("num_attention_heads")
+        # CLVP's code bounds the width by 32 channels.
         return max(settings.width("projection_dim") // (2 * heads), 32)
     if "." in rule:
         part, key = rule.split(".")
@@ -157,6 +159,8 @@ def _scale(rope, head, settings, row) -> float | None:
         return float(rule)
     if row.get("rotary") == "qk_rope_head_dim" and rope is not None:
         if rope.mscale_all_dim and rope.kind == "yarn":
+            # DeepSeek multiplies the logits by YaRN's factor, in place of queries and
+            # keys.
             return head**-0.5 * grown(rope.factor, rope.mscale_all_dim) ** 2
     return None
 
@@ -173,7 +177,8 @@ def rotary_of(
         [layer.temperature] if layer.temperature is not None else []
     )
     if row.get("temperature") == "learned":
-        # Theirs starts from no temperature, until the weights are there.
+        # The model has no temperature until its weights are loaded, hence weight zero
+        # and bias one.
         heads = settings.width("num_attention_heads")
         made.append(ScalableSoftmax(heads, weight=0.0, bias=1.0))
     if layer.rope is not None:
@@ -190,6 +195,7 @@ def _rotary(layer, rope, settings, row, quirks, key) -> Rotary:
         return _of_image(layer, rope, settings, rule, key)
     frequencies = schedule(rope, layer.head, layer.width, row, quirks)
     width = layer.width + layer.width % 2
+    # An odd width is rounded up to pairs, and may then exceed the head.
     dim = max(layer.head, width)
     pairing = _layout(layer.pairing, dim, width, row, quirks)
     dealt = None

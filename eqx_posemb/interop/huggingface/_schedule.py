@@ -93,6 +93,7 @@ def _longrope(rope, base, row, quirks) -> AbstractFrequencies:
                 f"that rotate, but got {len(values)}."
             )
     short = Divided(base, rope.short)
+    # PhiMoE in transformers never switches to the long divisors.
     if quirks and row.get("never_long"):
         return short
     return LongRoPEFrequencies(short, Divided(base, rope.long), rope.original_length)

@@ -27,10 +27,10 @@ _QUOTED.maxstring = _QUOTED.maxother = 80
 _QUOTED.maxlevel = 3
 quoted = _QUOTED.repr
 
-# Parts within parts: models have at most three.
+# Models have at most three levels of parts, so the limit concerns faulty files alone.
 DEEPEST = 32
 
-# More than any model has, and few enough to build a schedule of.
+# The limits exceed every model, and stop a faulty file before it exhausts memory.
 WIDEST = 2**16
 MOST_LAYERS = 2**14
 
@@ -124,6 +124,8 @@ def read(config: Any) -> dict[str, Any]:
     if isinstance(config, str | os.PathLike):
         return _read_file(Path(config))
     if not isinstance(config, Mapping):
+        # transformers is never imported, so its configurations are known by their
+        # method.
         if not callable(getattr(config, "to_dict", None)):
             raise ValueError(
                 "`config` must be a dictionary, a path to a config.json or its folder, "
@@ -197,11 +199,13 @@ class Settings:
         self.keys = {key: value for key, value in keys.items() if value is not None}
         self.defaults = dict(defaults or {})
         self.inside = inside
-        # The keys that were asked for, whether they are there or not.
+        # `read` collects all keys that were asked for, so that unread keys can be
+        # reported.
         self.read: set[str] = set()
-        # What becomes of keys that inference engines read: "apply", "ignore" or None.
+        # Keys that only inference engines read are handled by "apply", "ignore" or
+        # None.
         self.engine_keys: str | None = None
-        # The rope settings of all layers, read once and not once for each kind of them.
+        # The rope settings of all layers are read once, and not once for each kind.
         self.rope: tuple[dict[str, Any], bool] | None = None
 
     def has(self, key: str) -> bool:
@@ -245,6 +249,7 @@ class Settings:
         self, key: str, default: int | None = None, *, most: int = 2**62, least: int = 1
     ) -> int:
         value = self._needed(key, default)
+        # Some files store integers as floats.
         whole = isinstance(value, float) and value.is_integer()
         if isinstance(value, bool) or not (isinstance(value, int) or whole):
             self._refuse(key, "be an integer", value)
@@ -266,6 +271,7 @@ class Settings:
         value = self._needed(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             self._refuse(key, "be a number", value)
+        # `math.isfinite` raises an OverflowError for an integer beyond float64.
         if isinstance(value, int) and abs(value) > 2**1000:
             self._refuse(key, "be finite", value)
         if not math.isfinite(value):

@@ -8,7 +8,8 @@ from jaxtyping import Array, Float
 from ..._state_dicts import array, listed
 
 
-# As transformers has them, and as files of DeepSeek, MiMo and Flint spell them.
+# transformers has the first name, and files of DeepSeek, MiMo and Flint have the
+# others.
 NAMES = (
     "self_attn.sinks",
     "attn.attn_sink",
@@ -59,6 +60,8 @@ def sinks_from_state_dict(
     chosen = next((name for name in found if name in state), None)
     if chosen is not None:
         return array(state, chosen)
+    # Where no layer has a sink, the prefix is probably wrong, and None would hide the
+    # mistake.
     ends = tuple(f".{name}" for name in NAMES)
     if not any(name.startswith(prefix) and name.endswith(ends) for name in state):
         raise ValueError(

@@ -11,7 +11,7 @@ from ._width import rotates_as_much
 
 
 _SPEAKS = re.compile(r"(^|_)(m|xd|no_?)?rope|rotary|alibi|(^|_)relative|xpos|yarn|_ntk")
-# Settings of training, and sizes of grids of positions.
+# Settings of training and sizes of grids have these endings, and change no position.
 _BESIDE = re.compile(r"_(dropout|sizes)$")
 _FLAG = re.compile(r"(use_)?(rope|rotary)(_(pos|position|emb|embedding|embeddings))*$")
 _AXES = re.compile(r"(use_)?(mrope|3d_rope|rope_3d)$")
@@ -72,7 +72,7 @@ def _names_other(key: str, value: Any) -> bool:
 def _says_nothing(value: Any) -> bool:
     if isinstance(value, str | list | tuple | dict):
         return not value
-    # Not set, as transformers has it for `max_relative_positions`.
+    # transformers writes -1 for a `max_relative_positions` that is not set.
     return value is False or (isinstance(value, int) and value == -1)
 
 

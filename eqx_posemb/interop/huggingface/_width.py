@@ -27,6 +27,7 @@ def share_of(
         share = rope.number("partial_rotary_factor", above=0)
         if reads:
             found.append(share)
+        # A key without effect is an error, unless it states the width that rotates.
         elif not quirks and not rotates_as_much(share, head, width, settings):
             raise ValueError(
                 f"`rope_parameters.partial_rotary_factor` must not be there, as "
@@ -67,6 +68,8 @@ def width_of(rope, head: int, settings: Settings, row: dict[str, Any]) -> int:
         if width % 2:
             raise ValueError(f"`{key}` must be even, but got {width}.")
         return width
+    # A proportional schedule rotates whole heads, and its slow pairs have a frequency
+    # of zero.
     width = head if rope.kind == "proportional" else int(head * rope.partial)
     if rope.kind == "proportional" and head % 2:
         raise ValueError(f"`head_dim` must be even, but got {head}.")

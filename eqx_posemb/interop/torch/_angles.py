@@ -26,10 +26,13 @@ class Fixed(nn.Module):
     def __init__(self, values: np.ndarray):
         super().__init__()
         self._host = values
+        # A buffer moves with the module, and this one stays out of the state dict.
         self.register_buffer("values", torch.tensor(values), persistent=False)
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
+        # `.half()` has rounded the values and `to_empty` has lost them, so they are
+        # copied from the host again.
         self.values = torch.tensor(self._host, device=self.values.device)
         return self
 
@@ -59,21 +62,24 @@ def cos_sin(
     at every int32 position. Floats beyond int32 give NaN."""
     positions, terms = as_positions(positions), words.ndim == 3
     at = positions if terms else positions.unsqueeze(-1)
+    # The integer part is piecewise constant, so it carries no gradient.
     nearest = at.detach().round()
+    # The product wraps around, which drops whole turns.
     phase = nearest.to(torch.int64) * words[1]
-    # One rounding and not two, where there is a float64 to do it in.
+    # A float64 rounds the angle once, where the device has float64.
     exact = exact_dtype(phase.device)
     angle = (phase.sum(dim=-2) if terms else phase).to(exact) * (2 * math.pi / 2**64)
     if at.is_floating_point():
-        # Beyond int32 a float stands for many integers: NaN says so.
+        # Beyond int32 a float stands for many integers, so its angle is NaN.
         fits = (nearest >= -(2.0**31)) & (nearest < 2.0**31)
-        # A small angle, which carries the derivative.
+        # The remainder is a small angle, and it carries the derivative.
         rest = torch.where(fits, at - nearest, torch.nan) * radians(words)
         angle = angle + (rest.sum(dim=-2) if terms else rest)
     angle = angle.to(computing_dtype(dtype))
     return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
+# `torch.compile` cannot trace decimals, and the result depends on settings alone.
 @torch.compiler.assume_constant_result
 def words_of(dim: int, base: float, device: torch.device, *scaling: Any) -> Tensor:
     """The words of geometric frequencies, or of YaRN's with `scaling`, where a call
@@ -121,6 +127,7 @@ def check_tensor(name: str, x: Any) -> None:
 
 def exact_dtype(device: torch.device) -> torch.dtype:
     """The widest floating point type of a device."""
+    # Apple's GPUs have no float64.
     return torch.float32 if device.type == "mps" else torch.float64
 
 

@@ -1,4 +1,4 @@
-"""Any embedding of ours as a module of PyTorch, and its parameters both ways."""
+"""Embeddings as modules of PyTorch, and conversions of their parameters."""
 
 import functools
 import operator
@@ -27,7 +27,7 @@ from ._programs import name_of
 _Module = TypeVar("_Module", bound=eqx.Module)
 _SLOTS = "encoding", "rotary", "bias", "score"
 _AT = "q_positions", "k_positions"
-# What a part is called with.
+# Each kind of part is called with tensors of these names.
 _INPUTS: dict[Any, tuple[str, ...]] = {
     AbstractEncoding: ("positions",),
     AbstractBias: _AT,
@@ -38,7 +38,7 @@ _INPUTS: dict[Any, tuple[str, ...]] = {
 def as_torch(
     module: eqx.Module, *, rotation: Literal["torch", "jax"] = "torch"
 ) -> TorchPart:
-    """Turns an embedding into a `torch.nn.Module` that does the same on tensors.
+    """Turns an embedding into a `torch.nn.Module` with the same methods on tensors.
 
     Its arrays become parameters, with the paths of the leaves as their names:
     `bias.weight`, `rotary.parts.0.generator`. It computes in at least float32. It has
@@ -73,13 +73,13 @@ def as_torch(
 
     - `module`: An encoding, rotary embedding, bias or score, or a whole
         [`eqx_posemb.PositionalEmbedding`][].
-    - `rotation`: `"torch"`, or `"jax"` to have rotations run there, too. Rotary
-        embeddings that are more than a rotation, such as xPos and LieRE, always do.
+    - `rotation`: `"torch"`, or `"jax"` to run rotations in JAX as well. Rotary
+        embeddings beyond a plain rotation, such as xPos and LieRE, always run in JAX.
 
     **Returns:** a `torch.nn.Module` with its own parameters, which
     [`eqx_posemb.interop.torch.from_torch`][] converts back.
 
-    **Raises:** a `ValueError` if `module` is none of those, or `rotation` is unknown.
+    **Raises:** a `ValueError` if `module` has another type, or `rotation` is unknown.
     """
     check_choice("rotation", rotation, ("torch", "jax"))
     if isinstance(module, PositionalEmbedding):
@@ -110,14 +110,14 @@ def to_torch(module: eqx.Module) -> dict[str, Tensor]:
         assert list(to_torch(pe.Learned(8, 4, key=jax.random.key(0)))) == ["weight"]
         ```
 
-    The tensors have memory of their own, and the names of
+    The tensors own their memory. Their names equal the names of
     [`eqx_posemb.interop.torch.as_torch`][].
     """
     return {name: copy_of(leaf) for name, leaf in leaves_of(module).items()}
 
 
 def from_torch(module: _Module, state: Mapping[str, Any] | nn.Module) -> _Module:
-    """Puts the parameters of PyTorch into a module of this library.
+    """Copies parameters of PyTorch into a module of this library.
 
     They come from a state dict, or from a `torch.nn.Module` such as the result of
     [`eqx_posemb.interop.torch.as_torch`][].
@@ -133,10 +133,10 @@ def from_torch(module: _Module, state: Mapping[str, Any] | nn.Module) -> _Module
         bias = from_torch(bias, as_torch(bias))
         ```
 
-    **Returns:** a module with arrays of its own, in the dtypes of those in `module`.
+    **Returns:** a module with its own arrays, in the dtypes of the arrays in `module`.
 
-    **Raises:** a `ValueError` if a name is missing or unknown, or a tensor has another
-    shape, or a dtype that does not fit into the dtype of the array.
+    **Raises:** a `ValueError` if a name is missing or unknown, or if a tensor has
+    another shape. The same if its dtype does not fit into the dtype of the array.
     """
     if isinstance(state, nn.Module):
         state = state.state_dict()
@@ -156,26 +156,28 @@ def _fitting(name, leaf, tensor):
     shape, there = tuple(tensor.shape), getattr(torch, leaf.dtype.name)
     if shape != leaf.shape:
         raise ValueError(f"`{name}` must have shape {leaf.shape}, but got {shape}.")
+    # A tensor on the meta device has a shape and no memory to read.
     if tensor.is_meta:
         raise ValueError(
             f"`{name}` must have values, but got a tensor on the meta device. Use "
             "`to_empty` and `load_state_dict` before."
         )
+    # A cast to a narrower dtype would silently round weights.
     if torch.promote_types(tensor.dtype, there) != there:
         raise ValueError(
             f"`{name}` must fit into {leaf.dtype}, but got {tensor.dtype}. Round it "
             f"with `.to({there})`."
         )
-    # A copy: the optimizer of PyTorch goes on writing into the tensor.
+    # A copy is needed, since PyTorch's optimizer goes on writing into the tensor.
     return jnp.array(to_array(tensor), dtype=leaf.dtype, copy=True)
 
 
 class TorchEmbedding(TorchPart):
-    """Everything that position does to attention, for tensors of PyTorch.
+    """A `PositionalEmbedding` for tensors of PyTorch.
 
-    `encoding`, `rotary`, `bias` and `score` are its parts, or `None`. A batch is always
-    the first axis. Positions, masks and segments may have a batch axis, or are shared
-    by all examples.
+    `encoding`, `rotary`, `bias` and `score` are its parts, or `None`. The batch is
+    always the first axis. Positions, masks and segments may have a batch axis, or are
+    shared by all examples.
     """
 
     rotary: TorchPart | None
@@ -189,10 +191,11 @@ class TorchEmbedding(TorchPart):
             setattr(self, name, made)
         self._scale = module.scale
         native = isinstance(self.rotary, TorchRotary) and self.rotary.exact
+        # Biases and scores run in JAX, so PyTorch's attention serves rotations alone.
         self._native = native and module.bias is module.score is None
 
     def _place(self, name, parameter):
-        """Nothing: the parts hold the parameters, under the names they have here."""
+        """Does nothing, since the parts hold the parameters under the same names."""
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Adds the encoding of positions [seq, *axes], with or without the batch, to
@@ -225,15 +228,15 @@ class TorchEmbedding(TorchPart):
         **others: Any,
     ) -> Tensor:
         """Softmax attention over the finished logits, [*batch, heads, q, dim_v], in the
-        dtype of `v`; zeros for a query that sees no key.
+        dtype of `v`. A fully masked query has zeros.
 
         **Arguments:** as in [`eqx_posemb.PositionalEmbedding.attend`][], after the
-        batch; but
+        batch, except for:
 
         - `mask`: [q, k], or [*batch, heads, q, k], where heads may be 1.
-        - `implementation`: `"auto"` is PyTorch's `scaled_dot_product_attention` where
-            there is no more than a rotation, which has no second derivatives, and JAX
-            elsewhere; `"dense"` and `"blockwise"` are JAX's.
+        - `implementation`: With `"auto"`, a plain rotation uses PyTorch's
+            `scaled_dot_product_attention`, which has no second derivatives. All other
+            embeddings run in JAX. `"dense"` and `"blockwise"` always run in JAX.
         """
         for name, x in ("q", q), ("k", k), ("v", v):
             check_tensor(name, x)
@@ -243,6 +246,7 @@ class TorchEmbedding(TorchPart):
         # Angles that are the same for every length read no `length`.
         rest = [x for name, x in others.items() if name not in (*_RULES, "length")]
         plain = implementation == "auto" and all(x is None for x in rest)
+        # PyTorch's attention requires one dtype, and attention in JAX promotes dtypes.
         plain = plain and q.dtype == k.dtype == v.dtype and q.ndim > 2
         if self.rotary is not None and self._native and plain:
             return torch.nn.functional.scaled_dot_product_attention(
@@ -254,6 +258,8 @@ class TorchEmbedding(TorchPart):
                 enable_gqa=q.shape[-3] != k.shape[-3],
             )
         if mask is not None and mask.ndim > 2:
+            # PyTorch's masks may have one head for all, and JAX's attention takes all
+            # heads.
             heads = (*mask.shape[:-3], q.shape[-3], *mask.shape[-2:])
             rules["mask"] = mask.expand(heads)
         others |= dict(at, **rules, implementation=implementation)
@@ -294,6 +300,7 @@ def _seen(
         )
     if q_segments is not None:
         seen.append(q_segments[..., None] == k_segments[..., None, :])
+    # A rule with a batch needs an axis for heads, over which it broadcasts.
     seen = [each.unsqueeze(-3) if each.ndim > 2 else each for each in seen]
     if mask is not None:
         if mask.dtype != torch.bool:

@@ -27,6 +27,8 @@ def fixed_pos_embedding(x: Table) -> tuple[Table, Table]:
     """
     seq, dim = x.shape
     positions = torch.arange(seq, device=x.device)
+    # Each channel of `x` has a frequency of its own, as in Zeta, so the schedule has
+    # twice the channels.
     cos, sin = cos_sin(positions, words_of(2 * dim, 10_000, x.device), x.dtype)
     return sin, cos
 
@@ -69,9 +71,9 @@ def apply_rotary_pos_emb(
 ) -> Tokens:
     """Rotates adjacent pairs of channels by given sines and cosines, times `scale`.
 
-    `sin` and `cos` have a column for each pair, as `fixed_pos_embedding` makes them
-    from an input of half the channels, or a column for each channel, as
-    `duplicate_interleave` returns them.
+    `sin` and `cos` have a column for each pair or for each channel.
+    `fixed_pos_embedding` makes columns for pairs from an input of half the channels,
+    and `duplicate_interleave` makes columns for channels.
 
     !!! Example
 
@@ -115,6 +117,7 @@ def linear_ramp_mask(min: float, max: float, dim: int) -> Float[Tensor, " {dim}"
         assert linear_ramp_mask(1, 3, dim=5).tolist() == [0, 0, 0.5, 1, 1]
         ```
     """
+    # YaRN's code widens an empty ramp to 0.001, against a division by zero.
     width = 0.001 if min == max else max - min
     index = torch.arange(dim, dtype=torch.get_default_dtype())
     return ((index - min) / width).clamp(0, 1)

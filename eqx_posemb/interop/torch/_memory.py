@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 
+# JAX without 64-bit mode has no such dtypes.
 _WIDE = torch.float64, torch.uint64, torch.complex128
 _CURE = '`jax.config.update("jax_enable_x64", True)` before.'
 
@@ -29,6 +30,7 @@ def jax_device(device: torch.device) -> Any:
     try:
         if device.type not in ("cpu", "cuda"):
             raise RuntimeError("DLPack crosses between these two only on CPU and CUDA")
+        # Both libraries number CUDA devices alike.
         return jax.devices(device.type)[device.index or 0]
     except (RuntimeError, IndexError) as error:
         raise ValueError(
@@ -77,6 +79,8 @@ def to_tensor(array: jax.Array, *others: Tensor) -> Tensor:
     copy."""
     tensor = torch.from_dlpack(array)
     taken = {other.data_ptr() for other in others if other.numel()}
+    # XLA may return the memory of an input, and results of an operator of PyTorch must
+    # not alias inputs.
     return tensor.clone() if tensor.data_ptr() in taken else tensor
 
 

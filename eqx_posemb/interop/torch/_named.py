@@ -21,6 +21,8 @@ class Named(nn.Module):
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         for name in self._derived:
+            # Settings determine these buffers, and a strict load would report them as
+            # unexpected.
             state_dict.pop(prefix + name, None)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 

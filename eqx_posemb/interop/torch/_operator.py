@@ -16,11 +16,12 @@ def call(program: str, tensors: Sequence[Tensor]) -> list[Tensor]:
     function = frame_with(program).compiled(program)
     device = jax_device(device_of(list(tensors)))
     with jax.default_device(device):
-        # PyTorch may write into a tensor as soon as this has returned: wait until all
-        # has been read.
+        # PyTorch may write into an input once the operator returns, so all reads must
+        # be complete.
         arrays = jax.block_until_ready(function([to_array(x) for x in tensors]))
     made = []
     for array in arrays:
+        # Neither an input nor another result may share the memory of a result.
         made.append(to_tensor(array, *tensors, *made))
     return made
 
@@ -31,8 +32,10 @@ def _(program, tensors):
     for x in tensors:
         check_dtype(x)
         dtype = jax.dtypes.canonicalize_dtype(str(x.dtype).removeprefix("torch."))
-        # One program for each shape, as in JAX: `int` says so to PyTorch's compiler.
+        # JAX compiles one program for each shape, and `int` specializes PyTorch's
+        # symbolic sizes likewise.
         structs.append(jax.ShapeDtypeStruct(tuple(map(int, x.shape)), dtype))
+    # Tracing in JAX gives the shapes, so that both libraries agree.
     made = jax.eval_shape(frame_with(program).function(program), structs)
     device = device_of(list(tensors))
     dtypes = [getattr(torch, x.dtype.name) for x in made]
@@ -44,12 +47,13 @@ def _(program, tensors):
 
 def _setup_context(ctx, inputs, output):
     ctx.program, tensors = inputs
+    # Only inputs are saved, and the derivative computes everything else again.
     ctx.save_for_backward(*tensors)
 
 
 def _backward(ctx, gradients):
     wanted = ctx.needs_input_grad[1]
-    # The same operator again, which is why there are derivatives of any order.
+    # The backward pass calls the same operator, so derivatives of any order exist.
     program = f"{ctx.program}|vjp:{''.join(str(int(want)) for want in wanted)}"
     made = iter(call(program, [*ctx.saved_tensors, *gradients]))
     return None, [next(made) if want else None for want in wanted]

@@ -20,8 +20,8 @@ from ._rotate import Layout, rotate
 
 
 class TorchPart(nn.Module):
-    """A module of ours whose arrays are parameters of PyTorch, and whose methods run in
-    JAX as one operator.
+    """A module whose arrays are parameters of PyTorch, and whose methods run in JAX as
+    one operator.
 
     The modules have parameters and settings, and no buffers. So `half`, `to`, the meta
     device and a state dict cannot change a setting.
@@ -39,6 +39,8 @@ class TorchPart(nn.Module):
         return f"{type(self).__name__}({settings})"
 
     def _place(self, name, parameter):
+        # PyTorch allows no dots in the name of a parameter, so groups become
+        # submodules.
         *groups, last = name.split(".")
         holder = self
         for group in groups:
@@ -59,7 +61,8 @@ class TorchPart(nn.Module):
             elif name in _OWN and x is not None:
                 check_tensor(name, x)
             elif name == "length" and x is not None:
-                # As a tensor, so that another one needs no other program.
+                # A length in a tensor is data, so another length needs no other
+                # program.
                 device = inputs["q_positions"].device
                 tensors[name] = torch.full((), x, dtype=torch.int32, device=device)
             elif x is not None:
@@ -104,25 +107,26 @@ class TorchTerm(TorchPart):
 
 
 class TorchExtension(TorchPart):
-    """A rotary embedding that sees other positions where keys are far."""
+    """A rotary embedding with other positions for far keys."""
 
     def products(
         self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor, **length
     ) -> Tensor:
-        """From queries and keys [*batch, heads, seq, dim] before any rotation, and
-        positions [seq] with or without the batch, to products that are not scaled,
-        [*batch, heads, q, k]. Schedules that depend on it read `length`."""
+        """The unscaled products [*batch, heads, q, k] of queries and keys [*batch,
+        heads, seq, dim] before any rotation. Positions are [seq], with or without the
+        batch. Schedules that depend on the length read `length`."""
         at = dict(q_positions=q_positions, k_positions=k_positions)
         return self._run("products", q=q, k=k, **at, **length)[0]
 
 
 class TorchRotary(TorchPart):
-    """A map from positions to what they do to queries and keys."""
+    """A map from positions to rotations of queries and keys."""
 
     def __init__(self, module: AbstractRotary, rotation: Literal["torch", "jax"]):
         super().__init__(module)
         self._angles = self._axis = None
         self.native = False
+        # Only plain rotations have a form in PyTorch, and all others run in JAX.
         if not isinstance(module, Rotary) or module.decay is not None:
             return
         self.native = rotation == "torch"
@@ -137,6 +141,8 @@ class TorchRotary(TorchPart):
             self._axis = module.axes.axis(count).tolist()
             frequency = module.axes.frequency(count)
             turns = jax.tree.map(lambda word: word[..., frequency], turns)
+        # Frequencies in JAX arrays may change, so only static schedules have fixed
+        # angles.
         static = all(isinstance(word, np.ndarray) for word in jax.tree.leaves(turns))
         if static and not module.dynamic and module.arithmetic == "exact":
             self._angles = Angles(turns)
@@ -149,8 +155,8 @@ class TorchRotary(TorchPart):
     def forward(
         self, positions: Tensor, *, length: int | Tensor | None = None
     ) -> "TorchRotation":
-        """What to apply to queries and keys, by its methods `queries` and `keys`: worth
-        making once for all layers.
+        """The rotation at the positions, whose methods are `queries` and `keys`.
+        Compute it once for all layers.
 
         Positions are [seq, *axes], with or without a batch before it. Schedules that
         depend on the context length read `length`, by default one more than the largest
@@ -163,6 +169,7 @@ class TorchRotary(TorchPart):
             return TorchRotation(functools.partial(self._rotated_in_jax, at))
         cos, sin = self.tables(positions, length=length)
         depth = self._depth(positions)
+        # Batched tables without heads broadcast over the heads of queries and keys.
         if depth and cos.ndim == depth + 2:
             cos, sin = cos.unsqueeze(-3), sin.unsqueeze(-3)
         return TorchRotation(functools.partial(self._rotated, cos, sin))
@@ -213,13 +220,13 @@ class TorchRotary(TorchPart):
 
 
 class TorchRotation:
-    """What some positions do to queries and keys, as a value."""
+    """The rotation of queries and keys at given positions, as a value."""
 
     def __init__(self, turn: Callable[[str, Tensor], Tensor]):
         self._turn = turn
 
     def queries(self, q: Tensor) -> Tensor:
-        """Queries [*batch, heads, seq, dim], turned; in their dtype, computed in at
+        """Rotated queries [*batch, heads, seq, dim], in their dtype, computed in at
         least float32.
 
         **Raises:** a `ValueError` if the shape does not fit the positions.
@@ -245,7 +252,8 @@ def rank_of_positions(module: Callable[..., Any], count: int) -> int:
             jax.eval_shape(module, *[jax.ShapeDtypeStruct((4,), dtype)] * count)
             return 1
         except (IndexError, TypeError, ValueError):
-            # What a wrong shape or dtype raises, in a part of the user's own as well.
+            # A wrong shape or dtype raises these errors, also in a part that a user
+            # defines.
             continue
     return 2
 

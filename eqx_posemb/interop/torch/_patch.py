@@ -19,9 +19,10 @@ from ._relative import Buckets
 
 @dataclasses.dataclass(eq=False)
 class Patch:
-    """What [`eqx_posemb.interop.torch.patch_rotary`][] did, and how to undo it.
+    """The changes of [`eqx_posemb.interop.torch.patch_rotary`][], and how to undo them.
 
-    As a context manager it undoes it at the end; `remove` does so at any time.
+    As a context manager, it restores the model at the end. `remove` restores the model
+    at any time.
 
     !!! Example
 
@@ -38,7 +39,7 @@ class Patch:
     patched: tuple[str, ...]
     """The names of the modules that are ours now."""
     left: dict[str, str]
-    """The names of those that are as they were, each with the reason."""
+    """The names of unchanged modules, each with the reason."""
     _undo: list[Callable[[], Any]] = dataclasses.field(repr=False)
 
     def remove(self) -> None:
@@ -54,7 +55,8 @@ class Patch:
 
 
 def patch_rotary(model: nn.Module) -> Patch:
-    """Puts our embedding into a model of transformers, in place of its own.
+    """Replaces the rotary embeddings and biases of a transformers model by exact
+    embeddings.
 
     The tables of its rotary embeddings then use exact angles, with errors of at most
     2e-7 at every position. The tables of transformers are off by up to 0.008 at
@@ -62,8 +64,9 @@ def patch_rotary(model: nn.Module) -> Patch:
     too. Weights and the state dict do not change.
     [`eqx_posemb.interop.huggingface.load`][] reads the configuration of each module.
 
-    A module is replaced where ours has the numbers of a fresh one of its class at short
-    positions. Any other is left alone, and listed in `left` with the reason.
+    A module is replaced if the new module has the numbers of a fresh module of its
+    class at short positions. Any other module is unchanged, and listed in `left` with
+    the reason.
 
     !!! Example
 
@@ -80,10 +83,11 @@ def patch_rotary(model: nn.Module) -> Patch:
             torch.testing.assert_close(model(tokens).logits, before)
         ```
 
-    **Returns:** a handle: `remove()` undoes it, and so does the end of a `with`.
+    **Returns:** a handle. `remove()` restores the model, and so does the end of a
+    `with`.
 
-    **Raises:** a `ValueError` if the model is patched already, or if nothing of it can
-    be replaced.
+    **Raises:** a `ValueError` if the model is already patched, or if none of its
+    modules can be replaced.
     """
     modules = dict(model.named_modules())
     if any(isinstance(module, PatchedRotation) for module in modules.values()):
@@ -99,6 +103,7 @@ def patch_rotary(model: nn.Module) -> Patch:
             with torch.no_grad():
                 undo[name] = patch(model, name, module)
         except (ValueError, TypeError, AttributeError) as error:
+            # One unknown module must not prevent the replacement of the others.
             left[name] = str(error)
     if not undo:
         reasons = "; ".join(f"{name}: {why}" for name, why in left.items())
@@ -119,7 +124,8 @@ def _patch_of(module):
     return _patch_alibi if hasattr(module, "build_alibi_tensor") else None
 
 
-# What they make of the angles of the pairs: a table of all channels, or of half.
+# transformers repeats the angle of each pair in one of two orders, or has a column for
+# each pair.
 _LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "halves": lambda table: torch.cat([table, table], dim=-1),
     "adjacent": lambda table: table.repeat_interleave(2, dim=-1),
@@ -128,14 +134,15 @@ _LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class PatchedRotation(nn.Module):
-    """Stands where a rotary embedding of transformers stood, and is called as it was.
+    """Replaces a rotary embedding of transformers, with the same signature.
 
-    All else that one may ask of the other, such as its `inv_freq`, the other answers.
+    The original module answers all other attributes, such as `inv_freq`.
     """
 
     def __init__(self, original: nn.Module, made: Mapping[Any, nn.Module]):
         super().__init__()
-        # Here, so that it moves and is cast along with the model until it is put back.
+        # As a submodule, the original moves and is cast with the model until it is
+        # restored.
         self.original = original
         self.kinds = nn.ModuleDict({str(kind): one for kind, one in made.items()})
 
@@ -161,7 +168,8 @@ class _Tables(nn.Module):
         self.rotary = TorchRotary(rotary, "torch")
         self.layout = layout
         self.keeps_dtype = keeps_dtype
-        # How many coordinates come first. Text has one number for all of them.
+        # M-RoPE has its coordinates in the first axis, and text has one number for all
+        # coordinates.
         self.first = 0 if rotary.axes is None or axis else rotary.axes.coordinates
 
     @torch.no_grad()
@@ -170,6 +178,7 @@ class _Tables(nn.Module):
         if self.first:
             positions = positions.expand(self.first, -1, -1).movedim(0, -1)
         length = None if self.rotary.exact else position_ids.max() + 1
+        # Some classes of transformers return float32 tables for inputs of every dtype.
         dtype = x.dtype if self.keeps_dtype else torch.float32
         tables = self.rotary.tables(positions, length=length)
         cos, sin = (_LAYOUTS[self.layout](table).to(dtype) for table in tables)
@@ -181,10 +190,12 @@ def _patch_rotation(model: nn.Module, name: str, module: Any) -> Callable[[], No
     if not last:
         raise ValueError("a rotary embedding cannot be replaced in itself")
     given = list(inspect.signature(type(module).forward).parameters)[1:]
+    # A `forward` with other arguments belongs to a class that is not known here.
     if given not in (["x", "position_ids"], ["x", "position_ids", "layer_type"]):
         raise ValueError(f"its `forward` takes {', '.join(given)}")
     with torch.device("cpu"):
-        # Theirs may be cast to half precision by now, frequencies and all.
+        # A module in use may have been cast to half precision, so a fresh module is
+        # compared.
         fresh = type(module)(module.config)
     kinds = [None]
     if "layer_type" in given:
@@ -232,7 +243,7 @@ def _examples(rotary: Rotary) -> Iterator[tuple[int, Tensor]]:
     if rotary.axes is None:
         yield 0, positions[None]
         return
-    # Each coordinate its own, to see that it turns the same channels.
+    # Coordinates differ, so that equal tables prove equal channels for each coordinate.
     each = torch.stack([positions * (i + 1) for i in range(rotary.axes.coordinates)])
     yield 0, each[:, None]
     yield 1, each.T
@@ -240,6 +251,8 @@ def _examples(rotary: Rotary) -> Iterator[tuple[int, Tensor]]:
 
 def _candidates(config: Any, kind: str | None) -> Iterator[Rotary]:
     kinds = [kind] if kind else dict.fromkeys(huggingface.layer_types(config))
+    # The embedding as configured comes first, and then the embedding as transformers
+    # computes it.
     for quirks in False, True:
         for each in kinds:
             loaded = huggingface.load(config, layer_type=each, quirks=quirks).rotary
@@ -276,10 +289,11 @@ def _compute_bias(
 
 def _patch_alibi(model: Any, name: str, module: Any) -> Callable[[], None]:
     bias: Any = huggingface.load(model.config).bias
+    # The example has padding before its tokens, where counts of positions could differ.
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
     example = mask, module.num_heads, torch.float32
     undo = _replaced(module, "build_alibi_tensor", _ALiBi(bias), *example)
-    # Without a mask Bloom has the formula once more, inline.
+    # Without a mask Bloom computes its bias inline, so a hook adds a mask.
     hook = module.register_forward_pre_hook(_with_mask, with_kwargs=True)
 
     def both():
@@ -296,7 +310,8 @@ class _ALiBi:
         self.slopes = np.asarray(bias.slopes, np.float32).tolist()
 
     def __call__(self, mask: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-        # As seen from position zero: the softmax does not see the difference.
+        # Bloom multiplies slopes by key positions, which equals ALiBi after the
+        # softmax.
         positions = ((mask.cumsum(dim=-1) - 1) * mask)[:, None, None]
         slopes = torch.tensor(self.slopes, device=mask.device)[:, None, None]
         return (slopes * positions).flatten(0, 1).to(dtype)
@@ -308,7 +323,7 @@ def _with_mask(module, args, kwargs):
     tokens = args[0] if args else kwargs.get("input_ids")
     tokens = kwargs["inputs_embeds"] if tokens is None else tokens
     batch, seq = tokens.shape[:2]
-    # transformers 5.24 renamed it.
+    # transformers 5.24 renamed the argument of the cache.
     named = kwargs.get("cache", kwargs.get("past_key_values"))
     cache = args[1] if len(args) > 1 else named
     keys = seq if cache is None else cache.get_mask_sizes(seq, 0)[0]
@@ -320,4 +335,5 @@ def _replaced(module, name, ours, *example):
     if not _same(ours(*example), getattr(module, name)(*example)):
         raise ValueError("its bias is not that of its configuration")
     setattr(module, name, ours)
+    # The attribute of the instance hides the method of its class until it is deleted.
     return lambda: delattr(module, name)

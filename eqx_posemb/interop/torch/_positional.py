@@ -13,7 +13,7 @@ from ._named import Named
 
 
 class Positional(Named):
-    """Tokens and logits as they are without position: what a subclass adds to.
+    """Tokens and logits without positions, to which a subclass adds a term.
 
     `forward_attn` returns logits before scaling. `scale * forward_attn(…)` equals the
     logits of the paper, even if the paper leaves a term unscaled. A `scale` of `None`
@@ -52,8 +52,8 @@ class Positional(Named):
         positions_k: Num[Tensor, "*batch k"] | None = None,
     ) -> Float[Tensor, "batch heads q k"]:
         """Computes the logits, in the dtype of `q`, before the mask and the `scale`.
-        Positions are [batch, seq] or [seq]. Without positions, both start at 0, and
-        queries and keys must be equally many.
+        Positions are [batch, seq] or [seq]. Without positions, both start at 0, and the
+        numbers of queries and keys must be equal.
 
         **Raises:** a `ValueError` if shapes do not fit, positions are missing, or one
         has no row in a table.
@@ -68,10 +68,13 @@ class Positional(Named):
                 f"`q` and `k` must have shapes [batch, heads, seq, dim]{needed}, but "
                 f"got {list(q.shape)} and {list(k.shape)}."
             )
+        # Fewer queries than keys mean a cache, where default positions would silently
+        # be wrong.
         if positions_q is None and positions_k is None and q.shape[2] == k.shape[2]:
             positions_q = positions_k = torch.arange(q.shape[2], device=q.device)
         at_q, at_k = self._at("q", q, positions_q), self._at("k", k, positions_k)
         dtype = computing_dtype(q.dtype)
+        # All terms are added in at least float32, and the sum is rounded once.
         wide_q, wide_k = q.to(dtype), k.to(dtype)
         logits = wide_q @ wide_k.mT + self._added(wide_q, wide_k, at_q, at_k)
         return logits.to(q.dtype)
@@ -149,8 +152,9 @@ class _Encoding(Positional):
 class SinusoidalPositionalEmbedding(_Encoding):
     """The sinusoids of Vaswani et al. 2017, added to tokens in fairseq's layout.
 
-    [`eqx_posemb.Sinusoidal`][] with `layout="tensor2tensor"`: all sines, then all
-    cosines, and an odd last channel as it is. There is no table to end.
+    It equals [`eqx_posemb.Sinusoidal`][] with `layout="tensor2tensor"`: all sines, then
+    all cosines, and an unchanged odd last channel. It has no table, and no maximum
+    length.
 
     !!! Example
 
@@ -172,19 +176,20 @@ class SinusoidalPositionalEmbedding(_Encoding):
         max_length: int | None = None,
         padding_idx: int | None = None,
     ):
-        """For tokens of `embed_dim` channels. The position of padding, `padding_idx`,
-        has zeros added. `max_length` is ignored.
+        """For tokens of `embed_dim` channels. Zeros are added at the position of
+        padding, `padding_idx`. `max_length` is ignored.
 
         **Raises:** a `ValueError` if `embed_dim` is less than four.
         """
         super().__init__(embed_dim, padding_idx)
+        # fairseq leaves the last channel of an odd number zero.
         waves = embed_dim - embed_dim % 2
         self.angles = Angles(Geometric(waves, endpoint=True).turns())
 
     def forward(
         self, positions: Num[Tensor, "*batch seq"], dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "*batch seq {self.embed_dim}"]:
-        """What to add to the tokens at `positions`, in that dtype."""
+        """The encoding at `positions`, in `dtype`."""
         cos, sin = self.angles(positions, dtype)
         waves = torch.cat([sin, cos], dim=-1)
         waves = nn.functional.pad(waves, (0, self.embed_dim % 2))
@@ -218,8 +223,10 @@ class LearnedPositionalEmbedding(_Encoding):
         check_at_least("max_length", max_length, 1)
         check_at_least("embed_dim", embed_dim, 1)
         super().__init__(embed_dim, padding_idx)
+        # In fairseq positions begin after the row of padding.
         rows = max_length + 1 + (padding_idx or 0)
         self.emb = nn.Embedding(rows, embed_dim, padding_idx=padding_idx)
+        # fairseq initializes its tables with the same standard deviation.
         nn.init.normal_(self.emb.weight, std=embed_dim**-0.5)
         if padding_idx is not None:
             nn.init.zeros_(self.emb.weight[padding_idx])
@@ -227,8 +234,7 @@ class LearnedPositionalEmbedding(_Encoding):
     def forward(
         self, positions: Integer[Tensor, "*batch seq"], dtype: torch.dtype | None = None
     ) -> Float[Tensor, "*batch seq {self.embed_dim}"]:
-        """What to add to the tokens at `positions`; by default in the dtype of the
-        weights.
+        """The encoding at `positions`, by default in the dtype of the weights.
 
         **Raises:** a `ValueError` if positions are not integers, or one has no row.
         """

@@ -35,6 +35,7 @@ class Frame:
         self.digest = digest
         leaves = jax.tree_util.tree_leaves_with_path(shell)
         self.names = tuple(name_of(path) for path, leaf in leaves if _is_gap(leaf))
+        # Programs belong to the frame, so they are freed together with its last module.
         self._compiled = {}
 
     def __reduce__(self):
@@ -47,6 +48,7 @@ class Frame:
         """What the program computes."""
         _, method, inputs, settings, *transforms = program.split("|")
         depths = {name: int(n) for name, n in re.findall(r"(\w+):(\d+)", inputs)}
+        # `literal_eval` accepts literals only, so no program string can run code.
         settings = ast.literal_eval(f"{{{settings}}}")
         function = functools.partial(self._run, method, depths, settings)
         for transform in transforms:
@@ -110,7 +112,8 @@ def frame_of(module: eqx.Module) -> Frame:
         ),
         module,
     )
-    # By content and not by number, as compiled graphs may outlive this process.
+    # The digest depends on the content alone, since compiled graphs may outlive a
+    # process.
     digest = hashlib.sha256(pickle.dumps(shell)).hexdigest()[:16]
     return _FRAMES.setdefault(digest, Frame(shell, digest))
 
@@ -142,6 +145,7 @@ def _vjp(function: Function, wanted: list[bool]) -> Function:
         primals, cotangents = arrays[: len(wanted)], arrays[len(wanted) :]
         pairs = list(zip(primals, wanted, strict=True))
 
+        # JAX differentiates only the arguments whose gradients PyTorch needs.
         def of_chosen(chosen):
             given = iter(chosen)
             return function([next(given) if want else x for x, want in pairs])

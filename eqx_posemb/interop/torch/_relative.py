@@ -64,7 +64,7 @@ class TransformerXLPositionalEmbedding(Positional):
         weight = self.r_net.weight.unflatten(0, (self.heads, self.dim)).to(q.dtype)
         seen = self.dropout((q + self.r_r_bias.to(q.dtype)) @ weight)
         of_sin, of_cos = seen.chunk(2, dim=-1)
-        # By the addition theorem: memory for no more than the logits.
+        # The addition theorem needs no memory beyond the logits.
         (cos_q, sin_q), (cos_k, sin_k) = (
             [table[:, None] for table in self.angles(at, q.dtype)]
             for at in (at_q, at_k)
@@ -135,6 +135,7 @@ class Buckets(nn.Module):
     def forward(self, delta: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
         """The bucket of each distance, key minus query."""
         far = delta.abs() if self.bidirectional else (-delta).clamp(min=0)
+        # With `right=True` the first distance of a bucket belongs to that bucket.
         bucket = torch.bucketize(far, self.firsts().to(far.dtype), right=True)
         return bucket + self.side * ((delta > 0) & self.bidirectional)
 
@@ -214,14 +215,16 @@ class TUPE(Positional):
         for name, at in ("positions_q", at_q), ("positions_k", at_k):
             check_between(f"`{name}`", at, 0, of_q.shape[0] - first - 1)
         bias = torch.einsum("bqhd,bkhd->bhqk", of_q[first:][at_q], of_k[first:][at_k])
-        # The numbers of the row and the column of [CLS].
+        # The first two rows give the numbers of the row and of the column of [CLS].
         cls = (of_q[:2] * of_k[:2]).sum(dim=-1)
         if self.buckets is not None and self.rel_pos_embed is not None:
-            # The bias is outside of the scale.
+            # A caller multiplies the result by `scale`, and T5's bias is not scaled in
+            # TUPE.
             weight = self.rel_pos_embed.weight.to(q.dtype) / self.scale
             buckets = self.buckets(distances(at_q, at_k))
             bias = bias + nn.functional.embedding(buckets, weight).permute(0, 3, 1, 2)
-            # Two buckets that no distance has: the first of the future, and the last.
+            # No distance has the first bucket of the future or the last bucket, so
+            # [CLS] has both.
             cls = cls + weight[[weight.shape[0] // 2, -1]]
         if self.has_cls_token:
             from_cls, to_cls = cls[:, :, None, None]
@@ -279,6 +282,8 @@ class EnformerPositionalEmbedding(Positional):
         self.pos_embed_bias = nn.Parameter(torch.empty(num_heads, 1, head_dim))
         biases = (self.content_bias, num_heads), (self.pos_embed_bias, num_heads)
         for parameter, fan_in in ((self.pos_embed.weight, num_features), *biases):
+            # Truncation at two standard deviations lowers the variance, and KEPT
+            # corrects it.
             std = (2 / fan_in) ** 0.5 / KEPT
             nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std)
 
@@ -291,7 +296,8 @@ class EnformerPositionalEmbedding(Positional):
         u, v = self.content_bias.to(q.dtype), self.pos_embed_bias.to(q.dtype)
         vectors = _wide(self.pos_embed, self.dropout(table.to(q.dtype)))
         vectors = vectors.unflatten(-1, (self.heads, self.dim)).permute(1, 2, 0)
-        # The two biases are outside of the scale.
+        # A caller multiplies the result by `scale`, and DeepMind adds both biases
+        # unscaled.
         of_distances = (q + v / self.scale) @ vectors
         delta, end = distances(at_q, at_k), table.shape[0] // 2
         check_between("`positions_k` minus `positions_q`", delta, -end, end)
@@ -301,10 +307,13 @@ class EnformerPositionalEmbedding(Positional):
 
 def _wide(module, x):
     """The module with its parameters in the dtype of `x`."""
+    # Computing in half precision would round each term before the sum.
     wide = {name: each.to(x.dtype) for name, each in module.named_parameters()}
     return torch.func.functional_call(module, wide, x)
 
 
+# Without `max_length` the table depends on the number of keys, which changes from call
+# to call.
 @functools.lru_cache(maxsize=16)
 def _table(features: int, length: int) -> Float[np.ndarray, "distances features"]:
     """Of the distances from `1 - length` to `length - 1`."""

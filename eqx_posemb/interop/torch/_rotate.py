@@ -8,7 +8,8 @@ from torch import Tensor
 from ._angles import computing_dtype
 
 
-# "halves" or "adjacent", or the rows of a `Pairing`: source, partner, pair and sign.
+# A layout is "halves", "adjacent", or the rows of a `Pairing`: source, partner, pair
+# and sign.
 Layout = Any
 
 
@@ -24,14 +25,14 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
         )
         a, b = x.to(wide)[..., source], x.to(wide)[..., partner]
         turned = a * cos[..., pair] + sign * b * sin[..., pair]
-        # A select and not a product with one: channels that pass through keep even the
-        # sign of their zeros.
+        # A select passes channels on unchanged. Adding a zero sine would lose the sign
+        # of a negative zero.
         return torch.where(sign == 0, a, turned).to(x.dtype)
     first, rest = x[..., : 2 * half].to(wide), x[..., 2 * half :]
     halves = layout == "halves"
     a = first[..., :half] if halves else first[..., ::2]
     b = first[..., half:] if halves else first[..., 1::2]
-    # a cos - b sin and b cos + a sin.
+    # `addcmul` computes a cos - b sin and b cos + a sin with one temporary fewer each.
     pair = [torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)]
     turned = torch.cat(pair, dim=-1) if halves else torch.stack(pair, -1).flatten(-2)
     turned = turned.to(x.dtype)

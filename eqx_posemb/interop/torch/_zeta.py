@@ -27,10 +27,10 @@ class XPOS(Named):
     It rotates adjacent pairs of channels, and lets logits fade with distance. It is for
     causal attention.
 
-    As [`eqx_posemb.xpos`][], with half of all tokens, rounded up, as the center of
-    [`eqx_posemb.rotations.XPosDecay`][]. The center moves with the length, so that keys
-    must be rotated anew when tokens come. Zeta's values, with exact angles, and for any
-    leading axes.
+    It equals [`eqx_posemb.xpos`][] with half of the number of tokens, rounded up, as
+    the center of [`eqx_posemb.rotations.XPosDecay`][]. The center moves with the
+    length, so keys must be rotated again when tokens are added. It has Zeta's values
+    with exact angles, and takes any leading axes.
 
     !!! Example
 
@@ -58,7 +58,7 @@ class XPOS(Named):
 
     @property
     def scale(self) -> Float[Tensor, " half"]:
-        """What a query is multiplied by, `scale_base` positions after the center."""
+        """The factor of a query `scale_base` positions after the center."""
         if self.head_dim is None:
             raise ValueError(
                 "`scale` must have a `head_dim` to be for, but got None. Name it when "
@@ -77,7 +77,7 @@ class XPOS(Named):
     def rotate_queries_and_keys(
         self, q: Tokens, k: Keys, offset: int = 0
     ) -> tuple[Tokens, Keys]:
-        """Both, as by calls; with tables that are made once.
+        """Rotates both as two calls do, with tables that are computed once.
 
         **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
         dtype.
@@ -91,6 +91,7 @@ class XPOS(Named):
         seq, dim = x.shape[-2:]
         center = (seq + offset + 1) // 2
         steepest = -math.log(0.4 / 1.4)
+        # A factor beyond the range of the dtype would give infinite queries.
         if center * steepest / self.scale_base > math.log(torch.finfo(x.dtype).max):
             raise ValueError(
                 "`x` and `offset` must make a sequence for which the growth of xPos "
@@ -98,9 +99,11 @@ class XPOS(Named):
                 f"`scale_base`, {self.scale_base}."
             )
         at = torch.arange(offset, offset + seq, device=x.device)
+        # Without `head_dim`, only a call knows the number of channels.
         words = self.angles.words() if self.angles else words_of(dim, 10_000, x.device)
         cos, sin = cos_sin(at, words, computing_dtype(x.dtype))
         grown = _growth(at - center, dim, self.scale_base)
+        # Keys shrink as queries grow, so their products fade with the distance.
         factors = [1 / grown if inverse else grown for inverse in downscale]
         pairs = zip(inputs, factors, strict=True)
         return [rotate(x, cos * by, sin * by, "adjacent") for x, by in pairs]
@@ -111,9 +114,10 @@ class RotaryEmbedding(Named):
 
     It has each angle twice, for a rotation of halves.
 
-    [`eqx_posemb.functional.rotary_embedding`][] of the first positions. A float32 angle
-    has lost its turns by position 100,000: `cos_sin` never holds one. Zeta's values, as
-    two results on the device that is asked for, in PyTorch's default dtype.
+    It equals [`eqx_posemb.functional.rotary_embedding`][] at the first positions. A
+    float32 angle has lost its precision by position 100,000, and `cos_sin` avoids such
+    angles. The values are Zeta's, as two results on the given device, in PyTorch's
+    default dtype.
 
     !!! Example
 
@@ -235,7 +239,8 @@ class YarnEmbedding(Named):
         self._base = float(base)
         self._settings = (original, beta_slow, beta_fast, extrapolation_factor)
         schedule = Geometric(dim, self._base)
-        # Wrong settings are to be found now, and not at the first long sequence.
+        # The constructor builds the schedule, so that it raises the error of a wrong
+        # setting.
         factor = self._stretch(max_position_embeddings)
         stretched = YaRNFrequencies(schedule, factor, *self._settings)
         turns = (stretched if finetuned else schedule).turns()
@@ -262,7 +267,7 @@ class YarnEmbedding(Named):
         *,
         positions: Tensor | None = None,
     ) -> tuple[Tokens, Keys]:
-        """Both, as by calls; with tables that are made once.
+        """Rotates both as two calls do, with tables that are computed once.
 
         **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
         dtype.
@@ -297,6 +302,7 @@ class YarnEmbedding(Named):
         words, scale, stretch = self.angles.words(), 1.0, self._stretch(seq_len)
         long = seq_len > self.max_position_embeddings
         if long and not self.finetuned:
+            # Dynamic YaRN has the scaling factor of each call.
             schedule = (self.dim, self._base, at.device)
             words = words_of(*schedule, stretch, *self._settings)
         if long or self.finetuned:
