@@ -87,8 +87,9 @@ divisor is not positive.
 
 
 class LongRoPEFrequencies(AbstractDynamicFrequencies):
-    r"""The frequencies of LongRoPE, Ding et al. 2024: one schedule up to the original
-    length, and another beyond.
+    r"""The frequencies of LongRoPE, Ding et al. 2024.
+
+    One schedule holds up to the original length, and another beyond:
 
     $$\omega_i(L) = \begin{cases} \omega_i^\text{short} & L \le L_0 \\
                                   \omega_i^\text{long}  & L > L_0 \end{cases}$$

@@ -202,16 +202,16 @@ add up to.
 
 
 class Mixed(AbstractAxes):
-    r"""Mixed coordinates: every pair turns with all coordinates, each at its own
-    frequency.
+    r"""Mixed coordinates: every pair turns with all coordinates.
 
     $$a_i = \sum_k p_k\, \omega_{k m + i}, \qquad k = 0, \dots, n - 1, \quad
       i = 0, \dots, m - 1$$
 
-    for $n$ coordinates (`count`) and a schedule of $n m$ frequencies, which are mostly
-    learned: [`eqx_posemb.frequencies.LearnedFrequencies`][]. A pair then turns along a
-    direction of the image, and not only along rows or columns.
-    [`eqx_posemb.mixed_rope`][] builds it.
+    for $n$ coordinates (`count`), each with its own frequency, and a schedule of $n m$
+    frequencies, which are mostly learned:
+    [`eqx_posemb.frequencies.LearnedFrequencies`][]. A pair then turns along a direction
+    of the image, and not only along rows or columns. [`eqx_posemb.mixed_rope`][] builds
+    it.
 
     !!! Example
 

@@ -17,8 +17,7 @@ LAYOUTS: tuple[str, ...] = ("halves", "adjacent")
 
 
 class Pairing(Module):
-    r"""A layout of rotated channels: the source, the partner and the angle of each
-    channel.
+    r"""A layout of rotated channels: source, partner, sign and angle of each channel.
 
     $$y_o = x_{\text{source}(o)} \cos a_{\text{pair}(o)}
             + \text{sign}(o)\, x_{\text{partner}(o)} \sin a_{\text{pair}(o)}$$

@@ -55,7 +55,7 @@ class Patch:
 
 
 def patch_rotary(model: nn.Module) -> Patch:
-    """Replaces the rotary embeddings and biases of a transformers model by exact
+    """Replaces rotary embeddings and biases of a transformers model by exact
     embeddings.
 
     The tables of its rotary embeddings then use exact angles, with errors of at most
