@@ -55,8 +55,7 @@ class Patch:
 
 
 def patch_rotary(model: nn.Module) -> Patch:
-    """Replaces rotary embeddings and biases of a transformers model by exact
-    embeddings.
+    """Puts exact rotary embeddings and biases into a model of transformers.
 
     The tables of its rotary embeddings then use exact angles, with errors of at most
     2e-7 at every position. The tables of transformers are off by up to 0.008 at
