@@ -18,8 +18,7 @@ from ._lie import MatrixRotation
 
 
 class ComRoPE(AbstractRotary):
-    r"""Rotary embedding with trainable commuting angle matrices (ComRoPE), Yu et al.
-    2025.
+    r"""Trainable commuting angle matrices (ComRoPE), Yu et al. 2025.
 
     It rotates blocks of channels by learned matrices, for images and volumes:
 
