@@ -95,7 +95,7 @@ class PositionalEmbedding(Module):
             return x
         encoding = self.encoding(as_positions(positions))
         if encoding.shape != x.shape:
-            cure = "Build the encoding for as many channels as `x` has."
+            cure = "Build the encoding for the channels of `x`."
             if x.ndim > encoding.ndim:
                 cure = "Use `jax.vmap` over a batch."
             elif x.shape[:1] != encoding.shape[:1]:

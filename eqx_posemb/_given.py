@@ -164,7 +164,7 @@ def as_positions(
         raise ValueError(
             f"`{name}` must be integers or float32, as {dtype} rounds integers beyond "
             f"{2 ** (jnp.finfo(dtype).nmant + 1)}, but got {dtype}. Use `jnp.int32`, "
-            "or `jnp.float32` for what is between integers."
+            "or `jnp.float32` for positions between integers."
         )
     if jnp.issubdtype(dtype, jnp.floating):
         return positions
@@ -253,7 +253,7 @@ def cure_for_axes(positions: Shaped[Positions, "..."], axes: int = 1) -> str:
         return "Give one for each token: from 0 on they are `jnp.arange(count)`."
     if positions.ndim > axes:
         return "Use `jax.vmap` over a batch."
-    return "`eqx_posemb.positions.grid_positions` lists those of a grid."
+    return "`eqx_posemb.positions.grid_positions` lists the positions of a grid."
 
 
 def check_integers(name: str, positions: Shaped[Positions, "..."], why: str) -> None:

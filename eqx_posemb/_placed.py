@@ -291,7 +291,7 @@ class Placed(Module):
         if self.rotary is not None:
             raise ValueError(
                 f"`length` must be given to `at` before `{method}`, as `rotary` reads "
-                "the context length, and only `attend` knows which keys are masked, "
+                "the context length, and only `attend` gets the mask of the keys, "
                 "but got None. Give the length of the whole context, as in "
                 "`at(positions, length=4096)`."
             )

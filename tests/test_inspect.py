@@ -87,8 +87,8 @@ Warnings:
     was trained further there.
   * Angles from a product in float32, as transformers has them, are off by up to
     0.006 radians at the end of this context, and by more than 0.001 from
-    contexts of 32,768 positions on. Here they are exact to 1e-7, and so logits
-    differ from those of transformers by as much."""
+    contexts of 32,768 positions on. Here they are exact to 1e-7, so logits
+    differ from the logits of transformers."""
     )
 
 
@@ -221,7 +221,7 @@ def test_the_layers_that_have_a_window_are_shown(name, facts, said):
     text = said(config)
     assert "window            64 keys" + (f" in {where}\n" if where else "\n") in text
     seers = where.capitalize() if where else "Layers of the type 'rope'"
-    assert f"* {seers} see 64 keys" in text
+    assert f"* {seers} attend to 64 keys" in text
     none = {"use_sliding_window": True, "max_window_layers": 4}
     whole = small(model_type="qwen2", num_hidden_layers=4, sliding_window=64, **none)
     assert facts(whole)["kinds"][0]["window"] is None
@@ -241,9 +241,9 @@ WARNINGS = {
     "The context of 512 positions is longer than the 64 of training": scaled(
         rope_type="yarn", factor=4.0, original_max_position_embeddings=64
     ),
-    "'rope' see 128 keys at most, which is no part of the embedding: give "
+    "'rope' attend to 128 keys at most. The window is no part of the embedding: give "
     "`window=128`": small(model_type="mistral", sliding_window=128),
-    "see no further than their own 64 positions": {
+    "attend within chunks of 64 positions": {
         "model_type": "llama4_text",
         "attention_chunk_size": 64,
     },

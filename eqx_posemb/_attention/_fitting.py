@@ -22,14 +22,14 @@ def check_shapes(q, k, q_positions, k_positions):
     if q.shape[-1] != k.shape[-1]:
         raise ValueError(
             "`q` and `k` must have shapes [heads, q, dim] and [kv_heads, k, dim] with "
-            f"the same `dim`, but got {q.shape} and {k.shape}. Project both to as many "
-            "channels."
+            f"the same `dim`, but got {q.shape} and {k.shape}. Project both to the "
+            "same number of channels."
         )
     # A modulus by zero heads would raise a ZeroDivisionError without a cure.
     if k.shape[0] == 0 or q.shape[0] % k.shape[0]:
         raise ValueError(
-            "The heads of `q` must be a multiple of those of `k`, for every head of "
-            f"keys to serve as many queries, but got {q.shape[0]} and {k.shape[0]}."
+            "The number of heads of `q` must be a multiple of the number of heads of "
+            f"`k`, but got {q.shape[0]} and {k.shape[0]}."
         )
     for name, x, positions in ("q", q, q_positions), ("k", k, k_positions):
         if positions.shape[:1] != (x.shape[1],):

@@ -147,8 +147,8 @@ def _fitting(name, term, logits):
     if term.shape != logits.shape:
         raise ValueError(
             f"`{name}` must give the shape [heads, q, k] of the logits, "
-            f"{logits.shape}, but got {term.shape}. Build it for as many heads as `q` "
-            "has."
+            f"{logits.shape}, but got {term.shape}. Build it for the heads of "
+            "`q`."
         )
     return term.astype(logits.dtype)
 

@@ -144,8 +144,8 @@ def _check_each_token(kind, entry, *given):
     (_, of_q), (_, of_k) = given
     if (of_q is None) != (of_k is None):
         raise ValueError(
-            f"`q_{kind}` and `k_{kind}` go together, but got only one of them. In "
-            "self-attention they are the same array."
+            f"`q_{kind}` and `k_{kind}` go together, but got only one. In "
+            "self-attention both are the same array."
         )
     for name, (count, array) in zip("qk", given, strict=True):
         if array is None:

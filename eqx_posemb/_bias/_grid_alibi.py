@@ -88,7 +88,7 @@ class GridALiBi(AbstractBias):
         for name, positions in ("q", q_positions), ("k", k_positions):
             if positions.ndim != 2 or positions.shape[1:] != q_positions.shape[1:]:
                 raise ValueError(
-                    f"`{name}_positions` must have shape [seq, axes], with as many "
+                    f"`{name}_positions` must have shape [seq, axes], with the same "
                     f"axes for queries and keys, but got shape {positions.shape}."
                 )
         delta = as_float(distance(q_positions, k_positions))

@@ -90,7 +90,7 @@ class SumBias(AbstractBias):
         # Broadcasting would silently add the bias of one head to all heads.
         if len({term.shape for term in terms}) > 1:
             raise ValueError(
-                "`biases` must be for as many heads each, but got "
+                "`biases` must have the same number of heads, but got "
                 f"{', '.join(str(term.shape[0]) for term in terms)}."
             )
         return sum(terms[1:], start=terms[0])

@@ -142,7 +142,7 @@ def fitting_window(
     rows = (2 * height - 1) * (2 * width - 1) if signed else height * width
     if rows != count:
         raise ValueError(
-            f"`window` must be that of the {count} rows of `{name}`, but got "
+            f"`window` must fit the {count} rows of `{name}`, but got "
             f"{(height, width)}. Resize the bias afterwards."
         )
     return height, width

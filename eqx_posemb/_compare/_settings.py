@@ -65,8 +65,8 @@ class Settings:
             )
         if any(given[-1] % multiple for multiple in given):
             raise Refused(
-                "`multiples` must divide the largest of them, so that a test has as "
-                f"many tokens at every length, but got {_listed(given)}."
+                "`multiples` must divide the largest of them, so that tests of all "
+                f"lengths have the same number of tokens, but got {_listed(given)}."
             )
 
     def _check_tasks(self):

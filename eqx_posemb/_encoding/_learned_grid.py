@@ -162,7 +162,7 @@ class LearnedGrid(AbstractEncoding):
         made = cls(shape, rows.shape[1], prefix=tokens, key=jr.key(0))
         if math.prod(made.shape) != cells:
             raise ValueError(
-                f"`shape` must have as many cells as `{name}` has rows for, {cells}, "
+                f"`shape` must have {cells} cells, one for each row of `{name}`, "
                 f"but got {made.shape}."
             )
         weight = rows[tokens:].reshape(made.weight.shape)

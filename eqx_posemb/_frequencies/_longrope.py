@@ -130,7 +130,7 @@ class LongRoPEFrequencies(AbstractDynamicFrequencies):
         counts = self.short.pairs, self.long.pairs
         if counts[0] != counts[1]:
             raise ValueError(
-                "`short` and `long` must have as many frequencies, but got "
+                "`short` and `long` must have the same number of frequencies, but got "
                 f"{counts[0]} and {counts[1]}."
             )
 

@@ -32,14 +32,14 @@ def _of_kind(kind) -> Iterator[str]:
         some = kind["window_layers"] != kind["layers"]
         seers = layers_of(kind["window_layers"]) if some else name
         yield (
-            f"{seers} see {kind['window']:,} keys at most, which is no part of the "
-            f"embedding: give `window={kind['window']}` to `attend`."
+            f"{seers} attend to {kind['window']:,} keys at most. The window is no part "
+            f"of the embedding: give `window={kind['window']}` to `attend`."
         )
     if kind["chunk"]:
         yield (
-            f"{name} see no further than their own {kind['chunk']:,} positions, which "
-            "is no part of the embedding: give positions divided by that to `attend`, "
-            "as segments."
+            f"{name} attend within chunks of {kind['chunk']:,} positions. The chunks "
+            "are no part of the embedding: give positions divided by the size of a "
+            "chunk to `attend`, as segments."
         )
     if kind["sinks"]:
         yield (
@@ -50,8 +50,8 @@ def _of_kind(kind) -> Iterator[str]:
     classes = [part["class"] for part in kind["rotary"]]
     if classes and "Rotary" not in classes:
         yield (
-            f"{name} do not rotate: they know order from the causal mask alone, and "
-            "from what other layers made of it."
+            f"{name} do not rotate. The causal mask and the outputs of other layers "
+            "carry the order of tokens."
         )
     if not kind["as_transformers"]:
         yield (
@@ -62,13 +62,12 @@ def _of_kind(kind) -> Iterator[str]:
     if encoding.get("class") == "Learned":
         yield (
             f"The table of positions has {encoding['weight'][0] - encoding['offset']:,}"
-            " rows. A position beyond is an error, and there is nothing to extrapolate "
-            "from."
+            " rows. A position beyond the table raises an error."
         )
     if bias.get("class") == "T5Bias":
         yield (
-            f"All distances from {bias['max_distance']:,} on are in one bucket: order "
-            "among keys further away is not seen."
+            f"All distances from {bias['max_distance']:,} on are in one bucket. "
+            "The bias does not tell apart keys further away."
         )
 
 
@@ -96,6 +95,5 @@ def _of_precision(schedules) -> Iterator[str]:
             "Angles from a product in float32, as transformers has them, are off by up "
             f"to {max(errors):.1g} radians at the end of this context, and by more "
             f"than {NOTICED:g} from contexts of {min(limits):,} positions on. Here "
-            "they are exact to 1e-7, and so logits differ from those of transformers "
-            "by as much."
+            "they are exact to 1e-7, so logits differ from the logits of transformers."
         )

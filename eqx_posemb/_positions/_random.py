@@ -329,7 +329,7 @@ def abacus_positions(
         ```
     """
     check_count("furthest", furthest, 0)
-    check_sequence("digits", digits, "to count those of each number")
+    check_sequence("digits", digits, "to count the digits of each number")
     start = 0 if key is None else jr.randint(key, (), 0, furthest + 1, jnp.int32)
 
     def places(digits, start):

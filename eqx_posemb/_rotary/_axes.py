@@ -251,7 +251,7 @@ class Mixed(AbstractAxes):
     def _angles(self, frequencies):
         if frequencies % self.count:
             raise ValueError(
-                f"`axes` must have as many frequencies for each of the {self.count} "
+                f"`axes` must divide the frequencies evenly among {self.count} "
                 f"coordinates, but the schedule has {frequencies}."
             )
         return frequencies // self.count
@@ -316,7 +316,7 @@ class Assigned(AbstractAxes):
         # JAX clamps an index out of range silently.
         if max(self.frequencies) >= frequencies:
             raise ValueError(
-                f"`frequencies` must be among those of the schedule, from 0 to "
+                f"`frequencies` must be indices of the schedule, from 0 to "
                 f"{frequencies - 1}, but got {max(self.frequencies)}."
             )
         return np.array(self.frequencies)[None]

@@ -115,7 +115,7 @@ class ComRoPE(AbstractRotary):
         blocks = dim // block
         if kind == "axial" and blocks % count:
             raise ValueError(
-                "`block` must give each of the coordinates as many blocks, for "
+                "`block` must give each coordinate the same number of blocks, for "
                 f"`kind='axial'`, but got {blocks} blocks for {count} coordinates."
             )
         matrices, rates = jr.split(key)

@@ -251,8 +251,8 @@ def check_layout(pairing: Pairing | str, dim: int) -> None:
         check_choice("pairing", pairing, LAYOUTS)
     elif pairing.dim != dim:
         raise ValueError(
-            f"`pairing` must be over as many channels as a head has, {dim}, but got "
-            f"one over {pairing.dim}."
+            f"`pairing` must cover the {dim} channels of a head, but got a pairing of "
+            f"{pairing.dim}."
         )
 
 

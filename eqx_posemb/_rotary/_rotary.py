@@ -117,8 +117,8 @@ class Rotary(AbstractRotary):
         if isinstance(pairing, Pairing) and max(pairing.pair) + 1 != angles:
             raise ValueError(
                 f"`pairing` must use each angle of the schedule, {angles}, but got a "
-                f"pairing of {max(pairing.pair) + 1}. Give frequencies for as many "
-                "channels as rotate."
+                f"pairing of {max(pairing.pair) + 1}. Give a frequency for each "
+                "pair."
             )
         if decay is not None and axes is not None:
             raise ValueError(
@@ -249,7 +249,8 @@ class Rotary(AbstractRotary):
         cure = cure_for_axes(positions, 1 + len(axes))
         if axes == (3,):
             cure = (
-                "`eqx_posemb.positions.mrope_positions` makes those of text and images."
+                "`eqx_posemb.positions.mrope_positions` makes positions of text and "
+                "images."
             )
         if positions.ndim > 1 and jnp.issubdtype(positions.dtype, jnp.floating):
             cure = f"{cure} {FIRST_POSITIONS}"

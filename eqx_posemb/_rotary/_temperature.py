@@ -93,7 +93,7 @@ class Temperature(AbstractRotary):
 
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """
-        check_sequence("positions", positions, "to count what a query sees")
+        check_sequence("positions", positions, "to count the keys of a query")
         # Float32 positions suffice, since a logarithm barely changes with their
         # rounding errors.
         ratio = (as_float(as_positions(positions)) + self.offset) / self.length
@@ -188,7 +188,7 @@ class ScalableSoftmax(AbstractRotary):
 
         **Raises:** a `ValueError` if `positions` is not one-dimensional.
         """
-        check_sequence("positions", positions, "to count what a query sees")
+        check_sequence("positions", positions, "to count the keys of a query")
         # In causal attention, a query at position `p` has `p + 1` keys.
         seen = jnp.log1p(as_float(as_positions(positions)))
         weight, bias = as_float(self.weight), as_float(self.bias)

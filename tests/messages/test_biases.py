@@ -70,7 +70,7 @@ SETTINGS = [
 
 SHAPES = [
     case("`q_positions` and `k_positions` must be integers, to look.*float32", lambda: pe.ClippedBias(2, key=KEY)(jnp.ones(2), P)),
-    case("`biases` must be for as many heads each, but got 2, 3", lambda: pe.SumBias(pe.ALiBi(2), pe.ALiBi(3))(P, P)),
+    case("`biases` must have the same number of heads, but got 2, 3", lambda: pe.SumBias(pe.ALiBi(2), pe.ALiBi(3))(P, P)),
     case("`bias` must be for `heads` = 2 heads, but got one for 3", lambda: pe.ResetBias(pe.ALiBi(3), 2)(P, P)),
     case("`q_positions` must be integers, to look rows up.*but got float32", lambda: pe.TUPE(8, 8, 2, 4, key=KEY)(jnp.ones(2), P)),
     case("`q_positions` must have shape \\[q, 2\\], a number for each gate, but got \\(4,\\). Make", lambda: pe.Forgetting(2)(P, P)),

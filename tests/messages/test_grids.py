@@ -54,22 +54,22 @@ SETTINGS = [
     case("`state` must have one of wpe.weight, .* after `prefix` 'a.', but got b", lambda: pe.Learned.from_state_dict({"b": 1}, prefix="a.")),
     case("`state` must have one of position_embeddings, .* after `prefix` '', but got nothing", lambda: pe.LearnedGrid.from_state_dict({})),
     case("`pos_embed` must have rows for a square grid where no shape is given, but got 5. Give", lambda: pe.LearnedGrid.from_state_dict({"pos_embed": jnp.ones((6, 4))})),
-    case("`shape` must have as many cells as `pos_embed` has rows for, 5, but got \\(2, 3\\)", lambda: pe.LearnedGrid.from_state_dict({"pos_embed": jnp.ones((6, 4))}, shape=(2, 3))),
+    case("`shape` must have 5 cells, one for each row of `pos_embed`, but got \\(2, 3\\)", lambda: pe.LearnedGrid.from_state_dict({"pos_embed": jnp.ones((6, 4))}, shape=(2, 3))),
     case("`state` must have one of relative_position_bias_table after `prefix` '', but got nothing", lambda: pe.SwinBias.from_state_dict({})),
     case("`state` must have one of cpb_mlp.0.weight, .* but got nothing", lambda: pe.LogCPB.from_state_dict({}, (2, 2))),
     case("`state` must have one of relative_position_bias_table .* but got nothing", lambda: pe.BEiTBias.from_state_dict({})),
     case("`state` must have one of attention_biases .* but got nothing", lambda: pe.LeViTBias.from_state_dict({})),
-    case("`window` must be that of the 9 rows of `relative_position_bias_table`, but got \\(2, 3\\). Resize", lambda: pe.SwinBias.from_state_dict({"relative_position_bias_table": jnp.ones((9, 2))}, window=(2, 3))),
+    case("`window` must fit the 9 rows of `relative_position_bias_table`, but got \\(2, 3\\). Resize", lambda: pe.SwinBias.from_state_dict({"relative_position_bias_table": jnp.ones((9, 2))}, window=(2, 3))),
     case("`relative_position_bias_table` must have rows for a square grid.*got 6", lambda: pe.BEiTBias.from_state_dict({"relative_position_bias_table": jnp.ones((9, 2))})),
-    case("`window` must be that of the 9 rows of `attention_biases`, but got \\(2, 3\\)", lambda: pe.LeViTBias.from_state_dict({"attention_biases": jnp.ones((2, 9))}, window=(2, 3))),
+    case("`window` must fit the 9 rows of `attention_biases`, but got \\(2, 3\\)", lambda: pe.LeViTBias.from_state_dict({"attention_biases": jnp.ones((2, 9))}, window=(2, 3))),
 ]
 
 SHAPES = [
     case("`q_positions` must have shape \\[seq, axes\\] with 2 axes, but got shape \\(4,\\)", lambda: swin()(P, P)),
     case("`k_positions` must have shape \\[seq, axes\\] with 2 axes, but got shape \\(4,\\)", lambda: pe.BEiTBias((2, 2), 2, key=KEY)(pe.positions.grid_positions((2, 2)), P)),
     case("`q_positions` must be integers, to look differences up with, but got float32", lambda: swin()(jnp.ones((4, 2)), jnp.ones((4, 2)))),
-    case("`q_positions` must have shape \\[seq, axes\\], with as many axes.*\\(4,\\)", lambda: pe.GridALiBi(2)(P, P)),
-    case("`k_positions` must have shape \\[seq, axes\\], with as many axes.*\\(4, 3\\)", lambda: pe.GridALiBi(2)(jnp.ones((4, 2)), jnp.ones((4, 3)))),
+    case("`q_positions` must have shape \\[seq, axes\\], with the same axes.*\\(4,\\)", lambda: pe.GridALiBi(2)(P, P)),
+    case("`k_positions` must have shape \\[seq, axes\\], with the same axes.*\\(4, 3\\)", lambda: pe.GridALiBi(2)(jnp.ones((4, 2)), jnp.ones((4, 3)))),
     case("`k_positions` must have shape \\[seq, axes\\] with 2 axes, but got shape \\(4, 3\\)", lambda: pe.T5GridBias(2, key=KEY)(jnp.ones((4, 2)), jnp.ones((4, 3)))),
 ]
 # fmt: on

@@ -110,7 +110,7 @@ def test_an_example_with_tables_of_another_width_says_which_to_give():
     with pytest.raises(
         ValueError,
         match=r"column for each pair.*\[32, 128\].*each channel, \[32, 256\], but got "
-        r"\[32, 512\].*`fixed_pos_embedding` makes those of pairs",
+        r"\[32, 512\].*`fixed_pos_embedding` makes a column for each pair",
     ):
         run(FUNCTIONS + CONTRADICTION)
 

@@ -350,7 +350,7 @@ def test_enformer_is_that_of_deepmind(max_length):
         ),
         (
             r"`positions_q` must have a position for each of the 3 tokens.*got None. "
-            "Without positions there must be as many",
+            "Without positions, queries and keys must have the same",
             lambda: built("t5").forward_attn(*queries_and_keys()),
         ),
         (

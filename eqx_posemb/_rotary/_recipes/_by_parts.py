@@ -277,9 +277,9 @@ def _yarn_scale(
     if attention_factor is not None:
         if mscale is not None:
             raise ValueError(
-                "`attention_factor` is a final value and leaves nothing for `mscale` "
-                f"and `mscale_all_dim` to set, but got all three: {attention_factor}, "
-                f"{mscale} and {mscale_all_dim}. Give one or the other."
+                "`attention_factor` replaces `mscale` and `mscale_all_dim`, but got "
+                f"all three: {attention_factor}, {mscale} and {mscale_all_dim}. Give "
+                "either the factor or the other two."
             )
         check_positive("attention_factor", attention_factor)
         return attention_factor

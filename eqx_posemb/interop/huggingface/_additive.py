@@ -180,7 +180,7 @@ def _table(settings, row, key) -> Learned:
         rows -= offset
         if rows < 1:
             raise ValueError(
-                "`max_position_embeddings` must have a row after that of padding, but "
+                "`max_position_embeddings` must be beyond the row of padding, but "
                 f"got {rows + offset} and `pad_token_id` {padding}."
             )
     return Learned(

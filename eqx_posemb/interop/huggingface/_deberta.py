@@ -144,6 +144,6 @@ def _check_terms(told: Any) -> None:
     named = terms if isinstance(terms, list | tuple) else []
     if {str(term).strip() for term in named} != {"c2p", "p2c"}:
         raise ValueError(
-            "`pos_att_type` must have both c2p and p2c, as a score of one of them has "
+            "`pos_att_type` must have both c2p and p2c, as a score with one term has "
             f"another scale, but got {str(told)[:80]}."
         )

@@ -92,8 +92,8 @@ def _listed(settings, row, key):
     for kind in types:
         if not isinstance(kind, str) or kind not in known:
             raise ValueError(
-                f"`{key}` must be a list of strings that transformers knows as types "
-                "of layers, or that the rope settings name, such as 'full_attention', "
+                f"`{key}` must be a list of layer types of transformers, or of names "
+                "from the rope settings, such as 'full_attention', "
                 f"but got {quoted(kind)} in it."
             )
     # A layer of attention and one without are one layer of the model.
@@ -162,8 +162,8 @@ def _after_dense(settings, row):
         experts = settings.items("mlp_layer_types", MOST_LAYERS)
     if len(experts) != len(types):
         raise ValueError(
-            "`mlp_layer_types` must have an entry for each layer, of which there are "
-            f"{len(types)}, but got {len(experts)}."
+            "`mlp_layer_types` must have an entry for each of the "
+            f"{len(types)} layers, but got {len(experts)}."
         )
     rotates = [every == 1 and kind == "dense" for kind in experts]
     return tuple(

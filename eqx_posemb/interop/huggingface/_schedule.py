@@ -41,7 +41,7 @@ def _static_or_dynamic(rope, head, width, row, quirks):
         if not rope.length:
             raise ValueError(
                 "`max_position_embeddings` must be given for the rope type 'dynamic', "
-                "which begins to stretch there, but got none."
+                "which scales longer contexts, but got none."
             )
         return DynamicNTK(base, rope.factor, rope.length)
     if rope.kind == "ntk_alpha":

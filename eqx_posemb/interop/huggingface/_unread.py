@@ -47,8 +47,8 @@ def refuse(found: dict[str, Any], settings: Settings, name: str) -> None:
     meant = f"Did you mean `{near[0]}`? " if near else ""
     more = f" (and {listed(found.keys() - {key}, mark='`')})" if len(found) > 1 else ""
     raise ValueError(
-        f"`{key[:80]}`{more} must not be there, as nothing reads it for the model type "
-        f"{quoted(name)}, but got {quoted(found[key])}. {meant}Remove it, or give "
+        f"`{key[:80]}`{more} must not be there, as the model type {quoted(name)} does "
+        f"not read it, but got {quoted(found[key])}. {meant}Remove it, or give "
         "`quirks=True`, which ignores it as transformers does."
     )
 

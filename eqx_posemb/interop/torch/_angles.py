@@ -113,7 +113,7 @@ def as_positions(
     kinds, cure = "integers", "`torch.int32`"
     if not integers:
         kinds = "integers or floats of at least 32 bits"
-        cure += ", or `torch.float32` for what is between integers"
+        cure += ", or `torch.float32` for positions between integers"
     raise ValueError(f"`{name}` must be {kinds}, but got {dtype}. Use {cure}.")
 
 

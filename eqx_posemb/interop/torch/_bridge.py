@@ -295,8 +295,8 @@ def _seen(
             seen.append((-back <= delta) & (delta <= ahead))
     if (q_segments is None) != (k_segments is None):
         raise ValueError(
-            "`q_segments` and `k_segments` go together, but got only one of them. In "
-            "self-attention they are the same tensor."
+            "`q_segments` and `k_segments` go together, but got only one. In "
+            "self-attention both are the same tensor."
         )
     if q_segments is not None:
         seen.append(q_segments[..., None] == k_segments[..., None, :])
@@ -305,7 +305,7 @@ def _seen(
     if mask is not None:
         if mask.dtype != torch.bool:
             raise ValueError(
-                "`mask` must be boolean, True where a query sees a key, but got "
+                "`mask` must be boolean, True where a query attends to a key, but got "
                 f"{mask.dtype}. Add numbers to logits by a bias."
             )
         seen.append(mask)

@@ -96,7 +96,7 @@ def apply_rotary_pos_emb(
             "`sin` and `cos` must have a column for each pair of channels of `x`, "
             f"{[seq, dim // 2]}, or for each channel, {[seq, dim]}, but got "
             f"{list(sin.shape)} and {list(cos.shape)}. `fixed_pos_embedding` makes "
-            "those of pairs from an input of half the channels."
+            "a column for each pair from an input of half the channels."
         )
     dtype = computing_dtype(x.dtype)
     cos, sin = cos.to(dtype) * scale, sin.to(dtype) * scale

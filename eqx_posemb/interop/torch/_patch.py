@@ -225,7 +225,7 @@ def _equal(fresh, config, kind):
                 if all(map(_same, ours, theirs)):
                     return tables
     raise ValueError(
-        "its tables are not those of its configuration, or of a layout not known here"
+        "its tables differ from its configuration, or have an unknown layout"
     )
 
 
@@ -332,7 +332,7 @@ def _with_mask(module, args, kwargs):
 
 def _replaced(module, name, ours, *example):
     if not _same(ours(*example), getattr(module, name)(*example)):
-        raise ValueError("its bias is not that of its configuration")
+        raise ValueError("its bias differs from its configuration")
     setattr(module, name, ours)
     # The attribute of the instance hides the method of its class until it is deleted.
     return lambda: delattr(module, name)

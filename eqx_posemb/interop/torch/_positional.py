@@ -91,7 +91,7 @@ class Positional(Named):
             raise ValueError(
                 f"`positions_{name}` must have a position for each of the {seq} tokens "
                 f"of `{name}`, [batch, seq] or [seq], but got {shape}. Without "
-                "positions there must be as many queries as keys."
+                "positions, queries and keys must have the same number of tokens."
             )
         name = f"positions_{name}"
         return torch.atleast_2d(as_positions(positions, name, self._integers))
