@@ -1,111 +1,161 @@
-"""Attention by blocks as it is compiled for TPUs: temporary memory, without a TPU.
+"""Attention of every variant as it is compiled for TPUs: memory, cycles and loops.
 
-The compiler of libtpu runs on any machine. What it says of a program is what the
-program takes when it runs; of time it says nothing. Beside
-`attend(implementation="blockwise")` is the dense form, which holds all logits.
+    python -m benchmarks.attention_tpu --embeddings t5 rope --lengths 1024 8192
+
+The compiler of libtpu runs on any machine, and nothing here runs on a TPU. `MiB` are
+the temporaries of the compiled program. `Mcycles` is the compiler's estimate, with each
+operation of a loop as often as the loop runs. The estimate has a floor of about 2,000
+cycles for an operation, and knows nothing of fused kernels, which
+`attention_kernels.py` counts. `loops` are the trips of all loops of the text; a
+question mark is a loop over tiles.
 """
 
 import argparse
-import os
+from importlib.metadata import version
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jax.experimental import topologies
-from jax.sharding import SingleDeviceSharding
 
 import eqx_posemb as pe
+from benchmarks.compiled import compiled, cycles, loops, TOPOLOGIES
+from benchmarks.report import markdown, write
+from eqx_posemb._attention import Logits, rules as rules_of, Tokens
+from eqx_posemb._attention._choose import block_size_for
+from eqx_posemb._attention._plan import plan
+from eqx_posemb._registry import resolved, VARIANTS
 
 
-HEADS, HEAD_DIM = 8, 64
-EMBEDDINGS = ("alibi", "t5", "rope")
-# Of each generation, the smallest part that the compiler knows.
-TOPOLOGIES = {"v4": "v4:2x2x1", "v5e": "v5e:2x2", "v6e": "v6e:2x2"}
-# So that libtpu asks no one about the machine that it is not on.
-SETTINGS = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
+ROWS = {row.name: row for row in VARIANTS}
+IMPLEMENTATIONS = "dense", "blockwise"
+PASSES = "forward", "both"
 
 
-def temporaries(name, length, dtype, implementation, backward, device) -> int:
-    """MiB of the compiled program."""
-    embedding = pe.make(
-        name,
-        heads=HEADS,
-        head_dim=HEAD_DIM,
-        dim=HEADS * HEAD_DIM,
-        length=length,
-        key=jr.key(0),
-    )
+def attention(
+    name: str,
+    implementation: Any,
+    *,
+    heads: int,
+    length: int,
+    head_dim: int,
+    dtype=jnp.bfloat16,
+    backward: bool = True,
+    consecutive: bool = True,
+):
+    """A function and the shapes of its arguments, for a row of the registry.
+
+    Tokens have consecutive positions and causal attention, or are the cells of a grid.
+    States are hidden states. With `backward` the function returns all gradients as
+    well. Positions that are not stated to be `consecutive` are an argument.
+    """
+    sizes = dict(heads=heads, head_dim=head_dim, dim=heads * head_dim, length=length)
+    axes = resolved(ROWS[name].axes, sizes)
+    embedding = pe.make(name, key=jr.key(0), **sizes)
     arrays, static = eqx.partition(embedding, eqx.is_array)
 
-    def attend(arrays, q, k, v, p):
+    def attend(arrays, q, k, v, states, p):
         embedding = eqx.combine(arrays, static)
+        if consecutive and axes == 1:
+            p = pe.positions.consecutive(length)
         return embedding.attend(
-            q, k, v, p, p, causal=True, implementation=implementation
+            *(q, k, v, p, p),
+            causal=axes == 1,
+            implementation=implementation,
+            **states,
         )
 
-    def gradient(arrays, q, k, v, p):
-        def loss(arrays, q, k, v):
-            return jnp.sum(attend(arrays, q, k, v, p).astype(jnp.float32) ** 2)
+    def both(arrays, q, k, v, states, p, d_out):
+        of = lambda *arguments: attend(*arguments, p)
+        out, pull = jax.vjp(of, arrays, q, k, v, states)
+        return out, pull(d_out)
 
-        return jax.grad(loss, argnums=(0, 1, 2, 3))(arrays, q, k, v)
+    token = jax.ShapeDtypeStruct((heads, length, head_dim), dtype)
+    hidden = jax.ShapeDtypeStruct((length, heads * head_dim), dtype)
+    states = dict.fromkeys(embedding.reads, hidden)
+    shape = (length,) if axes == 1 else (length, axes)
+    p = jax.ShapeDtypeStruct(shape, jnp.int32)
+    arguments = arrays, token, token, token, states, p
+    return (both, (*arguments, token)) if backward else (attend, arguments)
 
-    token = jax.ShapeDtypeStruct((HEADS, length, HEAD_DIM), dtype)
-    inputs = (arrays, token, token, token, jax.ShapeDtypeStruct((length,), jnp.int32))
-    call = jax.jit(
-        gradient if backward else attend, in_shardings=SingleDeviceSharding(device)
+
+def tiles(name: str, *, heads: int, length: int, head_dim: int) -> tuple[float, ...]:
+    """The groups of tiles, and in each group the mean numbers of tiles without and with
+    masked keys."""
+    sizes = dict(heads=heads, head_dim=head_dim, dim=heads * head_dim, length=length)
+    embedding, size = (
+        pe.make(name, key=jr.key(0), **sizes),
+        block_size_for(heads, length, length),
     )
-    lowered = call.trace(*inputs).lower(lowering_platforms=("tpu",))
-    memory = lowered.compile().memory_analysis()
-    assert memory is not None
-    return round(memory.temp_size_in_bytes / 2**20)
+    axes, p = resolved(ROWS[name].axes, sizes), jnp.arange(length)
+    count = -(-length // size) * size
+    p = jnp.minimum(jnp.arange(count), length - 1)
+    if axes > 1:
+        p = jnp.stack([p // 32] * (axes - 1) + [p % 32], axis=-1)
+    no = dict.fromkeys("mask window q_segments k_segments q_order k_order".split())
+    rules = rules_of(p, p, heads=heads, causal=axes == 1, **no)
+    bias, score = embedding.bias, embedding.score
+    logits = Logits(bias, score, None, 1.0, None)
+    tokens = Tokens(None, p, None, None)
+    counts = dict(size=size, q_count=length, k_count=length)
+    found = plan(tokens, tokens, rules, logits=logits, **counts)
+    groups = int(found.groups)
+    starts, masked = found.starts[: groups + 1], found.masked[:groups]
+    whole = int(jnp.sum(masked - starts[:-1])) / groups
+    return groups, whole, int(starts[-1]) / groups - whole
+
+
+def row(tpu: str, name: str, implementation: str, backward: bool, dtype, **sizes):
+    """A row of the table."""
+    function, arguments = attention(
+        name, implementation, dtype=dtype, backward=backward, **sizes
+    )
+    names = dict(tpu=tpu, embedding=name, length=sizes["length"])
+    names |= {"pass": PASSES[backward], "implementation": implementation}
+    try:
+        program = compiled(tpu, function, *arguments)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return names | {"MiB": None, "Mcycles": None, "loops": "does not fit"}
+    text, trips = program.as_text(), tiles(name, **sizes)
+    every = ", ".join("?" if n is None else str(n) for n in loops(text))
+    memory = program.memory_analysis().temp_size_in_bytes / 2**20
+    return names | {"MiB": memory, "Mcycles": cycles(text, trips) / 1e6, "loops": every}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--embeddings", nargs="+", default=EMBEDDINGS)
-    parser.add_argument("--lengths", nargs="+", type=int, default=(8192,))
+    parser.add_argument("--embeddings", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--lengths", nargs="+", type=int, default=(1024,))
     parser.add_argument("--tpus", nargs="+", default=("v5e",), choices=TOPOLOGIES)
+    parser.add_argument(
+        "--implementations", nargs="+", default=IMPLEMENTATIONS, choices=IMPLEMENTATIONS
+    )
+    parser.add_argument("--passes", nargs="+", default=PASSES, choices=PASSES)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--dim", type=int, default=64, help="channels of a head")
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--json", help="a file to write the figures to")
     options = parser.parse_args()
-    jax.config.update("jax_platforms", "cpu")
-    os.environ.update(SETTINGS)
-    print(f"jax {jax.__version__}; heads {HEADS}, dim {HEAD_DIM}, {options.dtype}")
-    print("causal; MiB of temporaries, compiled ahead of time")
-    print("| TPU | embedding | length | pass | blockwise | dense |")
-    print("|---|---|---:|---|---:|---:|")
+    about = (
+        f"libtpu {version('libtpu')}, jax {jax.__version__}; heads {options.heads}, "
+        f"dim {options.dim}, {options.dtype}"
+    )
+    print(about)
+    rows = []
     for tpu in options.tpus:
-        device = topologies.get_topology_desc(TOPOLOGIES[tpu], "tpu").devices[0]
         for name in options.embeddings:
             for length in options.lengths:
-                for backward in (False, True):
-                    sizes = []
-                    for implementation in "blockwise", "dense":
-                        try:
-                            size = temporaries(
-                                name,
-                                length,
-                                jnp.dtype(options.dtype),
-                                implementation,
-                                backward,
-                                device,
-                            )
-                            sizes.append(f"{size:,}")
-                        except jax.errors.JaxRuntimeError as error:
-                            if "RESOURCE_EXHAUSTED" not in str(error):
-                                raise
-                            sizes.append("does not fit")
-                    which = "both" if backward else "forward"
-                    print(
-                        f"| {tpu} | {name} | {length:,} | {which} | "
-                        f"{' | '.join(sizes)} |",
-                        flush=True,
-                    )
+                sizes = dict(heads=options.heads, length=length, head_dim=options.dim)
+                for implementation in options.implementations:
+                    for one in options.passes:
+                        how = implementation, one == "both", jnp.dtype(options.dtype)
+                        rows.append(row(tpu, name, *how, **sizes))
+                        print(markdown(rows[-1], first=len(rows) == 1), flush=True)
+                        # The figures so far, as all of them take hours.
+                        write(options.json, about, rows)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_at_least, check_count, check_positive
 from .._given import check_integers
+from .._spread import look_up
 from ._abstract import AbstractRelativeBias
 
 
@@ -102,5 +103,4 @@ class ClippedBias(AbstractRelativeBias):
         check_integers(positions, delta, "to look distances up in a table")
         far = self.max_distance
         rows = far + jnp.clip(-delta, -far, far)
-        # Clipped rows are always within the table, so the lookup needs no check.
-        return self.weight.at[rows].get(mode="promise_in_bounds").T
+        return look_up(self.weight.T[:, None], rows[None])[:, 0]

@@ -14,6 +14,10 @@ from ._abstract import AbstractRelativeBias
 from ._linear import linear_layer, uniform
 
 
+# The distances whose hidden layers are in memory at a time.
+_AT_ONCE = 2**15
+
+
 class DynamicBias(AbstractRelativeBias):
     r"""Dynamic position bias (CrossFormer), Wang et al. 2022.
 
@@ -113,9 +117,17 @@ class DynamicBias(AbstractRelativeBias):
 
         The bias of each distance, in JAX's default float dtype.
         """
+        delta = as_float(delta)
+        if not isinstance(delta.size, int) or delta.size <= _AT_ONCE:
+            return self._network(delta)
+        parts = jnp.pad(delta, (0, -delta.size % _AT_ONCE)).reshape(-1, _AT_ONCE)
+        found = jnp.moveaxis(jax.lax.map(self._network, parts), 1, 0)
+        return found.reshape(found.shape[0], -1)[:, : delta.size]
+
+    def _network(self, delta):
         # The network of x-transformers reads query minus key, and its weights depend on
         # the sign.
-        x = -as_float(delta)[None]
+        x = -delta[None]
         if self.distances == "log":
             x = jnp.sign(x) * jnp.log1p(jnp.abs(x))
         last = len(self.weights) - 1

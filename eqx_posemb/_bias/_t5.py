@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._buckets import bucket, check_buckets
 from .._checks import check_count, check_positive
 from .._given import check_integers
+from .._spread import look_up
 from .._state_dicts import array, filled, only
 from ._abstract import AbstractRelativeBias
 
@@ -188,6 +189,4 @@ class T5Bias(AbstractRelativeBias):
         """
         positions = "q_positions` and `k_positions"
         check_integers(positions, delta, "to sort distances into buckets")
-        # Every distance has a bucket, so the lookup needs no check.
-        rows = self.weight.at[self.buckets(delta)].get(mode="promise_in_bounds")
-        return rows.T
+        return look_up(self.weight.T[:, None], self.buckets(delta)[None])[:, 0]

@@ -15,10 +15,11 @@ from .._given import check_grid
 from .._low_rank import Factors
 from .._phase import as_float
 from .._positions import distance
+from .._spread import look_up
 from .._state_dicts import array
 from .._symbolic import error_if
 from ._abstract import AbstractScore
-from ._relative import look_up, within
+from ._relative import within
 
 
 class Decomposed(AbstractScore):

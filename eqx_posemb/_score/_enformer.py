@@ -15,9 +15,9 @@ from .._checks import check_count
 from .._given import Positions
 from .._phase import as_float
 from .._positions import distance
-from .._spread import ByDistance
+from .._spread import ByDistance, look_up
 from .._state_dicts import array, by_head, filled
-from ._relative import AbstractBasis, AbstractRelative, look_up, within
+from ._relative import AbstractBasis, AbstractRelative, within
 
 
 # The standard deviation of a normal distribution truncated at two.

@@ -12,7 +12,14 @@ from .._given import check_integers, check_sequence, in_common, Positions
 from .._module import Module
 from .._phase import as_float
 from .._positions import distance
-from .._spread import all_distances, are_consecutive, banded, ByDistance, either
+from .._spread import (
+    all_distances,
+    are_consecutive,
+    banded,
+    ByDistance,
+    either,
+    look_up,
+)
 from .._symbolic import error_if, is_less
 from ._abstract import AbstractScore
 
@@ -177,17 +184,6 @@ def with_rows(
         return values if inside is None else jnp.where(inside(delta)[None], values, 0)
 
     return with_vectors(x, along, positions, others, of_pairs)
-
-
-def look_up(
-    profile: Float[Array, "heads q rows"], row: Int[Array, "q k"]
-) -> Float[Array, "heads q k"]:
-    """Selects the product of each query with the row of each key, from its products
-    with all rows. A row out of range is clipped."""
-    # The loop runs over queries, for all heads together: `take_along_axis` would hold
-    # an index for each pair and head, and its gradient took ten times as long on a CPU.
-    of_query = lambda rows, row: rows.at[:, row].get(mode="clip")
-    return jax.vmap(of_query, in_axes=(1, 0), out_axes=1)(profile, row)
 
 
 def within(

@@ -16,6 +16,7 @@ from ._consecutive import (
     are_consecutive as are_consecutive,
     either as either,
 )
+from ._look_up import look_up as look_up
 from ._toeplitz import toeplitz as toeplitz, toeplitz_transpose as toeplitz_transpose
 from ._window import (
     are_the_window as are_the_window,

@@ -14,6 +14,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from .._positions import distance
+from ._look_up import look_up
+from ._toeplitz import by_skew
 
 
 Window = tuple[int, int]
@@ -39,6 +41,15 @@ def of_window(
 ) -> Float[Array, "heads q k"]:
     """The bias of all pairs of cells of the window in order, from slices of the
     table."""
+    # Without the barrier XLA would evaluate the table for each pair.
+    return jax.lax.platform_dependent(
+        jax.lax.optimization_barrier(differences),
+        tpu=partial(by_axis, window=window),
+        default=partial(by_slices, window=window),
+    )
+
+
+def by_slices(differences: Float[Array, "heads rows columns"], window: Window):
     # The host computes the starts, as the window is static.
     (height, width), heads = window, differences.shape[0]
     row, column = np.indices(window).reshape(2, -1)
@@ -50,10 +61,9 @@ def of_window(
         ],
         axis=-1,
     )
-    # The rows and the columns of a query's window are one slice each. Without the
-    # barrier XLA would evaluate the table for each pair.
+    # The rows and the columns of a query's window are one slice each.
     slices = jax.lax.gather(
-        jax.lax.optimization_barrier(differences),
+        differences,
         jnp.asarray(starts, jnp.int32),
         jax.lax.GatherDimensionNumbers(
             offset_dims=(1, 2), collapsed_slice_dims=(0,), start_index_map=(0, 1, 2)
@@ -65,6 +75,19 @@ def of_window(
     return slices.reshape(heads, row.size, row.size)
 
 
+def by_axis(differences: Float[Array, "heads rows columns"], window: Window):
+    """Expands columns and then rows, as a TPU gathers slices in a loop of heads ×
+    queries trips."""
+    (height, width), (heads, rows, columns) = window, differences.shape
+    each = by_skew(differences.reshape(heads * rows, columns), width)
+    each = each.reshape(heads, rows, width, width).swapaxes(1, 2)
+    # Rows and columns of keys are one axis, as a TPU pads a short last axis.
+    flat = each.reshape(heads, width, rows * width)
+    starts = [row * width for row in reversed(range(height))]
+    pairs = [flat[:, :, start : start + height * width] for start in starts]
+    return jnp.stack(pairs, axis=1).reshape(heads, height * width, height * width)
+
+
 def _forward(differences, window):
     return of_window(differences, window), None
 
@@ -73,29 +96,30 @@ def _backward(window, residuals, gradient):
     del residuals
     height, width = window
     heads = gradient.shape[0]
-    pairs = gradient.reshape(heads, height, width, height, width)
+    pairs = gradient.reshape(heads, height, width, height * width)
     # The first sum runs over the rows of queries, and leaves [heads, columns of
-    # queries, rows, columns of keys]. The second sum runs over their columns.
-    rows = _add_slices(pairs, (heads, width, 2 * height - 1, width), axis=2)
-    return (_add_slices(rows, (heads, 2 * height - 1, 2 * width - 1), axis=2),)
+    # queries, rows and columns of keys]. The second sum runs over their columns.
+    rows = _add_slices(pairs, 2 * height - 1, width)
+    columns = rows.reshape(heads, width, 2 * height - 1, width)
+    return (_add_slices(columns, 2 * width - 1, 1),)
 
 
 of_window.defvjp(_forward, _backward)
 
 
-def _add_slices(parts, shape, axis):
-    """The sum of all `parts[:, i]` in zeros of `shape`, each one entry before the
-    previous one."""
+def _add_slices(parts, places, size):
+    """The sum of all `parts[:, i]` in zeros with so many places of a size on the last
+    axis, each one place before the previous one."""
     count = parts.shape[1]
 
     def add(i, total):
-        start = [0] * len(shape)
-        start[axis] = count - 1 - i
+        start = [0, 0, (count - 1 - i) * size]
         part = jax.lax.dynamic_index_in_dim(parts, i, axis=1, keepdims=False)
         before = jax.lax.dynamic_slice(total, start, part.shape)
         return jax.lax.dynamic_update_slice(total, before + part, start)
 
-    return jax.lax.fori_loop(0, count, add, jnp.zeros(shape, parts.dtype))
+    zeros = jnp.zeros((parts.shape[0], parts.shape[2], places * size), parts.dtype)
+    return jax.lax.fori_loop(0, count, add, zeros)
 
 
 def of_differences(
@@ -105,6 +129,9 @@ def of_differences(
     k: Int[Array, "k 2"],
 ) -> Float[Array, "heads q k"]:
     """The bias of arbitrary pairs, with a lookup for each pair."""
-    delta = distance(q, k)
-    row, column = (delta[..., axis] + window[axis] - 1 for axis in (0, 1))
-    return differences.at[:, row, column].get(mode="clip")
+    delta, (rows, columns) = distance(q, k), differences.shape[1:]
+    row = jnp.clip(delta[..., 0] + window[0] - 1, 0, rows - 1)
+    column = jnp.clip(delta[..., 1] + window[1] - 1, 0, columns - 1)
+    flat = differences.reshape(-1, 1, rows * columns)
+    pairs = look_up(flat, (row * columns + column).reshape(1, -1))
+    return pairs.reshape(-1, *delta.shape[:2])
