@@ -1,6 +1,6 @@
 """Cycles of fused attention on TPUs that are not there: ours beside splash attention.
 
-    python benchmarks/attention_kernels.py --tpus v5e v6e
+    python -m benchmarks.attention_kernels --tpus v5e v6e
 
 The compiler of libtpu schedules bundles of instructions, and a core issues one bundle
 in a cycle. The listing of a kernel is cut at its branches. Each part counts as often as
@@ -19,23 +19,19 @@ import re
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from benchmarks.compiled import compiled, SETTINGS, TOPOLOGIES
+from benchmarks.report import markdown, write
 
+
+MODULE = "benchmarks.attention_kernels"
 HEADS, LENGTH, DIM, TILE = 8, 8192, 128, 1024
-TOPOLOGIES = {"v5e": "v5e:2x2", "v6e": "v6e:2x2"}
 WHATS = {
     "splash": "splash attention, which takes no bias",
     "none": "ours, no bias",
     "t5": "ours, T5 with a trained table",
-}
-# So that libtpu asks no one about the machine that it is not on.
-SETTINGS = {
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 # What expanding and folding take for a chunk of 512 places: the bundles of their loops.
 EXPAND, FOLD = 212, 229
@@ -46,8 +42,6 @@ def program(tpu: str, what: str) -> None:
     import equinox as eqx
     import jax
     import jax.numpy as jnp
-    from jax.experimental import topologies
-    from jax.sharding import SingleDeviceSharding
 
     import eqx_posemb as pe
 
@@ -77,13 +71,7 @@ def program(tpu: str, what: str) -> None:
         out, pull = jax.vjp(attend, arrays, q, k, v)
         return out, pull(d_out)
 
-    device = topologies.get_topology_desc(TOPOLOGIES[tpu], "tpu").devices[0]
-    place = SingleDeviceSharding(device)
-    call = jax.jit(both, in_shardings=place, out_shardings=place)
-    traced = call.trace(arrays, *[token] * 4)
-    compiled = traced.lower(lowering_platforms=("tpu",)).compile()
-    memory = compiled.memory_analysis()
-    assert memory is not None
+    memory = compiled(tpu, both, arrays, *[token] * 4).memory_analysis()
     print(round(memory.temp_size_in_bytes / 2**20))
 
 
@@ -173,27 +161,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tpus", nargs="+", choices=TOPOLOGIES, default=("v5e", "v6e"))
     parser.add_argument("--compile", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--json", help="a file to write the figures to")
     options = parser.parse_args()
     if options.compile:
         return program(*options.compile)
-    print("| TPU | | forward | by queries | by keys | all | MiB of temporaries |")
-    print("|---|---|---:|---:|---:|---:|---:|")
+    about = (
+        f"libtpu {version('libtpu')}; heads {HEADS}, tokens {LENGTH}, dim {DIM}, "
+        f"bfloat16, causal, tiles of {TILE}"
+    )
+    rows = []
     for tpu in options.tpus:
         for what, words in WHATS.items():
             with tempfile.TemporaryDirectory() as folder:
                 flags = f"--xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true"
-                command = [sys.executable, __file__, "--compile", tpu, what]
+                command = [sys.executable, "-m", MODULE, "--compile", tpu, what]
+                more = dict(JAX_PLATFORMS="cpu", LIBTPU_INIT_ARGS=flags)
                 memory = subprocess.run(
                     command,
-                    env=os.environ | SETTINGS | {"LIBTPU_INIT_ARGS": flags},
+                    env=os.environ | SETTINGS | more,
                     stdout=subprocess.PIPE,
                     text=True,
                     check=True,
                 ).stdout.strip()
                 kernels = KERNELS["splash" if what == "splash" else "ours"]
                 found = [cycles(folder, kernel) for kernel in kernels]
-            figures = " | ".join(f"{x:.2f}" for x in (*found, sum(found)))
-            print(f"| {tpu} | {words} | {figures} | {memory} |", flush=True)
+            parts = zip(("forward", "by queries", "by keys"), found, strict=True)
+            row = {"tpu": tpu, "kernel": words, **dict(parts), "all": sum(found)}
+            rows.append(row | {"MiB": int(memory)})
+            print(markdown(rows[-1], first=len(rows) == 1), flush=True)
+            write(options.json, about, rows)
 
 
 if __name__ == "__main__":
