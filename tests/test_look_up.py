@@ -1,10 +1,12 @@
 """Numbers for each pair are looked up in a form for each platform."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import eqx_posemb as pe
 from eqx_posemb._spread import _look_up, _window
 from tests.helpers import NAMES, normal
 from tests.test_ring import finish, start
@@ -16,8 +18,10 @@ def both_ways(function, x):
     return out, pull(normal(out.shape, seed=3))[0]
 
 
+@pytest.mark.parametrize("at_once", [2**25, 2 * 9 * 7, 1])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_products_choose_the_same_numbers_as_a_gather(dtype):
+def test_products_choose_the_same_numbers_as_a_gather(dtype, at_once, monkeypatch):
+    monkeypatch.setattr(_look_up, "_AT_ONCE", at_once)
     profile = normal((2, 5, 9)).astype(dtype)
     row = jnp.asarray(np.random.default_rng(0).integers(0, 12, (5, 7)))
 
@@ -55,6 +59,29 @@ def test_a_window_is_expanded_by_axis_as_by_slices(window):
         lambda x: [_window.by_axis(x, window), _window.by_slices(x, window)]
     )
     np.testing.assert_array_equal(*found(differences))
+
+
+def test_a_network_is_evaluated_in_parts(monkeypatch):
+    bias, delta = pe.DynamicBias(2, 8, key=jax.random.key(0)), jnp.arange(-20, 21)
+    whole = bias.along(delta)
+    monkeypatch.setattr("eqx_posemb._bias._dynamic._AT_ONCE", 16)
+    np.testing.assert_allclose(bias.along(delta), whole, atol=1e-6)
+
+
+def test_several_rows_have_the_gradient_of_all_rows(monkeypatch):
+    """The form of accelerators: 32 rows at a time, and then the rest."""
+    bias = pe.KERPLE(2, key=jax.random.key(0))
+    p, weights = jnp.arange(40)[::-1], normal((2, 40, 40))
+
+    def gradient(bias):
+        return eqx.filter_grad(lambda bias: jnp.sum(bias(p, p) * weights))(bias)
+
+    row_by_row = eqx.filter_jit(gradient)(bias)
+    on_others = lambda *arguments, default, **_: default(*arguments)
+    monkeypatch.setattr(jax.lax, "platform_dependent", on_others)
+    several = eqx.filter_jit(lambda bias: gradient(bias))(bias)
+    for a, b in zip(*map(jax.tree.leaves, (row_by_row, several)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 # The matrices of LieRE, [seq, dim, dim], and their exponentials exceed the logits.
