@@ -54,6 +54,10 @@ from ._rotary._recipes._by_parts import (
     longrope as longrope,
     yarn as yarn,
 )
+from ._rotary._recipes._diffusion import (
+    dype_rope as dype_rope,
+    riflex_rope as riflex_rope,
+)
 from ._rotary._recipes._rope import (
     proportional_rope as proportional_rope,
     rope as rope,

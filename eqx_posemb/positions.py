@@ -14,6 +14,7 @@ from ._positions._patches import (
     merged_patch_positions as merged_patch_positions,
     mrope_positions as mrope_positions,
     normalized_positions as normalized_positions,
+    resized_positions as resized_positions,
     zero_prefixed as zero_prefixed,
 )
 from ._positions._prefix import prefixed as prefixed

@@ -1,5 +1,6 @@
 """Positions of patches in vision transformers."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -7,8 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from .._checks import check_choice, check_count, described
+from .._checks import (
+    check_choice,
+    check_count,
+    check_positive,
+    described,
+    is_integer,
+)
 from .._given import as_positions, check_array, cure_for_axes
+from .._phase import as_float
 from .._sharding import compiler_sharded
 from ._grid import grid_positions
 
@@ -83,16 +91,16 @@ def centered_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
 
 def normalized_positions(
     shape: Sequence[int],
-    by: Literal["each", "largest", "smallest"] = "each",
+    by: Literal["each", "largest", "smallest", "area"] = "each",
     anchor: Literal["center", "corner"] = "center",
 ) -> Float[Array, "seq axes"]:
     r"""The centers of the cells of a grid, between -1 and 1.
 
     $$c_k = \frac{2 j_k + 1 - n_k}{m_k}$$
 
-    for the cell $j_k$ of $n_k$ along axis $k$, and $m_k$ that number itself, or the
-    largest or smallest of all. An image then has the same coordinates at every
-    resolution. DINOv3 normalizes each axis and turns by
+    for the cell $j_k$ of $n_k$ along axis $k$, and $m_k$ that number itself, the
+    largest or smallest of all, or their geometric mean. An image then has the same
+    coordinates at every resolution. DINOv3 normalizes each axis and turns by
     `eqx_posemb.frequencies.Scaled(..., 2 * math.pi)`.
 
     Anchored at the corner, the image begins at -1 along each axis:
@@ -115,8 +123,9 @@ def normalized_positions(
 
     - `shape`: the size of the grid along each axis.
     - `by`: the divisor of coordinates. `"each"` divides by the size of the axis.
-        `"largest"` and `"smallest"` use one size for all axes, which keeps the aspect
-        ratio.
+        `"largest"`, `"smallest"` and `"area"` use one size for all axes, which keeps
+        the aspect ratio. `"area"` is the side of the square with as many cells, as in
+        Mochi.
     - `anchor`: `"center"` has zero in the middle of the image, and `"corner"` has -1
         at its first corner.
 
@@ -126,16 +135,73 @@ def normalized_positions(
     **Raises:** a `ValueError` if `by` or `anchor` is unknown, and as
     [`eqx_posemb.positions.grid_positions`][].
     """
-    check_choice("by", by, ("each", "largest", "smallest"))
+    check_choice("by", by, ("each", "largest", "smallest", "area"))
     check_choice("anchor", anchor, ("center", "corner"))
     cells = grid_positions(shape)
     shape = tuple(shape)
-    sizes = {"each": shape, "largest": (max(shape),), "smallest": (min(shape),)}[by]
+    sizes = {
+        "each": shape,
+        "largest": (max(shape),),
+        "smallest": (min(shape),),
+        "area": (math.prod(shape) ** (1 / len(shape)),),
+    }[by]
     # The center is half of the divisor, or half of the axis.
     middle = sizes if anchor == "corner" else shape
-    from_middle = 2 * cells + 1 - jnp.array(middle, cells.dtype)[None]
     wide = jnp.result_type(float)
-    return from_middle.astype(wide) / jnp.array(sizes, wide)[None]
+    from_middle = (2 * cells + 1).astype(wide) - jnp.array(middle, wide)[None]
+    return from_middle / jnp.array(sizes, wide)[None]
+
+
+def resized_positions(
+    shape: Sequence[int], onto: Sequence[float], *, whole: bool = False
+) -> Num[Array, "seq axes"]:
+    r"""Spreads the cells of a grid over a grid of another size.
+
+    $$p_k = j_k\, \frac{m_k}{n_k}$$
+
+    for the cell $j_k$ of $n_k$ along axis $k$ and $m_k$ cells in `onto`, the grid of
+    training. A model then reads another resolution within the positions that it has
+    seen: PixArt and EVA. Positions may be rounded down to whole cells, as in CogView 4.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        rows = pe.positions.resized_positions((4, 1), onto=(2, 1))[:, 0]
+        assert rows.tolist() == [0.0, 0.5, 1.0, 1.5]
+        ```
+
+    **Arguments:**
+
+    - `shape`: the size of the grid along each axis.
+    - `onto`: the size of the grid of training along each axis; integers if `whole`.
+    - `whole`: whether to round down to whole cells.
+
+    **Returns:** positions, int32 if they are whole, and else in JAX's default float
+    dtype; the last axis of the grid varies fastest.
+
+    **Raises:** a `ValueError` if `onto` has not one positive size for each axis, and as
+    [`eqx_posemb.positions.grid_positions`][].
+    """
+    cells = grid_positions(shape)
+    onto = tuple(onto)
+    if len(onto) != cells.shape[1]:
+        raise ValueError(
+            f"`onto` must have one size for each of the {cells.shape[1]} axes of the "
+            f"grid, but got {onto}."
+        )
+    for size in onto:
+        check_positive("onto", size)
+        if whole and not is_integer(size):
+            raise ValueError(
+                f"`onto` must be integers where `whole` is, but got {onto}."
+            )
+    if whole:
+        return cells * jnp.array(onto, jnp.int32)[None] // jnp.array(tuple(shape))[None]
+    # An axis without cells has no positions to scale.
+    scale = [m / max(n, 1) for n, m in zip(shape, onto, strict=True)]
+    return as_float(cells) * jnp.array(scale, jnp.result_type(float))[None]
 
 
 def zero_prefixed(
