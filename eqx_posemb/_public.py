@@ -58,6 +58,10 @@ from ._rotary._recipes._diffusion import (
     dype_rope as dype_rope,
     riflex_rope as riflex_rope,
 )
+from ._rotary._recipes._periods import (
+    clipped_rope as clipped_rope,
+    resonance_rope as resonance_rope,
+)
 from ._rotary._recipes._rope import (
     proportional_rope as proportional_rope,
     rope as rope,

@@ -19,6 +19,7 @@ from ._frequencies._longrope import (
     Divided as Divided,
     LongRoPEFrequencies as LongRoPEFrequencies,
 )
+from ._frequencies._periods import Clipped as Clipped, Resonance as Resonance
 from ._frequencies._riflex import RIFLEx as RIFLEx
 from ._frequencies._scaled import Scaled as Scaled
 from ._frequencies._scaling import (

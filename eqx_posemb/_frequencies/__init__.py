@@ -21,6 +21,7 @@ from ._length import (
 )
 from ._listed import Listed as Listed
 from ._longrope import Divided as Divided, LongRoPEFrequencies as LongRoPEFrequencies
+from ._periods import Clipped as Clipped, Resonance as Resonance
 from ._riflex import RIFLEx as RIFLEx
 from ._scaled import Scaled as Scaled
 from ._scaling import DynamicNTK as DynamicNTK, Linear as Linear, NTK as NTK

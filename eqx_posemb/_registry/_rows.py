@@ -117,6 +117,12 @@ _ROTARIES = (
         "transformers",
         dict(short_factor=_each_pair(1.0), long_factor=_each_pair(4.0),
              original_length=_LENGTH, factor=4.0)),
+    # As the authors have it, 20 of 64 pairs.
+    Variant("clipped_rope", "_rotary._recipes._periods.clipped_rope",
+        "rotation whose slowest pairs fade to none (CoPE)", "authors' code",
+        dict(clip=lambda head_dim: max(5 * head_dim // 32, 2))),
+    Variant("resonance_rope", "_rotary._recipes._periods.resonance_rope",
+        "rotation by whole wavelengths", "authors' code"),
     Variant("rerope", "_rotary._extension.ReRoPE",
         "rotation with distances clipped to a window",
         settings=dict(rotary=_ROPE, window=_eighth)),
