@@ -154,7 +154,11 @@ SETTINGS = [
     case("`anchor` must be one of 'center', 'corner', but got 'middle'", lambda: pe.positions.normalized_positions((2, 2), anchor="middle")),
     case("`count` must be at least 0", lambda: pe.positions.zero_prefixed(jnp.ones((4, 2)), -1)),
     case("`runs` must be numbers of tokens of text, or .*but got \\(1, 2\\)", lambda: pe.positions.mrope_positions([(1, 2)])),
-    case("`advance` must be one of 'largest', 'space', but got 'time'", lambda: pe.positions.mrope_positions([1], advance="time")),
+    case("`advance` must be one of 'largest', 'space', 'time', but got 'frame'", lambda: pe.positions.mrope_positions([1], advance="frame")),
+    case("`layout` must be one of 'corner', 'diagonal', 'reset', but got 'middle'", lambda: pe.positions.mrope_positions([1], layout="middle")),
+    case("`span` must be positive and finite, but got 0", lambda: pe.positions.v2pe_positions([1], span=0)),
+    case("`runs` must be numbers of tokens of text, or .*but got \\(1, 2\\)", lambda: pe.positions.v2pe_positions([(1, 2)], span=1.0)),
+    case("`longest` must be at least the number of tokens, 4, but got 3", lambda: pe.positions.pose_positions(P, longest=3, key=KEY)),
     # Encodings.
     case("`layout` must be one of 'interleaved', .*but got 'concat'", lambda: pe.Sinusoidal(8, layout="concat")),
     case("`dim` must be even for `layout='interleaved'`.*but got 7", lambda: pe.Sinusoidal(7)),

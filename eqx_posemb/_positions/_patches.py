@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from .._checks import (
     check_choice,
     check_count,
     check_positive,
-    described,
     is_integer,
 )
 from .._given import as_positions, check_array, cure_for_axes
@@ -246,79 +244,3 @@ def zero_prefixed(
         )
     pad = lambda positions: jnp.pad(positions, [(count, 0), (0, 0)])
     return compiler_sharded(pad, (None, None), as_positions(positions))
-
-
-def mrope_positions(
-    runs: Sequence[int | tuple[int, int, int] | tuple[int, int, int, float]],
-    *,
-    start: int = 0,
-    advance: Literal["largest", "space"] = "largest",
-) -> Int[Array, "seq 3"]:
-    """Time, height and width of the tokens of text, images and videos in a row.
-
-    Text has three times the same coordinate and counts on. An image or a video begins
-    where the text before it has ended, and counts along its own axes from there. What
-    follows begins after the largest coordinate so far.
-
-    !!! Example
-
-        ```python
-        import eqx_posemb as pe
-
-        # Two tokens of text, an image of 1 x 2 x 2 tokens, one more of text.
-        positions = pe.positions.mrope_positions([2, (1, 2, 2), 1])
-        assert positions[2:].tolist() == [
-            [2, 2, 2], [2, 2, 3], [2, 3, 2], [2, 3, 3], [4, 4, 4],
-        ]
-        ```
-
-    **Arguments:**
-
-    - `runs`: a number of tokens for text, or (frames, rows, columns) in merged tokens
-        for an image or a video. A fourth number is the time between frames, if it is
-        not 1. Qwen2.5-VL has `tokens_per_second * seconds_per_grid` there. Qwen3-VL has
-        a run for each frame, and the text of its time between the frames.
-    - `start`: where the first run begins: for decoding, one more than the largest
-        coordinate so far.
-    - `advance`: `"largest"` continues after the largest coordinate, as in the paper.
-        `"space"` continues after the larger of height and width, as in transformers
-        5.23.0. A long video then shares coordinates with the text after it.
-
-    **Returns:** positions, int32.
-
-    **Raises:** a `ValueError` if a run is neither, or `advance` is unknown.
-
-    ??? cite "Reference"
-
-        [Qwen2-VL: Enhancing Vision-Language Model's Perception of the World at Any
-        Resolution](https://arxiv.org/abs/2409.12191), Section 2.1.
-    """
-    check_choice("advance", advance, ("largest", "space"))
-    if not isinstance(runs, Sequence):
-        raise ValueError(
-            "`runs` must be a sequence, such as [3, (1, 2, 2)], but got "
-            f"{described(runs)}."
-        )
-    parts = [np.zeros((0, 3), np.int64)]
-    for run in runs:
-        steps, width = _run(run)
-        parts.append(steps + start)
-        start += width if advance == "space" else int(steps.max(initial=-1)) + 1
-    return jnp.asarray(np.concatenate(parts).astype(np.int32))
-
-
-def _run(run) -> tuple[Int[np.ndarray, "seq 3"], int]:
-    """The coordinates of a run from zero, and the number of positions that it takes."""
-    if isinstance(run, int) and run >= 0:
-        return np.repeat(np.arange(run)[:, None], 3, axis=1), run
-    if not isinstance(run, tuple) or len(run) not in (3, 4) or min(run) < 0:
-        raise ValueError(
-            "`runs` must be numbers of tokens of text, or (frames, rows, columns) or "
-            "(frames, rows, columns, interval) of images and videos, but got "
-            f"{run!r}."
-        )
-    frames, rows, columns = run[:3]
-    interval = run[3] if len(run) == 4 else 1
-    steps = np.indices((frames, rows, columns)).reshape(3, -1).T
-    steps[:, 0] = np.floor(steps[:, 0] * interval)
-    return steps, max(rows, columns)
