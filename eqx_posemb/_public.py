@@ -1,6 +1,7 @@
 """The names at the top: what most models are built from."""
 
 from ._bias._alibi import ALiBi as ALiBi
+from ._bias._bam import BAM as BAM
 from ._bias._beit import BEiTBias as BEiTBias
 from ._bias._clipped import ClippedBias as ClippedBias
 from ._bias._dynamic import DynamicBias as DynamicBias

@@ -184,6 +184,8 @@ _BIASES = (
     Variant("kerple_power", "_bias._kerple.KERPLE",
         "a learned penalty that is a power of the distance",
         settings=dict(kind="power")),
+    Variant("bam", "_bias._bam.BAM",
+        "a learned penalty shaped as a generalized Gaussian", "authors' code"),
     Variant("sandwich", "_bias._sandwich.Sandwich",
         "a fixed penalty, the product of sinusoidal encodings"),
     Variant("fire", "_bias._fire.FIRE",
