@@ -64,6 +64,7 @@ from ._rotary._recipes._periods import (
     resonance_rope as resonance_rope,
 )
 from ._rotary._recipes._rope import (
+    grape_rope as grape_rope,
     proportional_rope as proportional_rope,
     rope as rope,
     xpos as xpos,

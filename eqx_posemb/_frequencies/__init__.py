@@ -25,4 +25,5 @@ from ._periods import Clipped as Clipped, Resonance as Resonance
 from ._riflex import RIFLEx as RIFLEx
 from ._scaled import Scaled as Scaled
 from ._scaling import DynamicNTK as DynamicNTK, Linear as Linear, NTK as NTK
+from ._shifted import LogShifted as LogShifted
 from ._truncated import Truncated as Truncated

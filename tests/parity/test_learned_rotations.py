@@ -1,15 +1,25 @@
 """PoPE, FoPE, LieRE and STRING, against the formulas of their papers in float64.
 
-NumPy and SciPy, pair by pair; no released code of them is at hand here.
+NumPy and SciPy, pair by pair; no released code of them is at hand here. GRAPE-M is
+compared with `model/llama-mha-grape-m-nonctx.py` of model-architectures/GRAPE at
+f5b539f, which turns the other way.
 """
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
 import scipy.linalg
 
 import eqx_posemb as pe
-from tests.parity.references import as_numpy, assert_close, on_device, replaced, run
+from tests.parity.references import (
+    as_numpy,
+    assert_close,
+    golden,
+    on_device,
+    replaced,
+    run,
+)
 
 
 RNG = np.random.default_rng(0)
@@ -75,6 +85,19 @@ def test_fope_is_a_mixture_of_frequencies(pairing):
 
     pair = lambda h, i, j: turned(Q[h, i], h, p[i]) @ turned(K[h, j], h, r[j])
     assert_close(logits(rotary, p, r), by_pairs(pair), atol=5e-5)
+
+
+def test_grape_rotates_at_learned_frequencies():
+    given = golden("grape")
+    clockwise = pe.rotations.Pairing.halves(16).inverse()
+    rotary = pe.grape_rope(16, pairing=clockwise)
+    place = lambda part: part.frequencies.weight
+    rotary = eqx.tree_at(place, rotary, on_device(given["weight"]))
+    embedding = pe.PositionalEmbedding(rotary=rotary, scale=1.0)
+    p = np.arange(20)
+    found = run(embedding.logits, given["q"], given["k"], p, p)
+    # Frequencies of up to 4 radians, times 19: an ulp is 8e-6, of sums of 16 products.
+    assert_close(found, given["logits"], atol=1e-4)
 
 
 @pytest.mark.parametrize("block", [2, 4, 8])
