@@ -98,13 +98,12 @@ def load(
     **Quirks.** Where transformers computes something else than its configuration, or
     what a rotation is, this does what was meant. `quirks=True` does what transformers
     does, for comparison with it. Of the 382 model types with their default
-    configurations 374 are the same without it:
+    configurations 375 are the same without it:
 
     - HunYuan-VL (2 model types): sections are dealt out over channels, not pairs, so
       that the two channels of a pair turn with different coordinates. Equal for text.
     - MiniMax-M3 (2): `rotary_dim` is not read, and whole heads rotate. MiniMax-M1 read
       as `"minimax"` has the same.
-    - nanochat (1): angles are negative. The logits are equal.
     - Qwen3-Omni's thinker (3): a default head has 73 channels, and 74 rotate. An odd
       head is an error here.
     - PhiMoE: `long_factor` is never used, whatever the length.

@@ -191,7 +191,7 @@ def _rotary(layer, rope, settings, row, quirks, key) -> Rotary:
     frequencies = schedule(rope, layer.head, layer.width, row, quirks)
     width = layer.width + layer.width % 2
     dim = max(layer.head, width)
-    pairing = _layout(layer.pairing, dim, width, row, quirks)
+    pairing = _layout(layer.pairing, dim, width, row)
     dealt = None
     if rule is not None:
         dealt = axes.sections(rope, width // 2, row, quirks)
@@ -241,9 +241,9 @@ def _of_image(layer, rope, settings, rule, key) -> Rotary:
     )
 
 
-def _layout(name: str, dim: int, width: int, row, quirks) -> Any:
+def _layout(name: str, dim: int, width: int, row) -> Any:
     start = dim - width if row.get("start") == "last" else 0
-    if name == "halves" and quirks and row.get("clockwise"):
+    if name == "halves" and row.get("clockwise"):
         return Pairing.halves(dim, width, start).inverse()
     if start or name == "adjacent_to_halves":
         return getattr(Pairing, name)(dim, width, start)
