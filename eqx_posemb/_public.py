@@ -35,6 +35,7 @@ from ._encoding._sinusoidal_grid import SinusoidalGrid as SinusoidalGrid
 from ._make import make as make
 from ._placed import Placed as Placed
 from ._registry import variants as variants
+from ._rotary._comrope import ComRoPE as ComRoPE
 from ._rotary._extension import (
     DualChunk as DualChunk,
     ReRoPE as ReRoPE,

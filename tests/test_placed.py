@@ -27,7 +27,7 @@ from tests.test_laws import REPRESENTATIVES
 Q = normal((HEADS, 12, HEAD_DIM), seed=1)
 # Extensions rotate each pair by its distance, and PoPE has trained phases. The others
 # that are left out have no angles.
-NO_TABLES = ("pope", "nope", "liere", "temperature", "scalable_softmax")
+NO_TABLES = ("pope", "nope", "liere", "comrope", "temperature", "scalable_softmax")
 TABLES = [
     name
     for name in NAMES

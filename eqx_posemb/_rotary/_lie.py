@@ -118,12 +118,13 @@ class LieRE(AbstractRotary):
 class MatrixRotation(AbstractRotation):
     """Multiplies each block of channels by a matrix for each position."""
 
-    matrices: Float[Array, "seq blocks block block"]
+    matrices: Float[Array, "*heads seq blocks block block"]
 
     @property
-    def heads(self) -> None:
-        """All heads are treated alike."""
-        return None
+    def heads(self) -> int | None:
+        """The number of heads with matrices of their own, or `None` if all heads share
+        them."""
+        return self.matrices.shape[0] if self.matrices.ndim == 5 else None
 
     def queries(self, q: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
         """**Arguments:**
@@ -156,10 +157,13 @@ class MatrixRotation(AbstractRotation):
         return MatrixRotation(jnp.swapaxes(self.matrices, -1, -2))
 
     def _turn(self, x, name):
-        seq, blocks, block, _ = self.matrices.shape
-        if x.shape[-2:] != (seq, blocks * block):
+        *heads, seq, blocks, block, _ = self.matrices.shape
+        wanted = (*heads, seq, blocks * block)
+        if x.shape[-len(wanted) :] != wanted:
+            names = "heads, seq, dim" if heads else "seq, dim"
+            each = f"heads={heads[0]}, seq={seq}" if heads else f"seq={seq}"
             raise ValueError(
-                f"`{name}` must have shape [..., seq, dim] with seq={seq} and "
+                f"`{name}` must have shape [..., {names}] with {each} and "
                 f"dim={blocks * block}, as the positions and the rotary embedding "
                 f"have, but got {x.shape}. {AXES}"
             )
@@ -167,7 +171,9 @@ class MatrixRotation(AbstractRotation):
 
         def turned(x, matrices):
             parts = x.astype(dtype).reshape(*x.shape[:-1], blocks, block)
-            parts = jnp.einsum("sbij,...sbj->...sbi", matrices.astype(dtype), parts)
+            own = "h" * len(heads)
+            rule = f"{own}sbij,...{own}sbj->...{own}sbi"
+            parts = jnp.einsum(rule, matrices.astype(dtype), parts)
             return parts.reshape(x.shape).astype(x.dtype)
 
         return compiler_sharded(turned, mesh_axes(x), x, self.matrices)
