@@ -1,6 +1,7 @@
 """The names at the top: what most models are built from."""
 
 from ._bias._alibi import ALiBi as ALiBi
+from ._bias._bam import BAM as BAM
 from ._bias._beit import BEiTBias as BEiTBias
 from ._bias._clipped import ClippedBias as ClippedBias
 from ._bias._dynamic import DynamicBias as DynamicBias
@@ -55,7 +56,16 @@ from ._rotary._recipes._by_parts import (
     longrope as longrope,
     yarn as yarn,
 )
+from ._rotary._recipes._diffusion import (
+    dype_rope as dype_rope,
+    riflex_rope as riflex_rope,
+)
+from ._rotary._recipes._periods import (
+    clipped_rope as clipped_rope,
+    resonance_rope as resonance_rope,
+)
 from ._rotary._recipes._rope import (
+    grape_rope as grape_rope,
     proportional_rope as proportional_rope,
     rope as rope,
     xpos as xpos,

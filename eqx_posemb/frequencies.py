@@ -12,12 +12,15 @@ from ._frequencies._by_parts import (
     YaRNFrequencies as YaRNFrequencies,
 )
 from ._frequencies._concatenated import Concatenated as Concatenated
+from ._frequencies._dype import DyPE as DyPE
 from ._frequencies._learned import LearnedFrequencies as LearnedFrequencies
 from ._frequencies._listed import Listed as Listed
 from ._frequencies._longrope import (
     Divided as Divided,
     LongRoPEFrequencies as LongRoPEFrequencies,
 )
+from ._frequencies._periods import Clipped as Clipped, Resonance as Resonance
+from ._frequencies._riflex import RIFLEx as RIFLEx
 from ._frequencies._scaled import Scaled as Scaled
 from ._frequencies._scaling import (
     DynamicNTK as DynamicNTK,

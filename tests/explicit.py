@@ -137,6 +137,10 @@ def alone():
             lambda put: pe.positions.distance(*put((jnp.arange(N),) * 2)),
             lambda put: pe.positions.segment_positions(put(jnp.arange(N) // 4)),
             lambda put: pe.positions.left_padded_positions(put(jnp.arange(N) > 2)),
+            lambda put: pe.positions.bilevel_positions(put(jnp.arange(N) % 3 == 1)),
+            lambda put: pe.positions.pose_positions(
+                put(jnp.arange(N)), longest=99, key=key
+            ),
             lambda put: pe.positions.abacus_positions(put(jnp.arange(N) % 3 > 0)),
             lambda put: pe.positions.prefixed(put(positions["swin"])),
             lambda put: pe.positions.zero_prefixed(put(positions["swin"]), 3),

@@ -257,6 +257,8 @@ TOO_MANY_AXES = [
     case("`segment_ids` must have shape .seq.*but got ..*Give one for each token", lambda: pe.positions.segment_positions(np.int32(3))),
     case("`digits` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.abacus_positions(np.ones((2, 3), bool))),
     case("`positions` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.randomized_positions(np.ones((2, 3), np.int32), longest=9, key=KEY)),
+    case("`positions` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.pose_positions(np.ones((2, 3), np.int32), longest=9, key=KEY)),
+    case("`ends` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.bilevel_positions(np.ones((2, 3), bool))),
     case("`mask` must have shape .height, width.*but got .2, 3, 4.. Use `jax.vmap`", lambda: pe.positions.detr_positions(np.ones((2, 3, 4), bool))),
     case("`positions` must have shape .seq, axes.*but got shape .5, 2, 2.. Use `jax.vmap`", lambda: pe.positions.prefixed(np.ones((5, 2, 2), np.int32))),
     case("`positions` must have shape .seq, axes.*but got shape .5, 2, 2.. Use `jax.vmap`", lambda: pe.positions.zero_prefixed(np.ones((5, 2, 2), np.int32), 1)),

@@ -75,7 +75,7 @@ def positions_of(name, n=LENGTH):
 FUSED = [
     *("nope", "rope", "axial_rope", "scalable_softmax"),
     *("alibi", "alibi_symmetric", "alibi_one_sided", "alibi_asymmetric"),
-    *("learned_alibi", "t5", "kerple", "kerple_power", "sandwich", "tisa"),
+    *("learned_alibi", "t5", "kerple", "kerple_power", "bam", "sandwich", "tisa"),
     *("dynamic_bias", "clipped"),
 ]
 COORDINATES = "reads positions with several coordinates"

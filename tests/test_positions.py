@@ -46,6 +46,7 @@ def test_segments_count_from_zero_each(cuts):
 def test_no_tokens_have_no_positions():
     assert pe.positions.segment_positions(jnp.zeros(0, jnp.int32)).shape == (0,)
     assert pe.positions.left_padded_positions(jnp.zeros(0, bool)).shape == (0,)
+    assert pe.positions.bilevel_positions(jnp.zeros(0, bool)).shape == (0, 2)
 
 
 @few
@@ -117,6 +118,19 @@ def test_normalized_positions_are_centres_of_cells():
     np.testing.assert_allclose(largest[:, 0], np.repeat([-1 / 3, 1 / 3], 3), rtol=1e-6)
     smallest = np.asarray(pe.positions.normalized_positions((2, 3), by="smallest"))
     np.testing.assert_allclose(smallest[:3, 1], [-1, 0, 1], rtol=1e-6)
+    area = np.asarray(pe.positions.normalized_positions((2, 8), by="area"))
+    np.testing.assert_allclose(area[:8, 1], np.arange(-7, 8, 2) / 4, rtol=1e-6)
+
+
+def test_resized_positions_reach_over_the_grid_of_training():
+    whole = pe.positions.resized_positions((3, 4), onto=(256, 2), whole=True)
+    assert whole.dtype == np.int32
+    assert whole[::4, 0].tolist() == [0, 85, 170]
+    assert whole[:4, 1].tolist() == [0, 0, 1, 1]
+    spread = np.asarray(pe.positions.resized_positions((3, 4), onto=(256, 2.5)))
+    np.testing.assert_allclose(spread[::4, 0], [0, 256 / 3, 512 / 3], rtol=1e-6)
+    np.testing.assert_allclose(spread[:4, 1], [0, 0.625, 1.25, 1.875], rtol=1e-6)
+    assert pe.positions.resized_positions((0, 2), onto=(4, 2)).shape == (0, 2)
 
 
 def test_centered_positions_have_the_middle_at_zero():

@@ -130,6 +130,7 @@ def types_within(part) -> set[type]:
 # Parts of a rotary embedding that no row is made of, and their tests.
 WITHOUT_A_ROW = {
     "Assigned": "tests/test_accuracy.py",
+    "DyPE": "tests/test_schedules.py",
     "LogShifted": "tests/test_huggingface_model_types.py",
     "Tabulated": "tests/test_rotary.py",
 }

@@ -120,6 +120,8 @@ def test_surplus_channels_pass_bit_for_bit(name, pairing, dtype):
     half = dict(
         longrope=dict(short_factor=(1.0,) * 4, long_factor=(2.0,) * 4, rotary_dim=8),
         axial_rope=dict(widths=(4, 4)),
+        dype_rope=dict(widths=(4, 4)),
+        riflex_rope=dict(widths=(4, 2, 2), pair=0),
         mrope=dict(sizes=(2, 1, 1), rotary_dim=8),
     ).get(name, dict(rotary_dim=8))
     rotary = build(name, pairing=pairing, **half).rotary

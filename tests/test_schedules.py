@@ -165,6 +165,11 @@ SCHEDULES = {
     "of_parts": pe.frequencies.Concatenated(
         (BASE, pe.frequencies.DynamicNTK(BASE, 4.0, 64))
     ),
+    "clipped": pe.frequencies.Clipped(pe.frequencies.Linear(BASE, 4.0), count=3),
+    "resonance": pe.frequencies.Resonance(BASE),
+    "riflex": pe.frequencies.RIFLEx(BASE, pair=2, length=64),
+    "dype": pe.frequencies.DyPE(BASE, 4.0),
+    "dype_yarn": pe.frequencies.DyPE(BASE, 4.0, "yarn", original_length=64),
     "twice": pe.frequencies.Linear(pe.frequencies.NTK(BASE, 2.0), 2.0),
 }
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
@@ -192,6 +197,50 @@ def test_a_traced_length_gives_the_frequencies_of_a_known_one(name):
     for length in (1, 64, 65, 200):
         known = schedule.for_length(length)()
         np.testing.assert_allclose(traced(jnp.asarray(length)), known, rtol=1e-6)
+
+
+def test_clipped_frequencies_fade_to_zero_and_the_others_stay():
+    schedule = pe.frequencies.Clipped(BASE, count=5)
+    kept = schedule() / BASE()
+    assert np.array_equal(kept[:4], np.ones(4)) and kept[-1] == 0
+    assert (np.diff(kept[3:]) < 0).all()
+
+
+def test_whole_wavelengths_repeat_exactly():
+    schedule = pe.frequencies.Resonance(pe.frequencies.Geometric(8))
+    wavelengths = 2 * np.pi / schedule()
+    np.testing.assert_allclose(wavelengths, [6, 63, 628, 6283], rtol=1e-15)
+    rotate = jax.jit(lambda p: pe.Rotary(schedule)(p).cos)
+    cos = rotate(jnp.arange(64) + 2**30 // 63 * 63)[:, 1]
+    assert np.array_equal(cos[0], cos[63])
+    zero = pe.frequencies.Truncated(BASE, keep=3)
+    assert np.array_equal(pe.frequencies.Resonance(zero)()[3:], np.zeros(5))
+
+
+def test_riflex_slows_one_pair_to_less_than_a_turn():
+    schedule = SCHEDULES["riflex"]
+    others = np.arange(8) != 2
+    assert np.array_equal(schedule()[others], BASE()[others])
+    np.testing.assert_allclose(64 * schedule()[2], 0.9 * 2 * np.pi, rtol=1e-15)
+    assert schedule.unscaled == BASE
+
+
+@pytest.mark.parametrize("name", ["dype", "dype_yarn"])
+def test_dype_ends_with_the_frequencies_of_training_in_one_program(name):
+    schedule, traces = SCHEDULES[name], []
+
+    @jax.jit
+    def traced(time):
+        traces.append(time)
+        return schedule.for_time(time)()
+
+    for time in (1.0, 0.6, 0.011, 0.0):
+        known = schedule.for_time(time)()
+        np.testing.assert_allclose(traced(time), known, rtol=1e-6)
+    assert len(traces) == 1
+    assert np.array_equal(schedule.for_time(0)(), BASE())
+    assert np.array_equal(schedule.for_time(1)(), schedule())
+    assert np.all(schedule() <= BASE()) and schedule()[-1] < BASE()[-1] / 3
 
 
 @pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "longrope"])

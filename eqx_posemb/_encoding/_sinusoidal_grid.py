@@ -41,6 +41,11 @@ def _half_to_time(dim, axes):
     return dim // 2, dim // 4, dim // 4
 
 
+def _quarter_to_time(dim, axes):
+    del axes
+    return dim // 4, 3 * dim // 8, 3 * dim // 8
+
+
 # Models differ in the order of axes, the place of cosines and the spacing, so layouts
 # are data.
 _LAYOUTS = (
@@ -51,6 +56,7 @@ _LAYOUTS = (
     _Layout("timm", (0, 1), _equal, "across"),
     _Layout("v_jepa_half_time", (0, 1, 2), _half_to_time),
     _Layout("v_jepa", (0, 1, 2), _rounded_up),
+    _Layout("cogvideox", (0, 2, 1), _quarter_to_time),
     _Layout("positional_encodings", None, _rounded_up, "interleaved"),
 )
 
@@ -82,12 +88,14 @@ class SinusoidalGrid(AbstractEncoding):
     | `"timm"` | 2 | sines y, sines x, cosines y, cosines x | $\theta^{-2m/w}$ |
     | `"v_jepa"` | 3 | sines t, cosines t, then y alike, x alike | $\theta^{-2m/w}$ |
     | `"v_jepa_half_time"` | 3 | as `"v_jepa"` | $\theta^{-2m/w}$ |
+    | `"cogvideox"` | 3 | sines t, cosines t, then x alike, y alike | $\theta^{-2m/w}$ |
     | `"positional_encodings"` | any | t: sine, cosine, …; y, x alike | the same |
 
     Each axis has an equal share $w$ of the `dim` channels. In `"v_jepa_half_time"` time
-    has half of them. In `"v_jepa"` and `"positional_encodings"` a share is rounded up
-    to pairs, and surplus channels are cut off at the end. V-JEPA's code has both, and
-    its models use `"v_jepa"` (`uniform_power`).
+    has half of them, and in `"cogvideox"` a quarter. In `"v_jepa"` and
+    `"positional_encodings"` a share is rounded up to pairs, and surplus channels are
+    cut off at the end. V-JEPA's code has both, and its models use `"v_jepa"`
+    (`uniform_power`).
 
     I-JEPA and ViT-MAE in transformers use `"mae"`, and the simple ViT uses
     `"big_vision"`. The code of big_vision claims to follow MoCo v3, but MoCo's code
@@ -137,6 +145,7 @@ class SinusoidalGrid(AbstractEncoding):
         "timm",
         "v_jepa",
         "v_jepa_half_time",
+        "cogvideox",
         "positional_encodings",
     ] = eqx.field(static=True, default="mae")
     theta: float = eqx.field(static=True, default=10_000.0, converter=as_number)

@@ -11,6 +11,7 @@ from ._by_parts import (
     YaRNFrequencies as YaRNFrequencies,
 )
 from ._concatenated import Concatenated as Concatenated
+from ._dype import DyPE as DyPE
 from ._learned import LearnedFrequencies as LearnedFrequencies
 from ._length import (
     context_length as context_length,
@@ -20,6 +21,9 @@ from ._length import (
 )
 from ._listed import Listed as Listed
 from ._longrope import Divided as Divided, LongRoPEFrequencies as LongRoPEFrequencies
+from ._periods import Clipped as Clipped, Resonance as Resonance
+from ._riflex import RIFLEx as RIFLEx
 from ._scaled import Scaled as Scaled
 from ._scaling import DynamicNTK as DynamicNTK, Linear as Linear, NTK as NTK
+from ._shifted import LogShifted as LogShifted
 from ._truncated import Truncated as Truncated

@@ -6,7 +6,7 @@ from decimal import Decimal
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num, Shaped
+from jaxtyping import Array, Num, Shaped
 
 from .._checks import as_number, check_at_least, check_positive
 from .._phase import as_float, HOST_PRECISION
@@ -19,6 +19,7 @@ from ._base import (
     evaluated_once,
     powers,
 )
+from ._traced import traced_ntk
 
 
 class Linear(AbstractScaledFrequencies):
@@ -237,7 +238,8 @@ class DynamicNTK(AbstractDynamicFrequencies):
         """The schedule for `length`: exact for a Python number, and float radians for a
         traced length."""
         if not isinstance(length, int):
-            return _TracedNTK(self.base, self.factor, self.original_length, length)
+            beyond = as_float(length) / self.original_length - 1
+            return traced_ntk(self.base, 1 + self.factor * jnp.maximum(beyond, 0))
         with decimal.localcontext(HOST_PRECISION):
             # The equal form `factor * length / original_length - (factor - 1)` may
             # round below one at the original length. This form is exactly one there.
@@ -255,31 +257,6 @@ class _ExactNTK(AbstractScaledFrequencies):
     @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         return slowed_evenly(self.base.exact(), self.factor)
-
-
-class _TracedNTK(AbstractFrequencies):
-    """Dynamic NTK at a traced length."""
-
-    base: AbstractStaticFrequencies
-    factor: float = eqx.field(static=True)
-    original_length: int = eqx.field(static=True)
-    length: Num[Array, ""]
-
-    @property
-    def pairs(self) -> int:
-        return self.base.pairs
-
-    def turns(self) -> Float[Array, " half"]:
-        # A traced length has no decimals, so the powers are in floating point.
-        frequencies = as_float(jnp.asarray(self.base()))
-        beyond = as_float(self.length) / self.original_length - 1
-        # This form is exactly one up to the original length, where nothing may change.
-        factor = 1 + self.factor * jnp.maximum(beyond, 0)
-        n = self.pairs
-        return frequencies * factor ** -as_float(jnp.arange(n) / (n - 1))
-
-    def __call__(self) -> Float[Array, " half"]:
-        return self.turns()
 
 
 DynamicNTK.__init__.__doc__ = """**Arguments:**

@@ -1,14 +1,20 @@
 """Positions of patches in vision transformers."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from .._checks import check_choice, check_count, described
+from .._checks import (
+    check_choice,
+    check_count,
+    check_positive,
+    is_integer,
+)
 from .._given import as_positions, check_array, cure_for_axes
+from .._phase import as_float
 from .._sharding import compiler_sharded
 from ._grid import grid_positions
 
@@ -83,16 +89,16 @@ def centered_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
 
 def normalized_positions(
     shape: Sequence[int],
-    by: Literal["each", "largest", "smallest"] = "each",
+    by: Literal["each", "largest", "smallest", "area"] = "each",
     anchor: Literal["center", "corner"] = "center",
 ) -> Float[Array, "seq axes"]:
     r"""The centers of the cells of a grid, between -1 and 1.
 
     $$c_k = \frac{2 j_k + 1 - n_k}{m_k}$$
 
-    for the cell $j_k$ of $n_k$ along axis $k$, and $m_k$ that number itself, or the
-    largest or smallest of all. An image then has the same coordinates at every
-    resolution. DINOv3 normalizes each axis and turns by
+    for the cell $j_k$ of $n_k$ along axis $k$, and $m_k$ that number itself, the
+    largest or smallest of all, or their geometric mean. An image then has the same
+    coordinates at every resolution. DINOv3 normalizes each axis and turns by
     `eqx_posemb.frequencies.Scaled(..., 2 * math.pi)`.
 
     Anchored at the corner, the image begins at -1 along each axis:
@@ -115,8 +121,9 @@ def normalized_positions(
 
     - `shape`: the size of the grid along each axis.
     - `by`: the divisor of coordinates. `"each"` divides by the size of the axis.
-        `"largest"` and `"smallest"` use one size for all axes, which keeps the aspect
-        ratio.
+        `"largest"`, `"smallest"` and `"area"` use one size for all axes, which keeps
+        the aspect ratio. `"area"` is the side of the square with as many cells, as in
+        Mochi.
     - `anchor`: `"center"` has zero in the middle of the image, and `"corner"` has -1
         at its first corner.
 
@@ -126,17 +133,73 @@ def normalized_positions(
     **Raises:** a `ValueError` if `by` or `anchor` is unknown, and as
     [`eqx_posemb.positions.grid_positions`][].
     """
-    check_choice("by", by, ("each", "largest", "smallest"))
+    check_choice("by", by, ("each", "largest", "smallest", "area"))
     check_choice("anchor", anchor, ("center", "corner"))
     cells = grid_positions(shape)
     shape = tuple(shape)
-    sizes = {"each": shape, "largest": (max(shape),), "smallest": (min(shape),)}[by]
+    sizes = {
+        "each": shape,
+        "largest": (max(shape),),
+        "smallest": (min(shape),),
+        "area": (math.prod(shape) ** (1 / len(shape)),),
+    }[by]
     # The center is half of the divisor, or half of the axis.
     middle = sizes if anchor == "corner" else shape
-    # Twice a center is an integer, so only the division rounds.
-    from_middle = 2 * cells + 1 - jnp.array(middle, cells.dtype)[None]
     wide = jnp.result_type(float)
-    return from_middle.astype(wide) / jnp.array(sizes, wide)[None]
+    from_middle = (2 * cells + 1).astype(wide) - jnp.array(middle, wide)[None]
+    return from_middle / jnp.array(sizes, wide)[None]
+
+
+def resized_positions(
+    shape: Sequence[int], onto: Sequence[float], *, whole: bool = False
+) -> Num[Array, "seq axes"]:
+    r"""Spreads the cells of a grid over a grid of another size.
+
+    $$p_k = j_k\, \frac{m_k}{n_k}$$
+
+    for the cell $j_k$ of $n_k$ along axis $k$ and $m_k$ cells in `onto`, the grid of
+    training. A model then reads another resolution within the positions that it has
+    seen: PixArt and EVA. Positions may be rounded down to whole cells, as in CogView 4.
+
+    !!! Example
+
+        ```python
+        import eqx_posemb as pe
+
+        rows = pe.positions.resized_positions((4, 1), onto=(2, 1))[:, 0]
+        assert rows.tolist() == [0.0, 0.5, 1.0, 1.5]
+        ```
+
+    **Arguments:**
+
+    - `shape`: the size of the grid along each axis.
+    - `onto`: the size of the grid of training along each axis; integers if `whole`.
+    - `whole`: whether to round down to whole cells.
+
+    **Returns:** positions, int32 if they are whole, and else in JAX's default float
+    dtype; the last axis of the grid varies fastest.
+
+    **Raises:** a `ValueError` if `onto` has not one positive size for each axis, and as
+    [`eqx_posemb.positions.grid_positions`][].
+    """
+    cells = grid_positions(shape)
+    onto = tuple(onto)
+    if len(onto) != cells.shape[1]:
+        raise ValueError(
+            f"`onto` must have one size for each of the {cells.shape[1]} axes of the "
+            f"grid, but got {onto}."
+        )
+    for size in onto:
+        check_positive("onto", size)
+        if whole and not is_integer(size):
+            raise ValueError(
+                f"`onto` must be integers where `whole` is, but got {onto}."
+            )
+    if whole:
+        return cells * jnp.array(onto, jnp.int32)[None] // jnp.array(tuple(shape))[None]
+    # An axis without cells has no positions to scale.
+    scale = [m / max(n, 1) for n, m in zip(shape, onto, strict=True)]
+    return as_float(cells) * jnp.array(scale, jnp.result_type(float))[None]
 
 
 def zero_prefixed(
@@ -181,81 +244,3 @@ def zero_prefixed(
         )
     pad = lambda positions: jnp.pad(positions, [(count, 0), (0, 0)])
     return compiler_sharded(pad, (None, None), as_positions(positions))
-
-
-def mrope_positions(
-    runs: Sequence[int | tuple[int, int, int] | tuple[int, int, int, float]],
-    *,
-    start: int = 0,
-    advance: Literal["largest", "space"] = "largest",
-) -> Int[Array, "seq 3"]:
-    """Positions of text, images and videos (M-RoPE), Wang et al. 2024.
-
-    Text tokens have three equal coordinates, which continue the count. An image or a
-    video begins after the text before it, and counts along its own axes. The next run
-    begins after the largest coordinate so far.
-
-    !!! Example
-
-        ```python
-        import eqx_posemb as pe
-
-        # Two tokens of text, an image of 1 x 2 x 2 tokens, one more of text.
-        positions = pe.positions.mrope_positions([2, (1, 2, 2), 1])
-        assert positions[2:].tolist() == [
-            [2, 2, 2], [2, 2, 3], [2, 3, 2], [2, 3, 3], [4, 4, 4],
-        ]
-        ```
-
-    **Arguments:**
-
-    - `runs`: a number of tokens for text, or (frames, rows, columns) in merged tokens
-        for an image or a video. A fourth number is the time between frames, if it is
-        not 1. Qwen2.5-VL has `tokens_per_second * seconds_per_grid` there. Qwen3-VL has
-        a run for each frame, and the text of its time between the frames.
-    - `start`: where the first run begins: for decoding, one more than the largest
-        coordinate so far.
-    - `advance`: `"largest"` continues after the largest coordinate, as in the paper.
-        `"space"` continues after the larger of height and width, as in transformers
-        5.23.0. A long video then shares coordinates with the text after it.
-
-    **Returns:** positions, int32.
-
-    **Raises:** a `ValueError` if a run is neither, or `advance` is unknown.
-
-    ??? cite "Reference"
-
-        [Qwen2-VL: Enhancing Vision-Language Model's Perception of the World at Any
-        Resolution](https://arxiv.org/abs/2409.12191), Section 2.1.
-    """
-    check_choice("advance", advance, ("largest", "space"))
-    if not isinstance(runs, Sequence):
-        raise ValueError(
-            "`runs` must be a sequence, such as [3, (1, 2, 2)], but got "
-            f"{described(runs)}."
-        )
-    # The empty part gives the shape of a result without runs.
-    parts = [np.zeros((0, 3), np.int64)]
-    for run in runs:
-        steps, width = _run(run)
-        parts.append(steps + start)
-        start += width if advance == "space" else int(steps.max(initial=-1)) + 1
-    return jnp.asarray(np.concatenate(parts).astype(np.int32))
-
-
-def _run(run) -> tuple[Int[np.ndarray, "seq 3"], int]:
-    """The coordinates of a run from zero, and the number of positions that it takes."""
-    if isinstance(run, int) and run >= 0:
-        return np.repeat(np.arange(run)[:, None], 3, axis=1), run
-    if not isinstance(run, tuple) or len(run) not in (3, 4) or min(run) < 0:
-        raise ValueError(
-            "`runs` must be numbers of tokens of text, or (frames, rows, columns) or "
-            "(frames, rows, columns, interval) of images and videos, but got "
-            f"{run!r}."
-        )
-    frames, rows, columns = run[:3]
-    interval = run[3] if len(run) == 4 else 1
-    steps = np.indices((frames, rows, columns)).reshape(3, -1).T
-    # Qwen2.5-VL truncates times to whole positions.
-    steps[:, 0] = np.floor(steps[:, 0] * interval)
-    return steps, max(rows, columns)

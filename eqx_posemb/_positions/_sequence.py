@@ -38,12 +38,80 @@ def segment_positions(segment_ids: Int[Array, " seq"]) -> Int[Array, " seq"]:
 
 
 def _within_runs(segment_ids):
-    index = jnp.arange(segment_ids.shape[0], dtype=jnp.int32)
-    starts = jnp.concatenate([jnp.ones(1, bool), segment_ids[1:] != segment_ids[:-1]])[
-        : segment_ids.shape[0]
-    ]
+    starts = jnp.concatenate([jnp.ones(1, bool), segment_ids[1:] != segment_ids[:-1]])
+    return _since(starts[: segment_ids.shape[0]])
+
+
+def _since(starts):
+    """The number of tokens since the last start."""
+    index = jnp.arange(starts.shape[0], dtype=jnp.int32)
     # A cumulative maximum carries the start of a run to all of its tokens.
     return index - jax.lax.cummax(jnp.where(starts, index, 0))
+
+
+def bilevel_positions(ends: Bool[Array, " seq"]) -> Int[Array, "seq 2"]:
+    r"""BiPE, He et al. 2024: counts tokens within a sentence, and sentences.
+
+    $$p_i = (i - e_i,\; m_i)$$
+
+    for the number $m_i$ of sentences that end before token $i$, and the index $e_i$ of
+    the first token of its sentence. Both numbers stay small in long texts. The authors
+    add a learned vector for the place within a sentence, and rotate (or bias) by the
+    number of the sentence.
+
+    !!! Example
+
+        ```python
+        import jax
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        ends = jnp.array([False, True, False, False, True, False])
+        within, sentence = pe.positions.bilevel_positions(ends).T
+        assert within.tolist() == [0, 1, 0, 1, 2, 0]
+        assert sentence.tolist() == [0, 0, 1, 1, 1, 2]
+
+        learned = pe.Learned(1024, 64, key=jax.random.key(0))
+        x = jnp.ones((6, 64)) + learned(within)
+        order = jnp.arange(6)  # Tokens of a sentence have the same number.
+        out = pe.PositionalEmbedding(rotary=pe.rope(64)).attend(
+            x[None], x[None], x[None], sentence, sentence,
+            causal=True, q_order=order, k_order=order,
+        )
+        ```
+
+    **Arguments:**
+
+    - `ends`: True for a token that ends a sentence, such as a full stop or a new line.
+
+    **Returns:** the place within the sentence, and the number of the sentence, int32.
+
+    **Raises:** a `ValueError` if `ends` has not one axis.
+
+    ??? cite "Reference"
+
+        [Two Stones Hit One Bird: Bilevel Positional Encoding for Better Length
+        Extrapolation](https://arxiv.org/abs/2401.16421), Section 3.
+
+        ```bibtex
+        @inproceedings{he2024two,
+            author={He, Zhenyu and Feng, Guhao and Luo, Shengjie and Yang, Kai and Wang,
+                    Liwei and Xu, Jingjing and Zhang, Zhi and Yang, Hongxia and He, Di},
+            title={Two Stones Hit One Bird: Bilevel Positional Encoding for Better
+                   Length Extrapolation},
+            booktitle={International Conference on Machine Learning},
+            year={2024},
+        }
+        ```
+    """
+    check_sequence("ends", ends, "to count sentences")
+    ends = jnp.asarray(ends)
+
+    def count(ends):
+        starts = jnp.concatenate([jnp.zeros(1, bool), ends])[: ends.shape[0]]
+        return jnp.stack([_since(starts), jnp.cumsum(starts, dtype=jnp.int32)], axis=1)
+
+    return compiler_sharded(count, (*mesh_axes(ends), None), ends)
 
 
 def left_padded_positions(mask: Bool[Array, " seq"]) -> Int[Array, " seq"]:

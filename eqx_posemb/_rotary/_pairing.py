@@ -149,8 +149,8 @@ class Pairing(Module):
     def inverse(self) -> "Pairing":
         """The same channels turned the other way.
 
-        The angles are negative, as in nanochat. The logits of a whole model stay the
-        same. Cached keys and tables change.
+        By negative angles, as nanochat has it. Weights of one direction do not work
+        with the other, unless the second channels of all pairs change their sign.
         """
         turned = tuple(-sign for sign in self.sign)
         return Pairing(self.source, self.partner, turned, self.pair)

@@ -1,9 +1,12 @@
 """PoPE, FoPE, LieRE and STRING, against the formulas of their papers in float64.
 
-NumPy and SciPy, pair by pair; no released code of them is at hand here. ComRoPE and
-GRAPE are compared with arrays that the authors' code made.
+NumPy and SciPy, pair by pair; no released code of them is at hand here. GRAPE-M is
+compared with `model/llama-mha-grape-m-nonctx.py` of model-architectures/GRAPE at
+f5b539f, which turns the other way, and ComRoPE with `model.py` of Longin-Yu/ComRoPE at
+7aeef08.
 """
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -85,6 +88,19 @@ def test_fope_is_a_mixture_of_frequencies(pairing):
     assert_close(logits(rotary, p, r), by_pairs(pair), atol=5e-5)
 
 
+def test_grape_rotates_at_learned_frequencies():
+    given = golden("grape")
+    clockwise = pe.rotations.Pairing.halves(16).inverse()
+    rotary = pe.grape_rope(16, pairing=clockwise)
+    place = lambda part: part.frequencies.weight
+    rotary = eqx.tree_at(place, rotary, on_device(given["weight"]))
+    embedding = pe.PositionalEmbedding(rotary=rotary, scale=1.0)
+    p = np.arange(20)
+    found = run(embedding.logits, given["q"], given["k"], p, p)
+    # Frequencies of up to 4 radians, times 19: an ulp is 8e-6, of sums of 16 products.
+    assert_close(found, given["logits"], atol=1e-4)
+
+
 @pytest.mark.parametrize("block", [2, 4, 8])
 def test_liere_is_the_exponential_of_a_skew_matrix(block):
     p = RNG.uniform(-3, 3, size=(3, 2)).astype(np.float32)
@@ -126,17 +142,6 @@ def test_comrope_depends_on_differences_alone(kind):
     made = drawn(pe.ComRoPE, DIM, heads=HEADS, block=4, kind=kind, std=0.3)
     moved = logits(made, p[:3] + np.float32([0.5, -2]), p + np.float32([0.5, -2]))
     assert_close(moved, logits(made, p[:3], p), atol=1e-4)
-
-
-def test_grape_trains_the_logarithms_of_frequencies():
-    given = golden("grape")
-    schedule = pe.frequencies.LogShifted(pe.frequencies.Geometric(DIM))
-    schedule = replaced(schedule, weight=given["log_shift"])
-    embedding = pe.PositionalEmbedding(rotary=pe.Rotary(schedule), scale=1.0)
-    # The authors turn pairs clockwise.
-    at = -np.arange(given["q"].shape[1])
-    found = run(embedding.logits, given["q"], given["k"], at, at)
-    assert_close(found, given["logits"], atol=CLOSE)
 
 
 def test_string_is_rope_in_an_orthogonal_basis():

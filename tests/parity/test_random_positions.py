@@ -77,13 +77,13 @@ def test_randomized_positions_follow_the_positions_given():
     np.testing.assert_array_equal(run(draw, packed, 6), packed)
 
 
-def test_a_position_that_is_not_counted_raises():
+@pytest.mark.parametrize("name", ["randomized_positions", "pose_positions"])
+def test_a_position_that_is_not_counted_raises(name):
+    draw = getattr(pe.positions, name)
     for wrong in -1, 4:
         with pytest.raises(Exception, match="`positions` must be between 0 and 3"):
             run(
-                lambda p: pe.positions.randomized_positions(
-                    p, longest=9, key=jr.key(0)
-                ),
+                lambda p: draw(p, longest=9, key=jr.key(0)),
                 np.array([0, 1, 2, wrong]),
             )
 

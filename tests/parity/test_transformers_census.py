@@ -25,7 +25,6 @@ QUIRKS = {
     "hunyuan_vl_text": "the channels of a pair turn with different coordinates",
     "minimax_m3_vl": "`rotary_dim` is not read",
     "minimax_m3_vl_text": "`rotary_dim` is not read",
-    "nanochat": "the angles are negative",
     "qwen3_omni_moe": "the default head has 73 channels, and 74 rotate",
     "qwen3_omni_moe_text": "the default head has 73 channels, and 74 rotate",
     "qwen3_omni_moe_thinker": "the default head has 73 channels, and 74 rotate",

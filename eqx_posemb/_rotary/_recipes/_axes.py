@@ -11,7 +11,12 @@ import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
 from ..._checks import check_count
-from ..._frequencies import Concatenated, Geometric, LearnedFrequencies
+from ..._frequencies import (
+    AbstractFrequencies,
+    Concatenated,
+    Geometric,
+    LearnedFrequencies,
+)
 from .._axes import Mixed, Sections
 from .._chain import Chain
 from .._lie import Cayley
@@ -84,11 +89,16 @@ def axial_rope(
         ```
     """
     widths = (dim // 2, dim // 2) if widths is None else widths
-    # Every axis has a whole schedule of its own. M-RoPE divides one schedule among the
-    # axes.
-    schedule = Concatenated([Geometric(width, theta) for width in widths])
-    axes = Sections([width // 2 for width in widths])
-    return Rotary(schedule, axes=axes, dim=dim, pairing=pairing)
+    return axial(dim, [Geometric(width, theta) for width in widths], pairing)
+
+
+def axial(
+    dim: int, schedules: Sequence[AbstractFrequencies], pairing: Layout | Pairing
+) -> Rotary:
+    """Rotates by each coordinate with a schedule of its own."""
+    # M-RoPE divides one schedule among the axes instead.
+    axes = Sections([schedule.pairs for schedule in schedules])
+    return Rotary(Concatenated(schedules), axes=axes, dim=dim, pairing=pairing)
 
 
 def mrope(

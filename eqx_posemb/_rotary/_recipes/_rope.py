@@ -1,7 +1,7 @@
 """Rotary embeddings for the training length."""
 
 from ..._checks import check_even
-from ..._frequencies import Geometric, Linear, Truncated
+from ..._frequencies import Geometric, Linear, LogShifted, Truncated
 from .._decay import XPosDecay
 from .._pairing import Layout, Pairing
 from .._rotary import Rotary
@@ -215,6 +215,67 @@ def xpos(
     base = geometric(dim, rotary_dim, theta)
     decay = XPosDecay(base.dim, scale_base, center)
     return Rotary(base, decay=decay, dim=dim, pairing=pairing)
+
+
+def grape_rope(
+    dim: int,
+    *,
+    theta: float = 10_000.0,
+    pairing: Layout | Pairing = "halves",
+    rotary_dim: int | None = None,
+) -> Rotary:
+    r"""Rotates at learned frequencies, which start from a schedule: GRAPE-M.
+
+    $$\alpha_i = p\, \theta^{-2i/d}\, e^{w_i}, \qquad i = 0, \dots, d/2 - 1$$
+
+    for a learned weight $w$, zero at first. Multiplicative GRAPE describes rotations by
+    generators that commute, and this is its form with fixed planes, shared by all
+    heads. Frequencies stay positive. [`eqx_posemb.string_rope`][] learns the planes as
+    well, and the additive form of GRAPE includes [`eqx_posemb.ALiBi`][] and
+    [`eqx_posemb.Forgetting`][].
+
+    Angles are float32 products, which are off by about `6e-8 * position * frequency`.
+    The authors' code turns the other way: give
+    `pairing=Pairing.halves(dim).inverse()` for their weights.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        rope = pe.grape_rope(64)
+        plain = pe.rope(64)
+        p = jnp.arange(10)
+        assert jnp.allclose(rope(p).cos, plain(p).cos, atol=1e-5)
+        ```
+
+    **Arguments:**
+
+    - `dim`, `theta`, `pairing`, `rotary_dim`: as in [`eqx_posemb.rope`][].
+
+    **Returns:** a [`eqx_posemb.Rotary`][], whose `frequencies.weight` is $w$.
+
+    **Raises:** a `ValueError` as `rope`.
+
+    ??? cite "Reference"
+
+        [Group Representational Position Encoding](https://arxiv.org/abs/2512.07805),
+        Section 3.1, as in the authors' code.
+
+        ```bibtex
+        @article{zhang2025group,
+            author={Zhang, Yifan and Chen, Zixiang and Liu, Yifeng and Qin, Zhen and
+                    Yuan, Huizhuo and Xu, Kangping and Gu, Quanquan and Yao, Andrew
+                    Chi-Chih},
+            title={Group Representational Position Encoding},
+            journal={arXiv:2512.07805},
+            year={2025},
+        }
+        ```
+    """
+    schedule = LogShifted(geometric(dim, rotary_dim, theta))
+    return Rotary(schedule, dim=dim, pairing=pairing)
 
 
 def geometric(dim: int, rotary_dim: int | None, theta: float) -> Geometric:

@@ -97,13 +97,12 @@ def load(
     **Quirks.** In a few cases, transformers does not follow its configuration, or
     applies a map that is no rotation. `load` follows the configuration, and
     `quirks=True` reproduces transformers. Of the 382 model types with their default
-    configurations, 374 are equal without `quirks`. The exceptions are:
+    configurations, 375 are equal without `quirks`. The exceptions are:
 
     - HunYuan-VL (2 model types): sections are assigned to channels and not to pairs, so
       the two channels of a pair turn with different coordinates. Text is equal.
     - MiniMax-M3 (2): `rotary_dim` is not read, and whole heads rotate. MiniMax-M1 read
       as `"minimax"` has the same.
-    - nanochat (1): angles are negative. The logits are equal.
     - Qwen3-Omni's thinker (3): a default head has 73 channels, and 74 rotate. An odd
       head is an error here.
     - PhiMoE: `long_factor` is never used, whatever the length.

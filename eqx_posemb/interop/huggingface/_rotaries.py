@@ -197,7 +197,7 @@ def _rotary(layer, rope, settings, row, quirks, key) -> Rotary:
     width = layer.width + layer.width % 2
     # An odd width is rounded up to pairs, and may then exceed the head.
     dim = max(layer.head, width)
-    pairing = _layout(layer.pairing, dim, width, row, quirks)
+    pairing = _layout(layer.pairing, dim, width, row)
     dealt = None
     if rule is not None:
         dealt = axes.sections(rope, width // 2, row, quirks)
@@ -247,9 +247,9 @@ def _of_image(layer, rope, settings, rule, key) -> Rotary:
     )
 
 
-def _layout(name: str, dim: int, width: int, row, quirks) -> Any:
+def _layout(name: str, dim: int, width: int, row) -> Any:
     start = dim - width if row.get("start") == "last" else 0
-    if name == "halves" and quirks and row.get("clockwise"):
+    if name == "halves" and row.get("clockwise"):
         return Pairing.halves(dim, width, start).inverse()
     if start or name == "adjacent_to_halves":
         return getattr(Pairing, name)(dim, width, start)

@@ -84,8 +84,8 @@ def models() -> dict[str, dict[str, Any]]:
       `length`, `offset`, `padding`, `layout`, `scaled` and `stacks`. A grid has the
       keys of the `image` and the `patch`, or of the number of `cells`, and the number
       of `tokens` that are on no grid.
-    - `clockwise`, `torn`, `never_long`: what transformers has otherwise,
-      for `quirks`.
+    - `clockwise`: whether the angles are negative.
+    - `torn`, `never_long`: what transformers has otherwise, for `quirks`.
     - `parts`: the types of parts whose configuration omits the type.
 
     A string in place of a row is the type that has the row.

@@ -1,0 +1,89 @@
+"""How each model of diffusers places its tokens, as rows of data."""
+
+import difflib
+import functools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from ..huggingface._settings import listed, quoted, read, Settings
+
+
+_SPEAKS = re.compile(r"rope|rotary|pos_emb|positional|axes_|theta|interpolation")
+
+
+@functools.cache
+def models() -> dict[str, dict[str, Any]]:
+    """A row of `models.json` for each class of model:
+
+    - `defaults`: the keys about positions, and the sizes that they need, with the
+      defaults of the class. Keys that only size a table of angles are among them.
+    - `widths`: the key with the channels of each coordinate, or a rule of `_load.py`.
+    - `head`: the keys whose quotient is the number of channels of a head.
+    - `theta`: the key of the base, 10,000 without one.
+    - `factors`: the key of the NTK factor of each coordinate.
+    - `pairing`: the layout of pairs, `"adjacent"` if it is not given.
+    - `adds`: the layout of a sinusoidal encoding; `rotates_if`: the key that replaces
+      the encoding by a rotary embedding.
+    - `axes`: the number of axes of the grid, 3 if it is not given.
+    - `grid`, `text`: the rules of `_positions.py` for tokens of the image and the text;
+      `text_last`: whether the text follows the image in the model's attention.
+    - `refuses`: for a key, its only value that `load` builds, and the cure.
+
+    A string in place of a row is the class that has the row.
+    """
+    rows = json.loads(Path(__file__).with_name("models.json").read_text())
+    return {
+        name: rows[row] if isinstance(row, str) else row for name, row in rows.items()
+    }
+
+
+def row_of(config: Any) -> tuple[Settings, dict[str, Any], str]:
+    """The settings of a configuration, the row of its class, and the name of it."""
+    keys = read(getattr(config, "config", config))
+    name = keys.get("_class_name")
+    if name is None and hasattr(config, "config"):
+        name = type(config).__name__
+    rows = models()
+    if not isinstance(name, str) or name not in rows:
+        near = difflib.get_close_matches(quoted(name).strip("'"), rows, n=3)
+        raise ValueError(
+            "`_class_name` must be a class of diffusers with a row, such as "
+            f"{', '.join(near) or listed(rows)}, but got {quoted(name)}. Give the name "
+            "of a class that rotates alike, or build another embedding by "
+            "`eqx_posemb.axial_rope`."
+        )
+    row = rows[name]
+    _check_read(keys, row, name)
+    return Settings(keys, row["defaults"]), row, name
+
+
+def rotates(settings: Settings, row: dict[str, Any]) -> bool:
+    """Whether the model rotates queries and keys, and adds no encoding."""
+    if "rotates_if" in row:
+        return settings.flag(row["rotates_if"], False)
+    return "widths" in row
+
+
+def _check_read(keys: dict[str, Any], row: dict[str, Any], name: str) -> None:
+    """Every key about positions has an effect, or is an error that names the cure."""
+    known = row["defaults"]
+    for key, value in keys.items():
+        unset = value is None or value is False
+        if key in known or unset or not _SPEAKS.search(key.lower()):
+            continue
+        near = difflib.get_close_matches(key[:80], known, n=1)
+        meant = f"Did you mean `{near[0]}`? " if near else ""
+        raise ValueError(
+            f"`{key[:80]}` must not be there, as {name} does not read it, but got "
+            f"{quoted(value)}. {meant}Remove it, as diffusers ignores it."
+        )
+    for key, (accepted, cure) in row.get("refuses", {}).items():
+        # A null is a value here, and not a key that is not there.
+        value = keys.get(key, known[key])
+        if value != accepted:
+            raise ValueError(
+                f"`{key}` must be {json.dumps(accepted)} for a part that `load` "
+                f"builds, but got {quoted(value)}. {cure}"
+            )

@@ -1,0 +1,57 @@
+"""Positions of sentences, images and gaps against the code of their authors.
+
+The golden arrays are from `pos_design` of JJJYmmm/Multimodal-RoPEs at cd413b9, an
+implementation of VideoRoPE, MRoPE-I and V2PE by other authors, and from
+`get_bilevel_ids` of zhenyuhe00/BiPE at 3dddab3.
+"""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import eqx_posemb as pe
+from tests.parity.references import golden, run
+
+
+GOLDEN = golden("counted")
+RUNS = [3, (1, 2, 3), 4, (3, 5, 4), 2]
+
+
+@pytest.mark.parametrize(
+    "layout, advance, interval",
+    [("corner", "largest", 1), ("reset", "largest", 1), ("diagonal", "time", 2)],
+)
+def test_images_are_placed_in_text(layout, advance, interval):
+    runs = [run if isinstance(run, int) else (*run, interval) for run in RUNS]
+    ours = pe.positions.mrope_positions(runs, advance=advance, layout=layout)
+    np.testing.assert_array_equal(ours, GOLDEN[layout])
+
+
+def test_v2pe():
+    ours = pe.positions.v2pe_positions(RUNS, span=7.5)
+    # Their steps are summed in float32.
+    np.testing.assert_allclose(ours, GOLDEN["v2pe"], rtol=1e-6)
+
+
+def test_bilevel_positions():
+    ours = run(jax.vmap(pe.positions.bilevel_positions), GOLDEN["bilevel_ends"])
+    np.testing.assert_array_equal(ours, GOLDEN["bilevel"])
+
+
+def test_a_gap_is_drawn_as_the_released_code_of_pose_does():
+    def draw(seed):
+        key = jr.key(seed)
+        return pe.positions.pose_positions(jnp.arange(8), longest=11, key=key)
+
+    steps = np.diff(run(jax.vmap(draw), np.arange(4000)), prepend=0, axis=1)
+    first = (steps[:, 1:] != 1).argmax(axis=1) + 1
+    gap = steps.sum(axis=1) - 7
+    assert (steps[:, 0] == 0).all() and ((steps[:, 1:] != 1).sum(axis=1) <= 1).all()
+    # dwzhu-pku/PoSE at a3d4ba8: randint(1, 4) for the token and randint(0, 3) for the
+    # gap, both ends included. Five standard errors of a quarter of 4,000 are 137.
+    counts = np.bincount(gap, minlength=4)
+    assert counts.shape == (4,) and (abs(counts - 1000) < 137).all()
+    places = np.bincount(first[gap > 0], minlength=5)[1:]
+    assert places.shape == (4,) and (abs(places - 750) < 119).all()
