@@ -149,7 +149,8 @@ def v2pe_positions(
     """
     check_positive("span", span)
     _check_runs(runs)
-    parts, last = [np.zeros(0)], start - 1
+    parts: list[np.ndarray] = [np.zeros(0)]
+    last = start - 1
     for run in runs:
         count = len(_run(run)[0])
         step = 1 if isinstance(run, int) or not count else span / count
