@@ -61,6 +61,7 @@ class BAM(AbstractRelativeBias):
         ```
     """
 
+    # A logarithm keeps the scale positive for every value of an optimizer.
     log_scale: Float[Array, " heads"]
     shape: Float[Array, " heads"]
     location: Float[Array, " heads"]
@@ -76,6 +77,8 @@ class BAM(AbstractRelativeBias):
         """
         check_count("heads", heads, 1)
         check_positive("shape", shape)
+        # The first values are the slopes of ALiBi, which is BAM with a shape
+        # of one.
         slopes = jnp.array(alibi_slopes(heads, "symmetric", "power_of_two"))
         self.log_scale = jnp.log(slopes)
         self.shape = jnp.full(heads, float(shape))
@@ -92,5 +95,7 @@ class BAM(AbstractRelativeBias):
         """
         parameters = (self.log_scale, self.shape, self.location)
         log_scale, shape, location = (as_float(x)[:, None] for x in parameters)
+        # The hyperbolic sine lets a location reach far in few steps of an
+        # optimizer.
         far = jnp.abs(as_float(delta)[None] - 2 * jnp.sinh(location)) + _EPSILON
         return -jnp.exp(log_scale) * far**shape

@@ -128,9 +128,11 @@ class DyPE(AbstractFrequencies):
         - `time`: the time step as a number from 1, pure noise, to 0.
         """
         if isinstance(time, int | float):
+            # A known time has exact angles, as a schedule of decimals.
             if self.method == "ntk":
                 return NTK(self.base, self.factor ** (2 * time**2))
             return Listed(tuple(self._by_parts(np, time**2)))
+        # A traced time keeps one program for all steps of a sampler.
         kappa = as_float(jnp.asarray(time)) ** 2
         if self.method == "ntk":
             return traced_ntk(self.base, jnp.power(self.factor, 2 * kappa))
@@ -140,6 +142,8 @@ class DyPE(AbstractFrequencies):
         base = xp.asarray(self.base())
         index = xp.arange(self.pairs, dtype=base.dtype)
         (beta, gamma) = (self._blend(xp, index, kappa, ends) for ends in _BLENDS)
+        # The highest frequency stays, and the lowest is divided by the
+        # factor.
         even = base * self.factor ** (-index / (self.pairs - 1))
         scaled = (1 - beta) * base / self.factor + beta * even
         return (1 - gamma) * scaled + gamma * base
@@ -155,13 +159,17 @@ class DyPE(AbstractFrequencies):
                 self.original_length / (2 * math.pi * turns * xp.maximum(kappa, 1e-30))
             )
         )
+        # The authors round outwards to whole pairs, as YaRN does.
         first = xp.clip(xp.floor(at(fast)), 0, self.pairs)
         last = xp.clip(xp.ceil(at(slow)), 0, self.pairs)
+        # The authors add a thousandth against a division by zero.
         width = xp.where(first == last, 0.001, last - first)
         return 1 - xp.clip((index - first) / width, 0, 1)
 
     def turns(self) -> Frequencies:
         """The frequencies at time 1."""
+        # Without a time, the schedule is the first step of sampling, which is
+        # pure noise.
         return self.for_time(1.0).turns()
 
     def __call__(self) -> Float[Array, " half"] | Float[np.ndarray, " half"]:

@@ -61,6 +61,8 @@ class Clipped(AbstractDerivedFrequencies):
     @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
+        # A raised cosine avoids the ringing of a sharp cut, which would
+        # spread over positions.
         turn = math.pi / (self.count - 1)
         fading = [(1 + math.cos(turn * j)) / 2 for j in range(self.count)]
         kept = [1.0] * (self.pairs - self.count)
@@ -114,8 +116,10 @@ class Resonance(AbstractDerivedFrequencies):
         return np.array([self._rounded(each) for each in self.base.exact()])
 
     def _rounded(self, frequency):
+        # A pair that does not rotate has no wavelength.
         if not frequency:
             return frequency
+        # The authors round half to even, as PyTorch does.
         wavelength = (TWO_PI / frequency).quantize(Decimal(1), decimal.ROUND_HALF_EVEN)
         if not wavelength:
             raise ValueError(

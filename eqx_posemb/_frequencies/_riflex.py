@@ -52,6 +52,7 @@ class RIFLEx(AbstractDerivedFrequencies):
     """
 
     base: AbstractStaticFrequencies
+    # The index of the pair whose period is near the length of training.
     pair: int = eqx.field(static=True)
     length: int = eqx.field(static=True)
     turns_in_length: float = eqx.field(static=True, default=0.9, converter=as_number)
@@ -66,6 +67,7 @@ class RIFLEx(AbstractDerivedFrequencies):
                 "`pair` must be less than the number of frequencies, "
                 f"{self.pairs}, but got {self.pair}."
             )
+        # A pair that turned faster than before would repeat within the video.
         if self.scaling_factor < self.base.scaling_factor:
             raise ValueError(
                 f"`length` must be long enough for the period of pair {self.pair} to "
@@ -75,6 +77,7 @@ class RIFLEx(AbstractDerivedFrequencies):
     @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:
         """The frequencies in radians per unit of position, as `decimal.Decimal`."""
+        # The base shares its array with every caller, so a copy is changed.
         frequencies = self.base.exact().copy()
         frequencies[self.pair] = self._slower()
         return frequencies
@@ -91,6 +94,7 @@ class RIFLEx(AbstractDerivedFrequencies):
         return slower * self.base.scaling_factor
 
     def _slower(self):
+        # Decimals keep the angle exact at every frame.
         return Decimal(self.turns_in_length) * TWO_PI / self.length
 
 

@@ -79,6 +79,7 @@ def mrope_positions(
     check_choice("advance", advance, ("largest", "space", "time"))
     check_choice("layout", layout, ("corner", "diagonal", "reset"))
     _check_runs(runs)
+    # The empty part gives the shape of a result without runs.
     parts = [np.zeros((0, 3), np.int64)]
     for run in runs:
         steps, rows, columns = _run(run)
@@ -90,6 +91,8 @@ def mrope_positions(
             parts.append(steps + np.array([start, 0, 0]))
         else:
             middle = np.array([0, (rows - 1) // 2, (columns - 1) // 2])
+            # Each frame moves its rows and columns along, so frames lie
+            # on a diagonal.
             time = steps[:, :1] * np.array([0, 1, 1])
             parts.append(steps + time - middle + start)
         start += largest + 1 if isinstance(run, int) else taken[advance]
@@ -153,8 +156,10 @@ def v2pe_positions(
     last = start - 1
     for run in runs:
         count = len(_run(run)[0])
+        # Text counts in ones, and all tokens of an image share one span.
         step = 1 if isinstance(run, int) or not count else span / count
         parts.append(last + step * np.arange(1, count + 1))
+        # The text after an image continues at a whole position.
         last += math.ceil(step * count)
     return jnp.asarray(np.concatenate(parts), jnp.result_type(float))
 
@@ -180,5 +185,6 @@ def _run(run) -> tuple[Int[np.ndarray, "seq 3"], int, int]:
     frames, rows, columns = run[:3]
     interval = run[3] if len(run) == 4 else 1
     steps = np.indices((frames, rows, columns)).reshape(3, -1).T
+    # Qwen2.5-VL truncates times to whole positions.
     steps[:, 0] = np.floor(steps[:, 0] * interval)
     return steps, rows, columns

@@ -53,6 +53,8 @@ def merged_patch_positions(
             f"`height` and `width` must be multiples of `merge`, {merge}, but got "
             f"{height} and {width}. Pad or resize the image."
         )
+    # Patches that are merged into one token come one after the other, as models
+    # read them.
     cells = grid_positions((height, width)).reshape(
         height // merge, merge, width // merge, merge, 2
     )
@@ -83,6 +85,7 @@ def centered_positions(shape: Sequence[int]) -> Int[Array, "seq axes"]:
     **Raises:** as [`eqx_posemb.positions.grid_positions`][].
     """
     cells = grid_positions(shape)
+    # Qwen-Image has the extra row of an odd size before the middle.
     middle = jnp.array([n - n // 2 for n in shape], jnp.int32)
     return cells - middle[None]
 
@@ -146,6 +149,7 @@ def normalized_positions(
     # The center is half of the divisor, or half of the axis.
     middle = sizes if anchor == "corner" else shape
     wide = jnp.result_type(float)
+    # Twice a center is an integer, so few operations round.
     from_middle = (2 * cells + 1).astype(wide) - jnp.array(middle, wide)[None]
     return from_middle / jnp.array(sizes, wide)[None]
 

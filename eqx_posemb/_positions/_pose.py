@@ -78,10 +78,12 @@ def pose_positions(
         )
     (positions,) = in_common(positions)
     to_start, to_gap = jr.split(key)
+    # The gap begins in the first half, so both parts have tokens.
     start = jr.randint(to_start, (), 1, max((count + 1) // 2, 1) + 1)
     gap = jr.randint(to_gap, (), 0, longest - count + 1)
     index = jnp.asarray(positions)
     skipped = index + jnp.where(index < start, 0, gap).astype(index.dtype)
+    # A position out of range would be on the wrong side of the gap silently.
     return error_if(
         skipped,
         (index < 0) | (index >= count),

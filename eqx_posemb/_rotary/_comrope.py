@@ -119,6 +119,8 @@ class ComRoPE(AbstractRotary):
                 f"`kind='axial'`, but got {blocks} blocks for {count} coordinates."
             )
         matrices, rates = jr.split(key)
+        # Each head has its own matrices, and all heads share the rates, as in
+        # the authors' code.
         shape = (heads, blocks, block, block)
         self.generators = std * jr.normal(matrices, shape)
         dependent = kind == "dependent"

@@ -41,7 +41,9 @@ def by_products(
 
     def of_query(profile, row):
         every = jnp.arange(rows, dtype=row.dtype)[:, None]
+        # A row out of range is clipped, as in the gather.
         chosen = jnp.minimum(row, rows - 1)[None] == every
+        # The default precision of a TPU would round the numbers to bfloat16.
         highest = jax.lax.Precision.HIGHEST
         chosen = chosen.astype(profile.dtype)
         return jnp.einsum("hr,rk->hk", profile, chosen, precision=highest)

@@ -87,6 +87,7 @@ def load(
             f"`extend` must be None for {name}, which has no schedule for each "
             f"coordinate, but got {extend!r}."
         )
+    # The encodings of these models are functions of positions, without weights.
     if not turns:
         made = SinusoidalGrid(
             _all_heads(settings), axes=row.get("axes", 3), layout=row["adds"]
@@ -96,6 +97,7 @@ def load(
         return PositionalEmbedding(rotary=_over_all_heads(_all_heads(settings)))
     if widths == "learned":
         heads, dim = settings.width("num_attention_heads"), _head(settings, row)
+        # Zeros rotate nothing until the weights of a checkpoint are there.
         start = LearnedFrequencies(jnp.zeros((heads, 3 * (dim // 2))))
         made = Rotary(start, axes=Mixed(3), pairing="adjacent")
         return PositionalEmbedding(rotary=made)
@@ -114,6 +116,7 @@ def _axial(settings: Settings, row: dict[str, Any], extend) -> Rotary:
                 f"{len(schedules)} coordinates, but got {list(factors)}."
             )
         schedules = list(map(NTK, schedules, factors))
+    # An extension follows the scaling of the configuration.
     if extend is not None:
         schedules = [extend(axis, each) for axis, each in enumerate(schedules)]
     return axial(dim, schedules, row.get("pairing", "adjacent"))
@@ -162,6 +165,8 @@ def _over_all_heads(dim: int) -> Rotary:
     """The frequencies rise to the end of a token, and the coordinates take turns."""
     count, theta = dim // 6, 10_000.0
     base = Geometric(2 * count, theta, endpoint=True)
+    # LTX orders frequencies from slow to fast, which `Geometric` has the other
+    # way.
     rising = [step for step in reversed(range(count)) for _ in range(3)]
     return Rotary(
         Scaled(base, theta * math.pi / 2),

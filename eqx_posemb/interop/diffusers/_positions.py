@@ -85,6 +85,7 @@ def positions(
     """
     settings, row, name = row_of(config)
     axes = row.get("axes", 3)
+    # An image is a video of one frame.
     if axes == 3 and isinstance(shape, Sequence) and len(shape) == 2:
         shape = (1, *shape)
     rule = f"have rows and columns{', or frames, rows and columns' * (axes == 3)}"
@@ -145,6 +146,7 @@ def _cropped(shape, settings, rate):
     trained = [
         settings.width(f"sample_{side}") // patch for side in ("height", "width")
     ]
+    # The smaller ratio fits the whole image into the grid of training.
     scale = min(size / n for size, n in zip(trained, shape[1:], strict=True))
     lines = [np.arange(shape[0])]
     for size, n in zip(trained, shape[1:], strict=True):
@@ -160,12 +162,14 @@ def _area(shape, settings, rate):
     del settings, rate
     frames, *space = shape
     time = as_float(grid_positions(shape)[:, :1])
+    # Positions of all aspect ratios cover the same area, as in training.
     within = normalized_positions(space, by="area") * (_MOCHI_SIDE / 2)
     return jnp.concatenate([time, jnp.tile(within, (frames, 1))], axis=1)
 
 
 def _seconds(shape, settings, rate):
     del settings
+    # LTX measures time in seconds and space in pixels.
     per_second = (1 / rate, 1, 1)
     sizes = zip(_LTX_TOKEN, per_second, _LTX_WHOLE, strict=True)
     return _times(grid_positions(shape), [2 * n * each / m for n, each, m in sizes]) - 1
@@ -174,6 +178,7 @@ def _seconds(shape, settings, rate):
 def _frame_rate(shape, settings, rate):
     del settings
     cells = grid_positions(shape)
+    # Without a rate the tokens are images, whose frame is zero.
     return cells if rate is None else _times(cells, (_COSMOS_RATE / rate, 1, 1))
 
 
@@ -189,6 +194,7 @@ def _patches(shape, settings, rate):
 def _middle(shape, settings, rate):
     del rate
     largest = settings.width("pos_embed_max_size")
+    # The middle of the largest table is the crop that the model was trained on.
     start = jnp.array([[(largest - n) // 2 for n in shape]])
     return _times(grid_positions(shape) + start, 2 * [_trained(settings) / largest])
 

@@ -44,6 +44,7 @@ def row_of(config: Any) -> tuple[Settings, dict[str, Any], str]:
     keys = read(getattr(config, "config", config))
     name = keys.get("_class_name")
     if name is None and hasattr(config, "config"):
+        # A model object has its settings without the name of its class.
         name = type(config).__name__
     rows = models()
     if not isinstance(name, str) or name not in rows:
