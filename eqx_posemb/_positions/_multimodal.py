@@ -157,8 +157,8 @@ def v2pe_positions(
     for run in runs:
         count = len(_run(run)[0])
         # Text counts in ones, and all tokens of an image share one span.
-        step = 1 if isinstance(run, int) or not count else span / count
-        parts.append(last + step * np.arange(1, count + 1))
+        step = 1.0 if isinstance(run, int) or not count else span / count
+        parts.append(last + step * np.arange(1.0, count + 1))
         # The text after an image continues at a whole position.
         last += math.ceil(step * count)
     return jnp.asarray(np.concatenate(parts), jnp.result_type(float))
