@@ -60,7 +60,11 @@ def attention(
         if consecutive and axes == 1:
             p = pe.positions.consecutive(length)
         return embedding.attend(
-            *(q, k, v, p, p),
+            q,
+            k,
+            v,
+            p,
+            p,
             causal=axes == 1,
             implementation=implementation,
             **states,

@@ -14,6 +14,9 @@ from .._symbolic import is_less
 from ._banded import skew
 
 
+_LANES = 128
+
+
 def toeplitz(
     values: Float[Array, "heads distances"], q: int
 ) -> Float[Array, "heads {q} k"]:
@@ -23,14 +26,27 @@ def toeplitz(
     values = jax.lax.optimization_barrier(values)
     return jax.lax.platform_dependent(
         values,
-        tpu=lambda values: by_skew(values, q),
+        tpu=lambda values: by_rotation(values, q),
         default=lambda values: by_slices(values, q),
     )
 
 
-def by_skew(values: Float[Array, "heads distances"], q: int):
+def by_rotation(values: Float[Array, "heads distances"], q: int):
+    """Rows by rotations, each of which doubles their number, up to the 128 lanes of a
+    register. Every further 128 rows are slices that start at whole lanes."""
     heads, distances = values.shape
-    return skew(jnp.broadcast_to(values[:, None], (heads, q, distances)))
+    if not (isinstance(q, int) and isinstance(distances, int)):
+        return skew(jnp.broadcast_to(values[:, None], (heads, q, distances)))
+    count = min(_LANES, 1 << (q - 1).bit_length())
+    filled = -(-q // count) * count
+    rows = jnp.pad(values, ((0, 0), (filled - q, 1)))[:, None]
+    rows = jnp.roll(rows, 1 - count, axis=2)
+    while rows.shape[1] < count:
+        rows = jnp.concatenate([rows, jnp.roll(rows, rows.shape[1], axis=2)], axis=1)
+    k = distances - q + 1
+    starts = range(filled - count, -1, -count)
+    parts = [rows[:, :, start : start + k] for start in starts]
+    return jnp.concatenate(parts, axis=1)[:, :q]
 
 
 def by_slices(values: Float[Array, "heads distances"], q: int):

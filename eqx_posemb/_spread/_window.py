@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._positions import distance
 from ._look_up import look_up
-from ._toeplitz import by_skew
+from ._toeplitz import by_rotation
 
 
 Window = tuple[int, int]
@@ -79,7 +79,7 @@ def by_axis(differences: Float[Array, "heads rows columns"], window: Window):
     """Expands columns and then rows, as a TPU gathers slices in a loop of heads ×
     queries trips."""
     (height, width), (heads, rows, columns) = window, differences.shape
-    each = by_skew(differences.reshape(heads * rows, columns), width)
+    each = by_rotation(differences.reshape(heads * rows, columns), width)
     each = each.reshape(heads, rows, width, width).swapaxes(1, 2)
     # Rows and columns of keys are one axis, as a TPU pads a short last axis.
     flat = each.reshape(heads, width, rows * width)
