@@ -107,18 +107,12 @@ def tpu(rows: list[Row]) -> str:
     return table(merged.values())
 
 
-def attention_tpu(rows: list[Row]) -> str:
-    """Programs of all variants, folded, as there are many."""
-    return folded("Every variant", table(rows))
-
-
 PARTS: dict[str, Callable[[list[Row]], str]] = {
     "rotary": rotary,
     "attention": attention,
     "block": table,
     "tpu": tpu,
-    "attention_kernels": table,
-    "attention_tpu": attention_tpu,
+    "attention_tpu": table,
 }
 
 
