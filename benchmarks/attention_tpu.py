@@ -71,7 +71,9 @@ def attention(
         )
 
     def both(arrays, q, k, v, states, p, d_out):
-        of = lambda arrays, q, k, v, states: attend(arrays, q, k, v, states, p)
+        def of(arrays, q, k, v, states):
+            return attend(arrays, q, k, v, states, p)
+
         out, pull = jax.vjp(of, arrays, q, k, v, states)
         return out, pull(d_out)
 
