@@ -1,4 +1,5 @@
-"""Writes the tables and pictures of the performance page, and a table of the README.
+"""Writes the tables and pictures of the performance page, a table of the README, and
+the tables of the page on choosing.
 
     python -m benchmarks.page
 
@@ -7,6 +8,7 @@ parts of the page between marks; all else there is written by hand. A part whose
 missing stays empty. Needs the extra `plot`.
 """
 
+import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results"
 PAGE = ROOT / "docs/guides/performance.md"
 README = ROOT / "README.md"
+CHOOSING = ROOT / "docs/choosing.md"
 DRAWN = "rope", "alibi", "t5"
 PASSES = {"forward": "forward", "both": "forward and backward"}
 Row = Mapping[str, Any]
@@ -223,6 +226,39 @@ def with_measured(readme: str) -> str:
     return marked.sub(lambda _: measured(), readme)
 
 
+def compared(task: str) -> str:
+    """Renders the scores of a task, as `eqx-posemb compare` prints them."""
+    with (RESULTS / "comparison.csv").open() as lines:
+        rows = [row for row in csv.DictReader(lines) if row["task"] == task]
+    lengths = {
+        row["length"]: f"{row['multiple']}× ({int(row['length']):,})" for row in rows
+    }
+    places = 1 if task == "recall" else 3
+    scores: dict[str, dict[str, str]] = {}
+    for row in rows:
+        shown = f"{float(row['value']):.{places}f}" if row["value"] else "not possible"
+        scores.setdefault(row["embedding"], {})[row["length"]] = shown
+    head = "| embedding | " + " | ".join(lengths.values()) + " |"
+    rule = "| --- |" + " ---: |" * len(lengths)
+    body = [
+        f"| {name} | " + " | ".join(of.get(n, "not possible") for n in lengths) + " |"
+        for name, of in scores.items()
+    ]
+    return "\n".join((head, rule, *body))
+
+
+def with_compared(page: str) -> str:
+    """Returns the page on choosing with the tables that the file gives."""
+    for task in "text", "recall":
+        marked = rf"(?<=<!-- {task} -->\n).*?(?=\n<!-- /{task} -->)"
+        page, count = re.subn(
+            marked, lambda _, task=task: compared(task), page, flags=re.DOTALL
+        )
+        if count != 1:
+            raise ValueError(f"The page must have one part {task}, but has {count}.")
+    return page
+
+
 def drawn(rows: list[Row], unit: str) -> "Figure":
     """Small pictures: passes below one another, embeddings side by side."""
     from matplotlib.ticker import FixedLocator, NullLocator
@@ -278,6 +314,7 @@ def main() -> None:
 
     PAGE.write_text(filled(PAGE.read_text()))
     README.write_text(with_measured(README.read_text()))
+    CHOOSING.write_text(with_compared(CHOOSING.read_text()))
     found = result("attention")
     if found is None:
         return

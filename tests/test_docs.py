@@ -72,7 +72,7 @@ def test_a_name_on_the_page_of_variants_links_to_the_reference():
 
 def test_the_comparison_on_the_page_about_choosing_has_a_row_for_each_kind():
     (table,) = re.findall(
-        r"<!-- comparison -->\n(.*?)\n<!-- /comparison -->",
+        r"<!-- text -->\n(.*?)\n<!-- /text -->",
         (DOCS / "choosing.md").read_text(),
         re.DOTALL,
     )

@@ -2,12 +2,27 @@
 
 import pytest
 
-from benchmarks.page import filled, PAGE, PARTS, result, RESULTS
+from benchmarks.page import (
+    CHOOSING,
+    filled,
+    PAGE,
+    PARTS,
+    result,
+    RESULTS,
+    with_compared,
+)
 
 
 def test_the_tables_are_those_of_the_files():
     page = PAGE.read_text()
     assert page == filled(page), "run `python -m benchmarks.page`"
+
+
+def test_the_scores_on_the_page_on_choosing_are_those_of_the_file():
+    page = CHOOSING.read_text()
+    assert page == with_compared(page), "run `python -m benchmarks.page`"
+    with pytest.raises(ValueError, match="must have one part text, but has 0"):
+        with_compared("")
 
 
 def test_every_file_has_a_part_of_the_page():
