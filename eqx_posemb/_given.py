@@ -210,13 +210,13 @@ def check_array(name: str, positions: Any) -> None:
         )
 
 
-def check_tokens(name: str, x: Any) -> None:
+def check_tokens(name: str, x: Any, shape: str = "") -> None:
     # A tensor of PyTorch has an `ndim` as well, and would fail inside of a trace.
     if not (hasattr(x, "ndim") and eqx.is_array_like(x)):
         raise ValueError(
-            f"`{name}` must be an array of JAX or NumPy, but got {described(x)}. "
-            "`jnp.asarray` converts a list, and `eqx_posemb.interop.torch.as_torch` "
-            "takes tensors of PyTorch."
+            f"`{name}` must be an array{shape}, but got {described(x)}. `jnp.asarray` "
+            "converts a list, and `eqx_posemb.interop.torch.as_torch` takes tensors of "
+            "PyTorch."
         )
 
 

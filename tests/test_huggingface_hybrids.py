@@ -41,7 +41,7 @@ def test_layers_without_attention_do_not_rotate(model_type, settings, attends):
 @pytest.mark.parametrize("label", ["attn", "sliding", ["full_attention"], 3])
 def test_an_unknown_type_of_layer_raises(label):
     config = {"model_type": "llama", "layer_types": ["full_attention", label]}
-    with pytest.raises(ValueError, match="`layer_types` must be a list of strings"):
+    with pytest.raises(ValueError, match="`layer_types` must be a list of layer types"):
         huggingface.layer_types(config)
 
 

@@ -8,7 +8,7 @@ from .._given import check_tokens
 
 def check_axes(**tokens):
     for name, x in tokens.items():
-        check_tokens(name, x)
+        check_tokens(name, x, " [heads, seq, dim]")
         if x.ndim != 3:
             cure = "Use `jax.vmap` over a batch."
             if x.ndim == 2:

@@ -134,4 +134,5 @@ def of_differences(
     column = jnp.clip(delta[..., 1] + window[1] - 1, 0, columns - 1)
     flat = differences.reshape(-1, 1, rows * columns)
     pairs = look_up(flat, (row * columns + column).reshape(1, -1))
-    return pairs.reshape(-1, *delta.shape[:2])
+    # Zero pairs do not tell the number of heads.
+    return pairs.reshape(len(flat), *delta.shape[:2])
