@@ -12,9 +12,8 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray
 from .._checks import check_choice, check_count, check_positive
 from .._given import as_positions, check_grid
 from .._phase import as_float
-from .._sharding import compiler_sharded, mesh_axes
 from ._abstract import AbstractRotary
-from ._lie import MatrixRotation
+from ._lie import MatrixRotation, rotation_of, skew
 
 
 class ComRoPE(AbstractRotary):
@@ -140,15 +139,12 @@ class ComRoPE(AbstractRotary):
         **Raises:** a `ValueError` if `positions` has another shape.
         """
         check_grid("positions", positions, self.count)
-        generators = as_float(self.generators)
-        skew = generators - jnp.swapaxes(generators, -1, -2)
+        matrices = skew(self.generators)
         if self.rates is None:
-            blocks = np.arange(len(skew[0])) % self.count
-            rates = jnp.asarray(np.eye(self.count)[:, blocks], skew.dtype)
+            blocks = np.arange(matrices.shape[1]) % self.count
+            rates = jnp.asarray(np.eye(self.count)[:, blocks], matrices.dtype)
         else:
             rates = as_float(self.rates)
         # One number for each token and block: exponents of a block are its multiples.
         turns = as_float(as_positions(positions)) @ rates
-        exponents = jnp.einsum("sb,hbij->hsbij", turns, skew)
-        expm = jax.scipy.linalg.expm
-        return MatrixRotation(compiler_sharded(expm, mesh_axes(exponents), exponents))
+        return rotation_of(jnp.einsum("sb,hbij->hsbij", turns, matrices))

@@ -113,15 +113,24 @@ class LieRE(AbstractRotary):
         """
         count = self.generators.shape[0]
         check_grid("positions", positions, count)
-        generators = as_float(self.generators)
-        # The exponential of a skew matrix is orthogonal, so queries and keys keep their
-        # norms.
-        skew = generators - jnp.swapaxes(generators, -1, -2)
-        sums = jnp.einsum("sk,kbij->sbij", as_float(as_positions(positions)), skew)
-        # With Explicit axes of a mesh, the inner operations of `expm` would have to
-        # state their shardings.
-        matrices = compiler_sharded(jax.scipy.linalg.expm, mesh_axes(sums), sums)
-        return MatrixRotation(matrices)
+        at = as_float(as_positions(positions))
+        return rotation_of(jnp.einsum("sk,kbij->sbij", at, skew(self.generators)))
+
+
+def skew(generators: Float[Array, "*batch block block"]) -> Array:
+    """The skew parts, in at least float32, whose exponentials are rotations."""
+    generators = as_float(generators)
+    return generators - jnp.swapaxes(generators, -1, -2)
+
+
+def rotation_of(
+    exponents: Float[Array, "*heads seq blocks block block"],
+) -> "MatrixRotation":
+    """The rotation by the exponentials of skew matrices."""
+    # With Explicit axes of a mesh, the inner operations of `expm` would have to state
+    # their shardings.
+    matrices = compiler_sharded(jax.scipy.linalg.expm, mesh_axes(exponents), exponents)
+    return MatrixRotation(matrices)
 
 
 class MatrixRotation(AbstractRotation):
@@ -239,12 +248,11 @@ class Cayley(AbstractRotary):
     @property
     def basis(self) -> Float[Array, "dim dim"]:
         """The orthogonal matrix, in at least float32."""
-        generator = as_float(self.generator)
         # A skew part of any matrix is skew, so optimizers need no constraint.
-        skew = generator - generator.T
-        one = jnp.eye(len(skew))
+        s = skew(self.generator)
+        one = jnp.eye(len(s))
         # The two factors commute.
-        return jnp.linalg.solve(one + skew, one - skew)
+        return jnp.linalg.solve(one + s, one - s)
 
     @jax.named_scope("eqx_posemb.rotations.Cayley")
     def __call__(self, positions: Num[Positions, "seq *axes"]) -> MatrixRotation:

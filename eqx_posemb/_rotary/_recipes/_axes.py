@@ -92,6 +92,12 @@ def axial_rope(
     return axial(dim, [Geometric(width, theta) for width in widths], pairing)
 
 
+def thirds(dim: int) -> tuple[int, int, int]:
+    """The channels of time, rows and columns, with the rest for the time."""
+    space = 2 * (dim // 6)
+    return dim - 2 * space, space, space
+
+
 def axial(
     dim: int, schedules: Sequence[AbstractFrequencies], pairing: Layout | Pairing
 ) -> Rotary:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Real
 from ..._frequencies import DyPE, Geometric, RIFLEx
 from .._pairing import Layout, Pairing
 from .._rotary import Rotary
-from ._axes import axial
+from ._axes import axial, thirds
 
 
 def riflex_rope(
@@ -70,8 +70,7 @@ def riflex_rope(
         }
         ```
     """
-    space = 2 * (dim // 6)
-    widths = (dim - 2 * space, space, space) if widths is None else widths
+    widths = thirds(dim) if widths is None else widths
     time, *others = (Geometric(width, theta) for width in widths)
     return axial(dim, [RIFLEx(time, pair, length), *others], pairing)
 

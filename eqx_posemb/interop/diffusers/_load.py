@@ -16,7 +16,7 @@ from ..._frequencies import (
     Scaled,
 )
 from ..._rotary import Assigned, Mixed, Pairing, Rotary
-from ..._rotary._recipes._axes import axial
+from ..._rotary._recipes._axes import axial, thirds
 from ..huggingface._settings import Settings
 from ._rows import rotates, row_of
 
@@ -128,8 +128,7 @@ def _widths(dim: int, settings: Settings, row: dict[str, Any]) -> tuple[int, ...
     if rule == "equal":
         widths = (dim // 2, dim // 2)
     elif rule == "thirds":
-        space = 2 * (dim // 6)
-        widths = (dim - 2 * space, space, space)
+        widths = thirds(dim)
     elif rule == "quarter_time":
         widths = (dim // 4, dim // 8 * 3, dim // 8 * 3)
     else:

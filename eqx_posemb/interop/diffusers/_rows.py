@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..huggingface._settings import listed, quoted, read, Settings
+from ..huggingface._settings import listed, meant, quoted, read, Settings
 
 
 _SPEAKS = re.compile(r"rope|rotary|pos_emb|positional|axes_|theta|interpolation")
@@ -74,11 +74,9 @@ def _check_read(keys: dict[str, Any], row: dict[str, Any], name: str) -> None:
         unset = value is None or value is False
         if key in known or unset or not _SPEAKS.search(key.lower()):
             continue
-        near = difflib.get_close_matches(key[:80], known, n=1)
-        meant = f"Did you mean `{near[0]}`? " if near else ""
         raise ValueError(
             f"`{key[:80]}` must not be there, as {name} does not read it, but got "
-            f"{quoted(value)}. {meant}Remove it, as diffusers ignores it."
+            f"{quoted(value)}. {meant(key, known)}Remove it, as diffusers ignores it."
         )
     for key, (accepted, cure) in row.get("refuses", {}).items():
         # A null is a value here, and not a key that is not there.

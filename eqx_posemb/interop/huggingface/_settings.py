@@ -170,6 +170,12 @@ def _read_file(path: Path) -> dict[str, Any]:
     return keys
 
 
+def meant(key: str, names: Iterable[str]) -> str:
+    """A question with the nearest name, or an empty string."""
+    near = difflib.get_close_matches(key[:80], sorted(names), n=1)
+    return f"Did you mean `{near[0]}`? " if near else ""
+
+
 def known(name: str, value: Any, choices: Iterable[str]) -> str:
     """One of some names, or an error with those that are near it."""
     choices = set(choices)

@@ -1,12 +1,11 @@
 """Keys of a configuration that speak of positions, and that nothing reads."""
 
-import difflib
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from ._rotaries import Layer
-from ._settings import listed, quoted, Settings, WIDEST
+from ._settings import listed, meant, quoted, Settings, WIDEST
 from ._width import rotates_as_much
 
 
@@ -43,12 +42,11 @@ def refuse(found: dict[str, Any], settings: Settings, name: str) -> None:
     if not found:
         return
     key = min(found)
-    near = difflib.get_close_matches(key[:80], sorted(settings.read), n=1)
-    meant = f"Did you mean `{near[0]}`? " if near else ""
     more = f" (and {listed(found.keys() - {key}, mark='`')})" if len(found) > 1 else ""
     raise ValueError(
         f"`{key[:80]}`{more} must not be there, as the model type {quoted(name)} does "
-        f"not read it, but got {quoted(found[key])}. {meant}Remove it, or give "
+        f"not read it, but got {quoted(found[key])}. {meant(key, settings.read)}"
+        "Remove it, or give "
         "`quirks=True`, which ignores it as transformers does."
     )
 
