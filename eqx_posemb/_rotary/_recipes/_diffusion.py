@@ -157,8 +157,12 @@ def dype_rope(
             f"`factor` must be one number, or one for each of the {len(widths)} "
             f"coordinates, but got {factors}."
         )
-    schedules = [
-        DyPE(Geometric(width, theta), each, method, original_length).for_time(time)
-        for width, each in zip(widths, factors, strict=True)
-    ]
-    return axial(dim, schedules, pairing)
+    axes = list(zip(widths, factors, strict=True))
+    # Equal axes share one schedule, which is evaluated once.
+    schedules = {
+        (width, each): DyPE(
+            Geometric(width, theta), each, method, original_length
+        ).for_time(time)
+        for width, each in dict.fromkeys(axes)
+    }
+    return axial(dim, [schedules[axis] for axis in axes], pairing)
