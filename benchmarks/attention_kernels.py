@@ -1,6 +1,6 @@
 """Cycles of fused attention on TPUs that are not there: ours beside splash attention.
 
-    python -m benchmarks.attention_kernels --tpus v5e v6e
+    python -m benchmarks.attention_kernels --json FILE
 
 The compiler of libtpu schedules bundles of instructions, and a core issues one bundle
 in a cycle. The listing of a kernel is cut at its branches. Each part counts as often as
@@ -13,6 +13,7 @@ A program with tiles of 1,024 compiles for about a minute.
 
 import argparse
 import glob
+import importlib.metadata
 import itertools
 import os
 import re
@@ -21,8 +22,10 @@ import sys
 import tempfile
 from typing import Any, NamedTuple
 
+import jax
+
 from benchmarks.compiled import compiled, SETTINGS
-from benchmarks.report import markdown
+from benchmarks.report import markdown, write
 
 
 MODULE = "benchmarks.attention_kernels"
@@ -41,7 +44,6 @@ EXPAND, FOLD = 212, 229
 def program(tpu: str, what: str) -> None:
     """Compiles forward and backward, and prints MiB of temporaries."""
     import equinox as eqx
-    import jax
     import jax.numpy as jnp
 
     import eqx_posemb as pe
@@ -163,12 +165,13 @@ KERNELS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tpus", nargs="+", choices=CHIPS, default=("v5e", "v6e"))
+    parser.add_argument("--tpus", nargs="+", choices=CHIPS, default=CHIPS)
+    parser.add_argument("--json", help="writes a file of the rows as well")
     parser.add_argument("--compile", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.compile:
         return program(*options.compile)
-    first = True
+    rows: list[dict[str, object]] = []
     for tpu in options.tpus:
         for what, words in WHATS.items():
             with tempfile.TemporaryDirectory() as folder:
@@ -186,8 +189,13 @@ def main() -> None:
                 found = [cycles(folder, kernel) for kernel in kernels]
             parts = zip(("forward", "by queries", "by keys"), found, strict=True)
             row = {"tpu": tpu, "kernel": words, **dict(parts), "all": sum(found)}
-            print(markdown(row | {"MiB": int(memory)}, first), flush=True)
-            first = False
+            row |= {"MiB": int(memory)}
+            print(markdown(row, not rows), flush=True)
+            rows.append(row)
+    # Nothing is run, so the machine is without effect.
+    versions = f"libtpu {importlib.metadata.version('libtpu')}, jax {jax.__version__}"
+    about = f"{versions}; heads {HEADS}, length {LENGTH:,}, dim {DIM}, bfloat16, causal"
+    write(options.json, about, rows)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ turn; a figure is the median over rounds of the ratio in the same round.
 """
 
 import argparse
+import functools
 import statistics
+from collections.abc import Callable
 from typing import Literal
 
 import equinox as eqx
@@ -45,20 +47,14 @@ class Block(eqx.Module):
         self.down = linear(4 * DIM, DIM, keys[5])
 
     def __call__(
-        self,
-        embedding: pe.PositionalEmbedding,
-        x: Float[Array, "seq dim"],
-        p: Array,
-        implementation: Implementation,
+        self, attend: Callable[..., Array], x: Float[Array, "seq dim"]
     ) -> Float[Array, "seq dim"]:
         normed = jax.vmap(self.norms[0])(x)
         q, k, v = (
             jax.vmap(linear)(normed).reshape(len(x), HEADS, -1).swapaxes(0, 1)
             for linear in self.projections
         )
-        out = embedding.attend(
-            q, k, v, p, p, causal=True, implementation=implementation
-        )
+        out = attend(q, k, v, causal=True)
         x = x + jax.vmap(self.output)(out.swapaxes(0, 1).reshape(len(x), -1))
         mlp = lambda y: self.down(jax.nn.gelu(self.up(self.norms[1](y))))
         return x + jax.vmap(mlp)(x)
@@ -82,7 +78,10 @@ def compiled(name, length, backward):
 
     def forward(arrays, x, p):
         block, embedding = eqx.combine(arrays, static)
-        return block(embedding, x, p, implementation)
+        attend = functools.partial(
+            embedding.at(p).attend, implementation=implementation
+        )
+        return block(attend, x)
 
     def both(arrays, x, p):
         out, pull = jax.vjp(lambda arrays, x: forward(arrays, x, p), arrays, x)

@@ -1,33 +1,29 @@
-"""Writes the tables and pictures of the performance page, a table of the README, and
-the tables of the page on choosing.
+"""Writes the measured figures of the README, the documentation and docstrings.
 
     python -m benchmarks.page
 
-From the files of `benchmarks/results`, which the benchmarks write (`--json`), into the
-parts of the page between marks; all else there is written by hand. A part whose file is
-missing stays empty. Needs the extra `plot`.
+The figures are in the files of `benchmarks/results`, which the benchmarks write
+(`--json`). Tables stand between marks, such as `<!-- rotary -->`, and all else is
+written by hand. `benchmarks/sentences.py` lists the figures within sentences. The
+pictures need the extra `plot`.
 """
 
-import csv
+import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple, TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from benchmarks.report import Result, result, RESULTS, ROOT, Row
+from benchmarks.sentences import SENTENCES, with_figures
+from eqx_posemb._compare import _report
 
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks/results"
-PAGE = ROOT / "docs/guides/performance.md"
-README = ROOT / "README.md"
-CHOOSING = ROOT / "docs/choosing.md"
-DRAWN = "rope", "alibi", "t5"
-PASSES = {"forward": "forward", "both": "forward and backward"}
-Row = Mapping[str, Any]
+README = "README.md"
+PERFORMANCE = "docs/guides/performance.md"
+ACCELERATORS = "docs/guides/accelerators.md"
+CHOOSING = "docs/choosing.md"
+PASSES = "forward", "both"
 
 
 def shown(column: str, value: object) -> str:
@@ -74,12 +70,11 @@ def attention(rows: list[Row]) -> str:
 
     return "\n\n".join(
         (
-            "![Seconds against length, both logarithmic, of attention with rope, ALiBi "
-            "and T5, ours and others'.](../attention-time.svg)",
             "![MiB of temporaries against length, both logarithmic: ours beside the "
             "naive form and jax.nn.](../attention-memory.svg)",
-            "Both pictures are of causal attention. Time over that of `jax.nn`, and\n"
-            "MiB of temporaries; causal, forward and backward:",
+            "The picture is of causal attention. The table divides the time of causal\n"
+            "attention and its gradients by the time of `jax.nn`, and has MiB of "
+            "temporaries:",
             chosen("causal", "both"),
             folded("Forward alone", chosen("causal", "forward")),
             folded("Without a mask", chosen("full", "forward", "both")),
@@ -91,18 +86,25 @@ def rotary(rows: list[Row]) -> str:
     named = "what", "dtype", "arrays", "ours"
 
     def others(row):
-        rest = {k: v for k, v in row.items() if k not in (*named, "floor")}
+        rest = {k: v for k, v in row.items() if k not in (*named, "floor", "goal")}
         return ", ".join(f"{name} {shown(name, value)}" for name, value in rest.items())
 
-    return table(
+    shown_as = [
         {name: row.get(name) for name in named} | {"others": others(row) or None}
         for row in rows
-    )
+    ]
+    # Most readers have heads first, in float32.
+    first = [
+        row
+        for row in shown_as
+        if row["dtype"] == "float32" and "seq, heads" not in row["arrays"]
+    ]
+    return "\n\n".join((table(first), folded("All dtypes and orders", table(shown_as))))
 
 
 def tpu(rows: list[Row]) -> str:
     """The chips beside one another."""
-    merged: dict[tuple[str, ...], dict[str, Any]] = {}
+    merged: dict[tuple[str, ...], dict[str, object]] = {}
     for row in rows:
         of = {name: row[name] for name in ("dtype", "order", "what")}
         found = {f"{row['chip']} {name}": row[name] for name in PASSES}
@@ -110,43 +112,48 @@ def tpu(rows: list[Row]) -> str:
     return table(merged.values())
 
 
-PARTS: dict[str, Callable[[list[Row]], str]] = {
-    "rotary": rotary,
-    "attention": attention,
-    "block": table,
-    "tpu": tpu,
-    "attention_tpu": table,
-}
+def kernels(rows: list[Row]) -> str:
+    """Cycles of both passes, beside splash attention on the same TPU."""
+    splash = {row["tpu"]: row["all"] for row in rows if "splash" in row["kernel"]}
+    return table(
+        {
+            "TPU": row["tpu"],
+            "kernel": row["kernel"],
+            "forward": row["forward"],
+            "backward": row["by queries"] + row["by keys"],
+            "both, over splash": row["all"] / splash[row["tpu"]],
+            "temporaries": f"{row['MiB']} MiB",
+        }
+        for row in rows
+    )
 
 
-class Result(NamedTuple):
-    about: str
-    rows: list[Row]
+def shim(rows: list[Row]) -> str:
+    """The lengths beside one another."""
+    merged: dict[tuple[str, ...], dict[str, object]] = {}
+    for row in rows:
+        of = {name: row[name] for name in ("what", "beside", "dtype")}
+        merged.setdefault(tuple(of.values()), of)[f"{row['length']:,}"] = row["ratio"]
+    return table(merged.values())
 
 
-def result(name: str) -> Result | None:
-    """What the benchmark of that name wrote."""
-    path = RESULTS / f"{name}.json"
-    return Result(**json.loads(path.read_text())) if path.exists() else None
-
-
-def part(name: str) -> str:
-    """What stands between the marks of that name, and the marks."""
-    found = result(name)
-    marks = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    if found is None:
-        return "".join(marks)
-    return f"{marks[0]}\n{PARTS[name](found.rows)}\n\n{found.about}.\n\n{marks[1]}"
-
-
-def filled(page: str) -> str:
-    """The page with its parts as the files have it."""
-    for name in PARTS:
-        marked = rf"<!-- {name} -->\n.*?<!-- /{name} -->"
-        page, count = re.subn(marked, lambda _, n=name: part(n), page, flags=re.DOTALL)
-        if count != 1:
-            raise ValueError(f"The page must have one part {name}, but has {count}.")
-    return page
+def accuracy() -> str:
+    """Renders the largest errors of a cosine."""
+    rows = [row for row in result("reasons").rows if row["what"].startswith("largest")]
+    size = lambda bytes: (
+        f"{bytes // 2**40} TiB" if bytes >= 2**40 else f"{bytes // 2**30} GiB"
+    )
+    errors = lambda row: {
+        # A table has a cosine and a sine in float32 for each of 64 pairs.
+        name: f"(table of {size(512 * row['positions'])})"
+        if row[name] is None
+        else f"{row[name]:.1e}".replace("e-0", "e-").replace("e+00", "")
+        for name in ("eqx_posemb", "Equinox", "transformers")
+    }
+    found = table(
+        {"positions below": row["positions"]} | errors(row) for row in rows
+    ).splitlines()
+    return "\n".join([found[0], "|---:|---:|---:|---:|", *found[2:]])
 
 
 class Measured(NamedTuple):
@@ -198,10 +205,8 @@ def measured() -> str:
     """Renders the table that the README shows."""
     rows = []
     for what, benchmark, where, unit in MEASURED:
-        found = result(benchmark)
-        if found is None:
-            continue
-        (row,) = (row for row in found.rows if where.items() <= row.items())
+        found = result(benchmark).rows
+        (row,) = (row for row in found if where.items() <= row.items())
         values = {
             name.removesuffix(unit): shown(name, value)
             for name, value in row.items()
@@ -214,115 +219,66 @@ def measured() -> str:
     return table(rows)
 
 
-def with_measured(readme: str) -> str:
-    """Returns the README with the table that the files give."""
-    marked = re.compile(
-        r"(?<=<!-- measured -->\n).*?(?=\n<!-- /measured -->)", re.DOTALL
-    )
-    if len(marked.findall(readme)) != 1:
-        raise ValueError(
-            "The README must have one part between the marks of `measured`."
-        )
-    return marked.sub(lambda _: measured(), readme)
-
-
 def compared(task: str) -> str:
     """Renders the scores of a task, as `eqx-posemb compare` prints them."""
-    with (RESULTS / "comparison.csv").open() as lines:
-        rows = [row for row in csv.DictReader(lines) if row["task"] == task]
-    lengths = {
-        row["length"]: f"{row['multiple']}× ({int(row['length']):,})" for row in rows
-    }
-    places = 1 if task == "recall" else 3
-    scores: dict[str, dict[str, str]] = {}
-    for row in rows:
-        shown = f"{float(row['value']):.{places}f}" if row["value"] else "not possible"
-        scores.setdefault(row["embedding"], {})[row["length"]] = shown
-    head = "| embedding | " + " | ".join(lengths.values()) + " |"
-    rule = "| --- |" + " ---: |" * len(lengths)
-    body = [
-        f"| {name} | " + " | ".join(of.get(n, "not possible") for n in lengths) + " |"
-        for name, of in scores.items()
-    ]
-    return "\n".join((head, rule, *body))
+    results = json.loads((RESULTS / "comparison.json").read_text())
+    rows = (_report.row(results, task, name) for name in results["results"])
+    return "\n".join((*_report.head(results, task), *rows))
 
 
-def with_compared(page: str) -> str:
-    """Returns the page on choosing with the tables that the file gives."""
-    for task in "text", "recall":
-        marked = rf"(?<=<!-- {task} -->\n).*?(?=\n<!-- /{task} -->)"
-        page, count = re.subn(
-            marked, lambda _, task=task: compared(task), page, flags=re.DOTALL
+def of_file(name: str, render: Callable[[list[Row]], str]) -> Callable[[], str]:
+    """The rows of a file, and the machine that ran."""
+
+    def part() -> str:
+        found: Result = result(name)
+        return f"{render(found.rows)}\n\n{found.about}."
+
+    return part
+
+
+PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    README: {"accuracy": accuracy, "measured": measured},
+    PERFORMANCE: {
+        "attention_tpu": of_file("attention_tpu", table),
+        "rotary": of_file("rotary", rotary),
+        "attention": of_file("attention", attention),
+        "block": of_file("block", table),
+        "tracing": of_file("tracing", table),
+        "tpu": of_file("tpu", tpu),
+        "torch_shim": of_file("torch_shim", shim),
+    },
+    ACCELERATORS: {"attention_kernels": of_file("attention_kernels", kernels)},
+    CHOOSING: {name: functools.partial(compared, name) for name in ("text", "recall")},
+}
+"""The marked parts of each page."""
+
+
+def filled(page: str, text: str) -> str:
+    """The text of a page, with all figures as the files have them."""
+    for name, render in PARTS.get(page, {}).items():
+        marked = rf"(<!-- {name} -->\n+).*?(\n+<!-- /{name} -->)"
+        text, count = re.subn(
+            marked,
+            lambda match, render=render: match[1] + render() + match[2],
+            text,
+            flags=re.DOTALL,
         )
         if count != 1:
-            raise ValueError(f"The page must have one part {task}, but has {count}.")
-    return page
+            raise ValueError(f"{page} must have one part {name}, but has {count}.")
+    return with_figures(page, text)
 
 
-def drawn(rows: list[Row], unit: str) -> "Figure":
-    """Small pictures: passes below one another, embeddings side by side."""
-    from matplotlib.ticker import FixedLocator, NullLocator
-
-    from eqx_posemb.plot._style import dress, new_figure, open_to_the_right, STYLES
-
-    contenders = dict(zip(("ours", "naive", "jax.nn", "flex"), STYLES, strict=False))
-    rows = [row for row in rows if row["mask"] == "causal"]
-    lengths = sorted({row["length"] for row in rows})
-    figure = new_figure(8, 5)
-    grid = figure.subplots(
-        len(PASSES), len(DRAWN), sharex=True, sharey=True, squeeze=False
-    )
-    lines = {}
-    for of_pass, line_of_axes in zip(PASSES, grid, strict=True):
-        for name, axes in zip(DRAWN, line_of_axes, strict=True):
-            axes.set_xscale("log", base=2)
-            axes.set_yscale("log")
-            for contender, style in contenders.items():
-                points = [
-                    (row["length"], row[f"{contender} {unit}"])
-                    for row in rows
-                    if (row["embedding"], row["pass"]) == (name, of_pass)
-                    and row.get(f"{contender} {unit}") is not None
-                ]
-                if points:
-                    (lines[contender],) = axes.plot(
-                        *zip(*points, strict=True), color=style.color,
-                        marker=style.marker, linestyle=style.line, linewidth=1.2,
-                        markersize=4,
-                    )  # fmt: skip
-            axes.xaxis.set_major_locator(FixedLocator(lengths))
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1024:g}k")
-            last = of_pass == list(PASSES)[-1]
-            y = "time (s)" if unit == "s" else "temporaries (MiB)"
-            dress(
-                axes,
-                "length (tokens)" if last else "",
-                y if name == DRAWN[0] else "",
-                f"{name}, {PASSES[of_pass]}",
-            )
-            open_to_the_right(axes)
-    figure.legend(
-        lines.values(), lines, loc="outside upper center", ncols=4, fontsize=8,
-        frameon=False,
-    )  # fmt: skip
-    return figure
+PAGES = sorted({*PARTS, *(sentence.page for sentence in SENTENCES)})
 
 
 def main() -> None:
-    import matplotlib as mpl
+    # The tables alone need no matplotlib, and a test compares them.
+    from benchmarks import pictures
 
-    PAGE.write_text(filled(PAGE.read_text()))
-    README.write_text(with_measured(README.read_text()))
-    CHOOSING.write_text(with_compared(CHOOSING.read_text()))
-    found = result("attention")
-    if found is None:
-        return
-    for name, unit in ("time", "s"), ("memory", "MiB"):
-        # The same figures give the same file.
-        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-            path = ROOT / f"docs/attention-{name}.svg"
-            drawn(found.rows, unit).savefig(path, metadata={"Date": None})
+    for page in PAGES:
+        path = ROOT / page
+        path.write_text(filled(page, path.read_text()))
+    pictures.write(result("attention").rows)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Why not the rotary embedding that you have: the figures of the README.
 
-    python benchmarks/reasons.py
+    python -m benchmarks.reasons --json benchmarks/results/reasons.json
 
 Needs the extra `bench`. The truth is computed in integers of 128 bits.
 """
 
+import argparse
 import decimal
-import platform
-import statistics
-import time
+import importlib.metadata
 from decimal import Decimal
 
 import equinox as eqx
@@ -20,6 +19,7 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 import eqx_posemb as pe
+from benchmarks.report import machine, write
 
 
 DIM, THETA = 128, 10_000.0
@@ -70,80 +70,66 @@ def of_transformers(positions: np.ndarray) -> np.ndarray:
     return cos[0, :, : DIM // 2].numpy()
 
 
-def print_accuracy() -> None:
-    print(f"\nlargest error of cos, theta={THETA:.0f}, dim={DIM}, float32")
-    print(f"{'positions below':>16} {'ours':>9} {'equinox':>9} {'transformers':>13}")
+def accuracy():
+    """The largest error of a cosine for positions below each number."""
+    calls = dict(eqx_posemb=ours, Equinox=of_equinox, transformers=of_transformers)
     for reach in REACHES:
         positions = sample(reach)
         exact = truth(positions)
-        errors = [
-            "-" if found is None else f"{np.abs(found - exact).max():.1e}"
-            for found in (
-                ours(positions),
-                of_equinox(positions),
-                of_transformers(positions),
-            )
-        ]
-        print(f"{reach:>16,} {errors[0]:>9} {errors[1]:>9} {errors[2]:>13}")
+        found = {name: call(positions) for name, call in calls.items()}
+        errors = {
+            name: None if cos is None else float(np.abs(cos - exact).max())
+            for name, cos in found.items()
+        }
+        yield dict(what="largest error of a cosine", positions=reach, **errors)
 
 
-def print_two_thetas() -> None:
+def two_thetas():
+    """Whether embeddings with two thetas have the same output in one process."""
     x = jnp.ones((8, DIM))
     eqx.clear_caches()
     theirs = [eqx.nn.RotaryPositionalEmbedding(DIM, t)(x) for t in (1e4, 5e5)]
     mine = [pe.rope(DIM, theta=t)(jnp.arange(8)).queries(x) for t in (1e4, 5e5)]
-    print("\ntwo thetas in one process give the same output")
-    print(f"{'equinox':>10}: {bool((theirs[0] == theirs[1]).all())}")
-    print(f"{'ours':>10}: {bool((mine[0] == mine[1]).all())}")
+    yield dict(
+        what="two thetas have the same output",
+        positions=8,
+        eqx_posemb=bool((mine[0] == mine[1]).all()),
+        Equinox=bool((theirs[0] == theirs[1]).all()),
+    )
 
 
-def print_program_size() -> None:
-    print("\nthe program that rotates 131,072 positions, before compilation")
+def program_size():
+    """MiB of text before compilation."""
     x, p = jnp.ones((131_072, DIM)), jnp.arange(131_072)
-    for name, call, arguments in (
-        ("equinox", eqx.nn.RotaryPositionalEmbedding(DIM, THETA), (x,)),
-        ("ours", lambda x, p: pe.rope(DIM, theta=THETA)(p).queries(x), (x, p)),
-    ):
-        start = time.perf_counter()
-        lowered = jax.jit(call).lower(*arguments)
-        size = len(lowered.as_text()) / 2**20
-        lowered.compile()
-        seconds = time.perf_counter() - start
-        print(f"{name:>10}: {size:8.3f} MiB of text, {seconds:.2f} s to lower, compile")
+    calls = dict(
+        eqx_posemb=(lambda x, p: pe.rope(DIM, theta=THETA)(p).queries(x), (x, p)),
+        Equinox=(eqx.nn.RotaryPositionalEmbedding(DIM, THETA), (x,)),
+    )
+    sizes = {
+        name: len(jax.jit(call).lower(*arguments).as_text()) / 2**20
+        for name, (call, arguments) in calls.items()
+    }
+    yield dict(what="MiB of the program's text", positions=len(p), **sizes)
 
 
-def print_table_speed() -> None:
-    """Both sides interleaved, the median of the ratios of all rounds."""
-    rope = pe.rope(DIM, theta=THETA)
-    frequencies = jnp.asarray(rope.frequencies(), jnp.float32)
-
-    def exact(p):
-        rotation = rope(p)
-        return rotation.cos, rotation.sin
-
-    def plain(p):
-        angles = p.astype(jnp.float32)[:, None] * frequencies[None]
-        return jnp.cos(angles), jnp.sin(angles)
-
-    exact, plain, p = jax.jit(exact), jax.jit(plain), jnp.arange(16_384)
-
-    def seconds(call):
-        start = time.perf_counter()
-        jax.block_until_ready(call(p))
-        return time.perf_counter() - start
-
-    for call in (exact, plain):
-        seconds(call)
-    ratio = statistics.median(seconds(plain) / seconds(exact) for _ in range(101))
-    print("\ncos and sin of 16,384 positions, 64 pairs: time of jnp.cos and jnp.sin")
-    print(f"over time of exact angles: {ratio:.1f}")
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", help="writes a file of the rows as well")
+    options = parser.parse_args()
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}"
+        for name in ("equinox", "transformers")
+    )
+    about = f"{machine()}, {versions}; theta {THETA:.0f}, dim {DIM}, float32"
+    print(about)
+    rows = []
+    for part in accuracy, two_thetas, program_size:
+        for row in part():
+            rows.append(row)
+            values = {name: value for name, value in row.items() if value is not None}
+            print(", ".join(f"{name} {value}" for name, value in values.items()))
+    write(options.json, about, rows)
 
 
 if __name__ == "__main__":
-    print(
-        f"{platform.machine()}, {jax.devices()[0].device_kind}, jax {jax.__version__}"
-    )
-    print_accuracy()
-    print_two_thetas()
-    print_program_size()
-    print_table_speed()
+    main()

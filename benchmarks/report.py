@@ -9,10 +9,14 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 
 
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks/results"
+Row = Mapping[str, Any]
 Call = Callable[[], object]
 ARENAS, MAPPED, TRIMMED = -8, -3, -1
 """Of glibc's `mallopt`: how many heaps there are, and from how many bytes on memory
@@ -94,6 +98,18 @@ def markdown(row: Mapping[str, object], first: bool = False) -> str:
     line = lambda cells: "| " + " | ".join(map(shown, cells)) + " |"
     body = line("-" if value is None else value for value in row.values())
     return f"{line(row)}\n{line('---' for _ in row)}\n{body}" if first else body
+
+
+class Result(NamedTuple):
+    """A file that a benchmark wrote."""
+
+    about: str
+    rows: list[Row]
+
+
+def result(name: str) -> Result:
+    """Reads the file of a benchmark."""
+    return Result(**json.loads((RESULTS / f"{name}.json").read_text()))
 
 
 def write(file: str | None, about: str, rows: list[dict[str, object]]) -> None:

@@ -9,6 +9,7 @@ PyTorch below 2, and runs with a newer version if installed with `--no-deps`.
 import argparse
 import functools
 import importlib
+import importlib.metadata
 import time
 
 import numpy as np
@@ -17,7 +18,7 @@ from transformers import LlamaConfig
 from transformers.models.llama import modeling_llama as llama
 
 import eqx_posemb as pe
-from benchmarks.report import keep_memory
+from benchmarks.report import keep_memory, markdown, write
 from eqx_posemb.interop import torch as pt
 from eqx_posemb.interop.torch._angles import Angles
 from eqx_posemb.interop.torch._rotate import rotate
@@ -34,22 +35,38 @@ def main():
     parser.add_argument(
         "--cpu-time", action="store_true", help="of one thread, for a busy machine"
     )
+    parser.add_argument("--json", help="writes a file of the rows as well")
     args = parser.parse_args()
     keep_memory()
     if args.cpu_time:
         torch.set_num_threads(1)
     clock = time.process_time if args.cpu_time else time.perf_counter
     once = functools.partial(seconds, clock=clock, device=args.device)
-    print(
-        f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads"
+    names = "transformers", "rotary-embedding-torch"
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
+    about = (
+        f"torch {torch.__version__}, {', '.join(versions)}, {args.device}, "
+        f"{torch.get_num_threads()} threads"
     )
-    print("| what | length | dtype | theirs / ours | theirs, ms | ours, ms |")
-    print("|---|---:|---|---:|---:|---:|")
+    print(about)
+    rows = []
     for length in args.lengths:
         for dtype in torch.float32, torch.bfloat16:
-            for what, theirs, ours in comparisons(length, dtype, args.device):
+            for beside, what, theirs, ours in comparisons(length, dtype, args.device):
                 times = [(once(theirs), once(ours)) for _ in range(args.rounds + 2)]
-                report(what, length, dtype, np.array(times[2:]))
+                times = np.array(times[2:])
+                row = {
+                    "what": what,
+                    "beside": beside,
+                    "dtype": str(dtype).removeprefix("torch."),
+                    "length": length,
+                    "ratio": float(np.median(times[:, 0] / times[:, 1])),
+                    "theirs, ms": float(1e3 * np.median(times[:, 0])),
+                    "ours, ms": float(1e3 * np.median(times[:, 1])),
+                }
+                print(markdown(row, not rows), flush=True)
+                rows.append(row)
+    write(args.json, about, rows)
 
 
 def comparisons(length, dtype, device):
@@ -82,20 +99,31 @@ def beside_transformers(q, k, positions):
     def theirs(q, k):
         return llama.apply_rotary_pos_emb(q, k, *cos_sin)
 
+    beside = "transformers"
     yield (
-        "tables, transformers",
+        beside,
+        "tables",
         lambda: their_tables(q, positions[None]),
         lambda: our_tables(positions),
     )
-    yield "rotation of q and k, transformers", lambda: theirs(q, k), lambda: ours(q, k)
+    yield beside, "queries and keys", lambda: theirs(q, k), lambda: ours(q, k)
+    compiled = [torch.compile(call, fullgraph=True) for call in (theirs, ours)]
     yield (
-        "the same with its gradient, transformers",
+        beside,
+        "queries and keys, compiled",
+        lambda: compiled[0](q, k),
+        lambda: compiled[1](q, k),
+    )
+    yield (
+        beside,
+        "queries, keys and their gradients",
         lambda: with_gradient(theirs, q, k),
         lambda: with_gradient(ours, q, k),
     )
     yarn = pt.YarnEmbedding(DIM, max(2048, len(positions))).to(q.device)
     yield (
-        "both, by `YarnEmbedding`, transformers",
+        beside,
+        "tables, queries and keys (`YarnEmbedding`)",
         lambda: llama.apply_rotary_pos_emb(q, k, *their_tables(q, positions[None])),
         lambda: yarn.rotate_queries_and_keys(q, k),
     )
@@ -110,16 +138,19 @@ def beside_rotary_embedding_torch(package, q, positions):
         return rotate(q, cos, sin, "adjacent")
 
     turn = theirs.rotate_queries_or_keys
-    yield "tables and q, rotary-embedding-torch", lambda: turn(q), lambda: ours(q)
+    beside = "rotary-embedding-torch"
+    yield beside, "tables and queries", lambda: turn(q), lambda: ours(q)
     yield (
-        "the same with its gradient, rotary-embedding-torch",
+        beside,
+        "tables, queries and their gradients",
         lambda: with_gradient(turn, q),
         lambda: with_gradient(ours, q),
     )
     theirs = package.RotaryEmbedding(DIM, use_xpos=True).to(q.device)
     xpos = pt.XPOS(DIM).to(q.device)
     yield (
-        "xPos of q and k, rotary-embedding-torch",
+        beside,
+        "xPos of queries and keys",
         lambda: theirs.rotate_queries_and_keys(q, q),
         lambda: xpos.rotate_queries_and_keys(q, q),
     )
@@ -131,15 +162,18 @@ def beside_positional_embeddings(package, q, positions):
     sizes = dict(num_heads=HEADS, head_dim=DIM, embed_dim=HEADS * DIM)
     theirs = package.TransformerXLPositionalEmbedding(**sizes, dropout_p=0.1).eval()
     ours = pt.TransformerXLPositionalEmbedding(**sizes).eval()
+    beside = "positional-embeddings-pytorch"
     yield (
-        "Transformer-XL, positional-embeddings-pytorch",
+        beside,
+        "Transformer-XL",
         lambda: theirs(positions, q, q),
         lambda: ours.forward_attn(q, q, positions, positions),
     )
     t5 = package.T5PositionalEmbedding(num_heads=HEADS)
     our_t5 = pt.T5PositionalEmbedding(num_heads=HEADS)
     yield (
-        "T5, positional-embeddings-pytorch",
+        beside,
+        "T5",
         lambda: t5(q, q),
         lambda: our_t5.forward_attn(q, q, positions, positions),
     )
@@ -157,14 +191,6 @@ def installed(name):
         return importlib.import_module(name)
     except ImportError:
         return None
-
-
-def report(what, length, dtype, times):
-    ratio = np.median(times[:, 0] / times[:, 1])
-    theirs, ours = 1e3 * np.median(times, axis=0)
-    kind = str(dtype).removeprefix("torch.")
-    row = f"| {what} | {length} | {kind} | {ratio:.2f} | {theirs:.3f} | {ours:.3f} |"
-    print(row, flush=True)
 
 
 def seconds(function, clock, device):

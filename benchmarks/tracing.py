@@ -1,13 +1,20 @@
-"""How long tracing and lowering a model takes, with each kind of embedding.
+"""How long tracing and lowering a transformer takes, with each kind of embedding.
 
-`python benchmarks/tracing.py`: seconds for 1, 12 and 32 unrolled layers and for 32
-scanned layers, the median of five. "attend" places the embedding in each layer, and
-"placed" once for all. The first row has no embedding and attention written by hand.
+    python -m benchmarks.tracing --json benchmarks/results/tracing.json
+
+The layers are the block of `benchmarks.block`, and the embedding is placed once for all
+layers, at consecutive positions. CPU seconds are for 1, 12 and 32 unrolled layers and
+for 32 scanned layers, as medians over rounds that run all embeddings in turn. The last
+column divides 32 unrolled layers by the same layers without position in the same round.
 """
 
+import argparse
+import functools
+import gc
 import statistics
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -16,81 +23,88 @@ import jax.random as jr
 from jaxtyping import Array
 
 import eqx_posemb as pe
+from benchmarks.block import Block, DIM, HEADS
+from benchmarks.report import machine, markdown, write
 
 
-HEADS, LENGTH, HEAD_DIM, ROUNDS = 8, 64, 64, 5
-NAMES = ("nope", "rope", "yarn", "t5", "transformer_xl")
-X = jnp.ones((HEADS, LENGTH, HEAD_DIM))
-P = jnp.arange(LENGTH)
+LENGTH, LAYERS = 64, 32
+NAMES = "nope", "rope", "yarn", "t5", "transformer_xl"
+KINDS = {"1": (1, False), "12": (12, False), "32": (32, False), "scanned": (32, True)}
+Implementation = Literal["dense", "blockwise"]
 
 
-def by_hand(x: Array, p: Array) -> Array:
-    logits = jnp.einsum("hqd,hkd->hqk", x, x) / HEAD_DIM**0.5
-    weights = jax.nn.softmax(jnp.where(p[:, None] >= p, logits, -jnp.inf), axis=-1)
-    return jnp.einsum("hqk,hkd->hqd", weights, x)
+def model(name: str, implementation: Implementation) -> Callable:
+    """A function of layers, tokens and positions."""
+    embedding = pe.make(
+        name, heads=HEADS, head_dim=DIM // HEADS, dim=DIM, length=LENGTH, key=jr.key(0)
+    )
+    how = dict(implementation=implementation, block_size=32)
+
+    def run(layers, x):
+        p = pe.positions.consecutive(LENGTH)
+        attend = functools.partial(embedding.at(p).attend, **how)
+        if isinstance(layers, list):
+            for layer in layers:
+                x = layer(attend, x)
+            return x
+        arrays, static = eqx.partition(layers, eqx.is_array)
+        step = lambda x, layer: (eqx.combine(layer, static)(attend, x), None)
+        return jax.lax.scan(step, x, arrays)[0]
+
+    return run
 
 
-def unrolled(make: Callable, layers: int) -> Callable:
-    def model(x, p):
-        layer = make(p)
-        for _ in range(layers):
-            x = x + layer(x)
-        return x
-
-    return model
-
-
-def scanned(make: Callable, layers: int) -> Callable:
-    def model(x, p):
-        layer = make(p)
-        return jax.lax.scan(lambda x, _: (x + layer(x), None), x, length=layers)[0]
-
-    return model
+def seconds(run: Callable, layers: list[Block] | Block) -> float:
+    """Of one core, from no caches to the text of the program."""
+    jax.clear_caches()
+    eqx.clear_caches()
+    arguments = layers, jnp.ones((LENGTH, DIM))
+    # A collection of garbage would count for the embedding that it interrupts.
+    gc.collect()
+    gc.disable()
+    start = time.process_time()
+    eqx.filter_jit(lambda *arguments: run(*arguments)).lower(*arguments)
+    taken = time.process_time() - start
+    gc.enable()
+    return taken
 
 
-def seconds(model: Callable) -> float:
-    times = []
-    for _ in range(ROUNDS):
-        jax.clear_caches()
-        eqx.clear_caches()
-        start = time.perf_counter()
-        jax.jit(lambda x, p: model(x, p)).lower(X, P)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def rows():
-    yield "no embedding, by hand", lambda p: lambda x: by_hand(x, p)
+def rows(implementation: Implementation, rounds: int):
+    blocks = [Block(key) for key in jr.split(jr.key(1), LAYERS)]
+    stack: Callable[..., Array | Callable] = lambda *leaves: (
+        jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0]
+    )
+    stacked: Block = jax.tree.map(stack, *blocks)
+    times = {(name, kind): [] for name in NAMES for kind in KINDS}
+    runs = {name: model(name, implementation) for name in NAMES}
+    for _ in range(rounds):
+        for (name, kind), found in times.items():
+            count, scanned = KINDS[kind]
+            found.append(seconds(runs[name], stacked if scanned else blocks[:count]))
     for name in NAMES:
-        embedding = pe.make(
-            name,
-            heads=HEADS,
-            head_dim=HEAD_DIM,
-            dim=HEADS * HEAD_DIM,
-            length=LENGTH,
-            key=jr.key(0),
-        )
-        for implementation in "dense", "blockwise":
-            options = dict(causal=True, implementation=implementation, block_size=32)
-
-            def attend(p, embedding=embedding, options=options):
-                return lambda x: embedding.attend(x, x, x, p, p, **options)
-
-            def placed(p, embedding=embedding, options=options):
-                placed = embedding.at(p)
-                return lambda x: placed.attend(x, x, x, **options)
-
-            yield f"{name}, {implementation}, attend", attend
-            yield f"{name}, {implementation}, placed", placed
+        pairs = zip(times[name, "32"], times["nope", "32"], strict=True)
+        yield {
+            "embedding": name,
+            "implementation": implementation,
+            **{f"{kind} s": statistics.median(times[name, kind]) for kind in KINDS},
+            "32 over nope": statistics.median(a / b for a, b in pairs),
+        }
 
 
 def main() -> None:
-    jax.jit(lambda x, p: by_hand(x, p)).lower(X, P)  # Imports, once.
-    print("| | 1 | 12 | 32 | 32, scanned |\n|---|---:|---:|---:|---:|")
-    for name, make in rows():
-        times = [seconds(unrolled(make, layers)) for layers in (1, 12, 32)]
-        times.append(seconds(scanned(make, 32)))
-        print(f"| {name} |", " | ".join(f"{t:.2f}" for t in times), "|", flush=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", help="a file to write the figures to")
+    options = parser.parse_args()
+    about = f"{machine()}; dim {DIM}, heads {HEADS}, {LENGTH} tokens, CPU seconds"
+    print(about)
+    printed: list[dict[str, object]] = []
+    seconds(lambda layers, x: x, [])  # Imports, once.
+    for implementation in "dense", "blockwise":
+        for row in rows(implementation, options.rounds):
+            printed.append(row)
+            print(markdown(row, first=len(printed) == 1), flush=True)
+    write(options.json, about, printed)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import eqx_posemb as pe
-from benchmarks.page import with_measured
 from docs.tables import with_names
 from eqx_posemb import functional, interop, plot
 from eqx_posemb._catalogue import markdown_names
@@ -65,24 +64,10 @@ def test_the_names_in_the_readme_are_the_names_of_the_registry():
     assert names == markdown_names(), "run `make tables`"
 
 
-def test_the_figures_in_the_readme_are_the_figures_of_the_benchmarks():
-    assert README == with_measured(README), "run `python -m benchmarks.page`"
-
-
-@pytest.mark.parametrize("fill", [with_names, with_measured])
-def test_a_readme_without_the_marks_is_an_error(fill):
-    name = fill.__name__.removeprefix("with_")
-    message = f"^The README must have one part between the marks of `{name}`.$"
+def test_a_readme_without_the_marks_is_an_error():
+    message = "^The README must have one part between the marks of `names`.$"
     with pytest.raises(ValueError, match=message):
-        fill(README.replace(f"<!-- {name} -->", ""))
-
-
-def test_the_accuracy_in_the_readme_has_a_row_for_each_reach():
-    (table,) = re.findall(
-        r"<!-- accuracy -->\n(.*?)\n<!-- /accuracy -->", README, re.DOTALL
-    )
-    rows = [row.split("|")[1].strip() for row in table.splitlines()[2:]]
-    assert rows == [f"{2**bits:,}" for bits in (12, 17, 20, 24, 31)]
+        with_names(README.replace("<!-- names -->", ""))
 
 
 @pytest.mark.parametrize("name", ["main", "test"])

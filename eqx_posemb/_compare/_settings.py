@@ -19,7 +19,7 @@ class Settings:
     length: int = 128
     # Three lengths show a trend, and each is a program to compile.
     multiples: tuple[int, ...] = (1, 4, 16)
-    steps: int = 360
+    steps: int = 300
     batch: int = 8
     dim: int = 96
     heads: int = 4

@@ -58,7 +58,7 @@ def patch_rotary(model: nn.Module) -> Patch:
     """Puts exact rotary embeddings and biases into a model of transformers.
 
     The tables of its rotary embeddings then use exact angles, with errors of at most
-    2e-7 at every position. The tables of transformers are off by up to 0.008 at
+    2e-7 at every position. The tables of transformers are off by up to 0.007 at
     position 131,072 and 0.06 at a million. The biases of T5 and Bloom are replaced,
     too. Weights and the state dict do not change.
     [`eqx_posemb.interop.huggingface.load`][] reads the configuration of each module.
