@@ -34,7 +34,8 @@ def mrope_positions(
 
     M-RoPE has the corner. VideoRoPE has the diagonal, where the middle of each frame is
     as far from the text before it as a token of text, with `advance="time"`.
-    MRoPE-I has the reset, which counts rows and columns alike in every image.
+    MRoPE-I and Omni-RoPE have the reset, which counts rows and columns alike in every
+    image. Tokens at the same place of two images then differ in time alone.
 
     !!! Example
 
@@ -72,8 +73,10 @@ def mrope_positions(
         [Qwen2-VL: Enhancing Vision-Language Model's Perception of the World at Any
         Resolution](https://arxiv.org/abs/2409.12191), Section 2.1. The diagonal is from
         [VideoRoPE: What Makes for Good Video Rotary Position
-        Embedding?](https://arxiv.org/abs/2502.05173), and the reset from [Revisiting
-        Multimodal Positional Encoding in Vision-Language
+        Embedding?](https://arxiv.org/abs/2502.05173), and the reset from [OmniGen2:
+        Exploration to Advanced Multimodal
+        Generation](https://arxiv.org/abs/2506.18871) and [Revisiting Multimodal
+        Positional Encoding in Vision-Language
         Models](https://arxiv.org/abs/2510.23095).
     """
     check_choice("advance", advance, ("largest", "space", "time"))

@@ -1,8 +1,9 @@
 """Positions of sentences, images and gaps against the code of their authors.
 
 The golden arrays are from `pos_design` of JJJYmmm/Multimodal-RoPEs at cd413b9, an
-implementation of VideoRoPE, MRoPE-I and V2PE by other authors, and from
-`get_bilevel_ids` of zhenyuhe00/BiPE at 3dddab3.
+implementation of VideoRoPE, MRoPE-I, Omni-RoPE and V2PE by other authors, from
+`repo.py` of VectorSpaceLab/OmniGen2 at 0f72fa9, and from `get_bilevel_ids` of
+zhenyuhe00/BiPE at 3dddab3.
 """
 
 import jax
@@ -20,13 +21,24 @@ RUNS = [3, (1, 2, 3), 4, (3, 5, 4), 2]
 
 
 @pytest.mark.parametrize(
-    "layout, advance, interval",
-    [("corner", "largest", 1), ("reset", "largest", 1), ("diagonal", "time", 2)],
+    "name, layout, advance, interval",
+    [
+        ("corner", "corner", "largest", 1),
+        ("reset", "reset", "largest", 1),
+        ("diagonal", "diagonal", "time", 2),
+        ("omni", "reset", "largest", 2),
+    ],
 )
-def test_images_are_placed_in_text(layout, advance, interval):
+def test_images_are_placed_in_text(name, layout, advance, interval):
     runs = [run if isinstance(run, int) else (*run, interval) for run in RUNS]
     ours = pe.positions.mrope_positions(runs, advance=advance, layout=layout)
-    np.testing.assert_array_equal(ours, GOLDEN[layout])
+    np.testing.assert_array_equal(ours, GOLDEN[name])
+
+
+def test_omnigen2_places_several_images():
+    runs = [5, (1, 2, 3), (1, 3, 4), (1, 4, 5)]
+    ours = pe.positions.mrope_positions(runs, layout="reset")
+    np.testing.assert_array_equal(ours, GOLDEN["omnigen2"])
 
 
 def test_v2pe():
