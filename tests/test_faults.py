@@ -256,6 +256,8 @@ TOO_MANY_AXES = [
     case("`segment_ids` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.segment_positions(np.ones((2, 3), np.int32))),
     case("`segment_ids` must have shape .seq.*but got ..*Give one for each token", lambda: pe.positions.segment_positions(np.int32(3))),
     case("`digits` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.abacus_positions(np.ones((2, 3), bool))),
+    case("`digits` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.coupled_positions(np.ones((2, 3), bool))),
+    case("`lowest_first` must be True or False, or have shape .seq. = .3,. as `digits`, but got shape .2,.", lambda: pe.positions.coupled_positions(np.ones(3, bool), lowest_first=np.ones(2, bool))),
     case("`positions` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.randomized_positions(np.ones((2, 3), np.int32), longest=9, key=KEY)),
     case("`positions` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.pose_positions(np.ones((2, 3), np.int32), longest=9, key=KEY)),
     case("`ends` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.bilevel_positions(np.ones((2, 3), bool))),

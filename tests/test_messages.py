@@ -243,6 +243,7 @@ SETTINGS = [
     case("`spacing` must be positive and finite, but got 0", lambda: pe.positions.cape_positions(P, spacing=0, key=KEY)),
     case("`spacing` must be one number, or one for each axis.*\\(4,\\), but got \\(1, 2\\)", lambda: pe.positions.cape_positions(P, spacing=(1, 2), key=KEY)),
     case("`furthest` must be at least 0 and finite, but got -1", lambda: pe.positions.abacus_positions(P > 0, furthest=-1)),
+    case("`furthest` must be at least 0 and finite, but got -1", lambda: pe.positions.coupled_positions(P > 0, furthest=-1)),
     case("`length` must be a multiple of `2 \\* shards`.*length=6 and shards=2. Pad", lambda: pe.positions.zigzag(6, 2)),
     case("`theta` must be positive and finite, but got '1e4'", lambda: pe.rope(8, theta="1e4")),
     case("`factor` must be at least 1 and finite, but got None", lambda: pe.linear_rope(8, factor=None)),

@@ -2,8 +2,8 @@
 
 The golden arrays are from `pos_design` of JJJYmmm/Multimodal-RoPEs at cd413b9, an
 implementation of VideoRoPE, MRoPE-I, Omni-RoPE and V2PE by other authors, from
-`repo.py` of VectorSpaceLab/OmniGen2 at 0f72fa9, and from `get_bilevel_ids` of
-zhenyuhe00/BiPE at 3dddab3.
+`repo.py` of VectorSpaceLab/OmniGen2 at 0f72fa9, from `get_bilevel_ids` of
+zhenyuhe00/BiPE at 3dddab3, and from the data of HanseulJo/position-coupling at b9cad94.
 """
 
 import jax
@@ -50,6 +50,48 @@ def test_v2pe():
 def test_bilevel_positions():
     ours = run(jax.vmap(pe.positions.bilevel_positions), GOLDEN["bilevel_ends"])
     np.testing.assert_array_equal(ours, GOLDEN["bilevel"])
+
+
+@pytest.mark.parametrize(
+    "task, lowest_first",
+    [
+        ("addition", "answer"),
+        ("two_numbers", "answer"),
+        ("reversed_addition", True),
+        ("plain_addition", False),
+        ("copy", True),
+        ("product", "answer"),
+    ],
+)
+def test_digits_of_equal_weight_share_a_position(task, lowest_first):
+    tokens, theirs = GOLDEN[f"coupled_{task}"], GOLDEN[f"coupled_{task}_positions"]
+    digits, operators = tokens == 1, tokens == 2
+    if lowest_first == "answer":
+        # The last operator is the equals sign.
+        lowest_first = np.cumsum(operators[:, ::-1], axis=1)[:, ::-1] == 0
+    lowest_first = np.broadcast_to(lowest_first, digits.shape)
+    call = lambda d, low: pe.positions.coupled_positions(d, lowest_first=low)
+    ours = run(jax.vmap(call), digits, lowest_first)
+    # Products count down from their operators, and each sequence has a random start.
+    ours = -ours if task == "product" else ours
+    at = np.arange(len(tokens)), operators.argmax(axis=1)
+    ours = ours + (theirs[at] - ours[at])[:, None]
+    there = tokens > 0
+    np.testing.assert_array_equal(ours[there], theirs[there])
+
+
+def test_a_start_is_drawn_for_all_tokens_together():
+    def draw(seed):
+        digits = jnp.array([True, False, True, True])
+        key = jr.key(seed)
+        return pe.positions.coupled_positions(digits, furthest=3, key=key)
+
+    drawn = run(jax.vmap(draw), np.arange(400))
+    starts = drawn[:, 1]
+    np.testing.assert_array_equal(drawn - starts[:, None], [[1, 0, 2, 1]] * 400)
+    counts = np.bincount(starts, minlength=5)
+    # Five standard errors of a quarter of 400 are 44.
+    assert counts.shape == (5,) and (abs(counts[1:] - 100) < 44).all()
 
 
 def test_a_gap_is_drawn_as_the_released_code_of_pose_does():
