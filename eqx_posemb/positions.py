@@ -24,7 +24,10 @@ from ._positions._patches import (
     resized_positions as resized_positions,
     zero_prefixed as zero_prefixed,
 )
-from ._positions._pose import pose_positions as pose_positions
+from ._positions._pose import (
+    cream_positions as cream_positions,
+    pose_positions as pose_positions,
+)
 from ._positions._prefix import prefixed as prefixed
 from ._positions._random import (
     cape_positions as cape_positions,

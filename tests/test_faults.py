@@ -260,6 +260,7 @@ TOO_MANY_AXES = [
     case("`lowest_first` must be True or False, or have shape .seq. = .3,. as `digits`, but got shape .2,.", lambda: pe.positions.coupled_positions(np.ones(3, bool), lowest_first=np.ones(2, bool))),
     case("`positions` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.randomized_positions(np.ones((2, 3), np.int32), longest=9, key=KEY)),
     case("`positions` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.pose_positions(np.ones((2, 3), np.int32), longest=9, key=KEY)),
+    case("`positions` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.cream_positions(np.ones((2, 3), np.int32), longest=9, key=KEY)),
     case("`ends` must have shape .seq.*but got .2, 3.. Use `jax.vmap`", lambda: pe.positions.bilevel_positions(np.ones((2, 3), bool))),
     case("`mask` must have shape .height, width.*but got .2, 3, 4.. Use `jax.vmap`", lambda: pe.positions.detr_positions(np.ones((2, 3, 4), bool))),
     case("`positions` must have shape .seq, axes.*but got shape .5, 2, 2.. Use `jax.vmap`", lambda: pe.positions.prefixed(np.ones((5, 2, 2), np.int32))),

@@ -167,6 +167,10 @@ SETTINGS = [
     case("`span` must be positive and finite, but got 0", lambda: pe.positions.v2pe_positions([1], span=0)),
     case("`runs` must be numbers of tokens of text, or .*but got \\(1, 2\\)", lambda: pe.positions.v2pe_positions([(1, 2)], span=1.0)),
     case("`longest` must be at least the number of tokens, 4, but got 3", lambda: pe.positions.pose_positions(P, longest=3, key=KEY)),
+    case("`longest` must be at least the number of tokens, 4, but got 3", lambda: pe.positions.cream_positions(P, longest=3, key=KEY)),
+    case("`positions` must have more than 10 tokens for a `longest` of 5, to have tokens between the ends, but got 4", lambda: pe.positions.cream_positions(P, longest=5, key=KEY)),
+    case("`deviation` must be positive and finite, but got 0", lambda: pe.positions.cream_positions(jnp.arange(9), longest=9, deviation=0, key=KEY)),
+    case("`mean` must be positive and finite, but got 0", lambda: pe.positions.cream_positions(jnp.arange(9), longest=9, mean=0, key=KEY)),
     # Encodings.
     case("`layout` must be one of 'interleaved', .*but got 'concat'", lambda: pe.Sinusoidal(8, layout="concat")),
     case("`dim` must be even for `layout='interleaved'`.*but got 7", lambda: pe.Sinusoidal(7)),

@@ -2,8 +2,9 @@
 
 The golden arrays are from `pos_design` of JJJYmmm/Multimodal-RoPEs at cd413b9, an
 implementation of VideoRoPE, MRoPE-I, Omni-RoPE and V2PE by other authors, from
-`repo.py` of VectorSpaceLab/OmniGen2 at 0f72fa9, from `get_bilevel_ids` of
-zhenyuhe00/BiPE at 3dddab3, and from the data of HanseulJo/position-coupling at b9cad94.
+`repo.py` of VectorSpaceLab/OmniGen2 at 0f72fa9, `get_bilevel_ids` of zhenyuhe00/BiPE at
+3dddab3, the data of HanseulJo/position-coupling at b9cad94, and 2,000 draws of `CREAM`
+in wutong4012/CREAM at b792386.
 """
 
 import jax
@@ -109,3 +110,30 @@ def test_a_gap_is_drawn_as_the_released_code_of_pose_does():
     assert counts.shape == (4,) and (abs(counts - 1000) < 137).all()
     places = np.bincount(first[gap > 0], minlength=5)[1:]
     assert places.shape == (4,) and (abs(places - 750) < 119).all()
+
+
+def test_cream_is_drawn_as_the_released_code_does():
+    count, longest = 240, 1920
+
+    def draw(seed):
+        positions = jnp.arange(count)
+        key = jr.key(seed)
+        return pe.positions.cream_positions(positions, longest=longest, key=key)
+
+    drawn = run(jax.vmap(draw), np.arange(4000))
+    assert (drawn[:, 0] == 0).all() and (drawn[:, -1] == longest - 1).all()
+    steps = np.diff(drawn, axis=1)
+    assert (steps >= 1).all() and ((steps > 1).sum(axis=1) <= 2).all()
+    thirds = (drawn[:, 79] == 79) & (drawn[:, -80] == longest - 80)
+    # Five standard errors of a half of 4,000 are 158.
+    assert abs(thirds.sum() - 2000) < 158
+    for ends, ours in (80, drawn[thirds]), (32, drawn[~thirds]):
+        assert (ours[:, ends - 1] == ends - 1).all()
+        assert (ours[:, -ends] == longest - ends).all()
+        ours = ours[:, count - ends - 1]
+        theirs = GOLDEN["cream"][GOLDEN["cream"][:, 0] == ends, 1]
+        at = np.arange(longest)
+        shares = [(draws[:, None] <= at).mean(axis=0) for draws in (ours, theirs)]
+        # Kolmogorov and Smirnov: a chance of one in a million.
+        bound = 2.69 * (1 / len(ours) + 1 / len(theirs)) ** 0.5
+        assert abs(shares[0] - shares[1]).max() < bound
