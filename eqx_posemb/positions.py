@@ -14,6 +14,7 @@ from ._positions._digits import (
 from ._positions._distance import distance as distance
 from ._positions._grid import grid_positions as grid_positions
 from ._positions._multimodal import (
+    circle_positions as circle_positions,
     mrope_positions as mrope_positions,
     v2pe_positions as v2pe_positions,
 )

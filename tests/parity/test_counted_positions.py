@@ -4,7 +4,8 @@ The golden arrays are from `pos_design` of JJJYmmm/Multimodal-RoPEs at cd413b9, 
 implementation of VideoRoPE, MRoPE-I, Omni-RoPE and V2PE by other authors, from
 `repo.py` of VectorSpaceLab/OmniGen2 at 0f72fa9, `get_bilevel_ids` of zhenyuhe00/BiPE at
 3dddab3, the data of HanseulJo/position-coupling at b9cad94, and 2,000 draws of `CREAM`
-in wutong4012/CREAM at b792386.
+in wutong4012/CREAM at b792386. Circles are from `circle_rope.py` of
+lose4578/CircleRoPE at 063fb2c, and with text from Multimodal-RoPEs.
 """
 
 import jax
@@ -46,6 +47,39 @@ def test_v2pe():
     ours = pe.positions.v2pe_positions(RUNS, span=7.5)
     # Their steps are summed in float32.
     np.testing.assert_allclose(ours, GOLDEN["v2pe"], rtol=1e-6)
+
+
+IMAGES = [3, (1, 4, 6), 4, (1, 5, 4), 2, (1, 1, 3), 1, (1, 1, 1), 2, (1, 3, 1), 1]
+
+
+@pytest.mark.parametrize(
+    "name, runs, settings",
+    [
+        ("circle", IMAGES, {}),
+        ("circle_frames", [*RUNS[:3], (3, 5, 4, 2), 2], dict(radius=4.0, share=0.3)),
+        ("circle_authors", [(1, 4, 6)], {}),
+    ],
+)
+def test_images_are_circles_around_the_line_of_text(name, runs, settings):
+    ours = pe.positions.circle_positions(runs, **settings)
+    # Their angles are float32.
+    np.testing.assert_allclose(ours, GOLDEN[name], atol=1e-5)
+
+
+def test_text_is_equally_far_from_all_tokens_of_an_image():
+    positions = np.asarray(pe.positions.circle_positions([3, (1, 4, 6), 2]))
+    far = np.linalg.norm(positions[[0, 2, -1], None] - positions[3:27], axis=-1)
+    np.testing.assert_allclose(far, far[:, :1] * np.ones(24), rtol=1e-5)
+    np.testing.assert_allclose(far[0, 0], (3 * 3**2 + 10**2) ** 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("empty", [(0, 2, 2), (1, 0, 2)])
+def test_an_image_of_no_tokens_takes_no_positions(empty):
+    for place in (
+        pe.positions.circle_positions,
+        pe.positions.mrope_positions,
+    ):
+        assert place([2, empty, 1])[:, 0].tolist() == [0, 1, 2]
 
 
 def test_bilevel_positions():
