@@ -201,7 +201,7 @@ def circle_positions(
 
         # Two tokens of text, an image of 1 x 2 x 3 tokens, one more of text.
         positions = pe.positions.circle_positions([2, (1, 2, 3), 1])
-        distances = jnp.linalg.norm(positions[2:8] - positions[1], axis=1)
+        distances = jnp.linalg.norm(positions[2:8] - positions[1:2], axis=1)
         assert jnp.allclose(distances, distances[0])
         ```
 
