@@ -6,7 +6,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_count, check_positive, described, is_integer
-from .._given import as_positions, check_grid, Positions
+from .._given import as_positions, check_grid, check_tokens, Positions
 from .._phase import as_float, computing_dtype
 from .._sharding import compiler_sharded, mesh_axes
 from ._abstract import AbstractRotary, AbstractRotation, AXES
@@ -180,6 +180,7 @@ class MatrixRotation(AbstractRotation):
         return MatrixRotation(jnp.swapaxes(self.matrices, -1, -2))
 
     def _turn(self, x, name):
+        check_tokens(name, x)
         *heads, seq, blocks, block, _ = self.matrices.shape
         wanted = (*heads, seq, blocks * block)
         if x.shape[-len(wanted) :] != wanted:
