@@ -33,7 +33,7 @@ STANDARD = {
 BASE = {"_checks", "_given", "_module", "_phase", "_sharding", "_symbolic"}
 ROOMS = {
     "_checks": set(),
-    "_module": set(),
+    "_module": {"_checks"},
     "_sharding": set(),
     "_symbolic": set(),
     "_given": {"_checks", "_module"},

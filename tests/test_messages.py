@@ -287,6 +287,22 @@ SHAPES = [
     case("`q` must be an array, but got an array of shape .*as_torch", lambda: pe.Temperature(0.1, 8)(P).queries(TENSOR)),
     case("`q` must be an array .heads, seq, dim., but got an array of shape .*as_torch", lambda: pe.PositionalEmbedding().attend(TENSOR, TENSOR, TENSOR, P, P)),
     case("`key` must be `jax.random.key.0.`, but got 0", lambda: pe.make("t5", **{**MAKE, "key": 0})),
+    case("`key` must be `jax.random.key.3.`, but got 3", lambda: pe.T5Bias(2, key=3)),
+    case("`key` must be `jax.random.key.3.`, but got 3", lambda: pe.string_rope(8, key=3)),
+    case("`key` must be `jax.random.key.3.`, but got 3", lambda: pe.mixed_rope(8, heads=2, key=3)),
+    case("`key` must be `jax.random.key.3.`, but got 3", lambda: pe.tupe(8, 8, 2, 4, key=3)),
+    *(
+        case("`key` must be `jax.random.key.3.`, but got 3", draw)
+        for draw in (
+            lambda: pe.positions.randomized_positions(P, longest=9, key=3),
+            lambda: pe.positions.shifted_positions(P, furthest=9, key=3),
+            lambda: pe.positions.cape_positions(P, key=3),
+            lambda: pe.positions.pose_positions(P, longest=9, key=3),
+            lambda: pe.positions.cream_positions(jnp.arange(9), longest=9, key=3),
+            lambda: pe.positions.abacus_positions(P > 0, key=3),
+            lambda: pe.positions.coupled_positions(P > 0, key=3),
+        )
+    ),
     case("`q` must be floating point, but got int32", lambda: pe.rope(16)(P).queries(jnp.ones((4, 16), jnp.int32))),
     case("`positions` must be integers, to look rows up with, but got float32", lambda: pe.Learned(8, 8, key=KEY)(jnp.ones(2))),
     case("`positions` must have shape \\[seq, axes\\] with 2 axes, but got shape \\(4,\\)", lambda: pe.SinusoidalGrid(8)(P)),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from .._checks import check_count
+from .._checks import check_count, check_key
 from .._given import check_sequence
 from .._sharding import compiler_sharded, mesh_axes
 
@@ -167,6 +167,7 @@ def coupled_positions(
 
 def _start(furthest, key):
     check_count("furthest", furthest, 0)
+    check_key(key)
     return 0 if key is None else jr.randint(key, (), 0, furthest + 1, jnp.int32)
 
 

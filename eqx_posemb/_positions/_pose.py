@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from .._checks import check_count, check_positive
+from .._checks import check_count, check_key, check_positive
 from .._given import check_integers, check_sequence, in_common, Positions
 from .._symbolic import error_if
 
@@ -67,7 +67,7 @@ def pose_positions(
         }
         ```
     """
-    positions, count = _counted(positions, longest)
+    positions, count = _counted(positions, longest, key)
     to_start, to_gap = jr.split(key)
     # The gap begins in the first half, so both parts have tokens.
     start = jr.randint(to_start, (), 1, max((count + 1) // 2, 1) + 1)
@@ -151,7 +151,7 @@ def cream_positions(
         }
         ```
     """
-    positions, count = _counted(positions, longest)
+    positions, count = _counted(positions, longest, key)
     short = 4 * longest // max(count, 1)
     if count <= 2 * short:
         raise ValueError(
@@ -173,12 +173,13 @@ def cream_positions(
     return _moved(positions, count, jnp.where(positions < ends, 0, after))
 
 
-def _counted(positions, longest):
+def _counted(positions, longest, key):
     """Positions as an array and their number, if they are integers in one axis."""
     check_sequence("positions", positions, "to be counted")
     check_integers("positions", positions, "to be counted")
     count = positions.shape[0]
     check_count("longest", longest, 1)
+    check_key(key)
     if longest < count:
         raise ValueError(
             f"`longest` must be at least the number of tokens, {count}, but got "

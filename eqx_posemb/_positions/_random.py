@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_count, check_positive
+from .._checks import check_at_least, check_count, check_key, check_positive
 from .._given import (
     as_positions,
     check_integers,
@@ -87,6 +87,7 @@ def randomized_positions(
     """
     check_sequence("positions", positions, "to be counted")
     check_integers("positions", positions, "to be counted")
+    check_key(key)
     count = positions.shape[0]
     if longest < count:
         raise ValueError(
@@ -160,6 +161,7 @@ def shifted_positions(
         ```
     """
     check_count("furthest", furthest, 1)
+    check_key(key)
     check_positions("positions", positions)
     (positions,) = in_common(positions)
     steps = jr.randint(key, positions.shape[1:], 0, furthest)
@@ -244,6 +246,7 @@ def cape_positions(
     check_at_least("shift", shift, 0)
     check_at_least("jitter", jitter, 0)
     check_at_least("scale", scale, 1)
+    check_key(key)
     apart = (spacing,) if isinstance(spacing, int | float) else tuple(spacing)
     for step in apart:
         check_positive("spacing", step)
