@@ -53,6 +53,11 @@ def check_shape(
     return sizes
 
 
+def check_key(key: Any) -> None:
+    if isinstance(key, numbers.Integral):
+        raise ValueError(f"`key` must be `jax.random.key({key})`, but got {key}.")
+
+
 def check_even(name: str, value: int, why: str) -> None:
     if not is_integer(value) or value < 2 or value % 2:
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import PRNGKeyArray
 
 from ._bundle import PositionalEmbedding
-from ._checks import check_at_least
+from ._checks import check_at_least, check_key
 from ._registry import resolved, SIZES, Variant, variant
 
 
@@ -59,8 +59,7 @@ def make(
     missing or not positive. The class or recipe raises errors of its own.
     """
     row = variant(name)
-    if isinstance(key, int):
-        raise ValueError(f"`key` must be `jax.random.key({key})`, but got {key}.")
+    check_key(key)
     sizes = dict(heads=heads, head_dim=head_dim, dim=dim, length=length)
     sizes = {size: value for size, value in sizes.items() if value is not None}
     for size, value in sizes.items():

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal
 import equinox as eqx
 import wadler_lindig as wl
 
+from ._checks import check_key
+
 
 # The divisors of LongRoPE would otherwise print dozens of numbers.
 _FEW = 8
@@ -19,6 +21,11 @@ _FIRST = 3
 class Module(eqx.Module):
     """An Equinox module with a short representation. It omits defaults, and elides long
     sequences of numbers."""
+
+    def __new__(cls, *args: Any, **settings: Any):
+        # Every class that draws its parameters has the setting `key`.
+        check_key(settings.get("key"))
+        return super().__new__(cls)
 
     def __pdoc__(self, **kwargs: Any) -> wl.AbstractDoc:
         """The class name with the settings that differ from their defaults."""

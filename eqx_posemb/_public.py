@@ -63,6 +63,7 @@ from ._rotary._recipes._diffusion import (
 from ._rotary._recipes._periods import (
     clipped_rope as clipped_rope,
     resonance_rope as resonance_rope,
+    rope_id as rope_id,
 )
 from ._rotary._recipes._rope import (
     grape_rope as grape_rope,

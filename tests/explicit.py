@@ -141,7 +141,13 @@ def alone():
             lambda put: pe.positions.pose_positions(
                 put(jnp.arange(N)), longest=99, key=key
             ),
+            lambda put: pe.positions.cream_positions(
+                put(jnp.arange(2 * N)), longest=2 * N, key=key
+            ),
             lambda put: pe.positions.abacus_positions(put(jnp.arange(N) % 3 > 0)),
+            lambda put: pe.positions.coupled_positions(
+                put(jnp.arange(N) % 3 > 0), lowest_first=put(jnp.arange(N) > 4)
+            ),
             lambda put: pe.positions.prefixed(put(positions["swin"])),
             lambda put: pe.positions.zero_prefixed(put(positions["swin"]), 3),
             lambda put: pe.positions.randomized_positions(

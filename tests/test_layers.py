@@ -33,7 +33,7 @@ STANDARD = {
 BASE = {"_checks", "_given", "_module", "_phase", "_sharding", "_symbolic"}
 ROOMS = {
     "_checks": set(),
-    "_module": set(),
+    "_module": {"_checks"},
     "_sharding": set(),
     "_symbolic": set(),
     "_given": {"_checks", "_module"},
@@ -121,6 +121,19 @@ def test_a_file_imports_only_what_its_room_may():
 
 def test_rotary_and_bias_do_not_know_each_other():
     assert "_bias" not in ROOMS["_rotary"] and "_rotary" not in ROOMS["_bias"]
+
+
+def test_loaders_do_not_know_each_other():
+    folders = {"diffusers", "huggingface", "torch"}
+    paths = [path for path in FILES if path.parent.parent == PACKAGE / "interop"]
+    assert {path.parent.name for path in paths} == folders
+    for path in paths:
+        above = {
+            node.module.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.level == 2 and node.module
+        }
+        assert not above & folders, f"{path} imports {above & folders}"
 
 
 def test_the_registry_starts_without_jax():

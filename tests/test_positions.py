@@ -47,6 +47,7 @@ def test_no_tokens_have_no_positions():
     assert pe.positions.segment_positions(jnp.zeros(0, jnp.int32)).shape == (0,)
     assert pe.positions.left_padded_positions(jnp.zeros(0, bool)).shape == (0,)
     assert pe.positions.bilevel_positions(jnp.zeros(0, bool)).shape == (0, 2)
+    assert pe.positions.coupled_positions(jnp.zeros(0, bool)).shape == (0,)
 
 
 @few

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_at_least, check_count, check_positive
+from .._checks import check_at_least, check_count, check_key, check_positive
 from .._given import as_positions, check_integers, check_sequence, Positions
 from .._low_rank import Factors
 from .._phase import as_float
@@ -375,6 +375,7 @@ def tupe(
         }
         ```
     """
+    check_key(key)
     absolute_key, relative_key = jr.split(key)
     bias = TUPE(length, dim, heads, head_dim, std=std, key=absolute_key)
     if relative:

@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from .._catalogue import Refused
+from ..interop._configuration import read
 from ..interop.huggingface._parts import named_part, parts_of
-from ..interop.huggingface._settings import read
 from ._facts import facts_of
 from ._warnings import warnings_of
 from ._words import words_of

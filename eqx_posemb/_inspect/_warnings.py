@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..interop.huggingface._settings import quoted
+from ..interop._configuration import quoted
 from ._facts import Facts, NOTICED
 from ._words import label_of, layers_of
 

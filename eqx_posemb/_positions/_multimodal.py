@@ -34,7 +34,8 @@ def mrope_positions(
 
     M-RoPE has the corner. VideoRoPE has the diagonal, where the middle of each frame is
     as far from the text before it as a token of text, with `advance="time"`.
-    MRoPE-I has the reset, which counts rows and columns alike in every image.
+    MRoPE-I and Omni-RoPE have the reset, which counts rows and columns alike in every
+    image. Tokens at the same place of two images then differ in time alone.
 
     !!! Example
 
@@ -72,8 +73,10 @@ def mrope_positions(
         [Qwen2-VL: Enhancing Vision-Language Model's Perception of the World at Any
         Resolution](https://arxiv.org/abs/2409.12191), Section 2.1. The diagonal is from
         [VideoRoPE: What Makes for Good Video Rotary Position
-        Embedding?](https://arxiv.org/abs/2502.05173), and the reset from [Revisiting
-        Multimodal Positional Encoding in Vision-Language
+        Embedding?](https://arxiv.org/abs/2502.05173), and the reset from [OmniGen2:
+        Exploration to Advanced Multimodal
+        Generation](https://arxiv.org/abs/2506.18871) and [Revisiting Multimodal
+        Positional Encoding in Vision-Language
         Models](https://arxiv.org/abs/2510.23095).
     """
     check_choice("advance", advance, ("largest", "space", "time"))
@@ -162,6 +165,107 @@ def v2pe_positions(
         # The text after an image continues at a whole position.
         last += math.ceil(step * count)
     return jnp.asarray(np.concatenate(parts), jnp.result_type(float))
+
+
+def circle_positions(
+    runs: Sequence[int | tuple[int, int, int] | tuple[int, int, int, float]],
+    *,
+    radius: float = 10.0,
+    share: float = 0.5,
+    start: float = 0,
+) -> Float[Array, "seq 3"]:
+    r"""Circle-RoPE, Wang et al. 2025: places the tokens of an image on a circle.
+
+    The circle is orthogonal to the line of text, $(1, 1, 1)$, and its middle is where
+    the text before the image has ended. So a token of text is equally far from all
+    tokens of an image:
+
+    $$(t, y, x) = s + r \cos \phi\, \frac{(0, 1, -1)}{\sqrt 2}
+      + r \sin \phi\, \frac{(2, -1, -1)}{\sqrt 6}$$
+
+    for the `start` $s$ of the image, $r$ = `radius`, and an angle that mixes two
+    angles, $\phi = \alpha \phi_1 + (1 - \alpha) \phi_2$ with $\alpha$ = `share`. The
+    first is the direction of the cell from the middle of the image, stretched to a
+    whole turn. The second is $2 \pi i / n$ for cell $i$ of $n$, row by row. Later
+    frames of a video move along the line of text. What follows begins one after the
+    largest coordinate so far, which need not be a whole number.
+
+    The authors alternate: every second layer has these positions, from the first on.
+    The other layers have [`eqx_posemb.positions.mrope_positions`][].
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        # Two tokens of text, an image of 1 x 2 x 3 tokens, one more of text.
+        positions = pe.positions.circle_positions([2, (1, 2, 3), 1])
+        distances = jnp.linalg.norm(positions[2:8] - positions[1:2], axis=1)
+        assert jnp.allclose(distances, distances[0])
+        ```
+
+    **Arguments:**
+
+    - `runs`: as in [`eqx_posemb.positions.mrope_positions`][].
+    - `radius`: the radius of the circle, in positions.
+    - `share`: how much the direction of a cell counts, from 0 to 1.
+    - `start`: where the first run begins: for decoding, one more than the largest
+        coordinate so far.
+
+    **Returns:** positions in JAX's default float dtype, for
+    [`eqx_posemb.mrope`][].
+
+    **Raises:** a `ValueError` if a run is neither, if `radius` is not positive, or if
+    `share` is not between 0 and 1.
+
+    ??? cite "Reference"
+
+        [Circle-RoPE: Cone-like Decoupled Rotary Positional Embedding for Large
+        Vision-Language Models](https://arxiv.org/abs/2505.16416), Section 3; frames of
+        videos as in a later implementation of it.
+
+        ```bibtex
+        @misc{wang2025circle,
+            author={Wang, Chengcheng and Guo, Jianyuan and Li, Hongguang and Tian,
+                    Yuchuan and Nie, Ying and Xu, Chang and Han, Kai},
+            title={{Circle-RoPE}: Cone-like Decoupled Rotary Positional Embedding for
+                   Large Vision-Language Models},
+            howpublished={arXiv:2505.16416},
+            year={2025},
+        }
+        ```
+    """
+    check_positive("radius", radius)
+    if not 0 <= share <= 1:
+        raise ValueError(
+            f"`share` must be between 0 and 1, but got {described(share)}."
+        )
+    _check_runs(runs)
+    parts = [np.zeros((0, 3))]
+    for run in runs:
+        steps, rows, columns = _run(run)
+        if not isinstance(run, int):
+            angle = _angles(steps, rows, columns, share)
+            across, up = np.array([0, 1, -1]) / 2**0.5, np.array([2, -1, -1]) / 6**0.5
+            ring = np.cos(angle)[:, None] * across + np.sin(angle)[:, None] * up
+            steps = steps[:, :1] + radius * ring
+        parts.append(start + steps)
+        start = parts[-1].max(initial=start - 1) + 1
+    return jnp.asarray(np.concatenate(parts), jnp.result_type(float))
+
+
+def _angles(steps, rows, columns, share):
+    """The angle of each token on the circle of its frame."""
+    y, x = steps[:, 1] - (rows - 1) / 2, steps[:, 2] - (columns - 1) / 2
+    direction = np.arctan2(y, x)
+    # A single token has one direction, which cannot be stretched.
+    if direction.any():
+        direction -= direction.min()
+        direction *= 2 * math.pi / direction.max()
+    index = steps[:, 1] * columns + steps[:, 2]
+    turn = 2 * math.pi / max(rows * columns, 1)
+    return share * direction + (1 - share) * turn * index
 
 
 def _check_runs(runs):

@@ -9,12 +9,11 @@ otherwise.
 import math
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_count, check_positive
+from .._checks import check_at_least, check_count, check_key, check_positive
 from .._given import (
     as_positions,
     check_integers,
@@ -24,7 +23,7 @@ from .._given import (
     Positions,
 )
 from .._phase import as_float
-from .._sharding import compiler_sharded, mesh_axes, rows_of
+from .._sharding import rows_of
 from .._symbolic import error_if
 
 
@@ -88,6 +87,7 @@ def randomized_positions(
     """
     check_sequence("positions", positions, "to be counted")
     check_integers("positions", positions, "to be counted")
+    check_key(key)
     count = positions.shape[0]
     if longest < count:
         raise ValueError(
@@ -161,6 +161,7 @@ def shifted_positions(
         ```
     """
     check_count("furthest", furthest, 1)
+    check_key(key)
     check_positions("positions", positions)
     (positions,) = in_common(positions)
     steps = jr.randint(key, positions.shape[1:], 0, furthest)
@@ -245,6 +246,7 @@ def cape_positions(
     check_at_least("shift", shift, 0)
     check_at_least("jitter", jitter, 0)
     check_at_least("scale", scale, 1)
+    check_key(key)
     apart = (spacing,) if isinstance(spacing, int | float) else tuple(spacing)
     for step in apart:
         check_positive("spacing", step)
@@ -265,77 +267,3 @@ def cape_positions(
     shaken = moved + jitter * step[None] * uniform(jitter_key, positions.shape)
     # One factor for all axes keeps the aspect ratio of a grid.
     return shaken * jnp.exp(math.log(scale) * uniform(scale_key, ()))
-
-
-def abacus_positions(
-    digits: Bool[Array, " seq"],
-    *,
-    furthest: int = 99,
-    key: PRNGKeyArray | None = None,
-) -> Int[Array, " seq"]:
-    r"""Abacus embeddings, McLeish et al. 2024.
-
-    They count the digits of each number, so that equal digits have equal positions:
-
-    $$p_i = \begin{cases} n_i + k & \text{token } i \text{ is the } n_i\text{-th digit
-      of a number} \\ 0 & \text{it is no digit} \end{cases}$$
-
-    with one $k$ for all tokens. In training it is drawn uniformly from 0 to `furthest`,
-    and without a key it is 0. Look the positions up in [`eqx_posemb.Learned`][], and
-    add the vectors to tokens in addition to another embedding. Equal digits of two
-    numbers then have equal vectors. The random start trains places beyond the length of
-    the training numbers. Write numbers with the lowest digit first, one digit per
-    token.
-
-    !!! Example
-
-        ```python
-        import jax
-        import jax.numpy as jnp
-        import eqx_posemb as pe
-
-        digits = jnp.array([True, True, False, True, True, True])  # 12+345
-        places = pe.positions.abacus_positions(digits)
-        assert places.tolist() == [1, 2, 0, 1, 2, 3]
-        encoding = pe.Learned(1024, 64, key=jax.random.key(0))
-        x = jnp.ones((6, 64)) + encoding(places)
-        ```
-
-    **Arguments:**
-
-    - `digits`: True where the token is a digit.
-    - `furthest`: the largest start beyond one.
-    - `key`: A `jax.random` key, in training.
-
-    **Returns:** positions, int32.
-
-    **Raises:** a `ValueError` if `furthest` is negative, or `digits` has not one axis.
-
-    ??? cite "Reference"
-
-        [Transformers Can Do Arithmetic with the Right
-        Embeddings](https://arxiv.org/abs/2405.17399), Section 3.1.
-
-        ```bibtex
-        @inproceedings{mcleish2024transformers,
-            author={McLeish, Sean and Bansal, Arpit and Stein, Alex and Jain, Neel and
-                    Kirchenbauer, John and Bartoldson, Brian R. and Kailkhura, Bhavya
-                    and Bhatele, Abhinav and Geiping, Jonas and Schwarzschild, Avi and
-                    Goldstein, Tom},
-            title={Transformers Can Do Arithmetic with the Right Embeddings},
-            booktitle={Advances in Neural Information Processing Systems},
-            year={2024},
-        }
-        ```
-    """
-    check_count("furthest", furthest, 0)
-    check_sequence("digits", digits, "to count the digits of each number")
-    start = 0 if key is None else jr.randint(key, (), 0, furthest + 1, jnp.int32)
-
-    def places(digits, start):
-        index = jnp.arange(1, digits.shape[0] + 1, dtype=jnp.int32)
-        # A cumulative maximum finds the last token before the number without a loop.
-        last_other = jax.lax.cummax(jnp.where(digits, 0, index))
-        return jnp.where(digits, index - last_other + start, 0)
-
-    return compiler_sharded(places, mesh_axes(jnp.asarray(digits)), digits, start)

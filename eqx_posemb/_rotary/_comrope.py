@@ -13,7 +13,7 @@ from .._checks import check_choice, check_count, check_positive
 from .._given import as_positions, check_grid
 from .._phase import as_float
 from ._abstract import AbstractRotary
-from ._lie import MatrixRotation, rotation_of, skew
+from ._lie import blocks_of, MatrixRotation, rotation_of, skew
 
 
 class ComRoPE(AbstractRotary):
@@ -103,15 +103,11 @@ class ComRoPE(AbstractRotary):
         not positive, if `block` does not divide `dim`, if `kind` is unknown, or if
         `"axial"` has fewer blocks than coordinates.
         """
-        check_count("dim", dim, 2)
         check_count("heads", heads, 1)
         check_count("count", count, 1)
         check_positive("std", std)
         check_choice("kind", kind, ("dependent", "axial"))
-        check_count("block", block, 2)
-        if dim % block:
-            raise ValueError(f"`block` must divide `dim`, {dim}, but got {block}.")
-        blocks = dim // block
+        blocks, *matrix = blocks_of(dim, block)
         if kind == "axial" and blocks % count:
             raise ValueError(
                 "`block` must give each coordinate the same number of blocks, for "
@@ -120,8 +116,7 @@ class ComRoPE(AbstractRotary):
         matrices, rates = jr.split(key)
         # Each head has its own matrices, and all heads share the rates, as in
         # the authors' code.
-        shape = (heads, blocks, block, block)
-        self.generators = std * jr.normal(matrices, shape)
+        self.generators = std * jr.normal(matrices, (heads, blocks, *matrix))
         dependent = kind == "dependent"
         self.rates = jr.normal(rates, (count, blocks)) if dependent else None
         self.count = count

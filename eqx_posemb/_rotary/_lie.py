@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_count, check_positive
-from .._given import as_positions, check_grid, Positions
+from .._checks import check_count, check_positive, described, is_integer
+from .._given import as_positions, check_grid, check_tokens, Positions
 from .._phase import as_float, computing_dtype
 from .._sharding import compiler_sharded, mesh_axes
 from ._abstract import AbstractRotary, AbstractRotation, AXES
@@ -88,15 +88,9 @@ class LieRE(AbstractRotary):
         **Raises:** a `ValueError` if `count` is less than one, `scale` is not positive,
         or `block` does not divide `dim`.
         """
-        block = dim if block is None else block
-        check_count("dim", dim, 2)
         check_count("count", count, 1)
         check_positive("scale", scale)
-        if block < 2 or dim % block:
-            raise ValueError(
-                f"`block` must be at least 2 and divide `dim`, {dim}, but got {block}."
-            )
-        shape = (count, dim // block, block, block)
+        shape = (count, *blocks_of(dim, dim if block is None else block))
         self.generators = jr.uniform(key, shape, maxval=scale)
 
     @jax.named_scope("eqx_posemb.LieRE")
@@ -115,6 +109,17 @@ class LieRE(AbstractRotary):
         check_grid("positions", positions, count)
         at = as_float(as_positions(positions))
         return rotation_of(jnp.einsum("sk,kbij->sbij", at, skew(self.generators)))
+
+
+def blocks_of(dim: int, block: int) -> tuple[int, int, int]:
+    """The number of blocks of channels, and the shape of the matrix of each block."""
+    check_count("dim", dim, 2)
+    if not is_integer(block) or block < 2 or dim % block:
+        raise ValueError(
+            "`block` must be an integer of at least 2 that divides `dim`, "
+            f"{dim}, but got {described(block)}."
+        )
+    return dim // block, block, block
 
 
 def skew(generators: Float[Array, "*batch block block"]) -> Array:
@@ -175,6 +180,7 @@ class MatrixRotation(AbstractRotation):
         return MatrixRotation(jnp.swapaxes(self.matrices, -1, -2))
 
     def _turn(self, x, name):
+        check_tokens(name, x)
         *heads, seq, blocks, block, _ = self.matrices.shape
         wanted = (*heads, seq, blocks * block)
         if x.shape[-len(wanted) :] != wanted:

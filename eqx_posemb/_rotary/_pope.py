@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Num
 
 from .._checks import check_count, check_positive
 from .._frequencies import Geometric
-from .._given import check_sequence, Positions
+from .._given import check_sequence, check_tokens, Positions
 from .._phase import as_float, computing_dtype, cos_sin
 from ._abstract import AbstractRotary, AbstractRotation
 from ._rotation import once
@@ -144,6 +144,7 @@ class PolarRotation(AbstractRotation):
         return self._turn(k, "k", here * cos - there * sin, there * cos + here * sin)
 
     def _turn(self, x, name, cos, sin):
+        check_tokens(name, x)
         wanted = (self.heads, *self.cos.shape)
         if x.shape != wanted:
             raise ValueError(

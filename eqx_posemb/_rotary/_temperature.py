@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._checks import as_number, check_choice, check_count, check_positive
-from .._given import as_positions, check_sequence, Positions
+from .._given import as_positions, check_sequence, check_tokens, Positions
 from .._phase import as_float, computing_dtype
 from ._abstract import AbstractRotary, AbstractRotation, AXES
 
@@ -218,6 +218,7 @@ class Scaling(AbstractRotation):
 
         **Raises:** a `ValueError` if the shape does not fit the positions.
         """
+        check_tokens("q", q)
         axes = self.factor.ndim + 1
         # Broadcasting would silently accept heads in place of tokens.
         if q.shape[-axes:-1] != self.factor.shape:

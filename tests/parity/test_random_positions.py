@@ -77,14 +77,16 @@ def test_randomized_positions_follow_the_positions_given():
     np.testing.assert_array_equal(run(draw, packed, 6), packed)
 
 
-@pytest.mark.parametrize("name", ["randomized_positions", "pose_positions"])
+@pytest.mark.parametrize(
+    "name", ["randomized_positions", "pose_positions", "cream_positions"]
+)
 def test_a_position_that_is_not_counted_raises(name):
     draw = getattr(pe.positions, name)
-    for wrong in -1, 4:
-        with pytest.raises(Exception, match="`positions` must be between 0 and 3"):
+    for wrong in -1, 12:
+        with pytest.raises(Exception, match="`positions` must be between 0 and 11"):
             run(
-                lambda p: draw(p, longest=9, key=jr.key(0)),
-                np.array([0, 1, 2, wrong]),
+                lambda p: draw(p, longest=15, key=jr.key(0)),
+                np.array([*range(11), wrong]),
             )
 
 

@@ -9,7 +9,7 @@ from transformers import CONFIG_MAPPING
 import eqx_posemb as pe
 from eqx_posemb.interop.huggingface import load
 from eqx_posemb.interop.huggingface._parts import part_of
-from eqx_posemb.interop.huggingface._settings import _by_hand, models
+from eqx_posemb.interop.huggingface._rows import _by_hand, models
 
 
 def refused(model_type):

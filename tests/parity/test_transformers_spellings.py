@@ -19,7 +19,7 @@ from eqx_posemb.interop.huggingface._layers import (
 )
 from eqx_posemb.interop.huggingface._parts import part_of
 from eqx_posemb.interop.huggingface._rotaries import layer_of
-from eqx_posemb.interop.huggingface._settings import models
+from eqx_posemb.interop.huggingface._rows import models
 from eqx_posemb.interop.huggingface._unread import refuse, unread
 
 

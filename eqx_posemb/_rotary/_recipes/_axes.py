@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
-from ..._checks import check_count
+from ..._checks import check_count, check_key
 from ..._frequencies import (
     AbstractFrequencies,
     Concatenated,
@@ -252,6 +252,7 @@ def mixed_rope(
             "`dim` must be a multiple of 4, for pairs along a direction and across it, "
             f"but got {dim}."
         )
+    check_key(key)
     start = _directions(Geometric(dim // 2, theta)(), heads, key)
     return Rotary(LearnedFrequencies(start), axes=Mixed(2), pairing=pairing)
 

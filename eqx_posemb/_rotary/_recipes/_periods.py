@@ -1,6 +1,11 @@
 """Rotary embeddings that avoid angles that training has not seen."""
 
-from ..._frequencies import Clipped, Resonance
+import math
+
+import numpy as np
+
+from ..._checks import check_even, check_positive
+from ..._frequencies import Clipped, Listed, Resonance
 from .._pairing import Layout, Pairing
 from .._rotary import Rotary
 from ._rope import geometric
@@ -121,4 +126,96 @@ def resonance_rope(
         ```
     """
     schedule = Resonance(geometric(dim, rotary_dim, theta))
+    return Rotary(schedule, dim=dim, pairing=pairing)
+
+
+def rope_id(
+    dim: int,
+    *,
+    length: float,
+    fraction: float = 0.5,
+    shortest: float = 32.0,
+    turns: float = 2.0,
+    pairing: Layout | Pairing = "halves",
+) -> Rotary:
+    r"""RoPE-ID, Wertheimer et al. 2026: rotates half of the pairs, all of them fast.
+
+    $$\alpha_i = \begin{cases} 2 \pi p / \lambda_i & i < n \\ 0 & \text{otherwise}
+      \end{cases} \qquad \lambda_i = \lambda_0 \left( \frac{L / t}{\lambda_0}
+      \right)^{i / (n - 1)}$$
+
+    for the `length` $L$ in training, the wavelength $\lambda_0$ = `shortest`, and $n$
+    of $d / 2$ pairs by `fraction`. Wavelengths are spaced evenly on a logarithmic scale
+    up to $L / t$, so the slowest pair makes $t$ = `turns` turns in training. Longer
+    contexts then have no new angles. The other pairs do not rotate, and keep the logits
+    of tokens that every query attends to (attention sinks). In
+    [`eqx_posemb.proportional_rope`][], the slowest rotated pairs may reach new angles.
+
+    Train with it from the start, as it has no frequencies in common with `rope`. The
+    paper also sharpens attention beyond $L$, as YaRN does. A
+    [`eqx_posemb.Temperature`][] does so in the example, with a rate to choose.
+
+    !!! Example
+
+        ```python
+        import jax.numpy as jnp
+        import eqx_posemb as pe
+
+        rope = pe.rope_id(128, length=8192)
+        sharper = pe.Temperature(beta=0.1, length=8192, kind="log")
+        both = pe.rotations.Chain((rope, sharper))
+        rotated = both(jnp.arange(10)).queries(jnp.ones((10, 128)))
+        ```
+
+    **Arguments:**
+
+    - `dim`: The number of channels of a head.
+    - `length`: The number of positions in training.
+    - `fraction`: The share of the pairs that rotate.
+    - `shortest`: The shortest wavelength, in positions.
+    - `turns`: The number of turns of the slowest pair in `length` positions.
+    - `pairing`: as in [`eqx_posemb.rope`][]. The authors have `"halves"`, and rotate
+        the first and the third quarter of the channels.
+
+    **Returns:** a [`eqx_posemb.Rotary`][].
+
+    **Raises:** a `ValueError` if `dim` is odd, unless `fraction` gives at least one
+    pair and at most all, or if `length` has fewer than `turns` of the shortest
+    wavelength. The same if `shortest` or `turns` is not positive.
+
+    ??? cite "Reference"
+
+        [Frayed RoPE and Long Inputs: A Geometric
+        Perspective](https://arxiv.org/abs/2603.18017). Its code is not public, and the
+        formula follows published notes on the paper.
+
+        ```bibtex
+        @inproceedings{wertheimer2026frayed,
+            author={Wertheimer, Davis and Zhang, Aozhong and Liu, Derrick and Yin,
+                    Penghang and Wang, Naigang},
+            title={Frayed {RoPE} and Long Inputs: A Geometric Perspective},
+            booktitle={International Conference on Learning Representations},
+            year={2026},
+        }
+        ```
+    """
+    check_even("dim", dim, "to be rotated in pairs")
+    check_positive("shortest", shortest)
+    check_positive("turns", turns)
+    check_positive("length", length)
+    pairs = dim // 2
+    count = math.floor(fraction * pairs)
+    if not 1 <= count <= pairs:
+        raise ValueError(
+            f"`fraction` must give between 1 and {pairs} of {pairs} pairs, but got "
+            f"{fraction}."
+        )
+    longest = length / turns
+    if longest < shortest:
+        raise ValueError(
+            "`length` must be at least `turns` times `shortest`, "
+            f"{turns * shortest}, but got {length}. Make `shortest` smaller."
+        )
+    fast = 2 * math.pi / np.geomspace(shortest, longest, count)
+    schedule = Listed((*fast, *[0.0] * (pairs - count)))
     return Rotary(schedule, dim=dim, pairing=pairing)

@@ -17,7 +17,7 @@ from ..._frequencies import (
 )
 from ..._rotary import Assigned, Mixed, Pairing, Rotary
 from ..._rotary._recipes._axes import axial, thirds
-from ..huggingface._settings import Settings
+from .._configuration import Settings
 from ._rows import rotates, row_of
 
 

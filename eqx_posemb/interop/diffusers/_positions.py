@@ -15,7 +15,7 @@ from ..._positions._patches import (
     normalized_positions,
     resized_positions,
 )
-from ..huggingface._settings import Settings
+from .._configuration import Settings
 from ._rows import rotates, row_of
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..huggingface._settings import listed, meant, quoted, read, Settings
+from .._configuration import listed, meant, quoted, read, rows_of, Settings
 
 
 _SPEAKS = re.compile(r"rope|rotary|pos_emb|positional|axes_|theta|interpolation")
@@ -33,10 +33,7 @@ def models() -> dict[str, dict[str, Any]]:
 
     A string in place of a row is the class that has the row.
     """
-    rows = json.loads(Path(__file__).with_name("models.json").read_text())
-    return {
-        name: rows[row] if isinstance(row, str) else row for name, row in rows.items()
-    }
+    return rows_of(Path(__file__).with_name("models.json"))
 
 
 def row_of(config: Any) -> tuple[Settings, dict[str, Any], str]:

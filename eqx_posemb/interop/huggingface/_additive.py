@@ -12,8 +12,9 @@ from ..._encoding._learned_grid import LearnedGrid
 from ..._encoding._scaled_sinusoidal import ScaledSinusoidal
 from ..._rotary import NoPE
 from ..._state_dicts import square
+from .._configuration import known, quoted, Settings, WIDEST
 from ._layers import count_of, ROTATES as ALIKE
-from ._settings import known, MOST_LAYERS, quoted, Settings, WIDEST
+from ._rows import MOST_LAYERS
 
 
 STACKS = ("encoder", "decoder")

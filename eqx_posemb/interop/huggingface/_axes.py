@@ -20,8 +20,8 @@ from ..._frequencies import (
     Scaled,
 )
 from ..._rotary import AbstractAxes, Assigned, Axial, Mixed, Pairing, Sections
+from .._configuration import Settings
 from ._rope import Rope
-from ._settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)

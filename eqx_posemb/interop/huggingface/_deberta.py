@@ -9,7 +9,7 @@ from ..._bundle import PositionalEmbedding
 from ..._encoding import Learned
 from ..._score import DeBERTa
 from ..._state_dicts import array, by_head, filled
-from ._settings import known, read, Settings
+from .._configuration import known, read, Settings
 
 
 def deberta_from_state_dict(

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ._settings import listed, MOST_LAYERS, quoted, Settings
+from .._configuration import listed, quoted, Settings
+from ._rows import MOST_LAYERS
 
 
 # Layers without attention, which rotate nothing.

@@ -6,11 +6,11 @@ from jaxtyping import PRNGKeyArray
 
 from ..._bundle import PositionalEmbedding
 from ..._checks import check_choice
+from .._configuration import known, listed, read, Settings
 from ._additive import additive_of, stacks_of
 from ._layers import labels_of, layer_types_of, NO_ATTENTION, ROTATES, rotating_labels
 from ._parts import part_of
 from ._rotaries import layer_of, rotary_of
-from ._settings import known, listed, read, Settings
 from ._unread import refuse, unread
 
 

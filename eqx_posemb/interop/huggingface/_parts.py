@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ._settings import by_hand, DEEPEST, known, listed, models, quoted, Settings
+from .._configuration import known, listed, quoted, Settings
+from ._rows import by_hand, DEEPEST, models
 
 
 def part_of(

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+from .._configuration import known, listed, quoted, Settings
 from ._layers import rotating_labels
 from ._rope_keys import (
     ALIASES,
@@ -19,7 +20,6 @@ from ._rope_keys import (
     TYPES,
 )
 from ._sections import sections_of
-from ._settings import known, listed, quoted, Settings
 from ._width import share_of
 
 

@@ -15,11 +15,11 @@ from ..._rotary import (
     Temperature,
 )
 from ..._rotary._extension import DualChunk
+from .._configuration import listed, quoted, Settings
 from . import _axes as axes
 from ._layers import DOES_NOT, layer_types_of, rotates
 from ._rope import grown, Rope, rope_of
 from ._schedule import schedule
-from ._settings import listed, quoted, Settings
 from ._width import width_of
 
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .._configuration import listed, meant, quoted, Settings, WIDEST
 from ._rotaries import Layer
-from ._settings import listed, meant, quoted, Settings, WIDEST
 from ._width import rotates_as_much
 
 

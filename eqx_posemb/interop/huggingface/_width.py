@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ._settings import Settings
+from .._configuration import Settings
 
 
 def share_of(
