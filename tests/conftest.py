@@ -35,7 +35,6 @@ FOLDER = Path(__file__).parent
 QUICK = (
     "messages",
     "test_huggingface.py",
-    "test_huggingface_hostile.py",
     "test_inspect.py",
     "test_laws.py",
     "test_layers.py",

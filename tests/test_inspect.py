@@ -114,6 +114,7 @@ def test_a_report_for_machines_has_the_numbers_of_the_formula(facts):
     assert rotary["turns_of_slowest"] == pytest.approx(131072 / (8 * waves.max()))
 
 
+@pytest.mark.thorough
 def test_the_error_of_float32_is_that_of_torch(facts):
     import torch
 
