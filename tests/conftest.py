@@ -35,6 +35,7 @@ FOLDER = Path(__file__).parent
 QUICK = (
     "messages",
     "test_huggingface.py",
+    "test_huggingface_errors.py",
     "test_huggingface_hostile.py",
     "test_inspect.py",
     "test_laws.py",
@@ -172,3 +173,24 @@ def as_users_have_it():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs what cannot be done as asked, for its one line and nothing else."""
+
+    def run(*words):
+        from eqx_posemb.__main__ import main
+
+        try:
+            code = main(words)
+        except SystemExit as exit:
+            code = exit.code
+        printed = capsys.readouterr()
+        assert code == 2
+        assert printed.out == ""
+        err = printed.err.removeprefix("Reading\n")
+        assert err.count("\n") == 1 and err.endswith("\n")
+        return err.rstrip("\n")
+
+    return run
