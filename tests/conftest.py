@@ -35,6 +35,11 @@ FOLDER = Path(__file__).parent
 QUICK = (
     "messages",
     "test_huggingface.py",
+<<<<<<< HEAD
+=======
+    "test_huggingface_errors.py",
+    "test_huggingface_hostile.py",
+>>>>>>> baa2e69327718d165b8647014ea4049ae0fe8c5a
     "test_inspect.py",
     "test_laws.py",
     "test_layers.py",
@@ -171,3 +176,24 @@ def as_users_have_it():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs what cannot be done as asked, for its one line and nothing else."""
+
+    def run(*words):
+        from eqx_posemb.__main__ import main
+
+        try:
+            code = main(words)
+        except SystemExit as exit:
+            code = exit.code
+        printed = capsys.readouterr()
+        assert code == 2
+        assert printed.out == ""
+        err = printed.err.removeprefix("Reading\n")
+        assert err.count("\n") == 1 and err.endswith("\n")
+        return err.rstrip("\n")
+
+    return run

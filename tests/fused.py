@@ -9,7 +9,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 import eqx_posemb as pe
 from tests.helpers import normal
-from tests.test_fused import assert_same, kernels
+from tests.test_fused import assert_same
+from tests.test_fused_choice import kernels
 
 
 HEADS, SEQ, DIM = 8, 1024, 8

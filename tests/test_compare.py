@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -16,25 +15,20 @@ import numpy as np
 import pytest
 
 import eqx_posemb as pe
-from eqx_posemb._catalogue import Refused
-from eqx_posemb._registry import VARIANTS
 
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("optax")
 
-from eqx_posemb._compare import _about, _report, _tasks, _text
-from eqx_posemb._compare._entries import EMBEDDINGS, entries, fingerprint, Sizes
+from eqx_posemb._compare import _tasks, _text
+from eqx_posemb._compare._entries import EMBEDDINGS, entries, Sizes
 from eqx_posemb._compare._evaluate import BEYOND, Evaluation, hardly_learnt, NOT_FINITE
 from eqx_posemb._compare._extensions import EXTENSIONS
-from eqx_posemb._compare._interrupt import Interrupt
 from eqx_posemb._compare._model import at, forward, score
 from eqx_posemb._compare._programs import Programs
-from eqx_posemb._compare._progress import Progress
 from eqx_posemb._compare._settings import Settings
 from eqx_posemb._compare._train import State, Training, untrained
 from eqx_posemb._compare._weights import Weights
-from eqx_posemb.plot import _extrapolation, extrapolation
 
 
 TINY = Settings(
@@ -346,293 +340,6 @@ def test_no_distance_falls_into_a_bucket_of_t5_that_was_not_trained(length):
     trained = set(bias.buckets(-jnp.arange(length)).tolist())
     assert set(bias.buckets(-jnp.arange(16 * length)).tolist()) == trained
     assert len(trained) > length // 8 or length > 128
-
-
-def test_names_may_be_separated_by_commas_and_are_not_repeated():
-    names = [e.name for e in entries(["rope,alibi", "rope", "rope+yarn"])]
-    assert names == ["rope", "alibi", "rope+yarn"]
-    assert tuple(e.name for e in entries(None)) == EMBEDDINGS
-    # Text has one number for a position, and no grid.
-    of_text = [row.name for row in VARIANTS if row.axes == 1]
-    assert [e.name for e in entries(of_text)] == of_text
-    with pytest.raises(
-        Refused, match=r"no embedding 'rope\+yam'. Did you mean 'rope\+ya"
-    ):
-        entries(["rope+yam"])
-
-
-def test_embeddings_parts_and_functions_are_entries():
-    sizes, alibi = Sizes(2, 8, 16, 64), pe.PositionalEmbedding(bias=pe.ALiBi(heads=2))
-    found = entries(
-        {
-            "bundle": alibi,
-            "part": pe.ALiBi(heads=2),
-            "function": lambda sizes, key: pe.ALiBi(heads=sizes.heads),
-            "mine": pe.rope(8),
-            "mine+yarn": "mine+yarn",
-            "slower": ("mine", lambda embedding, factor: alibi),
-        }
-    )
-    built = [entry.build(sizes, jr.key(0)) for entry in found]
-    assert built[0] == built[1] == built[2] == alibi
-    assert [entry.base for entry in found[3:]] == ["mine"] * 3
-    yarn = found[4].at(built[4], 4, 64)
-    assert yarn.rotary == pe.yarn(8, factor=4.0, original_length=64)
-    assert found[5].at(built[5], 4, 64) == alibi
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ([], "there is no embedding to compare"),
-        ({"a\nb": "rope"}, r"a name must be one line of text, but got 'a\\nb'"),
-        ({"a": 3}, "'a' must be a name, an embedding, a function of .* but got int"),
-        ({"a": lambda x: x}, r"two arguments, \(sizes, key\), but takes 1"),
-        ({"a": ("rope", "zzz")}, r"no embedding 'rope\+zzz'"),
-        (
-            {"a": "rope+yarn", "b": ("a", "ntk")},
-            "'b' must extend a trained embedding, but 'a' is an extension",
-        ),
-    ],
-)
-def test_what_cannot_be_compared_is_refused(given, message):
-    with pytest.raises(Refused, match=message):
-        entries(given)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ("alibi+yarn", "an extension needs an embedding with a `Rotary`"),
-        ({"a": lambda sizes, key: 3}, "'a' must return an embedding, but got int"),
-        ({"a": pe.ALiBi(heads=3)}, "a cannot be compared on text: .*heads"),
-    ],
-)
-def test_what_would_fail_in_training_is_refused_before(given, message):
-    with pytest.raises(Refused, match=message):
-        _about.of_entry(entry(given), TINY)
-
-
-def test_a_fingerprint_tells_settings_and_parameters_apart():
-    made = [
-        pe.make("t5", heads=2, dim=8, key=jr.key(0)),
-        pe.make("t5", heads=2, dim=8, key=jr.key(1)),
-        pe.make("t5", heads=2, dim=8, key=jr.key(0), max_distance=99),
-    ]
-    assert len(set(map(fingerprint, made))) == 3
-    assert fingerprint(made[0]) == fingerprint(jax.tree.map(jnp.copy, made[0]))
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (dict(length=7), "`length` must be at least 8, but got 7."),
-        (dict(length=63, tasks=("copy",)), "`length` must be at least 64 for tasks"),
-        (dict(dim=10, heads=4), "`dim` must be a multiple of `heads`, 4, but got 10."),
-        (dict(learning_rate=0.0), "`learning_rate` must be positive, but got 0.0."),
-        (dict(multiples=()), "`multiples` must be ascending .* but got none."),
-        (dict(multiples=(2, 1)), "`multiples` must be ascending .* but got 2, 1."),
-        (dict(multiples=(3, 4)), "`multiples` must divide the largest .* got 3, 4."),
-        (dict(tasks=("sums",)), "`tasks` must be some of text, .* but got sums."),
-    ],
-)
-def test_settings_that_do_not_fit_are_refused(given, message):
-    with pytest.raises(Refused, match=f"^{message}"):
-        dataclasses.replace(TINY, **given)
-
-
-def test_the_standard_library_is_split_by_files():
-    text = _text.standard_library()
-    files = sorted([*text.training_files, *text.held_out_files])
-    assert list(text.held_out_files) == files[9::10]
-    assert set(text.training_files).isdisjoint(text.held_out_files)
-    assert "argparse.py" in files and "json/decoder.py" in files
-    parts = {part for file in files for part in file.split("/")}
-    assert parts.isdisjoint({"site-packages", "test", "tests", "idlelib"})
-    assert len(text.training) > 3_000_000 and len(text.held_out) > 300_000
-    assert _text.standard_library() is text
-
-
-def test_the_last_tenth_of_each_own_file_is_held_out(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a").write_bytes(b"0123456789" * 2)
-    (tmp_path / "b").write_bytes(b"abcdefghij")
-    text = _text.read(["a", str(tmp_path / "b")])
-    assert text.training.tobytes() == b"012345678901234567abcdefghi"
-    assert text.held_out.tobytes() == b"89j"
-    # No paths of the machine.
-    assert text.training_files == ("a", "b")
-    assert text.sha256 != _text.read(["b", "a"]).sha256
-    assert _text.read(b"0123456789").held_out.tobytes() == b"9"
-
-
-def test_a_thinned_curve_has_the_means_of_stretches_of_steps():
-    losses = [[1.0, 1.0], [2.0, 4.0], [5.0, 5.0], [7.0, 7.0], [float("nan"), 1.0]]
-    curve = _report.thinned(losses, points=3)
-    assert curve == {"step": [2, 4, 5], "bits": [2.0, 6.0, None]}
-    assert _report.thinned([[1.0]], points=3) == {"step": [1], "bits": [1.0]}
-
-
-def result(text, recall=None, hardly_learnt=()):
-    scores = {"text": dict(zip("124", text, strict=True))}
-    if recall is not None:
-        scores["recall"] = dict(zip("124", recall, strict=True))
-    return {
-        "scores": scores,
-        "hardly_learnt": list(hardly_learnt),
-        "settings": {},
-        "source": "",
-    }
-
-
-RESULTS = {
-    "settings": {
-        **dataclasses.asdict(TINY), "length": 128, "multiples": [1, 2, 4], "seeds": 2
-    },
-    "platform": {"dtype": "float32"},
-    "tasks": {
-        "text": {
-            "measure": "bits per byte", "length": 128, "threshold": 4.2, "about": "T.",
-        },
-        "recall": {
-            "measure": "accuracy", "length": 32, "threshold": 1.0, "about": "R.",
-        },
-    },
-    "results": {
-        "learned": result([[2.5, 2.7], None, None]),
-        "rope": result(
-            [[2.0, 2.0], [3.0, 3.2], [11.5, 11.5]],
-            [[100.0, 100.0], [90.0, 80.0], [0.0, 1.0]],
-            ["text"],
-        ),
-        "al,ibi": result([[2.1, 2.1], [2.0, 2.0], [1.9996, 1.9996]]),
-    },
-}  # fmt: skip
-
-
-def test_the_table_has_means_with_deviations_marks_and_what_is_not_possible():
-    assert _report.table(RESULTS).split("\n")[:7] == [
-        "**text**: bits per byte, lower is better",
-        "",
-        "| embedding   |       1× (128) |       2× (256) |        4× (512) |".replace(
-            "        4×", "       4×"
-        ),
-        "| ----------- | -------------: | -------------: | -------------: |",
-        "| learned     |  2.600 ± 0.141 |   not possible |   not possible |",
-        "| rope *      |  2.000 ± 0.000 |  3.100 ± 0.141 | 11.500 ± 0.000 |",
-        "| al,ibi      |  2.100 ± 0.000 |  2.000 ± 0.000 |  2.000 ± 0.000 |",
-    ]
-
-
-def test_the_settings_stand_under_the_table():
-    words = _report.table(RESULTS)
-    assert "\\* This model has hardly learnt: a mean loss" in words
-    assert "above 4.2 bits for text." in words
-    assert "10 times that for the parameters of an embedding, seeds 0 to 1" in words
-
-
-def test_a_line_of_csv_is_one_number():
-    lines = _report.as_csv(RESULTS).splitlines()
-    assert 'text,bits per byte,"rope",2,256,1,3.2' in lines
-    assert 'recall,accuracy,"rope",4,128,0,0.0' in lines
-    assert 'text,bits per byte,"al,ibi",1,128,0,2.1' in lines
-    assert len(lines) == 1 + 2 + 6 + 6 + 6
-
-
-def test_the_figure_has_a_panel_for_each_task_and_a_band_for_each_deviation():
-    text, recall = extrapolation(RESULTS).axes
-    drawn = [np.asarray(line.get_xdata()).tolist() for line in text.lines]
-    assert [128] in drawn and drawn.count([128, 256, 512]) == 2
-    assert [32, 64, 128] in [np.asarray(x.get_xdata()).tolist() for x in recall.lines]
-    assert len(text.collections) == 2 and len(recall.collections) == 1
-    assert text.get_ylim()[1] < 9
-    words = [label.get_text() for label in text.texts]
-    assert "al,ibi" in words and "rope (11.5)" in words
-    assert any(word.startswith("learned") for word in words)
-
-
-def test_the_figure_is_written_in_the_formats_that_papers_take(tmp_path):
-    found = pe.Comparison(RESULTS, {})
-    starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
-    for kind, start in starts.items():
-        path = tmp_path / f"figure.{kind}"
-        found.plot(path)
-        assert path.read_bytes().startswith(start)
-
-
-def test_styles_of_the_default_embeddings_differ_without_color():
-    styles = [
-        (_extrapolation._STYLES[n].marker, str(_extrapolation._STYLES[n].line))
-        for n in EMBEDDINGS
-    ]
-    assert len({marker for marker, _ in styles}) == len(EMBEDDINGS)
-
-
-def test_labels_are_moved_apart_and_kept_in_order():
-    places = _extrapolation._apart([1.0, 1.0, 1.0, 1.0], gap=0.25, low=0.0, high=1.0)
-    np.testing.assert_allclose(places, [0.25, 0.5, 0.75, 1.0])
-    np.testing.assert_allclose(
-        _extrapolation._apart([0.1, 0.9], 0.25, 0.0, 1.0), [0.1, 0.9]
-    )
-
-
-def test_the_time_left_is_the_sum_of_what_such_parts_took(monkeypatch):
-    now = 100.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    progress = Progress(quiet=True)
-    kinds = ("training", "test", "training", "test", "extension")
-    progress.expect([("text", kind) for kind in kinds], {"text": 3.0})
-    progress.begin()
-    assert progress.seconds_left() is None
-    now += 30
-    # Half of 60 s, and 60 s more; three tests of a third, one with its programs.
-    assert progress.seconds_left(0.5) == pytest.approx(30 + 60 + 2 * 20 + 20 / 1.5)
-    now += 30
-    progress.done()
-    progress.begin()
-    now += 12
-    progress.done()
-    progress.begin()
-    assert progress.seconds_left() == pytest.approx(60 + 12 + 8)
-
-
-def test_the_time_of_another_task_is_in_proportion_to_its_cost(monkeypatch):
-    now = 100.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    progress = Progress(quiet=True)
-    parts = [("text", "training"), ("text", "training"), ("recall", "training")]
-    progress.expect(parts, {"text": 4.0, "recall": 3.0})
-    progress.begin()
-    now += 20
-    assert progress.seconds_left(0.5) == pytest.approx(20 + 40 + 30)
-    now += 24
-    progress.done()
-    progress.begin()
-    assert progress.seconds_left() == pytest.approx(44 + 33)
-
-
-def test_a_token_costs_the_products_of_its_blocks_and_attention():
-    small = Settings(tasks=("recall",), dim=8, depth=2, length=64, heads=2)
-    (recall,) = _tasks.tasks(small, None)
-    weights = 2 * (3 + 1 + 4 + 4) * 8 * 8 + 8 * recall.vocabulary
-    assert recall.cost(small) == weights + 2 * 2 * 16 * 8
-
-
-def test_ctrl_c_is_not_lost_where_exceptions_are():
-    class Dying:
-        def __del__(self):
-            # As in a callback of the garbage collector: what is raised here is lost.
-            signal.raise_signal(signal.SIGINT)
-
-    before = signal.getsignal(signal.SIGINT)
-    with Interrupt() as interrupt:
-        interrupt.check()
-        Dying()
-        with pytest.raises(KeyboardInterrupt):
-            interrupt.check()
-        with pytest.raises(KeyboardInterrupt):  # The second one is raised at once.
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def run(code, devices=1):

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 import eqx_posemb as pe
-from docs.tables import KERNELS, with_kernels
-from eqx_posemb._attention._fused._sizes import block, keeps
 from eqx_posemb._registry import resolved
 from tests.helpers import (
     at,
@@ -28,7 +26,6 @@ from tests.helpers import (
     states,
     tokens,
 )
-from tests.test_ring import finish, start
 
 
 HIDES = pe.PositionalEmbedding(bias=pe.ALiBi(2), rotary=pe.rope(16))
@@ -373,120 +370,3 @@ def test_every_example_of_a_batch_may_start_elsewhere():
         ]
 
     assert_same(*values(jnp.array([0, 50])))
-
-
-# Large enough for `"auto"` to leave the dense form on a CPU, and traced alone.
-WIDE = jax.ShapeDtypeStruct((8, 1024, 16), jnp.float32)
-FAR = pe.PositionalEmbedding(bias=pe.ALiBi(8))
-
-
-def automatic(x):
-    p = pe.positions.consecutive(1024)
-    return jnp.sum(FAR.attend(x, x, x, p, p, causal=True) ** 2)
-
-
-def kernels(function, platform, *arguments):
-    lowered = jax.jit(function).trace(*arguments).lower(lowering_platforms=(platform,))
-    return lowered.as_text().count("tpu_custom_call")
-
-
-def test_automatically_a_tpu_has_the_kernel_and_no_other_platform():
-    gradient = jax.grad(automatic)
-    assert kernels(automatic, "tpu", WIDE) == 1
-    assert kernels(gradient, "tpu", WIDE) == 3
-    assert (
-        kernels(
-            jax.vmap(gradient),
-            "tpu",
-            jax.ShapeDtypeStruct((2, *WIDE.shape), WIDE.dtype),
-        )
-        == 3
-    )
-    for platform in "cpu", "cuda":
-        assert kernels(gradient, platform, WIDE) == 0
-    # Another derivative has no kernel on any platform, and is there.
-    assert kernels(jax.grad(lambda x: jnp.sum(gradient(x))), "tpu", WIDE) >= 1
-
-
-def test_automatically_traced_positions_have_no_kernel():
-    def attend(x, p):
-        return FAR.attend(x, x, x, p, p, causal=True)
-
-    p = jax.ShapeDtypeStruct((1024,), jnp.int32)
-    assert kernels(attend, "tpu", WIDE, p) == 0
-
-
-def test_products_have_the_precision_that_is_set_where_they_are_traced():
-    with jax.default_matmul_precision("highest"):
-        traced = jax.jit(jax.grad(automatic)).trace(WIDE)
-    for platform in "cpu", "cuda":
-        text = traced.lower(lowering_platforms=(platform,)).as_text()
-        products = [line for line in text.splitlines() if "dot_general" in line]
-        assert products and all("HIGHEST" in line for line in products)
-
-
-def test_a_choice_by_platform_keeps_no_logits_for_its_derivative():
-    x, p = jnp.zeros(WIDE.shape), jnp.arange(1024)[::-1]
-    attend = lambda x: jnp.sum(FAR.attend(x, x, x, p, p, causal=True) ** 2)
-    _, pull = jax.vjp(attend, x)
-    # 32 MiB are all logits in float32.
-    assert sum(leaf.nbytes for leaf in jax.tree.leaves(pull)) < 2**22
-    twice = jax.grad(lambda x: jnp.sum(jax.grad(attend)(x) ** 2))
-    assert jax.eval_shape(twice, x).shape == x.shape
-
-
-def test_one_program_is_exported_for_all_platforms():
-    program = jax.export.export(jax.jit(jax.grad(automatic)), platforms=("cpu", "tpu"))
-    text = program(WIDE).mlir_module()
-    assert text.count("tpu_custom_call") == 3
-
-
-def test_a_cpu_is_not_asked_what_a_tpu_is_compiled_for():
-    """Heads in parts are for the caches of a CPU: as many loops are not for others."""
-
-    def attend(x):
-        p = jnp.arange(1024)
-        return pe.PositionalEmbedding().attend(
-            x, x, x, p, p, implementation="blockwise"
-        )
-
-    loops = [
-        jax.jit(attend)
-        .trace(WIDE)
-        .lower(lowering_platforms=(platform,))
-        .as_text()
-        .count("stablehlo.while")
-        for platform in ("cpu", "tpu")
-    ]
-    assert loops[0] == loops[1] + 1
-
-
-def test_blocks_are_as_large_as_they_fill():
-    sizes = {1: 128, 128: 128, 130: 256, 300: 512, 600: 1024, 1000: 1024, 1100: 512}
-    assert {count: block(count, None) for count in sizes} == sizes
-    assert block(8192, None) == 1024 and block(8192, 256) == 256
-    assert keeps(2 * 8192) and not keeps(2 * 16384)
-
-
-def test_kernels_of_shards_are_the_whole():
-    printed = finish(start(4, module="tests.fused", EQX_ON_ERROR="off"))
-    parts = "shards are as the whole", "shards have kernels", "a ring of kernels is as"
-    for done in (*parts, "what the compiler shards has none"):
-        assert done in printed
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("tpu", ["v4", "v5e", "v5p", "v6e", "tpu7x"])
-def test_kernels_compile_for_every_tpu(tpu):
-    pytest.importorskip("libtpu")
-    # The compiler of TPUs does not know the flags of the tests.
-    process = start(1, tpu, module="tests.fused_compiled", XLA_FLAGS="")
-    assert f"compiled for {tpu}" in finish(process)
-
-
-def test_the_guide_has_what_a_tpu_has_for_every_row():
-    page = KERNELS.read_text()
-    assert page == with_kernels(page), "run `make tables`"
-    marks = "^The page must have one part between the marks of `kernels`.$"
-    with pytest.raises(ValueError, match=marks):
-        with_kernels("")

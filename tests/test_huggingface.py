@@ -1,25 +1,18 @@
-"""Reading configurations: what they may look like, and what is wrong with them."""
+"""Reading configurations: what they may look like."""
 
-import copy
 import json
 import math
 import re
 import types
 
-import hypothesis as hp
-import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import eqx_posemb as pe
-from benchmarks.hf_compare import Golden, part_at
 from eqx_posemb.interop.huggingface import layer_types, load
-from tests.helpers import GOLDEN
 
 
-CENSUS = Golden(GOLDEN)
-NAMES = sorted(CENSUS.model_types)
 LLAMA = {
     "model_type": "llama",
     "hidden_size": 64,
@@ -28,12 +21,6 @@ LLAMA = {
     "max_position_embeddings": 2048,
 }
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
-QUICK = hp.settings(
-    max_examples=300,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[hp.HealthCheck.too_slow],
-)
 
 
 def llama(**keys):
@@ -237,6 +224,7 @@ def test_quirks_follow_transformers_where_it_errs():
     assert load(twice, quirks=True).rotary.frequencies.base.theta == 1e6
 
 
+<<<<<<< HEAD
 BAD = [math.nan, math.inf, -1, 0, "1", [], {}, True, 10**400, -1e-300]
 NUMBERS = {
     "default": ["rope_theta"],
@@ -438,6 +426,8 @@ def test_whatever_is_no_configuration_is_refused_in_few_words(config):
         assert len(str(reason)) <= 2000
 
 
+=======
+>>>>>>> baa2e69327718d165b8647014ea4049ae0fe8c5a
 @pytest.mark.thorough
 def test_dense_layers_of_cohere_rotate_whatever_they_see():
     import transformers
