@@ -35,11 +35,7 @@ FOLDER = Path(__file__).parent
 QUICK = (
     "messages",
     "test_huggingface.py",
-<<<<<<< HEAD
-=======
     "test_huggingface_errors.py",
-    "test_huggingface_hostile.py",
->>>>>>> baa2e69327718d165b8647014ea4049ae0fe8c5a
     "test_inspect.py",
     "test_laws.py",
     "test_layers.py",

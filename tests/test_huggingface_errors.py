@@ -200,6 +200,7 @@ MORE = (
 )
 
 
+@pytest.mark.thorough
 @QUICK
 @hp.given(config=broken(), quirks=st.booleans())
 def test_whatever_a_configuration_says_it_loads_or_says_why_not(config, quirks):
@@ -212,6 +213,7 @@ def test_whatever_a_configuration_says_it_loads_or_says_why_not(config, quirks):
         assert len(str(reason)) <= 2000
 
 
+@pytest.mark.thorough
 @QUICK
 @hp.given(config=JSON | st.dictionaries(st.sampled_from([*LLAMA, *MORE]), JSON))
 def test_whatever_is_no_configuration_is_refused_in_few_words(config):
