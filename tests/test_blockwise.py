@@ -111,6 +111,7 @@ GRADIENTS = (
     "decomposed",
     "inkling",
     "wavlm",
+    "cope",
 )
 
 

@@ -261,6 +261,9 @@ _SCORES = (
         dict(reach=_LENGTH), scale=lambda head_dim: 1 / head_dim),
     Variant("wavlm", "_score._wavlm.WavLM",
         "a learned number for each bucket of distances, behind a gate", "transformers"),
+    Variant("cope", "_score._cope.CoPE",
+        "product with a learned vector for the count of gates back to a key",
+        "authors' code, x-transformers"),
 )
 # fmt: on
 

@@ -73,7 +73,7 @@ class Variant:
         return self.trained or bool(self.source.arrays)
 
     def has(self, trait: str) -> bool:
-        """Whether it is `"absolute"`, `"bounded"` or `"causal"`."""
+        """Whether it is `"absolute"`, `"between"`, `"bounded"` or `"causal"`."""
         return trait in self.all_traits()
 
     def all_traits(self) -> tuple[str, ...]:
