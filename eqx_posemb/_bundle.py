@@ -15,7 +15,7 @@ from ._given import as_positions, Positions
 from ._module import Module
 from ._phase import computing_dtype
 from ._placed import place, Placed
-from ._rotary import AbstractExtension, AbstractRotary
+from ._rotary import AbstractProducts, AbstractRotary
 from ._score import AbstractScore
 from ._slots import check_named, check_slots, refuse_attribute, refuse_call
 
@@ -53,7 +53,7 @@ class PositionalEmbedding(Module):
 
     _: KW_ONLY
     encoding: AbstractEncoding | None = None
-    rotary: AbstractRotary | AbstractExtension | None = None
+    rotary: AbstractRotary | AbstractProducts | None = None
     bias: AbstractBias | None = None
     score: AbstractScore | None = None
     scale: float | None = eqx.field(static=True, default=None)

@@ -80,6 +80,7 @@ from ._rotary._temperature import (
     ScalableSoftmax as ScalableSoftmax,
     Temperature as Temperature,
 )
+from ._rotary._wall import Wall as Wall
 from ._score._cope import CoPE as CoPE
 from ._score._deberta import DeBERTa as DeBERTa
 from ._score._decomposed import Decomposed as Decomposed

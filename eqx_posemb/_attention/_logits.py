@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 from .._bias import AbstractBias
 from .._given import Positions
 from .._low_rank import Factors, factors, side_by_side
-from .._rotary import AbstractExtension
+from .._rotary import AbstractProducts
 from .._score import AbstractScore
 from .._sharding import repeated
 from .._spread import ByDistance
@@ -45,7 +45,7 @@ class Logits(eqx.Module):
 
     bias: AbstractBias | None
     score: AbstractScore | None
-    extension: AbstractExtension | None
+    extension: AbstractProducts | None
     """It replaces the products. Rotated queries and keys then have no channels."""
     # Kernels take the scale and the cap as constants, so both are parts of the compiled
     # program.
@@ -100,9 +100,8 @@ class Logits(eqx.Module):
         logits = self.scale * products
         if self.extension is not None:
             assert q.content is not None and k.content is not None
-            products = self.extension.products(
-                q.content, k.content, q.positions, k.positions
-            )
+            places, more = _read(self.extension, q, k, seen)
+            products = self.extension.products(q.content, k.content, *places, **more)
             logits += self.scale * products.astype(logits.dtype)
         if band is not None:
             logits = band.added_to(logits)

@@ -167,6 +167,9 @@ _ROTARIES = (
     Variant("scalable_softmax", "_rotary._temperature.ScalableSoftmax",
         "queries scaled by the number of keys, learned",
         "transformers (Mistral Large 4)"),
+    Variant("wall", "_rotary._wall.Wall",
+        "channels of keys that fade by gates of the tokens", "flash-linear-attention",
+        axes=lambda heads, head_dim: heads * head_dim),
 )
 
 _BIASES = (
