@@ -71,9 +71,11 @@ class PositionalEmbedding(Module):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The names among `q_state` and `k_state` that the score reads. `logits` and
+        """The names among `q_state` and `k_state` that the parts read. `logits` and
         `attend` need them."""
-        return () if self.score is None else self.score.reads
+        readers = self.rotary, self.score
+        names = [getattr(part, "reads", ()) for part in readers if part is not None]
+        return tuple(dict.fromkeys(name for each in names for name in each))
 
     def embed(
         self, x: Float[Array, "seq dim"], positions: Num[Positions, "seq *axes"]

@@ -112,6 +112,7 @@ GRADIENTS = (
     "inkling",
     "wavlm",
     "cope",
+    "path",
 )
 
 

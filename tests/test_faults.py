@@ -164,7 +164,8 @@ def test_no_part_takes_positions_that_round_integers(name):
         p = jnp.zeros((4, axes) if axes > 1 else 4, jnp.bfloat16)
         if made.rotary is not None:
             if isinstance(made.rotary, pe.abstract.AbstractProducts):
-                return made.rotary.products(Q, Q, p, p)
+                given = {name: jnp.ones((4, 16)) for name in made.reads}
+                return made.rotary.products(Q, Q, p, p, **given)
             return made.rotary(p)
         if made.encoding is not None:
             return made.encoding(p)

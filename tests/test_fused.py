@@ -81,7 +81,7 @@ FUSED = [
 COORDINATES = "reads positions with several coordinates"
 REASONS = {
     **dict.fromkeys(
-        ("rerope", "self_extend", "dual_chunk", "wall"), "a product of its own"
+        ("rerope", "self_extend", "dual_chunk", "path", "wall"), "a product of its own"
     ),
     **dict.fromkeys(
         ("fire", "tupe_absolute", "tupe"), "depends on more than distances"

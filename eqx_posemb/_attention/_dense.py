@@ -129,10 +129,10 @@ def _in_parts(inputs, count, mapped) -> Attended:
     logits, rules = inputs.logits, inputs.rules
 
     def cut(axis, x) -> Any:
+        size = x.shape[axis] // count
         if isinstance(x, Consecutive):
-            size = x.length // count
             return x.part(jnp.arange(count, dtype=x.dtype) * size, size)
-        x = x.reshape(*x.shape[:axis], count, -1, *x.shape[axis + 1 :])
+        x = x.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :])
         return jnp.moveaxis(x, axis, 0)
 
     def of_part(q, q_tokens, mask, q_segments):
