@@ -15,7 +15,7 @@ from ._given import as_positions, Positions
 from ._module import Module
 from ._phase import computing_dtype
 from ._placed import place, Placed
-from ._rotary import AbstractExtension, AbstractRotary
+from ._rotary import AbstractProducts, AbstractRotary
 from ._score import AbstractScore
 from ._slots import check_named, check_slots, refuse_attribute, refuse_call
 
@@ -53,7 +53,7 @@ class PositionalEmbedding(Module):
 
     _: KW_ONLY
     encoding: AbstractEncoding | None = None
-    rotary: AbstractRotary | AbstractExtension | None = None
+    rotary: AbstractRotary | AbstractProducts | None = None
     bias: AbstractBias | None = None
     score: AbstractScore | None = None
     scale: float | None = eqx.field(static=True, default=None)
@@ -71,9 +71,11 @@ class PositionalEmbedding(Module):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The names among `q_state` and `k_state` that the score reads. `logits` and
+        """The names among `q_state` and `k_state` that the parts read. `logits` and
         `attend` need them."""
-        return () if self.score is None else self.score.reads
+        readers = self.rotary, self.score
+        names = [getattr(part, "reads", ()) for part in readers if part is not None]
+        return tuple(dict.fromkeys(name for each in names for name in each))
 
     def embed(
         self, x: Float[Array, "seq dim"], positions: Num[Positions, "seq *axes"]

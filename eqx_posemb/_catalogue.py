@@ -57,6 +57,7 @@ PLACES = {
 _TRAITS = {
     "relative": "logits depend on positions by their differences",
     "absolute": "logits depend on more than differences of positions",
+    "between": "a logit depends on the keys between its two tokens",
     "bounded": "positions have an end, where an error is raised",
     "causal": "meant for causal attention",
     "trained": "an optimizer trains its arrays",

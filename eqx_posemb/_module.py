@@ -51,10 +51,12 @@ class Module(eqx.Module):
 class Part(Module):
     """A module that fills a slot of a [`eqx_posemb.PositionalEmbedding`][]."""
 
-    traits: ClassVar[tuple[Literal["absolute", "bounded", "causal"], ...]] = ()
-    """`"absolute"` if logits depend on more than differences of positions, `"bounded"`
-    if positions beyond an end raise an error, and `"causal"` if the part needs causal
-    attention."""
+    traits: ClassVar[
+        tuple[Literal["absolute", "between", "bounded", "causal"], ...]
+    ] = ()
+    """`"absolute"` if logits depend on more than differences of positions, `"between"`
+    if they depend on the keys between the two tokens, `"bounded"` if positions beyond
+    an end raise an error, and `"causal"` if the part needs causal attention."""
 
 
 def _is(value, default) -> bool:

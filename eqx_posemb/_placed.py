@@ -28,7 +28,7 @@ from ._frequencies import context_length
 from ._given import as_given, Positions
 from ._module import Module
 from ._rotary import (
-    AbstractExtension,
+    AbstractProducts,
     AbstractRotary,
     AbstractRotation,
     each_head,
@@ -75,7 +75,7 @@ class Placed(Module):
     k_positions: Num[Positions, "k *axes"]
     q_rotation: AbstractRotation | None
     k_rotation: AbstractRotation | None
-    rotary: AbstractRotary | AbstractExtension | None
+    rotary: AbstractRotary | AbstractProducts | None
     """The part that `attend` evaluates: an extension, or a rotary embedding that reads
     the context length where `at` got none."""
     bias: AbstractBias | None
@@ -282,7 +282,7 @@ class Placed(Module):
         return *compiler_sharded(widened, axes, self, q, k, v), scale
 
     def _check_rotates(self, method):
-        if isinstance(self.rotary, AbstractExtension):
+        if isinstance(self.rotary, AbstractProducts):
             raise ValueError(
                 "`rotary` must turn each token by itself, for products to be all there "
                 f"is, but got a {type(self.rotary).__name__}. Use `attend` and not "
@@ -301,7 +301,7 @@ class Placed(Module):
         if self.rotary is None or not self.rotary.dynamic:
             return self
         of_q, of_k = lengths()
-        if not isinstance(self.rotary, AbstractExtension):
+        if not isinstance(self.rotary, AbstractProducts):
             return dataclasses.replace(
                 self,
                 q_rotation=in_lengths(self.rotary, self.q_positions, of_q),
@@ -334,7 +334,7 @@ class Placed(Module):
         check_states(states, self.reads, q=q, k=k)
         scale = self.scale or q.shape[-1] ** -0.5
         content, extension = (q, k), None
-        if isinstance(self.rotary, AbstractExtension):
+        if isinstance(self.rotary, AbstractProducts):
             extension = self.rotary
             q, k = q[..., :0], k[..., :0]
         elif keys_are_rotated:

@@ -44,6 +44,7 @@ from ._rotary._extension import (
 from ._rotary._fope import FoPE as FoPE
 from ._rotary._lie import LieRE as LieRE
 from ._rotary._nope import NoPE as NoPE
+from ._rotary._path import PaTH as PaTH
 from ._rotary._pope import PoPE as PoPE
 from ._rotary._recipes._axes import (
     axial_rope as axial_rope,
@@ -81,6 +82,8 @@ from ._rotary._temperature import (
     ScalableSoftmax as ScalableSoftmax,
     Temperature as Temperature,
 )
+from ._rotary._wall import Wall as Wall
+from ._score._cope import CoPE as CoPE
 from ._score._deberta import DeBERTa as DeBERTa
 from ._score._decomposed import Decomposed as Decomposed
 from ._score._enformer import Enformer as Enformer

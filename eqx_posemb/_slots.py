@@ -7,13 +7,13 @@ from ._bias import AbstractBias
 from ._checks import check_positive, described
 from ._encoding import AbstractEncoding
 from ._frequencies import AbstractFrequencies
-from ._rotary import AbstractExtension, AbstractRotary
+from ._rotary import AbstractProducts, AbstractRotary
 from ._score import AbstractScore
 
 
 KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("encoding", (AbstractEncoding,)),
-    ("rotary", (AbstractRotary, AbstractExtension)),
+    ("rotary", (AbstractRotary, AbstractProducts)),
     ("bias", (AbstractBias,)),
     ("score", (AbstractScore,)),
 )

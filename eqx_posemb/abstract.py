@@ -11,4 +11,5 @@ from ._rotary._abstract import (
     AbstractRotation as AbstractRotation,
 )
 from ._rotary._extension import AbstractExtension as AbstractExtension
+from ._rotary._products import AbstractProducts as AbstractProducts
 from ._score._abstract import AbstractScore as AbstractScore

@@ -48,7 +48,8 @@ def at(name: str, indices: Int[Array | np.ndarray, " seq"]) -> Int[Array, "seq .
     xp = jnp if isinstance(indices, jax.core.Tracer) else np
     which = xp.asarray(indices)
     indices = which - ROWS[name].prefix
-    digits = [indices // 6**i for i in reversed(range(axes))]
+    # Later powers would overflow int32.
+    digits = [indices // 6 ** min(i, 10) for i in reversed(range(axes))]
     cells = xp.stack([digits[0], *(digit % 6 for digit in digits[1:])], axis=-1)
     apart = xp.stack([xp.full_like(which, -1)] * (len(digits) - 1) + [which], axis=-1)
     return jnp.asarray(xp.where((which < ROWS[name].prefix)[:, None], apart, cells))

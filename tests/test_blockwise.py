@@ -9,7 +9,7 @@ import pytest
 from jaxtyping import Array, Float
 
 import eqx_posemb as pe
-from eqx_posemb._rotary import AbstractExtension
+from eqx_posemb._rotary import AbstractProducts
 from tests.helpers import (
     at,
     build,
@@ -96,7 +96,7 @@ def by_blocks(implementation, layer, x, positions):
 BY_BLOCKS = [
     *("learned", "rope"),
     *(name for name in NAMES if ROWS[name].place in ("bias", "score", "scale")),
-    *(name for name in NAMES if isinstance(shape_of(name).rotary, AbstractExtension)),
+    *(name for name in NAMES if isinstance(shape_of(name).rotary, AbstractProducts)),
 ]
 # One variant, or more, for each way in which blocks evaluate a gradient. DeBERTa has a
 # test of its own below, as have scores that prepare vectors for their tiles.
@@ -111,6 +111,8 @@ GRADIENTS = (
     "decomposed",
     "inkling",
     "wavlm",
+    "cope",
+    "path",
 )
 
 

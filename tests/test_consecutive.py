@@ -94,8 +94,8 @@ def _attend(embedding, x, q_positions, k_positions, implementation):
 
 # One of each kind of code that takes positions.
 DENSE = ("t5", "shaw", "deberta_v2", "transformer_xl", "tupe", "rope", "fire")
-DENSE = (*DENSE, "longrope", "self_extend", "inkling", "wavlm")
-BLOCKWISE = ("t5", "transformer_xl", "fire")
+DENSE = (*DENSE, "longrope", "self_extend", "inkling", "wavlm", "cope", "path")
+BLOCKWISE = ("t5", "transformer_xl", "fire", "cope", "path")
 
 
 @pytest.mark.parametrize(

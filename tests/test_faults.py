@@ -37,7 +37,7 @@ WRONG_SLOTS = [
     case("`encoding` must be .*but got an ALiBi.*Give it as `bias=...`", embedding(encoding=pe.ALiBi(2))),
     case("`bias` must be an AbstractBias or None, but got a Rotary.*`rotary=...`", embedding(bias=pe.rope(8))),
     case("`score` must be an AbstractScore or None, but got a Sinusoidal.*`encoding=...`", embedding(score=pe.Sinusoidal(8))),
-    case("`rotary` must be an AbstractRotary, an AbstractExtension or None, but got the function `rope`. Call it: `rope\\(...\\)`", embedding(rotary=pe.rope)),
+    case("`rotary` must be an AbstractRotary, an AbstractProducts or None, but got the function `rope`. Call it: `rope\\(...\\)`", embedding(rotary=pe.rope)),
     case("`bias` must be .*but got the class `ALiBi`. Call it: `ALiBi\\(...\\)`", embedding(bias=pe.ALiBi)),
     case("`rotary` must be .*but got 'rope'. `eqx_posemb.make` builds", embedding(rotary="rope")),
     case("`rotary` must be .*but got a PositionalEmbedding.*Give one of its slots", lambda: pe.PositionalEmbedding(rotary=pe.PositionalEmbedding())),
@@ -163,8 +163,9 @@ def test_no_part_takes_positions_that_round_integers(name):
         axes = resolved(ROWS[name].axes, SIZES)
         p = jnp.zeros((4, axes) if axes > 1 else 4, jnp.bfloat16)
         if made.rotary is not None:
-            if isinstance(made.rotary, pe.abstract.AbstractExtension):
-                return made.rotary.products(Q, Q, p, p)
+            if isinstance(made.rotary, pe.abstract.AbstractProducts):
+                given = {name: jnp.ones((4, 16)) for name in made.reads}
+                return made.rotary.products(Q, Q, p, p, **given)
             return made.rotary(p)
         if made.encoding is not None:
             return made.encoding(p)

@@ -77,7 +77,9 @@ FUSED = [
 ]
 COORDINATES = "reads positions with several coordinates"
 REASONS = {
-    **dict.fromkeys(("rerope", "self_extend", "dual_chunk"), "rotates each pair"),
+    **dict.fromkeys(
+        ("rerope", "self_extend", "dual_chunk", "path", "wall"), "a product of its own"
+    ),
     **dict.fromkeys(
         ("fire", "tupe_absolute", "tupe"), "depends on more than distances"
     ),

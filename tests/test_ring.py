@@ -93,6 +93,20 @@ def test_a_ring_has_no_mask():
 
 
 @pytest.mark.usefixtures("as_users_have_it")
+def test_a_ring_has_no_keys_between_two_tokens():
+    mesh = jax.make_mesh((1,), ("seq",), axis_types=(AxisType.Auto,))
+    q, p = jnp.ones((2, 4, 8)), jnp.arange(4)
+    embedding = pe.PositionalEmbedding(score=pe.CoPE(8, key=jax.random.key(0)))
+    attend = lambda q: embedding.attend(q, q, q, p, p, axis_name="seq")
+    heads = P(None, "seq")
+    ring = jax.shard_map(attend, mesh=mesh, in_specs=heads, out_specs=heads)
+    with pytest.raises(
+        ValueError, match=r"`axis_name` must be None.*a CoPE does.*'seq'"
+    ):
+        ring(q)
+
+
+@pytest.mark.usefixtures("as_users_have_it")
 def test_a_ring_has_no_second_derivatives_and_says_so():
     mesh = jax.make_mesh((1,), ("seq",), axis_types=(AxisType.Auto,))
     q, p = jnp.ones((2, 4, 8)), jnp.arange(4)

@@ -194,14 +194,14 @@ def into_blocks(
     # The rounding error of a bfloat16 sum grows with the number of keys, so the whole
     # computation is in at least float32.
     q, k, v, q_tokens, k_tokens = (
-        each_array(partial(_filled, size), x)
+        each_array(partial(filled, size), x)
         for x in (q.astype(dtype), k.astype(dtype), v.astype(dtype), q_tokens, k_tokens)
     )
     mask, q_segments, k_segments = rules.mask, rules.q_segments, rules.k_segments
     if mask is not None:
-        mask = _filled(size, -1, _filled(size, -2, mask))
+        mask = filled(size, -1, filled(size, -2, mask))
     if q_segments is not None and k_segments is not None:
-        q_segments, k_segments = (_filled(size, 0, x) for x in (q_segments, k_segments))
+        q_segments, k_segments = (filled(size, 0, x) for x in (q_segments, k_segments))
     band = None
     if by_distance is not None:
         logits = eqx.tree_at(lambda logits: logits.score, logits, None)
@@ -271,7 +271,7 @@ def _slice(size, i, axis, x) -> Any:
     return jax.lax.dynamic_slice_in_dim(x, i * size, size, axis)
 
 
-def _filled(size, axis, x) -> Any:
+def filled(size, axis, x) -> Any:
     """The array with its last entry repeated to fill the last block."""
     count = x.length if isinstance(x, Consecutive) else x.shape[axis]
     # `jax.export` proves in this form that a padded symbolic size divides into blocks.

@@ -1,16 +1,17 @@
 """Attention by its definition, with materialized logits."""
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .._given import Consecutive
 from .._phase import computing_dtype
 from .._sharding import gathered
-from ._blocks import each_array
+from ._blocks import each_array, filled
 from ._inputs import Attended, Inputs
 from ._logits import Logits, Tokens
 from ._products import by_kv_head
@@ -23,8 +24,12 @@ def dense_logits(
     k: Float[Array, "kv_heads k dim"],
     q_tokens: Tokens,
     k_tokens: Tokens,
+    seen: Bool[Array, "*heads q k"] | None = None,
 ) -> Float[Array, "heads q k"]:
-    """The finished logits of all pairs, in at least float32."""
+    """The finished logits of all pairs, in at least float32, without a mask.
+
+    `seen` is the mask, for parts that read the keys between two tokens.
+    """
     products = jnp.einsum(
         "hgqd,hkd->hgqk",
         by_kv_head(q, k.shape[0]),
@@ -32,7 +37,7 @@ def dense_logits(
         preferred_element_type=computing_dtype(q.dtype),
     ).reshape(*q.shape[:2], k.shape[1])
     prepared = logits.prepared(q_tokens, k_tokens)
-    return logits.finished(products, prepared, q_tokens, k_tokens)
+    return logits.finished(products, prepared, q_tokens, k_tokens, seen=seen)
 
 
 def dense(inputs: Inputs) -> Attended:
@@ -41,8 +46,8 @@ def dense(inputs: Inputs) -> Attended:
     A query without unmasked keys gets zeros, and zero gradients.
     """
     q, v, q_tokens, k_tokens = inputs.q, inputs.v, inputs.q_tokens, inputs.k_tokens
-    finished = dense_logits(inputs.logits, q, inputs.k, q_tokens, k_tokens)
     seen = inputs.rules.seen(q_tokens.compared, k_tokens.compared)
+    finished = dense_logits(inputs.logits, q, inputs.k, q_tokens, k_tokens, seen)
     seen = jnp.broadcast_to(seen, finished.shape)
     if not inputs.logits.bare:
         # A bias of -inf masks a key, and may mask all keys of a query.
@@ -86,22 +91,54 @@ def _tangent(primals, tangents):
 def dense_in_shards(inputs: Inputs, shards: int) -> Attended:
     """[`dense`][] for queries that are sharded over devices. Each shard gathers all
     keys and values, and needs no other exchange."""
-    rules = inputs.rules
     whole = lambda axis, x: gathered(x, axis)
     k, v, k_tokens = (
         each_array(whole, x) for x in (inputs.k, inputs.v, inputs.k_tokens)
     )
+    keys = lambda x: (x.k, x.v, x.k_tokens)
+    return _in_parts(eqx.tree_at(keys, inputs, (k, v, k_tokens)), shards, jax.vmap)
+
+
+def dense_in_rows(inputs: Inputs, size: int) -> Attended:
+    """[`dense`][] for `size` queries after another, each with all keys."""
+    count, rules = inputs.q.shape[1], inputs.rules
+    fill = partial(filled, size)
+    q, q_tokens = each_array(fill, inputs.q), each_array(fill, inputs.q_tokens)
+    mask = None if rules.mask is None else fill(-2, rules.mask)
+    segments = None if rules.q_segments is None else fill(0, rules.q_segments)
+    rules = Rules(mask, segments, rules.k_segments, rules.causal, rules.reach)
+    k, v, k_tokens = inputs.k, inputs.v, inputs.k_tokens
+    padded = Inputs(inputs.logits, q, k, v, q_tokens, k_tokens, rules)
+
+    def one_by_one(of_part, **_):
+        # A derivative would otherwise store the logits of all queries.
+        of_part = jax.checkpoint(of_part)
+
+        def of_all(*parts):
+            out = jax.lax.map(lambda part: of_part(*part), parts)
+            return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)
+
+        return of_all
+
+    out, normalizer = _in_parts(padded, q.shape[1] // size, one_by_one)
+    return out[:, :count], normalizer[:, :count]
+
+
+def _in_parts(inputs, count, mapped) -> Attended:
+    """[`dense`][] for `count` parts of the queries, by `mapped`, such as `jax.vmap`."""
+    logits, rules = inputs.logits, inputs.rules
 
     def cut(axis, x) -> Any:
+        size = x.shape[axis] // count
         if isinstance(x, Consecutive):
-            size = x.length // shards
-            return x.part(jnp.arange(shards, dtype=x.dtype) * size, size)
-        x = x.reshape(*x.shape[:axis], shards, -1, *x.shape[axis + 1 :])
+            return x.part(jnp.arange(count, dtype=x.dtype) * size, size)
+        x = x.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :])
         return jnp.moveaxis(x, axis, 0)
 
-    def of_shard(q, q_tokens, mask, q_segments):
+    def of_part(q, q_tokens, mask, q_segments):
         shown = Rules(mask, q_segments, rules.k_segments, rules.causal, rules.reach)
-        return dense(Inputs(inputs.logits, q, k, v, q_tokens, k_tokens, shown))
+        k, v, k_tokens = inputs.k, inputs.v, inputs.k_tokens
+        return dense(Inputs(logits, q, k, v, q_tokens, k_tokens, shown))
 
     q, q_tokens = each_array(cut, inputs.q), each_array(cut, inputs.q_tokens)
     # Each device then decides by itself whether positions are consecutive.
@@ -109,7 +146,6 @@ def dense_in_shards(inputs: Inputs, shards: int) -> Attended:
     q_tokens = eqx.tree_at(positions, q_tokens, replace_fn=gathered)
     mask = None if rules.mask is None else cut(rules.mask.ndim - 2, rules.mask)
     segments = None if rules.q_segments is None else cut(0, rules.q_segments)
-    found = jax.vmap(of_shard, out_axes=1)(q, q_tokens, mask, segments)
-    out, normalizer = found
+    out, normalizer = mapped(of_part, out_axes=1)(q, q_tokens, mask, segments)
     shape = inputs.q.shape[:2]
     return out.reshape(*shape, out.shape[-1]), normalizer.reshape(shape)

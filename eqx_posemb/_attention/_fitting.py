@@ -45,9 +45,9 @@ def check_states(states, reads, **tokens):
         # An ignored state would hide a mistake, such as a score of the wrong class.
         if name not in reads:
             raise ValueError(
-                f"`{name}` must be None for an embedding whose score does not read it, "
-                f"but got shapes {jax.tree.map(jnp.shape, state)}. The class "
-                "attribute `reads` of a score names the states that it reads."
+                f"`{name}` must be None for an embedding that does not read it, but "
+                f"got shapes {jax.tree.map(jnp.shape, state)}. The class attribute "
+                "`reads` of a part names the states that it reads."
             )
         # The first letter of `q_state` and `k_state` names the tokens.
         seq = tokens[name[0]].shape[1]

@@ -15,7 +15,7 @@ import jax
 from . import _fused
 from ._blockwise import blockwise
 from ._choose import block_size_for, blocks_are_better
-from ._dense import dense, dense_in_shards
+from ._dense import dense, dense_in_rows, dense_in_shards
 from ._inputs import Attended, Inputs
 from ._ring import by_blocks, ring
 
@@ -72,7 +72,8 @@ class Dense(AbstractImplementation):
 
 @dataclasses.dataclass(frozen=True)
 class Blockwise(AbstractImplementation):
-    """Tiles of `size` queries and keys."""
+    """Tiles of `size` queries and keys, or of `size` queries and all keys for parts
+    that read the keys between two tokens."""
 
     size: int
 
@@ -86,10 +87,13 @@ class Blockwise(AbstractImplementation):
         return None
 
     def described(self, inputs: Inputs) -> dict[str, str]:
-        del inputs
+        if inputs.logits.between is not None:
+            return dict(others=f"blocks of {self.size} queries, with all keys")
         return dict(others=f"blocks of {self.size} queries and keys")
 
     def __call__(self, inputs: Inputs) -> Attended:
+        if inputs.logits.between is not None:
+            return dense_in_rows(inputs, self.size)
         return blockwise(inputs, self.size)
 
 
@@ -155,6 +159,12 @@ class Ring(AbstractImplementation):
     axis_name: str
 
     def refusal(self, inputs: Inputs) -> str | None:
+        if inputs.logits.between is not None:
+            return (
+                "`axis_name` must be None for an embedding that reads all keys between "
+                f"two tokens, as a {inputs.logits.between} does, but got "
+                f"{self.axis_name!r}. Gather the keys on every device."
+            )
         if inputs.rules.mask is None:
             return None
         return (

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 from .._bias import AbstractBias
 from .._given import Positions
 from .._low_rank import Factors, factors, side_by_side
-from .._rotary import AbstractExtension
+from .._rotary import AbstractProducts
 from .._score import AbstractScore
 from .._sharding import repeated
 from .._spread import ByDistance
@@ -45,7 +45,7 @@ class Logits(eqx.Module):
 
     bias: AbstractBias | None
     score: AbstractScore | None
-    extension: AbstractExtension | None
+    extension: AbstractProducts | None
     """It replaces the products. Rotated queries and keys then have no channels."""
     # Kernels take the scale and the cap as constants, so both are parts of the compiled
     # program.
@@ -56,6 +56,13 @@ class Logits(eqx.Module):
     def bare(self) -> bool:
         """Whether the products of rotated queries and keys are the only term."""
         return self.bias is None and self.score is None and self.extension is None
+
+    @property
+    def between(self) -> str | None:
+        """The class of a part whose logits depend on the keys between two tokens."""
+        parts = self.score, self.extension
+        names = (type(x).__name__ for x in parts if x and "between" in x.traits)
+        return next(names, None)
 
     @property
     def relative(self) -> bool:
@@ -82,27 +89,30 @@ class Logits(eqx.Module):
         q: Tokens,
         k: Tokens,
         band: Band | None = None,
+        seen: Bool[Array, "*heads q k"] | None = None,
     ) -> Float[Array, "heads q k"]:
-        """Scaled products of rotated queries and keys, biases and scores, capped."""
+        """Scaled products of rotated queries and keys, biases and scores, capped.
+
+        `seen` is the mask of all keys, for parts that read the keys between two tokens.
+        """
         # Biases are added after the scale, since papers define them as terms of scaled
         # logits.
         logits = self.scale * products
         if self.extension is not None:
             assert q.content is not None and k.content is not None
-            products = self.extension.products(
-                q.content, k.content, q.positions, k.positions
-            )
+            places, more = _read(self.extension, q, k, seen)
+            products = self.extension.products(q.content, k.content, *places, **more)
             logits += self.scale * products.astype(logits.dtype)
         if band is not None:
             logits = band.added_to(logits)
         if prepared.bias is not None:
             logits += _fitting("bias", prepared.bias, logits)
         if self.score is not None:
-            more = dict(q_state=q.state, k_state=k.state, prepared=prepared.score)
-            # A score that reads no states or prepares no arrays need not accept these
-            # arguments.
-            more = {name: x for name, x in more.items() if x is not None}
-            score = self.score(*_each_head(q, k), q.positions, k.positions, **more)
+            places, more = _read(self.score, q, k, seen)
+            # A score that prepares no arrays need not accept the argument.
+            if prepared.score is not None:
+                more["prepared"] = prepared.score
+            score = self.score(*_each_head(q, k), *places, **more)
             logits += _fitting("score", score, logits)
         if self.soft_cap is None:
             return logits
@@ -140,6 +150,16 @@ class Logits(eqx.Module):
         # A kernel scales all channels, so the division cancels the scale in the added
         # channels.
         return of_q / self.scale, of_k
+
+
+def _read(part, q, k, seen):
+    """The positions that a part reads, and its keywords."""
+    given = dict(q_state=q.state, k_state=k.state)
+    more = {name: given[name] for name in part.reads}
+    if "between" not in part.traits:
+        return (q.positions, k.positions), more
+    # Which keys lie between two tokens is a question of their order.
+    return (q.compared, k.compared), more | dict(seen=seen)
 
 
 def _fitting(name, term, logits):

@@ -201,20 +201,24 @@ class ForgetGate(Module):
     weight: Float[Array, "heads dim"]
     bias: Float[Array, " heads"]
 
-    def __init__(self, dim: int, heads: int, *, key: PRNGKeyArray):
+    def __init__(
+        self, dim: int, heads: int, *, start_bias: float = 0.0, key: PRNGKeyArray
+    ):
         """**Arguments:**
 
         - `dim`: The number of channels of a hidden state.
         - `heads`: The number of heads.
-        - `key`: A `jax.random` key. It initializes the weights. The biases start at
-            zero as in the authors' code, so that each gate starts near one half.
+        - `start_bias`: The initial $\\beta$. With zero, as in the authors' code, each
+            gate starts near one half. Wall attention starts at 8, where gates are near
+            one.
+        - `key`: A `jax.random` key. It initializes the weights.
 
         **Raises:** a `ValueError` if `dim` or `heads` is less than one.
         """
         check_count("dim", dim, 1)
         check_count("heads", heads, 1)
         self.weight = uniform(key, (heads, dim), dim)
-        self.bias = jnp.zeros(heads)
+        self.bias = jnp.full(heads, float(start_bias))
 
     @jax.named_scope("eqx_posemb.ForgetGate")
     def __call__(

@@ -170,6 +170,12 @@ _ROTARIES = (
     Variant("scalable_softmax", "_rotary._temperature.ScalableSoftmax",
         "queries scaled by the number of keys, learned",
         "transformers (Mistral Large 4)"),
+    Variant("path", "_rotary._path.PaTH",
+        "products of reflections by the tokens between key and query",
+        "flash-linear-attention"),
+    Variant("wall", "_rotary._wall.Wall",
+        "channels of keys that fade by gates of the tokens", "flash-linear-attention",
+        axes=lambda heads, head_dim: heads * head_dim),
 )
 
 _BIASES = (
@@ -264,6 +270,9 @@ _SCORES = (
         dict(reach=_LENGTH), scale=lambda head_dim: 1 / head_dim),
     Variant("wavlm", "_score._wavlm.WavLM",
         "a learned number for each bucket of distances, behind a gate", "transformers"),
+    Variant("cope", "_score._cope.CoPE",
+        "product with a learned vector for the count of gates back to a key",
+        "authors' code, x-transformers"),
 )
 # fmt: on
 

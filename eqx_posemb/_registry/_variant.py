@@ -73,7 +73,7 @@ class Variant:
         return self.trained or bool(self.source.arrays)
 
     def has(self, trait: str) -> bool:
-        """Whether it is `"absolute"`, `"bounded"` or `"causal"`."""
+        """Whether it is `"absolute"`, `"between"`, `"bounded"` or `"causal"`."""
         return trait in self.all_traits()
 
     def all_traits(self) -> tuple[str, ...]:
@@ -84,8 +84,10 @@ class Variant:
     def given(self, parameters: Mapping[str, bool]) -> dict[str, Any]:
         """What `make` gives for parameters that are required or not: the settings, and
         a size for each required parameter with the name of one."""
-        # A rotary embedding is of a head, and its `dim` is the dimension of the head.
-        renamed = {"dim": "head_dim"} if self.place == "rotary" else {}
+        # A rotary embedding is of a head, and its `dim` is the dimension of the head,
+        # unless it has both.
+        of_head = self.place == "rotary" and "head_dim" not in parameters
+        renamed = {"dim": "head_dim"} if of_head else {}
         sizes = {
             name: SIZES[renamed.get(name, name)]
             for name, required in parameters.items()

@@ -9,25 +9,23 @@ from jaxtyping import Array, Bool, Float, Num
 
 from .._checks import as_number, check_at_least, check_count, described
 from .._given import check_sequence, in_common, Positions
-from .._module import Part
 from .._phase import as_float, computing_dtype
 from ._abstract import AbstractRotary, check_rotary, each_head
+from ._products import AbstractProducts
 
 
 Piece = tuple[Num[Array, " q"], Num[Array, " k"], Bool[Array, "q k"]]
 
 
-class AbstractExtension(Part):
+class AbstractExtension(AbstractProducts):
     """A rotary embedding whose far keys have other positions.
 
     A clipped distance is not the difference of one query position and one key position.
     Near keys and far keys have different differences. Each pair of a query and a key
     therefore has the product of its own piece.
 
-    It fills the slot of a rotary embedding in a [`eqx_posemb.PositionalEmbedding`][],
-    and needs no training. Every piece is a product of all queries and keys, so the cost
-    of attention is multiplied by the number of pieces. Keys are cached before their
-    rotation.
+    It needs no training. Every piece is a product of all queries and keys, so the cost
+    of attention is multiplied by the number of pieces.
     """
 
     rotary: eqx.AbstractVar[AbstractRotary]

@@ -19,12 +19,12 @@ class AbstractScore(Part):
 
     A score reads the two tokens of a pair and no other token. A block of a score
     therefore equals the same block of the full score, in any order of blocks and
-    tokens. Caches, packing, shards and blockwise attention need no further code. CoPE,
-    stick-breaking attention and PaTH also read the keys between the two tokens. An
-    interface for them would carry the state of each query from block to block. It would
-    need sorted keys, the mask inside of the part, and devices that wait for each other.
-    Stick-breaking also replaces the softmax, and PaTH the product of queries and keys.
-    They are forms of attention, and no embeddings that a model can exchange.
+    tokens. Caches, packing, shards and blockwise attention need no further code.
+
+    A score with the trait `"between"` also reads the keys between the two tokens, as
+    [`eqx_posemb.CoPE`][] does. The keyword `seen` of `__call__` is then the mask, True
+    where a query attends to a key, or `None`. Positions are the order that masks
+    compare. Blocks have some queries and all keys, and a ring is refused.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
@@ -53,7 +53,8 @@ class AbstractScore(Part):
 
         The score, in at least float32, which is added to the finished logits `scale *
         q·k`. On a block of queries and keys it must equal the same block of the full
-        score.
+        score. With the trait `"between"` this holds for blocks of queries with all
+        keys, in any order.
         """
 
     def prepare(

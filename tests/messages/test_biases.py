@@ -48,6 +48,8 @@ SETTINGS = [
     case("`max_distance` must be at least 1 and finite, but got 0", lambda: pe.ClippedBias(2, max_distance=0, key=KEY)),
     case("`std` must be positive and finite, but got 0", lambda: pe.ClippedBias(2, std=0, key=KEY)),
     case("`heads` must be at least 1 and finite, but got 0", lambda: pe.Forgetting(0)),
+    case("`heads` must be at least 1 and finite, but got 0", lambda: pe.Wall(0, 8)),
+    case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.Wall(2, 0)),
     case("`biases` must have at least one to add, but got none", lambda: pe.SumBias()),
     case("`biases` must have `low_rank`, to be channels.*got a FIRE. Use `attend`", lambda: pe.SumBias(pe.ALiBi(2), pe.FIRE(2, key=KEY)).low_rank(P, P)),
     case("`bias` must have `low_rank`, to be channels.*got a FIRE. Use `attend`", lambda: pe.ResetBias(pe.FIRE(2, key=KEY), 2).low_rank(P, P)),
@@ -76,6 +78,8 @@ SHAPES = [
     case("`q_positions` must have shape \\[q, 2\\], a number for each gate, but got \\(4,\\). Make", lambda: pe.Forgetting(2)(P, P)),
     case("`q_positions` must have shape \\[q, 4\\].*with `heads=4`", lambda: pe.Forgetting(2, bidirectional=True)(jnp.ones((4, 2)), jnp.ones((4, 2)))),
     case("`bidirectional` must be False for channels", lambda: pe.Forgetting(2, bidirectional=True).low_rank(jnp.ones((4, 4)), jnp.ones((4, 4)))),
+    case("`q` must have shape \\[heads, q, dim\\] with 3 heads and 8 channels, as this `Wall` has, but got \\(2, 4, 8\\)", lambda: pe.Wall(3, 8).products(jnp.ones((2, 4, 8)), jnp.ones((2, 4, 8)), P, P)),
+    case("`k_positions` must have shape \\[k, 16\\], a number for each channel of each head, but got \\(4,\\).*with `heads=16`", lambda: pe.Wall(2, 8).products(jnp.ones((2, 4, 8)), jnp.ones((2, 4, 8)), jnp.ones((4, 16)), P)),
     case("`k_positions` must have shape \\[k, 2\\], a number for each gate, but got \\(4, 3\\)", lambda: pe.Forgetting(2)(jnp.ones((4, 2)), jnp.ones((4, 3)))),
 ]
 # fmt: on

@@ -53,6 +53,18 @@ SETTINGS = [
     case("`ahead` must be at least 0 and finite, but got -1", lambda: pe.Shaw(8, ahead=-1, key=KEY)),
     case("`std` must be positive and finite, but got 0", lambda: pe.Shaw(8, std=0, key=KEY)),
     case("`back` must be a row of `table`, from 0 to 2, but got 3", lambda: pe.functional.shaw_values(jnp.ones((1, 4, 4)), jnp.ones((3, 2)), P, P, back=3)),
+    case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.CoPE(0, key=KEY)),
+    case("`reach` must be at least 2 and finite, but got 1", lambda: pe.CoPE(8, reach=1, key=KEY)),
+    case("`std` must be at least 0 and finite, but got -1", lambda: pe.CoPE(8, std=-1, key=KEY)),
+    case("`q` must have the 8 channels of the vectors of this `CoPE`, but got shape \\(2, 4, 16\\). Build it with `head_dim=16`", lambda: pe.CoPE(8, key=KEY)(Q, Q, P, P)),
+    case("`k_positions` must have shape \\[seq\\], to count keys in order, but got \\(4, 1\\)", lambda: pe.CoPE(16, key=KEY)(Q, Q, P, P[:, None])),
+    *(
+        case(f"`{name}` must be at least 1 and finite, but got 0", lambda name=name: pe.PaTH(**{**dict(heads=2, head_dim=16, dim=8), name: 0}, key=KEY))
+        for name in ("heads", "head_dim", "dim", "rank")
+    ),
+    case("`q` must have shape \\[heads, q, dim\\] with 3 heads and 16 channels, as this `PaTH` has, but got \\(2, 4, 16\\)", lambda: pe.PaTH(3, 16, 8, key=KEY).products(Q, Q, P, P)),
+    case("`k_state` must be the hidden states of the keys.*with dim=8, which a `PaTH` reads, but got None", lambda: pe.PaTH(2, 16, 8, key=KEY).products(Q, Q, P, P)),
+    case("`k_positions` must have shape \\[seq\\], to have keys in order, but got \\(4, 1\\)", lambda: pe.PaTH(2, 16, 8, key=KEY).products(Q, Q, P, P[:, None])),
     case("`heads` must be at least 1 and finite, but got 0", lambda: pe.MusicTransformer(0, 8, 8, key=KEY)),
     case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.MusicTransformer(2, 0, 8, key=KEY)),
     case("`length` must be at least 1 and finite, but got 0", lambda: pe.MusicTransformer(2, 8, 0, key=KEY)),

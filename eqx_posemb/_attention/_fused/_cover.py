@@ -69,8 +69,8 @@ def _of_rules(inputs):
 def _of_score(logits):
     if logits.extension is not None:
         return (
-            f"`{type(logits.extension).__name__}` rotates each pair of a query and a "
-            "key."
+            f"`{type(logits.extension).__name__}` gives each pair of a query and a key "
+            "a product of its own."
         )
     if logits.score is not None:
         return (

@@ -30,7 +30,7 @@ def clipped_rope(
     similar meaning. [`eqx_posemb.proportional_rope`][] stops pairs at once, and this
     avoids its ringing.
 
-    Not to be confused with contextual position encoding, which is CoPE as well.
+    Not to be confused with contextual position encoding, [`eqx_posemb.CoPE`][].
 
     !!! Example
 

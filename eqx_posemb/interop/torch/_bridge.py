@@ -16,7 +16,7 @@ from ..._bias import AbstractBias
 from ..._bundle import PositionalEmbedding
 from ..._checks import check_choice
 from ..._encoding import AbstractEncoding
-from ..._rotary import AbstractExtension, AbstractRotary
+from ..._rotary import AbstractProducts, AbstractRotary
 from ..._score import AbstractScore
 from ._angles import as_positions, check_tensor
 from ._memory import copy_of, to_array
@@ -86,7 +86,7 @@ def as_torch(
         return TorchEmbedding(module, rotation)
     if isinstance(module, AbstractRotary):
         return TorchRotary(module, rotation)
-    if isinstance(module, AbstractExtension):
+    if isinstance(module, AbstractProducts):
         return TorchExtension(module)
     for kind, names in _INPUTS.items():
         if isinstance(module, kind):

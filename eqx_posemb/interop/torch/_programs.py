@@ -21,7 +21,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..._rotary import AbstractExtension, AbstractRotary, each_head
+from ..._rotary import AbstractProducts, AbstractRotary, each_head
 
 
 Function = Callable[[Sequence[jax.Array]], list[jax.Array]]
@@ -83,11 +83,11 @@ class Frame:
 def _called(module: Any, method: str, **inputs: Any) -> list[jax.Array]:
     """What a method of the module returns, or a method of what a rotary embedding makes
     of positions."""
-    if not isinstance(module, AbstractExtension | AbstractRotary):
+    if not isinstance(module, AbstractProducts | AbstractRotary):
         return [getattr(module, method)(**inputs)]
     length = inputs.pop("length", None)
     module = module if length is None else module.for_length(length)
-    if isinstance(module, AbstractExtension):
+    if isinstance(module, AbstractProducts):
         return [module.products(**inputs)]
     rotation: Any = module(inputs["q_positions"])
     if method == "tables":
