@@ -85,13 +85,31 @@ def test_permuting_tokens_with_their_positions_permutes_the_logits(name, tiny):
     assert jnp.max(jnp.abs(unmoved - logits[order])) > 0.05
 
 
-def test_no_logit_depends_on_a_byte_that_comes_later(tiny):
-    model = of_first_seed(tiny("rope"))
+@pytest.mark.parametrize("name", ["rope", "cope", "path", "wall", "forgetting"])
+def test_no_logit_depends_on_a_byte_that_comes_later(name, tiny):
+    model = of_first_seed(tiny(name))
     content = jr.randint(jr.key(0), (8,), 0, 256)
     other = content.at[5].set((content[5] + 1) % 256)
     a, b = (logits_of(model, x, jnp.arange(8)) for x in (content, other))
     np.testing.assert_array_equal(a[:5], b[:5])
     assert jnp.max(jnp.abs(a[5:] - b[5:]), axis=1).min() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "name, count, start", [("wall", 16, 8.0), ("forgetting", 2, 0)]
+)
+def test_each_block_has_a_gate_that_makes_its_positions(name, count, start, tiny):
+    model = of_first_seed(tiny(name))
+    gate = model.weights.gate
+    np.testing.assert_array_equal(gate.bias, np.full((TINY.depth, count), start))
+    assert not np.array_equal(gate.weight[0], gate.weight[1])
+    content, positions = jr.randint(jr.key(0), (8,), 0, 256), jnp.arange(8)
+    logits = logits_of(model, content, positions)
+    for block in range(TINY.depth):
+        bias = gate.bias.at[block].add(-4)
+        other = eqx.tree_at(lambda m: m.weights.gate.bias, model, bias)
+        moved = logits_of(other, content, positions) - logits
+        assert jnp.abs(moved[1:]).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", TRAINED)

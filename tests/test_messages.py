@@ -319,7 +319,7 @@ SHAPES = [
     case("`k_positions` must have a position for each of the 4 tokens of `k`.*\\(3,\\)", lambda: EMPTY.logits(Q, Q, P, P[:3])),
     case("`bias` must give the shape.*\\(2, 4, 4\\), but got \\(3, 4, 4\\).*the heads of `q`", lambda: pe.PositionalEmbedding(bias=pe.ALiBi(3)).logits(Q, Q, P, P)),
     case("`v` must have a value for each key.*\\[2, 4\\], but got shape \\(2, 3, 16\\)", lambda: EMPTY.attend(Q, Q, Q[:, :3], P, P)),
-    case("`k_state` must be None for an embedding whose score.*shapes \\(4, 2\\). The class attribute `reads`", lambda: EMPTY.logits(Q, Q, P, P, k_state=jnp.ones((4, 2)))),
+    case("`k_state` must be None for an embedding that does not read it.*shapes \\(4, 2\\). The class attribute `reads`", lambda: EMPTY.logits(Q, Q, P, P, k_state=jnp.ones((4, 2)))),
     case("`q_state` must have arrays \\[seq, ...\\].*of the 4 tokens of `q`, but got shape \\(3, 2\\)", lambda: READING.attend(Q, Q, Q, P, P, q_state=(jnp.ones(4), jnp.ones((3, 2))))),
     case("`v` must have a value for each key.*\\[2, 4\\], but got shape \\(2, 3, 16\\)", lambda: EMPTY.for_kernel(Q, Q, Q[:, :3], P, P)),
     case("`pieces` must be at least 1 and finite, but got 0", lambda: EMPTY.for_kernel(Q, Q, Q, P, P, pieces=0)),

@@ -204,7 +204,8 @@ def _named(name, of):
     if of not in variants():
         raise _unknown(of)
     row = variant(of)
-    if row.axes != 1:
+    # Positions that a gate makes of tokens have as many numbers as the model needs.
+    if isinstance(row.axes, int) and row.axes != 1:
         raise Refused(
             f"{of!r} takes positions of several numbers, and text has one each."
         )

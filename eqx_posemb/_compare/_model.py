@@ -1,5 +1,6 @@
 """A small decoder, whose order of tokens comes from its embedding alone."""
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -9,9 +10,11 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, DTypeLike, Float, Int, PRNGKeyArray
 
+from .._bias._forgetting import ForgetGate, Forgetting
 from .._bundle import PositionalEmbedding
 from .._given import Positions
 from .._placed import Placed
+from .._rotary._wall import Wall
 
 
 class Weights(eqx.Module):
@@ -30,6 +33,8 @@ class Weights(eqx.Module):
     narrow: Float[Array, "depth wide dim"]
     norm: Float[Array, " dim"]
     readout: Float[Array, "dim vocabulary"]
+    gate: ForgetGate | None
+    """The gate of each block, for an embedding whose positions are made of tokens."""
 
 
 class Decoder(eqx.Module):
@@ -75,6 +80,7 @@ def decoder(
     # The sum of all branches is as large as the token itself, at any depth.
     small = (2 * depth) ** -0.5
     query = weights(depth, dim, dim, size=usual / own)
+    gate_keys = jr.split(jr.fold_in(key, 7), depth)
     return Decoder(
         embedding,
         Weights(
@@ -88,8 +94,19 @@ def decoder(
             narrow=weights(depth, 4 * dim, dim, size=small),
             norm=jnp.ones(dim),
             readout=weights(dim, vocabulary),
+            gate=eqx.filter_vmap(lambda key: _gate(embedding, dim, key))(gate_keys),
         ),
     )
+
+
+def _gate(embedding, dim, key):
+    """The gate that an embedding needs, as its authors start it; or `None`."""
+    bias, rotary = embedding.bias, embedding.rotary
+    if isinstance(bias, Forgetting):
+        return ForgetGate(dim, bias.heads * (2 if bias.bidirectional else 1), key=key)
+    if isinstance(rotary, Wall):
+        return ForgetGate(dim, rotary.heads * rotary.head_dim, start_bias=8.0, key=key)
+    return None
 
 
 def at(
@@ -138,6 +155,7 @@ def forward(
         weights.network_norm,
         weights.widen,
         weights.narrow,
+        weights.gate,
     )
     x, _ = jax.lax.scan(
         lambda x, block: (_block(x, block, there.placed, shape), None),
@@ -150,7 +168,7 @@ def forward(
 
 
 def _block(x, block, placed, shape):
-    attention_norm, attention, mix, network_norm, widen, narrow = block
+    attention_norm, attention, mix, network_norm, widen, narrow, gate = block
     normed = _normed(x, attention_norm)
     q, k, v = (
         part.reshape(shape).swapaxes(1, 2)
@@ -158,8 +176,12 @@ def _block(x, block, placed, shape):
     )
 
     def attend(q, k, v, state):
-        states = {name: state for name in placed.reads}
-        return placed.attend(q, k, v, causal=True, **states)
+        here, rules = placed, {name: state for name in placed.reads}
+        if gate is not None:
+            order, p = placed.q_positions, gate(state)
+            here = dataclasses.replace(placed, q_positions=p, k_positions=p)
+            rules |= dict(q_order=order, k_order=order)
+        return here.attend(q, k, v, causal=True, **rules)
 
     seen = jax.vmap(attend)(q, k, v, normed.reshape(*shape[:2], -1))
     x = x + seen.swapaxes(1, 2).reshape(x.shape) @ mix

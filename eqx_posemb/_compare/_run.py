@@ -131,7 +131,9 @@ class Run:
         self._progress.done()
         losses, seeds = self._losses[task.name, entry.base], self._settings.seeds
         result["parameters"] = count(model) // seeds
-        result["position_parameters"] = count(model.embedding) // seeds
+        result["position_parameters"] = (
+            count((model.embedding, model.weights.gate)) // seeds
+        )
         if hardly_learnt(losses, task):
             result["hardly_learnt"].append(task.name)
         result["training_loss"][task.name] = _report.thinned(losses)
