@@ -71,11 +71,9 @@ class PositionalEmbedding(Module):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The names among `q_state` and `k_state` that the parts read. `logits` and
-        `attend` need them."""
-        readers = self.rotary, self.score
-        names = [getattr(part, "reads", ()) for part in readers if part is not None]
-        return tuple(dict.fromkeys(name for each in names for name in each))
+        """The states among `q_state` and `k_state` that `logits` and `attend` need."""
+        readers = [part for part in (self.rotary, self.score) if part is not None]
+        return tuple(dict.fromkeys(name for part in readers for name in part.reads))
 
     def embed(
         self, x: Float[Array, "seq dim"], positions: Num[Positions, "seq *axes"]

@@ -58,6 +58,9 @@ class Part(Module):
     if they depend on the keys between the two tokens, `"bounded"` if positions beyond
     an end raise an error, and `"causal"` if the part needs causal attention."""
 
+    reads: ClassVar[tuple[str, ...]] = ()
+    """The names among `q_state` and `k_state` that the part reads."""
+
 
 def _is(value, default) -> bool:
     """Whether a setting has its default. An array has none."""

@@ -44,7 +44,7 @@ ROOMS = {
     "_low_rank": BASE,
     "_state_dicts": set(),
     "_frequencies": BASE | {"_state_dicts"},
-    "_rotary": BASE | {"_frequencies"},
+    "_rotary": BASE | {"_frequencies", "_spread"},
     "_encoding": BASE | {"_frequencies", "_state_dicts"},
     "_bias": BASE
     | {"_buckets", "_low_rank", "_positions", "_encoding", "_spread", "_state_dicts"},

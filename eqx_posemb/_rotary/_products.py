@@ -1,7 +1,6 @@
 """The base class of parts that replace the products of queries and keys."""
 
 import abc
-from typing import ClassVar
 
 from jaxtyping import Array, Float, Num
 
@@ -20,8 +19,6 @@ class AbstractProducts(Part):
     keyword, `q_state` or `k_state`. A part with the trait `"between"` gets the keyword
     `seen`, as [`eqx_posemb.abstract.AbstractScore`][] does.
     """
-
-    reads: ClassVar[tuple[str, ...]] = ()
 
     @property
     def dynamic(self) -> bool:

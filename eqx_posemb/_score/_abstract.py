@@ -1,7 +1,6 @@
 """The base class of scores."""
 
 import abc
-from typing import ClassVar
 
 from jaxtyping import Array, Float, Num, PyTree
 
@@ -26,8 +25,6 @@ class AbstractScore(Part):
     where a query attends to a key, or `None`. Positions are the order that masks
     compare. Blocks have some queries and all keys, and a ring is refused.
     """
-
-    reads: ClassVar[tuple[str, ...]] = ()
 
     @property
     def relative(self) -> bool:
