@@ -71,11 +71,9 @@ class PositionalEmbedding(Module):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The names among `q_state` and `k_state` that the parts read. `logits` and
-        `attend` need them."""
-        readers = self.rotary, self.score
-        names = [getattr(part, "reads", ()) for part in readers if part is not None]
-        return tuple(dict.fromkeys(name for each in names for name in each))
+        """The names among `q_state` and `k_state` that `logits` and `attend` need."""
+        read = [getattr(part, "reads", ()) for part in (self.rotary, self.score)]
+        return tuple(dict.fromkeys(name for names in read for name in names))
 
     def embed(
         self, x: Float[Array, "seq dim"], positions: Num[Positions, "seq *axes"]
