@@ -141,7 +141,8 @@ class CoPE(AbstractScore):
             )
         scale = 1 / math.sqrt(q.shape[-1])
         q, k = scale * as_float(q), as_float(k)
-        counts = self._counts(q, k, *in_common(q_positions, k_positions), seen)
+        q_positions, k_positions = in_common(q_positions, k_positions)
+        counts = self._counts(q, k, q_positions, k_positions, seen)
         counts = jnp.minimum(counts, self.reach - 1)
         # The interpolation of the last vector has weight zero, so it may start before.
         row = jnp.minimum(jnp.floor(counts), self.reach - 2)

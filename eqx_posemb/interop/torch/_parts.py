@@ -107,14 +107,15 @@ class TorchTerm(TorchPart):
 
 
 class TorchExtension(TorchPart):
-    """A rotary embedding with other positions for far keys."""
+    """A part that gives each pair of a query and a key a product of its own."""
 
     def products(
         self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor, **length
     ) -> Tensor:
         """The unscaled products [*batch, heads, q, k] of queries and keys [*batch,
         heads, seq, dim] before any rotation. Positions are [seq], with or without the
-        batch. Schedules that depend on the length read `length`."""
+        batch. Schedules that depend on the length read `length`, and parts that read
+        states take them as `k_state` [*batch, seq, dim]."""
         at = dict(q_positions=q_positions, k_positions=k_positions)
         return self._run("products", q=q, k=k, **at, **length)[0]
 
