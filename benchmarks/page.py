@@ -12,7 +12,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.report import Result, result, RESULTS, ROOT, Row
 from benchmarks.sentences import SENTENCES, with_figures
@@ -89,7 +89,7 @@ def rotary(rows: list[Row]) -> str:
         rest = {k: v for k, v in row.items() if k not in (*named, "floor", "goal")}
         return ", ".join(f"{name} {shown(name, value)}" for name, value in rest.items())
 
-    shown_as = [
+    shown_as: list[dict[str, Any]] = [
         {name: row.get(name) for name in named} | {"others": others(row) or None}
         for row in rows
     ]

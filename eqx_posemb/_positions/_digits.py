@@ -158,6 +158,7 @@ def coupled_positions(
     start = _start(furthest, key)
 
     def places(digits, lowest_first, start):
+        # An expression has numbers of both orders, so each token selects its count.
         counted = jnp.where(lowest_first, _counted_up(digits), _counted_down(digits))
         return 1 + counted + start
 

@@ -139,6 +139,7 @@ class PaTH(AbstractProducts):
         w = jnp.einsum("hdr,kr->hkd", self.up.astype(x.dtype), narrow)
         w = w * jax.lax.rsqrt(jnp.sum(w * w, axis=-1, keepdims=True) + _EPS)
         opened = jnp.einsum("hm,km->hk", self.gate_weight.astype(x.dtype), x)
+        # Twice a sigmoid, so that a transformation can be a reflection.
         beta = 2 * jax.nn.sigmoid(opened + self.gate_bias.astype(x.dtype)[:, None])
         return w, beta
 
@@ -175,8 +176,11 @@ class PaTH(AbstractProducts):
         assert k_state is not None
         q_positions, k_positions = in_common(q_positions, k_positions)
         dtype = computing_dtype(q.dtype)
+        # Each head of queries transforms the keys that it shares with other heads.
         k = repeated(k, q.shape[0] // k.shape[0])
         w, beta = self.transformations(k_state)
+        # Positions say which keys are between two tokens. A cache may store keys in any
+        # order.
         order = jnp.argsort(k_positions)
         shown = (k_positions[order][None] <= q_positions[:, None])[None]
         if seen is not None:
@@ -200,10 +204,12 @@ class PaTH(AbstractProducts):
         q, *keys = alike([q.astype(dtype), *keys, shown])
         keys = [blocks(x, axis) for x, axis in zip(keys, (1, 1, 1, 2), strict=True)]
         no_gaps = True if seen is None else _has_no_gaps(shown)
+        # Gaps need a step for each key, which is slower than products.
         found = either(
             no_gaps, lambda: _walk(q, keys, _together), lambda: _walk(q, keys, _singly)
         )
         found = jnp.moveaxis(found, 0, 2).reshape(*q.shape[:2], -1)[..., :count]
+        # The order of an order is its inverse.
         return jnp.take(found, jnp.argsort(order), axis=2)
 
     def _check(self, q, q_positions, k_positions, k_state):

@@ -106,6 +106,7 @@ class Wall(AbstractProducts):
         """
         self._check(q, q_positions, k_positions)
         dtype = computing_dtype(q.dtype)
+        # Each head of queries has its own gates for keys that heads share.
         k = repeated(k, self.heads // k.shape[0])
         q, k = q.astype(dtype), k.astype(dtype)
         q_sums, k_sums = (

@@ -139,6 +139,7 @@ class CoPE(AbstractScore):
                 f"this `CoPE`, but got shape {q.shape}. Build it with `head_dim="
                 f"{q.shape[-1]}`."
             )
+        # Gates and vectors multiply the query with the scale of the logits.
         scale = 1 / math.sqrt(q.shape[-1])
         q, k = scale * as_float(q), as_float(k)
         q_positions, k_positions = in_common(q_positions, k_positions)
