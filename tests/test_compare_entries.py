@@ -113,6 +113,12 @@ def test_settings_that_do_not_fit_are_refused(given, message):
         dataclasses.replace(TINY, **given)
 
 
+def test_text_in_place_of_a_path_is_refused_in_few_words():
+    with pytest.raises(ValueError, match=r"\. Give text itself as bytes\.$") as refused:
+        pe.compare(["rope"], text="some words " * 10_000, progress=False)
+    assert len(str(refused.value)) < 400
+
+
 def test_the_standard_library_is_split_by_files():
     text = _text.standard_library()
     files = sorted([*text.training_files, *text.held_out_files])

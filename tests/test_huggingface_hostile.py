@@ -31,10 +31,13 @@ HOSTILE = {
     r"that returns a dictionary, but got \[1, 2\]": Gives([1, 2]),
     "that returns a dictionary, but got 5": Gives(5),
     "File name too long": "x" * 300,
+    "Download a model of the Hugging Face Hub first": "meta-llama/Llama-3.1-8B",
     "`model_type` must be one of those known": {"model_type": "l" * 10**6},
     "19988 more": {f"p{i}_config": {"model_type": "llama"} for i in range(20_000)},
     "`hidden_size` must be an integer": LLAMA | {"hidden_size": "1" * 10**6},
     "`head_dim` must be an integer": LLAMA | {"head_dim": [[0] * 1000] * 1000},
+    r"got 4.0. Did you mean `factor`\?": LLAMA
+    | {"rope_parameters": {"rope_type": "yarn", "facotr": 4.0}},
     "`rope_parameters.aaa": LLAMA | {"rope_parameters": {"a" * 10**6: 1}},
     "`rope_parameters.rope_type` must be": LLAMA
     | {"rope_parameters": {"rope_type": "y" * 10**6}},

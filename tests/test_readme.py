@@ -22,6 +22,7 @@ README = (ROOT / "README.md").read_text()
 BRIDGES = [
     importlib.import_module(f"eqx_posemb.interop.{module.name}")
     for module in pkgutil.iter_modules(interop.__path__)
+    if not module.name.startswith("_")
 ]
 NAMESPACES = pe.abstract, pe.axes, pe.frequencies, pe.positions, pe.rotations
 PUBLIC = {

@@ -1,5 +1,6 @@
 """Real text to train on, that is always there: the standard library's sources."""
 
+import errno
 import functools
 import hashlib
 import platform
@@ -158,7 +159,12 @@ def _read(file, most):
         with open(file, "rb") as opened:
             return opened.read(most)
     except OSError as error:
-        raise Refused(f"cannot read the text {file!r}: {error.strerror}.") from error
+        shown = file if len(str(file)) <= 300 else f"{str(file)[:300]}…"
+        long = error.errno == errno.ENAMETOOLONG
+        cure = " Give text itself as bytes." if long else ""
+        raise Refused(
+            f"cannot read the text {shown!r}: {error.strerror}.{cure}"
+        ) from error
 
 
 def _joined(contents):

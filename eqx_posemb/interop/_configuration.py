@@ -80,9 +80,11 @@ def _read_file(path: Path) -> dict[str, Any]:
             shown = str(path)[:300]
         keys = json.loads(path.read_text())
     except OSError as reason:
+        named = isinstance(reason, FileNotFoundError) and path.suffix != ".json"
+        cure = " Download a model of the Hugging Face Hub first." if named else ""
         raise ValueError(
             f"`config` must be a path to a config.json or its folder, but got {shown}: "
-            f"{reason.strerror}."
+            f"{reason.strerror}.{cure}"
         ) from reason
     except RecursionError as reason:
         raise ValueError(
@@ -266,7 +268,9 @@ class Settings:
         """Nothing is ignored: a key without effect is an error that names it."""
         for key in self.keys:
             if key not in allowed:
-                raise ValueError(
+                text = (
                     f"`{self._name(key)}` must not be there: {why} has no such key, "
-                    f"but {', '.join(sorted(allowed))}; got {quoted(self.keys[key])}."
+                    f"but {', '.join(sorted(allowed))}; got {quoted(self.keys[key])}. "
+                    f"{meant(key, allowed)}"
                 )
+                raise ValueError(text.rstrip())
