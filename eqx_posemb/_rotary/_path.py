@@ -20,8 +20,7 @@ _EPS = 1e-6
 
 
 class PaTH(AbstractProducts):
-    r"""PaTH attention (position encoding via accumulating Householder
-    transformations), Yang et al. 2025.
+    r"""PaTH attention by Householder transformations, Yang et al. 2025.
 
     Each token between key and query transforms the key by a matrix of its content:
 
@@ -192,12 +191,13 @@ class PaTH(AbstractProducts):
             # Short texts have one block, of the next power of two.
             size = min(size, 1 << max(count - 1, 0).bit_length())
         # `jax.export` proves in this form that the padded number divides into blocks.
-        missing = -(-count // size) * size - count
+        number = -(-count // size)
+        missing = number * size - count
 
         def blocks(x, axis):
             """Blocks of keys in order, as a first axis."""
             x = jnp.pad(x, [(0, missing if i == axis else 0) for i in range(x.ndim)])
-            x = x.reshape(*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
+            x = x.reshape(*x.shape[:axis], number, size, *x.shape[axis + 1 :])
             return jnp.moveaxis(x, axis, 0)
 
         keys = (x[:, order].astype(dtype) for x in (k, w, beta))
@@ -208,7 +208,8 @@ class PaTH(AbstractProducts):
         found = either(
             no_gaps, lambda: _walk(q, keys, _together), lambda: _walk(q, keys, _singly)
         )
-        found = jnp.moveaxis(found, 0, 2).reshape(*q.shape[:2], -1)[..., :count]
+        found = jnp.moveaxis(found, 0, 2).reshape(*q.shape[:2], number * size)
+        found = found[..., :count]
         # The order of an order is its inverse.
         return jnp.take(found, jnp.argsort(order), axis=2)
 
