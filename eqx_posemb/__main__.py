@@ -69,7 +69,7 @@ def _parser():
 
     every = commands.add_parser("list", help="all embeddings, by place")
     every.add_argument(
-        "word", nargs="?", metavar="WORD", help="only those with this word"
+        "words", nargs="*", metavar="WORD", help="only those with these words in a row"
     )
     every.add_argument("--place", choices=tuple(PLACES), help="only those of a place")
     every.add_argument("--json", action="store_true", help="for machines")
@@ -214,7 +214,7 @@ def _list(options):
     if options.markdown is not None:
         print(markdown_page() if options.markdown == "page" else markdown_names())
         return 0
-    rows = selected(options.place, options.word)
+    rows = selected(options.place, " ".join(options.words))
     print(as_json(rows) if options.json else table(rows, _width()))
     return 0
 

@@ -78,6 +78,8 @@ def test_a_word_that_no_embedding_has_is_one_line(refused):
 def test_list_finds_the_words_of_a_title(capsys):
     found = printed_by(capsys, "list", "extrapolation")
     assert "alibi" in found and "kerple" in found and "t5" not in found
+    found = names_in(printed_by(capsys, "list", "train", "short"))
+    assert "alibi" in found and "kerple" not in found
 
 
 def test_list_prints_the_page_of_variants(capsys):

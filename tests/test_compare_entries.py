@@ -113,6 +113,11 @@ def test_settings_that_do_not_fit_are_refused(given, message):
         dataclasses.replace(TINY, **given)
 
 
+def test_a_string_in_place_of_a_list_is_refused():
+    with pytest.raises(ValueError, match=r"^`tasks` must be a list, but got 'text'"):
+        pe.compare(["rope"], tasks="text", progress=False)
+
+
 def test_text_in_place_of_a_path_is_refused_in_few_words():
     with pytest.raises(ValueError, match=r"\. Give text itself as bytes\.$") as refused:
         pe.compare(["rope"], text="some words " * 10_000, progress=False)

@@ -243,8 +243,8 @@ SETTINGS = [
     case("`kind` must be one of 'log', 'power', but got 'sqrt'", lambda: pe.KERPLE(2, kind="sqrt", key=KEY)),
     # The bundle and the registry.
     case("`scale` must be positive and finite, but got -1", lambda: pe.PositionalEmbedding(scale=-1)),
-    case("`name` must be one of .*rope, .*but got 'Rope'. Did you mean 'rope'", lambda: pe.make("Rope", **MAKE)),
-    case("`name` must be one of .*rope, .*but got 'zzz'.$", lambda: pe.make("zzz", **MAKE)),
+    case("^`name` must be one of the names of variants, but got 'Rope'. Did you mean 'rope'", lambda: pe.make("Rope", **MAKE)),
+    case("`name` must be one of .*rope, .*but got 'zzz'. `eqx_posemb.variants\\(\\)` lists", lambda: pe.make("zzz", **MAKE)),
     case("`rope` has the settings dim, theta, pairing, rotary_dim, but got base", lambda: pe.make("rope", **MAKE, base=1e6)),
     case("`length` must be at least 1 and finite, but got 0", lambda: pe.make("rope", **{**MAKE, "length": 0})),
     # Positions.

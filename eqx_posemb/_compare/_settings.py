@@ -108,6 +108,12 @@ def settings(quick: bool = False, **given: Any) -> Settings:
     """The settings with those that are given; `None` stands for the default."""
     given = {name: value for name, value in given.items() if value is not None}
     for name in "tasks", "multiples":
+        if isinstance(given.get(name), str):
+            # Its letters would be names.
+            raise ValueError(
+                f"`{name}` must be a list, but got {given[name]!r}. Write "
+                f"`{name}=[{given[name]!r}]`."
+            )
         if name in given:
             given[name] = tuple(given[name])
     return dataclasses.replace(QUICK if quick else DEFAULT, **given)

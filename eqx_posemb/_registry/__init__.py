@@ -34,7 +34,10 @@ def variant(name: str) -> Variant:
     for row in VARIANTS:
         if row.name == name:
             return row
+    meant = did_you_mean(name, variants())
+    # All names would hide the one that is meant.
+    known = "the names of variants" if meant else ", ".join(variants())
     raise ValueError(
-        f"`name` must be one of {', '.join(variants())}, but got {name!r}."
-        + did_you_mean(name, variants())
+        f"`name` must be one of {known}, but got {name!r}.{meant} "
+        "`eqx_posemb.variants()` lists the names."
     )
