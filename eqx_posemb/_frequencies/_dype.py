@@ -30,7 +30,7 @@ class DyPE(AbstractFrequencies):
     r"""DyPE, Issachar et al. 2025: scales less from step to step of diffusion.
 
     Early steps of sampling draw the whole image, and late steps its details. A larger
-    image therefore needs frequencies that are scaled at first, and those of training at
+    image therefore needs scaled frequencies at first, and the trained frequencies at
     last. With the time $t$ from 1, pure noise, to 0:
 
     $$\text{ntk:}\quad \omega_i \mapsto \omega_i\, s^{-2 t^2 i / (n - 1)}$$
@@ -51,7 +51,7 @@ class DyPE(AbstractFrequencies):
     program serves all steps. Without a time it is 1.
 
     The authors' code reverses the blends below $t = 0.02$, where thresholds pass the
-    last pair. Here the schedule becomes that of training. With `"yarn"` it also
+    last pair. Here the schedule becomes the trained schedule. With `"yarn"` it also
     multiplies the rotated channels of a scaled axis by $0.1 \ln s + 1$, which a
     schedule cannot do.
 

@@ -35,7 +35,7 @@ def variant(name: str) -> Variant:
         if row.name == name:
             return row
     meant = did_you_mean(name, variants())
-    # All names would hide the one that is meant.
+    # A list of all names would hide the suggestion.
     known = "the names of variants" if meant else ", ".join(variants())
     raise ValueError(
         f"`name` must be one of {known}, but got {name!r}.{meant} "

@@ -27,8 +27,7 @@ class ComRoPE(AbstractRotary):
     for the coordinates $p_k$ of a position, a learned matrix $G$ (`generators`) of each
     head and block, and rates $\theta$ of each coordinate and block. All exponents of a
     block are multiples of one matrix, so they commute. Logits therefore depend on
-    differences of positions alone, where those of [`eqx_posemb.LieRE`][] depend on
-    more.
+    differences of positions alone. Logits of [`eqx_posemb.LieRE`][] depend on more.
 
     - `"dependent"` (ComRoPE-LD) learns the rates (`rates`).
     - `"axial"` (ComRoPE-AP) gives each block to one coordinate, with the rate 1. The

@@ -156,8 +156,7 @@ class PaTH(AbstractProducts):
         """**Arguments:**
 
         - `q`, `k`: queries and keys.
-        - `q_positions`, `k_positions`: their positions, of which only the order
-            matters.
+        - `q_positions`, `k_positions`: their positions. Only their order matters.
         - `k_state`: the hidden states that the keys were projected from.
         - `seen`: True where a query attends to a key, for all heads or for each head.
             By default a query attends to all keys.
@@ -247,7 +246,7 @@ def _walk(q, keys, step):
 
 
 def _together(q, keys):
-    """A block of keys at once, where the keys of each query have no gaps.
+    """A block of keys by products, where the keys of each query have no gaps.
 
     A key that the query does not attend to is then later than all others, or earlier.
     """

@@ -119,7 +119,7 @@ class CoPE(AbstractScore):
 
         - `q`: the queries.
         - `k`: the keys.
-        - `q_positions`: the positions of the queries, of which only the order matters.
+        - `q_positions`: the positions of the queries. Only their order matters.
         - `k_positions`: the positions of the keys.
         - `seen`: True where a query attends to a key, for all heads or for each head.
             By default a query attends to all keys.

@@ -187,7 +187,8 @@ def rope_id(
 
         [Frayed RoPE and Long Inputs: A Geometric
         Perspective](https://arxiv.org/abs/2603.18017). Its code is not public, and the
-        formula follows published notes on the paper.
+        formula follows published notes on the paper. The notes state both ends of the
+        wavelengths. The even spacing between them is an assumption.
 
         ```bibtex
         @inproceedings{wertheimer2026frayed,
