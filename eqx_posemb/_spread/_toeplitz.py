@@ -32,8 +32,8 @@ def toeplitz(
 
 
 def by_rotation(values: Float[Array, "heads distances"], q: int):
-    """Rows by rotations. Each rotation doubles the number of rows, up to the 128 lanes of
-    a register. Every further 128 rows are slices that start at whole lanes."""
+    """Rows by rotations. Each rotation doubles the number of rows, up to the 128 lanes
+    of a register. Every further 128 rows are slices that start at whole lanes."""
     heads, distances = values.shape
     if not (isinstance(q, int) and isinstance(distances, int)):
         return skew(jnp.broadcast_to(values[:, None], (heads, q, distances)))

@@ -93,9 +93,9 @@ def dype_rope(
 
     for the coordinate $p_k$ of $d_k$ channels, its scaling factor $s_k$, and the time
     $t$ of diffusion from 1, pure noise, to 0. Frequencies are scaled in early steps,
-    which draw the whole. The last step has the trained frequencies. It needs no training.
-    Build the embedding within the step: the time may be traced, and all steps share one
-    program. [`eqx_posemb.frequencies.DyPE`][] has the formula of `"yarn"`.
+    which draw the whole. The last step has the trained frequencies. It needs no
+    training. Build the embedding within the step: the time may be traced, and all steps
+    share one program. [`eqx_posemb.frequencies.DyPE`][] has the formula of `"yarn"`.
 
     !!! Example
 
