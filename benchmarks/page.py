@@ -9,20 +9,26 @@ pictures need the extra `plot`.
 """
 
 import functools
-import json
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from benchmarks.report import Result, result, RESULTS, ROOT, Row
-from benchmarks.sentences import SENTENCES, with_figures
+from benchmarks.report import comparison, result, ROOT, Row
+from benchmarks.sentences import (
+    CHOOSING,
+    errors,
+    only_row,
+    over_splash,
+    PERFORMANCE,
+    power,
+    README,
+    SENTENCES,
+    with_figures,
+)
 from eqx_posemb._compare import _report
 
 
-README = "README.md"
-PERFORMANCE = "docs/guides/performance.md"
 ACCELERATORS = "docs/guides/accelerators.md"
-CHOOSING = "docs/choosing.md"
 PASSES = "forward", "both"
 
 
@@ -102,56 +108,56 @@ def rotary(rows: list[Row]) -> str:
     return "\n\n".join((table(first), folded("All dtypes and orders", table(shown_as))))
 
 
-def tpu(rows: list[Row]) -> str:
-    """The chips beside one another."""
+def beside(rows: list[Row], named: Iterable[str], found: Callable[[Row], Row]) -> str:
+    """Rows with equal names in one row, which has what was found for all of them."""
     merged: dict[tuple[str, ...], dict[str, object]] = {}
     for row in rows:
-        of = {name: row[name] for name in ("dtype", "order", "what")}
-        found = {f"{row['chip']} {name}": row[name] for name in PASSES}
-        merged.setdefault(tuple(of.values()), of).update(found)
+        of = {name: row[name] for name in named}
+        merged.setdefault(tuple(of.values()), of).update(found(row))
     return table(merged.values())
+
+
+def tpu(rows: list[Row]) -> str:
+    """The chips beside one another."""
+    found = lambda row: {f"{row['chip']} {name}": row[name] for name in PASSES}
+    return beside(rows, ("dtype", "order", "what"), found)
 
 
 def kernels(rows: list[Row]) -> str:
     """Cycles of both passes, beside splash attention on the same TPU."""
-    splash = {row["tpu"]: row["all"] for row in rows if "splash" in row["kernel"]}
     return table(
         {
             "TPU": row["tpu"],
             "kernel": row["kernel"],
             "forward": row["forward"],
             "backward": row["by queries"] + row["by keys"],
-            "both, over splash": row["all"] / splash[row["tpu"]],
+            "both, over splash": ratio,
             "temporaries": f"{row['MiB']} MiB",
         }
-        for row in rows
+        for row, ratio in zip(rows, over_splash(rows), strict=True)
     )
 
 
 def shim(rows: list[Row]) -> str:
     """The lengths beside one another."""
-    merged: dict[tuple[str, ...], dict[str, object]] = {}
-    for row in rows:
-        of = {name: row[name] for name in ("what", "beside", "dtype")}
-        merged.setdefault(tuple(of.values()), of)[f"{row['length']:,}"] = row["ratio"]
-    return table(merged.values())
+    found = lambda row: {f"{row['length']:,}": row["ratio"]}
+    return beside(rows, ("what", "beside", "dtype"), found)
 
 
 def accuracy() -> str:
     """Renders the largest errors of a cosine."""
-    rows = [row for row in result("reasons").rows if row["what"].startswith("largest")]
     size = lambda bytes: (
         f"{bytes // 2**40} TiB" if bytes >= 2**40 else f"{bytes // 2**30} GiB"
     )
-    errors = lambda row: {
+    shown_as = lambda row: {
         # A table has a cosine and a sine in float32 for each of 64 pairs.
         name: f"(table of {size(512 * row['positions'])})"
         if row[name] is None
-        else f"{row[name]:.1e}".replace("e-0", "e-").replace("e+00", "")
+        else power(row[name], 1)
         for name in ("eqx_posemb", "Equinox", "transformers")
     }
     found = table(
-        {"positions below": row["positions"]} | errors(row) for row in rows
+        {"positions below": row["positions"]} | shown_as(row) for row in errors()
     ).splitlines()
     return "\n".join([found[0], "|---:|---:|---:|---:|", *found[2:]])
 
@@ -205,11 +211,9 @@ def measured() -> str:
     """Renders the table that the README shows."""
     rows = []
     for what, benchmark, where, unit in MEASURED:
-        found = result(benchmark).rows
-        (row,) = (row for row in found if where.items() <= row.items())
         values = {
             name.removesuffix(unit): shown(name, value)
-            for name, value in row.items()
+            for name, value in only_row(benchmark, **where).items()
             if isinstance(value, int | float) and name.endswith(unit)
             if name not in (*where, "goal", "floor")
         }
@@ -221,7 +225,7 @@ def measured() -> str:
 
 def compared(task: str) -> str:
     """Renders the scores of a task, as `eqx-posemb compare` prints them."""
-    results = json.loads((RESULTS / "comparison.json").read_text())
+    results = comparison()
     rows = (_report.row(results, task, name) for name in results["results"])
     return "\n".join((*_report.head(results, task), *rows))
 
@@ -230,7 +234,7 @@ def of_file(name: str, render: Callable[[list[Row]], str]) -> Callable[[], str]:
     """The rows of a file, and the machine that ran."""
 
     def part() -> str:
-        found: Result = result(name)
+        found = result(name)
         return f"{render(found.rows)}\n\n{found.about}."
 
     return part

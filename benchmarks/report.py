@@ -100,6 +100,11 @@ def markdown(row: Mapping[str, object], first: bool = False) -> str:
     return f"{line(row)}\n{line('---' for _ in row)}\n{body}" if first else body
 
 
+def comparison() -> dict[str, Any]:
+    """Reads what `eqx-posemb compare` wrote."""
+    return json.loads((RESULTS / "comparison.json").read_text())
+
+
 class Result(NamedTuple):
     """A file that a benchmark wrote."""
 

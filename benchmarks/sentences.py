@@ -4,12 +4,11 @@
 test compares them. A sentence that is missing on its page raises an error.
 """
 
-import json
 import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from benchmarks.report import result, RESULTS, Row
+from benchmarks.report import comparison, result, Row
 
 
 NUMBER = r"\d(?:[\d,.e-]*\d)?"
@@ -53,7 +52,7 @@ def with_figures(page: str, text: str) -> str:
     return text
 
 
-def row(benchmark: str, **where: object) -> Row:
+def only_row(benchmark: str, **where: object) -> Row:
     """The only row of a file that has these values."""
     found = [r for r in result(benchmark).rows if where.items() <= r.items()]
     if len(found) != 1:
@@ -61,22 +60,25 @@ def row(benchmark: str, **where: object) -> Row:
     return found[0]
 
 
-def power(value: float) -> str:
-    """A figure of one digit, such as 7e-3."""
-    return f"{value:.0e}".replace("e-0", "e-")
+def power(value: float, places: int = 0) -> str:
+    """A figure such as 7e-3."""
+    return f"{value:.{places}e}".replace("e-0", "e-").replace("e+00", "")
+
+
+def errors() -> list[Row]:
+    """The rows with the largest errors of a cosine."""
+    rows = result("reasons").rows
+    return [row for row in rows if row["what"] == "largest error of a cosine"]
 
 
 def error(library: str, positions: int) -> float:
     """The largest error of a cosine for positions below a number."""
-    return row("reasons", what="largest error of a cosine", positions=positions)[
-        library
-    ]
+    (found,) = (row for row in errors() if row["positions"] == positions)
+    return found[library]
 
 
 def ours_everywhere() -> tuple[str]:
-    rows = result("reasons").rows
-    errors = [r["eqx_posemb"] for r in rows if r["what"].startswith("largest")]
-    return (power(max(errors)),)
+    return (power(max(row["eqx_posemb"] for row in errors())),)
 
 
 def off_at_131072() -> tuple[str]:
@@ -85,40 +87,44 @@ def off_at_131072() -> tuple[str]:
 
 def texts(*libraries: str) -> Callable[[], tuple[str, ...]]:
     """MiB of the program that rotates 131,072 positions."""
-    size = lambda library: row("reasons", what="MiB of the program's text")[library]
+    size = lambda library: only_row("reasons", what="MiB of the program's text")[
+        library
+    ]
     short = lambda value: f"{value:.0f}" if value >= 1 else f"{value:.3f}"
     return lambda: tuple(short(size(library)) for library in libraries)
 
 
-def versions() -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+ (\d+\.\d+\.\d+),? ?(?=transf|;)", about_reasons()))
+def versions(*libraries: str) -> Callable[[], tuple[str, ...]]:
+    """The versions of libraries beside which accuracy was measured."""
+
+    def found() -> tuple[str, ...]:
+        words = result("reasons").about.replace(",", " ").replace(";", " ").split()
+        return tuple(words[words.index(library) + 1] for library in libraries)
+
+    return found
 
 
-def equinox() -> tuple[str, ...]:
-    return versions()[:1]
+def over_splash(rows: list[Row]) -> list[float]:
+    """The cycles of each kernel, over splash attention's on the same TPU."""
+    splash = {row["tpu"]: row["all"] for row in rows if "splash" in row["kernel"]}
+    return [row["all"] / splash[row["tpu"]] for row in rows]
 
 
-def about_reasons() -> str:
-    return result("reasons").about
-
-
-def over_splash() -> list[tuple[str, float]]:
-    """For each TPU the cycles with a bias of T5, over splash attention's."""
+def t5_over_splash() -> dict[str, float]:
+    """The ratio of each TPU with a bias of T5."""
     rows = result("attention_kernels").rows
-    splash = {r["tpu"]: r["all"] for r in rows if "splash" in r["kernel"]}
-    return [
-        (r["tpu"], r["all"] / splash[r["tpu"]]) for r in rows if "T5" in r["kernel"]
-    ]
+    ratios = zip(rows, over_splash(rows), strict=True)
+    return {row["tpu"]: ratio for row, ratio in ratios if "T5" in row["kernel"]}
 
 
 def least_and_most_over_splash() -> tuple[str, str]:
-    ratios = [ratio for _, ratio in over_splash()]
+    ratios = t5_over_splash().values()
     return f"{min(ratios):.2f}", f"{max(ratios):.2f}"
 
 
 def alibi() -> tuple[str, ...]:
     where = {"embedding": "alibi", "length": 8192, "mask": "causal", "pass": "both"}
-    found = row("attention", **where)
+    found = only_row("attention", **where)
     sizes = (f"{found[name]:,.0f}" for name in ("ours MiB", "jax.nn MiB"))
     return f"{found['ours']:.2f}", *sizes
 
@@ -149,21 +155,21 @@ def tracing() -> tuple[str, ...]:
 
 
 def minutes_and_seconds() -> tuple[str, str]:
-    of = lambda command: row("commands", command=command)["seconds"]
+    of = lambda command: only_row("commands", command=command)["seconds"]
     quick = of("eqx-posemb compare --quick")
     return f"{of('eqx-posemb compare') / 60:.1f}", f"{quick:.0f}"
 
 
 def training() -> tuple[str, ...]:
     """Million parameters, seeds and steps of the comparison."""
-    found = json.loads((RESULTS / "comparison.json").read_text())
+    found = comparison()
     parameters = found["results"]["nope"]["parameters"] / 1e6
     settings = found["settings"]
     return f"{parameters:.1f}", f"{settings['seeds']}", f"{settings['steps']}"
 
 
-README, PERFORMANCE = "README.md", "docs/guides/performance.md"
-PRECISION, ACCELERATORS = "docs/guides/precision.md", "docs/guides/accelerators.md"
+README, CHOOSING = "README.md", "docs/choosing.md"
+PERFORMANCE, PRECISION = "docs/guides/performance.md", "docs/guides/precision.md"
 SENTENCES = (
     Sentence(
         README,
@@ -176,12 +182,16 @@ SENTENCES = (
         "library.",
         texts("Equinox", "eqx_posemb"),
     ),
-    Sentence(README, "beside Equinox {} and transformers {}.", versions),
+    Sentence(
+        README,
+        "beside Equinox {} and transformers {}.",
+        versions("equinox", "transformers"),
+    ),
     Sentence(
         README,
         "T5 attention takes {} times the cycles of splash attention, which takes no "
         "bias (compiled for v5e,",
-        lambda: (f"{dict(over_splash())['v5e']:.2f}",),
+        lambda: (f"{t5_over_splash()['v5e']:.2f}",),
     ),
     Sentence(
         PERFORMANCE,
@@ -199,7 +209,9 @@ SENTENCES = (
         texts("eqx_posemb"),
     ),
     Sentence(PERFORMANCE, "it has {} MiB.", texts("Equinox")),
-    Sentence(PERFORMANCE, "prints these figures, with Equinox {}.", equinox),
+    Sentence(
+        PERFORMANCE, "prints these figures, with Equinox {}.", versions("equinox")
+    ),
     Sentence(
         PERFORMANCE,
         "takes at most {} times the time of the same layers without position",
@@ -217,7 +229,11 @@ SENTENCES = (
         "are off by up to {} at position 131,072, and by {} at 16 million.",
         lambda: (*off_at_131072(), f"{error('transformers', 2**24):.1f}"),
     ),
-    Sentence(PRECISION, "with Equinox {} and transformers {}:", versions),
+    Sentence(
+        PRECISION,
+        "with Equinox {} and transformers {}:",
+        versions("equinox", "transformers"),
+    ),
     Sentence(
         "docs/guides/porting.md",
         "At position 131,072 its cosines are off by up to {}.",
@@ -227,7 +243,7 @@ SENTENCES = (
         "docs/faq.md", "with errors of up to {} at position 131,072.", off_at_131072
     ),
     Sentence(
-        "docs/choosing.md",
+        CHOOSING,
         "Each model has {} million parameters, and was trained with {} seeds for {} "
         "steps of each task.",
         training,

@@ -20,7 +20,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array
 
 import eqx_posemb as pe
 from benchmarks.block import Block, DIM, HEADS
@@ -72,10 +71,7 @@ def seconds(run: Callable, layers: list[Block] | Block) -> float:
 
 def rows(implementation: Implementation, rounds: int):
     blocks = [Block(key) for key in jr.split(jr.key(1), LAYERS)]
-    stack: Callable[..., Array | Callable] = lambda *leaves: (
-        jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0]
-    )
-    stacked: Block = jax.tree.map(stack, *blocks)
+    stacked = eqx.filter_vmap(Block)(jr.split(jr.key(1), LAYERS))
     times = {(name, kind): [] for name in NAMES for kind in KINDS}
     runs = {name: model(name, implementation) for name in NAMES}
     for _ in range(rounds):

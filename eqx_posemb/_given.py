@@ -247,6 +247,22 @@ def check_grid(name: str, positions: Shaped[Positions, "..."], axes: int) -> Non
         )
 
 
+def check_sums(
+    q_positions: Shaped[Positions, "..."],
+    k_positions: Shaped[Positions, "..."],
+    numbers: int,
+    each: str,
+) -> None:
+    """Positions made by a gate must have a number for each sum of gates."""
+    for name, positions in ("q", q_positions), ("k", k_positions):
+        if positions.ndim != 2 or positions.shape[1] != numbers:
+            raise ValueError(
+                f"`{name}_positions` must have shape [{name}, {numbers}], a number for "
+                f"each {each}, but got {positions.shape}. Make them by a `ForgetGate` "
+                f"with `heads={numbers}`."
+            )
+
+
 def cure_for_axes(positions: Shaped[Positions, "..."], axes: int = 1) -> str:
     """The cure for positions with a wrong number of axes."""
     if positions.ndim == 0:

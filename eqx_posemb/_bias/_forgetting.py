@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_count
+from .._given import check_sums
 from .._low_rank import centered, Factors
 from .._module import Module
 from .._phase import as_float
@@ -155,13 +156,7 @@ class Forgetting(AbstractBias):
 
     def _check(self, q_positions, k_positions):
         numbers = self.heads * (2 if self.bidirectional else 1)
-        for name, positions in ("q", q_positions), ("k", k_positions):
-            if positions.ndim != 2 or positions.shape[1] != numbers:
-                raise ValueError(
-                    f"`{name}_positions` must have shape [{name}, {numbers}], a number "
-                    f"for each gate, but got {positions.shape}. Make them by a "
-                    f"`ForgetGate` with `heads={numbers}`."
-                )
+        check_sums(q_positions, k_positions, numbers, "gate")
 
 
 Forgetting.__init__.__doc__ = """**Arguments:**

@@ -9,8 +9,8 @@ from .._checks import check_count
 from .._given import check_sequence, in_common, Positions
 from .._phase import computing_dtype
 from .._sharding import alike, repeated
-from .._spread import either
-from ._products import AbstractProducts
+from .._spread import either, keys_in_order
+from ._products import AbstractProducts, check_queries
 
 
 # The number of keys that are transformed together, a power of two.
@@ -177,13 +177,7 @@ class PaTH(AbstractProducts):
         # Each head of queries transforms the keys that it shares with other heads.
         k = repeated(k, q.shape[0] // k.shape[0])
         w, beta = self.transformations(k_state)
-        # Positions say which keys are between two tokens. A cache may store keys in any
-        # order.
-        order = jnp.argsort(k_positions)
-        shown = (k_positions[order][None] <= q_positions[:, None])[None]
-        if seen is not None:
-            seen = seen if seen.ndim == 3 else seen[None]
-            shown &= seen[..., order]
+        order, shown = keys_in_order(q_positions, k_positions, seen)
         count = k_positions.shape[0]
         size = _TOGETHER
         if isinstance(count, int):
@@ -214,11 +208,7 @@ class PaTH(AbstractProducts):
 
     def _check(self, q, q_positions, k_positions, k_state):
         heads, head_dim, _ = self.up.shape
-        if q.shape[0] != heads or q.shape[-1] != head_dim:
-            raise ValueError(
-                f"`q` must have shape [heads, q, dim] with {heads} heads and "
-                f"{head_dim} channels, as this `PaTH` has, but got {q.shape}."
-            )
+        check_queries("PaTH", q, heads, head_dim)
         for name, positions in ("q", q_positions), ("k", k_positions):
             check_sequence(f"{name}_positions", positions, "to have keys in order")
         dim = self.down.shape[1]

@@ -49,3 +49,14 @@ class AbstractProducts(Part):
         The product of each pair, not scaled, in at least float32. On a block of queries
         and keys it must equal the same block of all products.
         """
+
+
+def check_queries(
+    part: str, q: Float[Array, "heads q dim"], heads: int, head_dim: int
+) -> None:
+    """Queries must have the heads and channels of the part."""
+    if q.shape[0] != heads or q.shape[-1] != head_dim:
+        raise ValueError(
+            f"`q` must have shape [heads, q, dim] with {heads} heads and {head_dim} "
+            f"channels, as this `{part}` has, but got {q.shape}."
+        )

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_count
-from .._given import in_common
+from .._given import check_sums, in_common
 from .._phase import computing_dtype
 from .._sharding import repeated
 from .._spread import either
-from ._products import AbstractProducts
+from ._products import AbstractProducts, check_queries
 
 
 class Wall(AbstractProducts):
@@ -126,19 +126,9 @@ class Wall(AbstractProducts):
         )
 
     def _check(self, q, q_positions, k_positions):
-        if q.shape[0] != self.heads or q.shape[-1] != self.head_dim:
-            raise ValueError(
-                f"`q` must have shape [heads, q, dim] with {self.heads} heads and "
-                f"{self.head_dim} channels, as this `Wall` has, but got {q.shape}."
-            )
+        check_queries("Wall", q, self.heads, self.head_dim)
         numbers = self.heads * self.head_dim
-        for name, positions in ("q", q_positions), ("k", k_positions):
-            if positions.ndim != 2 or positions.shape[1] != numbers:
-                raise ValueError(
-                    f"`{name}_positions` must have shape [{name}, {numbers}], a number "
-                    f"for each channel of each head, but got {positions.shape}. Make "
-                    f"them by a `ForgetGate` with `heads={numbers}`."
-                )
+        check_sums(q_positions, k_positions, numbers, "channel of each head")
 
 
 Wall.__init__.__doc__ = """**Arguments:**

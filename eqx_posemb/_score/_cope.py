@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
 from .._checks import check_at_least, check_count
 from .._given import check_sequence, in_common, Positions
 from .._phase import as_float
-from .._spread import look_up
+from .._spread import keys_in_order, look_up
 from ._abstract import AbstractScore
 
 
@@ -155,12 +155,8 @@ class CoPE(AbstractScore):
 
     def _counts(self, q, k, q_positions, k_positions, seen):
         """The sum of gates from each key to the query."""
-        order = jnp.argsort(k_positions)
+        order, counted = keys_in_order(q_positions, k_positions, seen)
         there = k_positions[order]
-        counted = (there[None] <= q_positions[:, None])[None]
-        if seen is not None:
-            seen = seen if seen.ndim == 3 else seen[None]
-            counted &= seen[..., order]
         gates = jax.nn.sigmoid(jnp.einsum("hqd,hkd->hqk", q, k[:, order]))
         sums = jax.lax.cumsum(jnp.where(counted, gates, 0), axis=2, reverse=True)
         # The first among keys of equal positions has the sum of them all.

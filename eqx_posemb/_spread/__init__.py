@@ -16,6 +16,7 @@ from ._consecutive import (
     are_consecutive as are_consecutive,
     either as either,
 )
+from ._in_order import keys_in_order as keys_in_order
 from ._look_up import look_up as look_up
 from ._toeplitz import toeplitz as toeplitz, toeplitz_transpose as toeplitz_transpose
 from ._window import (
