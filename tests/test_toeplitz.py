@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import eqx_posemb as pe
+from eqx_posemb._spread import banded
 from eqx_posemb._spread._toeplitz import (
-    block_by_block,
     by_rotation,
     by_slices,
+    in_blocks,
     row_by_row,
 )
 from tests.helpers import build, HEADS, NAMES, normal, shape_of
@@ -166,7 +167,7 @@ def test_sums_along_diagonals_are_the_same_by_rows_and_by_blocks(q, k):
     rows = normal((2, q, k))
     theirs = [np.trace(rows, offset, axis1=1, axis2=2) for offset in range(1 - q, k)]
     both = row_by_row(rows), row_by_row(rows, long=1)
-    for sums in *both, block_by_block(rows, size=4):
+    for sums in *both, in_blocks(rows, size=4):
         np.testing.assert_allclose(sums, np.stack(theirs, axis=1), atol=1e-5)
 
 
@@ -209,3 +210,15 @@ def test_the_form_for_tpus_has_the_same_bits(q, k):
     rows = np.stack([values[:, q - 1 - i : q - 1 - i + k] for i in range(q)], axis=1)
     np.testing.assert_array_equal(by_slices(values, q), rows)
     np.testing.assert_array_equal(by_rotation(values, q), rows)
+
+
+@pytest.mark.parametrize("heads", [(), (2,)])
+@pytest.mark.parametrize("q, k", [(1, 5), (5, 3), (300, 140), (256, 300)])
+def test_products_by_distance_are_those_of_each_pair(q, k, heads):
+    x, vectors = normal((2, q, 3)), normal((*heads, q + k - 1, 3))
+    products = np.einsum("hqd,...nd->...hqn", x, vectors)
+    if heads:
+        products = products[[0, 1], [0, 1]]
+    rows = [products[:, i, q - 1 - i : q - 1 - i + k] for i in range(q)]
+    found = jax.jit(banded)(x, vectors)
+    np.testing.assert_allclose(found, np.stack(rows, axis=1), atol=1e-5)

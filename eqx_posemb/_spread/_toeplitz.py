@@ -11,10 +11,8 @@ from jaxtyping import Array, Float
 
 from .._phase import computing_dtype
 from .._symbolic import is_less
-from ._banded import skew
+from ._banded import BLOCK, skew, unskew, windows
 
-
-_LANES = 128
 
 
 def toeplitz(
@@ -37,16 +35,18 @@ def by_rotation(values: Float[Array, "heads distances"], q: int):
     heads, distances = values.shape
     if not (isinstance(q, int) and isinstance(distances, int)):
         return skew(jnp.broadcast_to(values[:, None], (heads, q, distances)))
-    count = min(_LANES, 1 << (q - 1).bit_length())
-    filled = -(-q // count) * count
-    rows = jnp.pad(values, ((0, 0), (filled - q, 1)))[:, None]
+    count = min(BLOCK, 1 << (q - 1).bit_length())
+    blocks, k = -(-q // count), distances - q + 1
+    before = blocks * count - q
+    rows = jnp.pad(values, ((0, 0), (before, 1)))[:, None]
     rows = jnp.roll(rows, 1 - count, axis=2)
     while rows.shape[1] < count:
         rows = jnp.concatenate([rows, jnp.roll(rows, rows.shape[1], axis=2)], axis=1)
-    k = distances - q + 1
-    starts = range(filled - count, -1, -count)
-    parts = [rows[:, :, start : start + k] for start in starts]
-    return jnp.concatenate(parts, axis=1)[:, :q]
+    each = -(-k // count)
+    places = (blocks + each - 1) * count
+    groups = rows[..., :places].reshape(heads, count, -1, count).swapaxes(1, 2)
+    rows = windows(groups, blocks).swapaxes(2, 3)
+    return rows.reshape(heads, blocks * count, each * count)[:, :q, :k]
 
 
 def by_slices(values: Float[Array, "heads distances"], q: int):
@@ -81,7 +81,7 @@ def toeplitz_transpose(
     # Symbolic sizes cannot be cut into blocks.
     if not all(isinstance(size, int) for size in rows.shape):
         return row_by_row(rows)
-    return jax.lax.platform_dependent(rows, cpu=row_by_row, default=block_by_block)
+    return jax.lax.platform_dependent(rows, cpu=row_by_row, default=in_blocks)
 
 
 def row_by_row(
@@ -107,28 +107,20 @@ def row_by_row(
     return total.astype(rows.dtype)
 
 
-def block_by_block(
-    rows: Float[Array, "heads q k"], size: int = 128
+def in_blocks(
+    rows: Float[Array, "heads q k"], size: int = BLOCK
 ) -> Float[Array, "heads distances"]:
+    """First the diagonals of each block of queries, and then the sums of blocks. A
+    compiler that shards the queries exchanges sums of blocks alone."""
     heads, q, k = rows.shape
-    total = _zeros(rows, heads, q + k - 1)
-
-    def add(first, count, total):
-        block = jax.lax.dynamic_slice(rows, (0, first, 0), (heads, count, k))
-        # In rows that are one entry shorter, each row starts one entry further right
-        # than the row above.
-        wide = k + count - 1
-        padded = jnp.pad(block[:, ::-1], ((0, 0), (0, 0), (0, count)))
-        flat = padded.reshape(heads, -1)[:, : count * wide]
-        sums = jnp.sum(flat.reshape(heads, count, wide), axis=1, dtype=total.dtype)
-        return _add_at(total, q - first - count, sums)
-
     size = min(size, q)
-    whole = q // size
-    total = jax.lax.fori_loop(0, whole, lambda i, t: add(i * size, size, t), total)
-    if q % size:
-        total = add(whole * size, q % size, total)
-    return total.astype(rows.dtype)
+    blocks = -(-q // size)
+    before = blocks * size - q
+    rows = jnp.pad(rows, ((0, 0), (0, before), (0, 0)))
+    dtype = computing_dtype(rows.dtype)
+    sums = unskew(rows.reshape(heads, blocks, size, k)).sum(2, dtype=dtype)
+    total = unskew(sums, step=size).sum(1)
+    return total[:, before : before + q + k - 1].astype(rows.dtype)
 
 
 def _zeros(rows, *shape):
