@@ -8,8 +8,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 
-# The queries of a block: the lanes of a register.
-BLOCK = 128
 _PIECES = 4
 
 
@@ -28,6 +26,12 @@ class ByDistance(NamedTuple):
     """Whether positions are consecutive. The score has this form only if they are."""
 
 
+def block_of(q: int) -> int:
+    """The queries of a block: as many as a register of a TPU has lanes, and fewer where
+    eight devices share fewer tokens."""
+    return min(128, 1 << max(0, (q // 8).bit_length() - 1))
+
+
 def banded(
     x: Float[Array, "heads q dim"],
     vectors: Float[Array, "*heads distances dim"],
@@ -40,7 +44,7 @@ def banded(
         return skew(jnp.einsum(products, x, vectors))
     if vectors.ndim == 2:
         vectors = vectors[None]
-    kv_heads, size = vectors.shape[0], min(BLOCK, q)
+    kv_heads, size = vectors.shape[0], block_of(q)
     blocks, k = -(-q // size), distances - q + 1
     filled = blocks * size
     x = jnp.pad(x, ((0, 0), (0, filled - q), (0, 0)))

@@ -11,8 +11,7 @@ from jaxtyping import Array, Float
 
 from .._phase import computing_dtype
 from .._symbolic import is_less
-from ._banded import BLOCK, skew, unskew, windows
-
+from ._banded import block_of, skew, unskew, windows
 
 
 def toeplitz(
@@ -35,7 +34,7 @@ def by_rotation(values: Float[Array, "heads distances"], q: int):
     heads, distances = values.shape
     if not (isinstance(q, int) and isinstance(distances, int)):
         return skew(jnp.broadcast_to(values[:, None], (heads, q, distances)))
-    count = min(BLOCK, 1 << (q - 1).bit_length())
+    count = block_of(q)
     blocks, k = -(-q // count), distances - q + 1
     before = blocks * count - q
     rows = jnp.pad(values, ((0, 0), (before, 1)))[:, None]
@@ -107,13 +106,11 @@ def row_by_row(
     return total.astype(rows.dtype)
 
 
-def in_blocks(
-    rows: Float[Array, "heads q k"], size: int = BLOCK
-) -> Float[Array, "heads distances"]:
+def in_blocks(rows: Float[Array, "heads q k"]) -> Float[Array, "heads distances"]:
     """First the diagonals of each block of queries, and then the sums of blocks. A
     compiler that shards the queries exchanges sums of blocks alone."""
     heads, q, k = rows.shape
-    size = min(size, q)
+    size = block_of(q)
     blocks = -(-q // size)
     before = blocks * size - q
     rows = jnp.pad(rows, ((0, 0), (0, before), (0, 0)))
