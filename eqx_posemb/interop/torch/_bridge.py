@@ -25,12 +25,11 @@ from ._programs import name_of
 
 
 _Module = TypeVar("_Module", bound=eqx.Module)
-_AT = "q_positions", "k_positions"
 # Each kind of part is called with tensors of these names.
-_INPUTS: dict[Any, tuple[str, ...]] = {
-    AbstractEncoding: ("positions",),
-    AbstractBias: _AT,
-    AbstractScore: ("q", "k", *_AT),
+_INPUTS: dict[Any, str] = {
+    AbstractEncoding: "positions",
+    AbstractBias: "q_positions k_positions",
+    AbstractScore: "q k q_positions k_positions",
 }
 
 
@@ -85,7 +84,7 @@ def as_torch(
         return TorchExtension(module)
     for kind, names in _INPUTS.items():
         if isinstance(module, kind):
-            return TorchTerm(module, names)
+            return TorchTerm(module, tuple(names.split()))
     raise ValueError(
         "`module` must be an encoding, a rotary embedding, a bias, a score or a "
         f"PositionalEmbedding, but got {type(module).__name__}."
@@ -162,12 +161,8 @@ def _fitting(name, leaf, tensor):
 
 
 class TorchEmbedding(TorchPart):
-    """A `PositionalEmbedding` for tensors of PyTorch.
-
-    `encoding`, `rotary`, `bias` and `score` are its parts, or `None`. The batch is
-    always the first axis. Positions, masks and segments may have a batch axis, or are
-    shared by all examples.
-    """
+    """A `PositionalEmbedding` for tensors of PyTorch, whose slots are its parts or
+    `None`. Positions, masks and segments may lack the batch, which comes first."""
 
     rotary: TorchPart | None
     encoding: TorchPart | None
@@ -188,8 +183,7 @@ class TorchEmbedding(TorchPart):
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Adds the encoding of positions [seq, *axes], with or without the batch, to
-        tokens [*batch, seq, dim], in their dtype. Without an encoding it returns the
-        tokens."""
+        tokens [*batch, seq, dim], in their dtype."""
         if self.encoding is None:
             return x
         return self._run("embed", x=x, positions=positions)[0]
@@ -197,9 +191,8 @@ class TorchEmbedding(TorchPart):
     def logits(
         self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor, **others
     ) -> Tensor:
-        """The finished logits, [*batch, heads, q, k], in the dtype of `q`: scaled,
-        rotated, with bias and score; not masked. Arguments are as in
-        [`eqx_posemb.PositionalEmbedding.logits`][], after the batch."""
+        """[`eqx_posemb.PositionalEmbedding.logits`][] after the batch, [*batch, heads,
+        q, k], in the dtype of `q`."""
         at = dict(q_positions=q_positions, k_positions=k_positions)
         return self._run("logits", q=q, k=k, **at, **others)[0]
 

@@ -21,11 +21,7 @@ from ._rotate import Layout, rotate
 
 class TorchPart(nn.Module):
     """A module whose arrays are parameters of PyTorch, and whose methods run in JAX as
-    one operator.
-
-    The modules have parameters and settings, and no buffers. So `half`, `to`, the meta
-    device and a state dict cannot change a setting.
-    """
+    one operator. No setting is in a buffer, where `half` could change it."""
 
     def __init__(self, module: eqx.Module):
         super().__init__()
@@ -79,10 +75,7 @@ class TorchPart(nn.Module):
 
 class TorchTerm(TorchPart):
     """An encoding, a bias or a score, with the call that it has in JAX after the batch.
-
-    Positions may come without the batch. Encodings and biases are in JAX's default
-    float dtype.
-    """
+    Positions may come without the batch."""
 
     def __init__(self, module: Any, names: tuple[str, ...]):
         super().__init__(module)
@@ -105,8 +98,7 @@ class TorchExtension(TorchPart):
     def products(
         self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor, **others
     ) -> Tensor:
-        """The unscaled products [*batch, heads, q, k] of queries and keys [*batch,
-        heads, seq, dim] before any rotation. Positions are [seq], with or without the
+        """The unscaled products [*batch, heads, q, k]. Positions may come without the
         batch. Some parts read `length` or `k_state`, [*batch, seq, dim]."""
         at = dict(q_positions=q_positions, k_positions=k_positions)
         return self._run("products", q=q, k=k, **at, **others)[0]

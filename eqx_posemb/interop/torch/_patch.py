@@ -131,10 +131,7 @@ _LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class PatchedRotation(nn.Module):
-    """Replaces a rotary embedding of transformers, with the same signature.
-
-    The original module answers all other attributes, such as `inv_freq`.
-    """
+    """Replaces a rotary embedding of transformers, whose other attributes it has."""
 
     def __init__(self, original: nn.Module, made: Mapping[Any, nn.Module]):
         super().__init__()
@@ -152,13 +149,12 @@ class PatchedRotation(nn.Module):
     def forward(
         self, x: Tensor, position_ids: Tensor, layer_type: str | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The tables of cosines and of sines, [batch, seq, channels], in the dtype of
-        `x`; of positions [batch, seq], or [3, batch, seq] for M-RoPE."""
         return self.kinds[str(layer_type)](x, position_ids)
 
 
 class _Tables(nn.Module):
-    """The tables of one kind of layer."""
+    """The tables of one kind of layer, [batch, seq, channels], of positions [batch,
+    seq], or [3, batch, seq] for M-RoPE."""
 
     def __init__(self, rotary: Rotary, layout: str, axis: int, keeps_dtype: bool):
         super().__init__()

@@ -299,8 +299,7 @@ def _wide(module, x):
     return torch.func.functional_call(module, wide, x)
 
 
-# Without `max_length` the table depends on the number of keys, which changes from call
-# to call.
+# Without `max_length` a call computes the table, for its number of keys.
 @functools.lru_cache(maxsize=16)
 def _table(features: int, length: int) -> Float[np.ndarray, "distances features"]:
     """Of the distances from `1 - length` to `length - 1`."""

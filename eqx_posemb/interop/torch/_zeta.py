@@ -174,8 +174,7 @@ class YarnEmbedding(Named):
     `max_position_embeddings / original_max_position_embeddings` at all lengths. Other
     models use dynamic YaRN: no scaling up to `max_position_embeddings`, and beyond it
     the factor `seq_len / original_max_position_embeddings`. Keys rotated for one length
-    do not match queries rotated for another. Calling it applies it, as Zeta's
-    documentation has it; Zeta's code returns `tables`.
+    do not match queries rotated for another. Zeta's code returns `tables` instead.
 
     !!! Example
 
