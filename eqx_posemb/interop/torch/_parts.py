@@ -54,13 +54,13 @@ class TorchPart(nn.Module):
                 x = as_positions(x, name)
             elif x is None:
                 continue
-            elif name in _OWN:
-                check_tensor(name, x)
             elif name == "length" and not isinstance(x, Tensor):
                 # A length in a tensor is data, so another length needs no other
                 # program.
                 device = inputs["q_positions"].device
                 x = torch.full((), x, dtype=torch.int32, device=device)
+            elif name in _OWN:
+                check_tensor(name, x)
             if isinstance(x, Tensor):
                 tensors[name] = x
             else:
@@ -225,8 +225,9 @@ def rank_of_positions(module: Callable[..., Any], count: int) -> int:
     return 2
 
 
-# The axes of one example. The tokens determine the axes of positions.
-_OWN = dict(q=3, k=3, v=3, x=2, q_state=2, k_state=2, q_segments=1, k_segments=1)
+# The most axes of one example. The tokens determine the axes of positions.
+_OWN = dict(q=3, k=3, v=3, mask=3, x=2, q_state=2, k_state=2)
+_OWN |= dict(q_segments=1, k_segments=1, q_order=1, k_order=1, sinks=1, length=0)
 
 
 def _depths_of(inputs: Mapping[str, Tensor], rank: int | None) -> dict[str, int]:
@@ -236,13 +237,11 @@ def _depths_of(inputs: Mapping[str, Tensor], rank: int | None) -> dict[str, int]
         return {name: max(x.ndim - rank, 0) for name, x in inputs.items()}
     first = "q" if "q" in inputs else "x"
     batch = inputs[first].shape[: max(inputs[first].ndim - _OWN[first], 0)]
-    depths = dict.fromkeys(inputs, 0)
+    depths = {}
     for name, value in inputs.items():
         if name in _OWN:
             depths[name] = max(value.ndim - _OWN[name], 0)
-        elif name == "mask":
-            depths[name] = len(batch) if value.ndim == len(batch) + 3 else 0
-        elif name != "length":
+        else:
             tokens = inputs["k" if name == "k_positions" else first]
             wanted = (*batch, tokens.shape[-2])
             there = tuple(value.shape[: len(wanted)]) == wanted

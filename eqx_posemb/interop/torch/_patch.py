@@ -131,7 +131,7 @@ _LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class PatchedRotation(nn.Module):
-    """Replaces a rotary embedding of transformers, whose other attributes it has."""
+    """Replaces a rotary embedding of transformers, and has its other attributes."""
 
     def __init__(self, original: nn.Module, made: Mapping[Any, nn.Module]):
         super().__init__()

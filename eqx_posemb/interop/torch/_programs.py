@@ -34,7 +34,8 @@ class Frame:
         self.shell, self.digest = shell, digest
         leaves = jax.tree_util.tree_leaves_with_path(shell)
         self.names = tuple(name_of(path) for path, leaf in leaves if _is_gap(leaf))
-        self._compiled = {}
+        # Each program is compiled once for its shapes and dtypes.
+        self.compiled = functools.cache(lambda p: eqx.filter_jit(self.function(p)))
 
     def __reduce__(self):
         return frame_of, (self.shell,)
@@ -53,12 +54,6 @@ class Frame:
             name, marks = transform.split(":")
             function = _TRANSFORMS[name](function, [mark == "1" for mark in marks])
         return function
-
-    def compiled(self, program: str) -> Function:
-        """The same, compiled once for each program, shapes and dtypes."""
-        if program not in self._compiled:
-            self._compiled[program] = eqx.filter_jit(self.function(program))
-        return self._compiled[program]
 
     def _run(self, method, depths, settings, arrays):
         # Half precision is for storage. Computations use at least float32.
