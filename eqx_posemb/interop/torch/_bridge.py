@@ -250,9 +250,7 @@ class TorchEmbedding(TorchPart):
         others |= dict(at, **rules, length=length, implementation=implementation)
         return self._run("attend", q=q, k=k, v=v, **others)[0]
 
-    def forward(self, *tensors: Tensor, **settings) -> Tensor:
-        """The same as `attend`."""
-        return self.attend(*tensors, **settings)
+    forward = attend
 
 
 def _seen(

@@ -108,15 +108,14 @@ def check_between(what: str, values: Int[Tensor, "..."], first: int, last: int) 
         return
     outside = (values < first) | (values > last)
     try:
-        some = bool(outside.any())
+        if not outside.any():
+            return
     except RuntimeError:  # Under `vmap` there are no values.
         return
-    if some:
-        raise ValueError(
-            f"{what} must be between {first} and {last}, to have a row in the table, "
-            f"but got {values[outside][0]}. Build the module with a larger "
-            "`max_length`."
-        )
+    raise ValueError(
+        f"{what} must be between {first} and {last}, to have a row in the table, but "
+        f"got {values[outside][0]}. Build the module with a larger `max_length`."
+    )
 
 
 class _Encoding(Positional):

@@ -40,9 +40,6 @@ class Frame:
     def __reduce__(self):
         return frame_of, (self.shell,)
 
-    def __deepcopy__(self, memo):
-        return self
-
     def function(self, program: str) -> Function:
         """What the program computes."""
         _, method, inputs, settings, *transforms = program.split("|")
