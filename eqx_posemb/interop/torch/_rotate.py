@@ -29,7 +29,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
         return torch.where(sign == 0, a, turned).to(x.dtype)
     first, rest = x[..., : 2 * half], x[..., 2 * half :]
     axis, sizes = (-2, (2, half)) if layout == "halves" else (-1, (half, 2))
-    a, b = (each.to(wide) for each in first.unflatten(-1, sizes).unbind(axis))
+    a, b = first.to(wide).unflatten(-1, sizes).unbind(axis)
     # `addcmul` computes a cos - b sin and b cos + a sin with one temporary fewer each.
     pair = torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)
     turned = torch.stack([each.to(x.dtype) for each in pair], axis).flatten(-2)
