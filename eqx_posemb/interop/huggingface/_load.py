@@ -97,8 +97,8 @@ def load(
     **Quirks.** In a few cases, transformers does not follow its configuration, or
     applies a map that is no rotation. `load` follows the configuration, and
     `quirks=True` reproduces transformers. Of the 382 model types with their default
-    configurations, 375 are equal without `quirks`. The page for users of transformers
-    lists the exceptions.
+    configurations, 375 are equal without `quirks`. The page "From transformers" of the
+    documentation lists the exceptions.
 
     **Arguments:**
 
