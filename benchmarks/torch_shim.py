@@ -42,8 +42,12 @@ def main():
         torch.set_num_threads(1)
     clock = time.process_time if args.cpu_time else time.perf_counter
     once = functools.partial(seconds, clock=clock, device=args.device)
-    names = "transformers", "rotary-embedding-torch"
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
+    names = "transformers", "rotary_embedding_torch"
+    versions = [
+        f"{name.replace('_', '-')} {importlib.metadata.version(name)}"
+        for name in names
+        if installed(name) is not None
+    ]
     about = (
         f"torch {torch.__version__}, {', '.join(versions)}, {args.device}, "
         f"{torch.get_num_threads()} threads"

@@ -19,7 +19,11 @@ from ._extension import AbstractExtension as AbstractExtension
 from ._nope import NoPE as NoPE
 from ._pairing import Pairing as Pairing
 from ._products import AbstractProducts as AbstractProducts
-from ._recipes._by_parts import magnitude as magnitude, yarn as yarn
+from ._recipes._by_parts import (
+    long_magnitude as long_magnitude,
+    magnitude as magnitude,
+    yarn as yarn,
+)
 from ._recipes._rope import rope as rope, xpos as xpos
 from ._recipes._scaling import linear_rope as linear_rope, ntk_rope as ntk_rope
 from ._rotary import Rotary as Rotary

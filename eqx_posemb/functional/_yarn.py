@@ -146,7 +146,7 @@ def get_mscale(scale: float = 1) -> float:
 
     **Returns:** a Python number.
     """
-    return 1.0 if scale <= 1 else magnitude(scale)
+    return magnitude(scale)
 
 
 def yarn(

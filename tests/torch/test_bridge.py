@@ -283,6 +283,18 @@ def test_positions_of_any_number_of_coordinates_have_batches():
     close(as_torch(bias)(tensor(p[0]), tensor(p[0])), wanted[0])
 
 
+def test_keys_have_an_order_of_their_own_in_each_example():
+    made = as_torch(pe.PositionalEmbedding(rotary=pe.axial_rope(HEAD_DIM)))
+    q, k = tensor(heads(1))[:, :, :3], tensor(heads(2))
+    cells = torch.arange(2 * SEQ).reshape(SEQ, 2)
+    order = POSITIONS.expand(BATCH, SEQ)
+    rules = dict(causal=True, q_order=order[:, -3:], k_order=order)
+    out = made(q, k, k, cells[-3:], cells, **rules)
+    rules = dict(causal=True, q_order=POSITIONS[-3:], k_order=POSITIONS)
+    alone = made(q[1], k[1], k[1], cells[-3:], cells, **rules)
+    torch.testing.assert_close(out[1], alone)
+
+
 def test_a_part_that_is_broken_is_not_taken_for_one_of_coordinates():
     with pytest.raises(NotImplementedError, match="not written yet"):
         rank_of_positions(_unwritten, 1)

@@ -257,7 +257,7 @@ def longrope(
     if attention_factor is None:
         # Released models have the factor at every length, also within the original
         # context.
-        attention_factor = math.sqrt(1 + math.log(factor) / math.log(original_length))
+        attention_factor = long_magnitude(factor, original_length)
     check_positive("attention_factor", attention_factor)
     return Rotary(schedule, dim=dim, scale=attention_factor, pairing=pairing)
 
@@ -291,5 +291,10 @@ def _yarn_scale(
 
 
 def magnitude(factor: float, slope: float = 1.0) -> float:
-    """The factor of queries and keys in YaRN, for a scaling factor of at least one."""
-    return 0.1 * slope * math.log(factor) + 1
+    """The factor of queries and keys in YaRN, for a scaling factor."""
+    return 0.1 * slope * math.log(factor) + 1 if factor > 1 else 1.0
+
+
+def long_magnitude(factor: float, original_length: int) -> float:
+    """The factor of queries and keys in LongRoPE, for a scaling factor."""
+    return math.sqrt(1 + math.log(factor) / math.log(original_length))

@@ -21,7 +21,7 @@ from ..._frequencies import (
 )
 from ..._rotary import AbstractAxes, Assigned, Axial, Mixed, Pairing, Sections
 from .._configuration import Settings
-from ._rope import Rope
+from ._rope import IMAGE_AXES, Rope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,17 +162,8 @@ def seconds(width: int, theta: float) -> Axes:
     return Axes(Geometric(width, theta), Axial(2))
 
 
-IMAGES: dict[str, Any] = {
-    "grid": grid,
-    "columns_first": columns_first,
-    "columns_alternate": columns_alternate,
-    "ladder": ladder,
-    "blocks": blocks,
-    "centers": centers,
-    "video": video,
-    "clip": clip,
-    "rows_alternate": rows_alternate,
-}
+# The rules that take the width of a head and a theta.
+IMAGES = (*IMAGE_AXES, "clip", "rows_alternate")
 
 
 def sections(rope: Rope, pairs: int, row: dict[str, Any], quirks: bool) -> Sections:

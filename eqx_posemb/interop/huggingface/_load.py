@@ -97,26 +97,8 @@ def load(
     **Quirks.** In a few cases, transformers does not follow its configuration, or
     applies a map that is no rotation. `load` follows the configuration, and
     `quirks=True` reproduces transformers. Of the 382 model types with their default
-    configurations, 375 are equal without `quirks`. The exceptions are:
-
-    - HunYuan-VL (2 model types): sections are assigned to channels and not to pairs, so
-      the two channels of a pair turn with different coordinates. Text is equal.
-    - MiniMax-M3 (2): `rotary_dim` is not read, and whole heads rotate. MiniMax-M1 read
-      as `"minimax"` has the same.
-    - Qwen3-Omni's thinker (3): a default head has 73 channels, and 74 rotate. An odd
-      head is an error here.
-    - PhiMoE: `long_factor` is never used, whatever the length.
-    - YaRN for each layer type has `truncate` always true, and does not read it.
-    - DBRX: `rope_theta` in `attn_config`, as the released file has it, is not read.
-    - A key that is given twice with different values: the first one that is read has
-        priority.
-    - A key about positions that the model type does not read: it has no effect.
-
-    V-JEPA 2 turns the two channels of a pair by different angles, which is no rotation.
-    Its authors trained it with this code, so `quirks` makes no difference. Dynamic and
-    longrope schedules are functions of the length here, without memory of earlier
-    calls. A default or full width equals the width that the code of the model type
-    rotates.
+    configurations, 375 are equal without `quirks`. The page "From transformers" of the
+    documentation lists the exceptions.
 
     **Arguments:**
 

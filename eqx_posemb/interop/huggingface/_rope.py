@@ -1,9 +1,9 @@
 """The rope settings of a layer, from whichever keys a configuration has them in."""
 
 import dataclasses
-import math
 from typing import Any
 
+from ..._rotary import long_magnitude, magnitude
 from .._configuration import known, listed, quoted, Settings
 from ._layers import rotating_labels
 from ._rope_keys import (
@@ -348,23 +348,18 @@ def _attention_factor(kind, rope, factor, original, row) -> float:
                 "`original_max_position_embeddings` must be at least 2 for longrope, "
                 f"whose attention factor has its logarithm, but got {original}."
             )
-        return math.sqrt(1 + math.log(factor) / math.log(original))
+        return long_magnitude(factor, original)
     if kind == "yarn" and "attention_factor" in row:
         return row["attention_factor"]
     if kind == "yarn":
         own = rope.number("mscale", 0.0)
         all_dims = rope.number("mscale_all_dim", 0.0)
         if own and all_dims:
-            return grown(factor, own) / grown(factor, all_dims)
+            return magnitude(factor, own) / magnitude(factor, all_dims)
         # TeleChat3 has a slope of its own, and `kind` has lost its name.
         named = {rope.get("rope_type"), rope.get("type")}
-        return grown(factor, next((SLOPES[n] for n in named if n in SLOPES), 1.0))
+        return magnitude(factor, next((SLOPES[n] for n in named if n in SLOPES), 1.0))
     return 1.0
-
-
-def grown(factor: float, slope: float = 1.0) -> float:
-    """The attention factor of YaRN, for a scaling factor."""
-    return 0.1 * slope * math.log(factor) + 1 if factor > 1 else 1.0
 
 
 def _shape(kind, rope) -> dict[str, Any]:

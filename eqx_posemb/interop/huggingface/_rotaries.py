@@ -8,6 +8,7 @@ from jaxtyping import PRNGKeyArray
 from ..._rotary import (
     AbstractRotary,
     Chain,
+    magnitude,
     NoPE,
     Pairing,
     Rotary,
@@ -18,7 +19,7 @@ from ..._rotary._extension import DualChunk
 from .._configuration import listed, quoted, Settings
 from . import _axes as axes
 from ._layers import DOES_NOT, layer_types_of, rotates
-from ._rope import grown, Rope, rope_of
+from ._rope import Rope, rope_of
 from ._schedule import schedule
 from ._width import width_of
 
@@ -161,7 +162,7 @@ def _scale(rope, head, settings, row) -> float | None:
         if rope.mscale_all_dim and rope.kind == "yarn":
             # DeepSeek multiplies the logits by YaRN's factor, in place of queries and
             # keys.
-            return head**-0.5 * grown(rope.factor, rope.mscale_all_dim) ** 2
+            return head**-0.5 * magnitude(rope.factor, rope.mscale_all_dim) ** 2
     return None
 
 

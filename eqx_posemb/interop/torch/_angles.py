@@ -36,22 +36,20 @@ class Fixed(nn.Module):
         self.values = torch.tensor(self._host, device=self.values.device)
         return self
 
-    def forward(self) -> Tensor:
-        return self.values
 
-
-class Angles(nn.Module):
+class Angles(Fixed):
     """The cosine and sine of positions times the frequencies of a schedule."""
 
     def __init__(self, turns: Turns):
-        super().__init__()
-        self.words = Fixed(_words(turns))
+        super().__init__(_words(turns))
+
+    def words(self) -> Tensor:
+        return self.values
 
     def forward(
         self, positions: Tensor, dtype: torch.dtype = torch.float32
     ) -> tuple[Tensor, Tensor]:
-        """As `cos_sin`."""
-        return cos_sin(positions, self.words(), dtype)
+        return cos_sin(positions, self.values, dtype)
 
 
 def cos_sin(
@@ -60,21 +58,22 @@ def cos_sin(
     """The cosine and sine, [*shape, half], at positions [*shape], or at positions
     [*shape, terms, half] for words of terms. They are off by at most 2e-7 in float32,
     at every int32 position. Floats beyond int32 give NaN."""
-    positions, terms = as_positions(positions), words.ndim == 3
-    at = positions if terms else positions.unsqueeze(-1)
+    at = as_positions(positions)
+    if words.ndim == 2:
+        # One coordinate is a sum of one term.
+        at, words = at[..., None, None], words[:, None]
     # The integer part is piecewise constant, so it carries no gradient.
     nearest = at.detach().round()
     # The product wraps around, which drops whole turns.
-    phase = nearest.to(torch.int64) * words[1]
+    phase = (nearest.to(torch.int64) * words[1]).sum(dim=-2)
     # A float64 rounds the angle once, where the device has float64.
-    exact = exact_dtype(phase.device)
-    angle = (phase.sum(dim=-2) if terms else phase).to(exact) * (2 * math.pi / 2**64)
+    angle = phase.to(exact_dtype(phase.device)) * (2 * math.pi / 2**64)
     if at.is_floating_point():
         # Beyond int32 a float stands for many integers, so its angle is NaN.
         fits = (nearest >= -(2.0**31)) & (nearest < 2.0**31)
         # The remainder is a small angle, and it carries the derivative.
         rest = torch.where(fits, at - nearest, torch.nan) * radians(words)
-        angle = angle + (rest.sum(dim=-2) if terms else rest)
+        angle = angle + rest.sum(dim=-2)
     angle = angle.to(computing_dtype(dtype))
     return angle.cos().to(dtype), angle.sin().to(dtype)
 
@@ -100,10 +99,7 @@ def radians(words: Tensor) -> Tensor:
 def as_positions(
     positions: Tensor, name: str = "positions", integers: bool = False
 ) -> Tensor:
-    """Positions in int64, or floats of at least 32 bits if `integers` is false.
-
-    **Raises:** a `ValueError` for another dtype, or another kind of array.
-    """
+    """Positions in int64, or floats of at least 32 bits if `integers` is false."""
     check_tensor(name, positions)
     dtype = positions.dtype
     if not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import torch
 from torch import nn, Tensor
 
-from ..._attention import reach_of
+from ..._attention import reach_of, Window
 from ..._bias import AbstractBias
 from ..._bundle import PositionalEmbedding
 from ..._checks import check_choice
@@ -25,13 +25,11 @@ from ._programs import name_of
 
 
 _Module = TypeVar("_Module", bound=eqx.Module)
-_SLOTS = "encoding", "rotary", "bias", "score"
-_AT = "q_positions", "k_positions"
 # Each kind of part is called with tensors of these names.
-_INPUTS: dict[Any, tuple[str, ...]] = {
-    AbstractEncoding: ("positions",),
-    AbstractBias: _AT,
-    AbstractScore: ("q", "k", *_AT),
+_INPUTS: dict[Any, str] = {
+    AbstractEncoding: "positions",
+    AbstractBias: "q_positions k_positions",
+    AbstractScore: "q k q_positions k_positions",
 }
 
 
@@ -41,16 +39,15 @@ def as_torch(
     """Turns an embedding into a `torch.nn.Module` with the same methods on tensors.
 
     Its arrays become parameters, with the paths of the leaves as their names:
-    `bias.weight`, `rotary.parts.0.generator`. It computes in at least float32. It has
-    the methods of the JAX module, with leading batch axes as in PyTorch. A whole
-    [`eqx_posemb.PositionalEmbedding`][] has `embed`, `logits` and `attend`, and its
-    parts in `encoding`, `rotary`, `bias` and `score`.
+    `bias.weight`, `rotary.parts.0.generator`. It computes in at least float32. Batch
+    axes come first. A whole [`eqx_posemb.PositionalEmbedding`][] has `embed`, `logits`
+    and `attend`, and its parts in `encoding`, `rotary`, `bias` and `score`.
 
     Rotations use PyTorch operations with exact angles. Attention without a bias or a
     score uses `scaled_dot_product_attention`. `torch.compile(fullgraph=True)` fuses
-    both. Everything else runs in JAX, as one opaque operator. It supports autograd of
-    any order and `torch.vmap`, but not `torch.func.grad`. Contiguous tensors share
-    their memory with JAX. JAX compiles each new shape.
+    both. Everything else runs in JAX, as one opaque operator, which JAX compiles for
+    each new shape. It supports autograd of any order and `torch.vmap`, but not
+    `torch.func.grad`. Contiguous tensors share their memory with JAX.
 
     !!! Example
 
@@ -65,9 +62,6 @@ def as_torch(
         bias = as_torch(pe.T5Bias(8, key=jax.random.key(0)))
         bias(at, at).sum().backward()
         ```
-
-    On a GPU both libraries reserve memory. Set `XLA_PYTHON_CLIENT_PREALLOCATE=false`
-    before the first import of JAX.
 
     **Arguments:**
 
@@ -90,7 +84,7 @@ def as_torch(
         return TorchExtension(module)
     for kind, names in _INPUTS.items():
         if isinstance(module, kind):
-            return TorchTerm(module, names)
+            return TorchTerm(module, tuple(names.split()))
     raise ValueError(
         "`module` must be an encoding, a rotary embedding, a bias, a score or a "
         f"PositionalEmbedding, but got {type(module).__name__}."
@@ -98,7 +92,7 @@ def as_torch(
 
 
 def to_torch(module: eqx.Module) -> dict[str, Tensor]:
-    """The parameters of a module, as a state dict of PyTorch.
+    """A state dict of the parameters, as of [`eqx_posemb.interop.torch.as_torch`][].
 
     !!! Example
 
@@ -109,18 +103,12 @@ def to_torch(module: eqx.Module) -> dict[str, Tensor]:
 
         assert list(to_torch(pe.Learned(8, 4, key=jax.random.key(0)))) == ["weight"]
         ```
-
-    The tensors own their memory. Their names equal the names of
-    [`eqx_posemb.interop.torch.as_torch`][].
     """
     return {name: copy_of(leaf) for name, leaf in leaves_of(module).items()}
 
 
 def from_torch(module: _Module, state: Mapping[str, Any] | nn.Module) -> _Module:
-    """Copies parameters of PyTorch into a module of this library.
-
-    They come from a state dict, or from a `torch.nn.Module` such as the result of
-    [`eqx_posemb.interop.torch.as_torch`][].
+    """Copies a state dict, or the parameters of a `torch.nn.Module`, into `module`.
 
     !!! Example
 
@@ -136,7 +124,7 @@ def from_torch(module: _Module, state: Mapping[str, Any] | nn.Module) -> _Module
     **Returns:** a module with its own arrays, in the dtypes of the arrays in `module`.
 
     **Raises:** a `ValueError` if a name is missing or unknown, or if a tensor has
-    another shape. The same if its dtype does not fit into the dtype of the array.
+    another shape or a dtype that does not fit.
     """
     if isinstance(state, nn.Module):
         state = state.state_dict()
@@ -173,19 +161,15 @@ def _fitting(name, leaf, tensor):
 
 
 class TorchEmbedding(TorchPart):
-    """A `PositionalEmbedding` for tensors of PyTorch.
-
-    `encoding`, `rotary`, `bias` and `score` are its parts, or `None`. The batch is
-    always the first axis. Positions, masks and segments may have a batch axis, or are
-    shared by all examples.
-    """
+    """A `PositionalEmbedding` for tensors of PyTorch, whose slots are its parts or
+    `None`. Positions, masks and segments may lack the batch, which comes first."""
 
     rotary: TorchPart | None
     encoding: TorchPart | None
 
     def __init__(self, module: PositionalEmbedding, rotation: Literal["torch", "jax"]):
         super().__init__(module)
-        for name in _SLOTS:
+        for name in "encoding", "rotary", "bias", "score":
             part = getattr(module, name)
             made = None if part is None else as_torch(part, rotation=rotation)
             setattr(self, name, made)
@@ -199,8 +183,7 @@ class TorchEmbedding(TorchPart):
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Adds the encoding of positions [seq, *axes], with or without the batch, to
-        tokens [*batch, seq, dim], in their dtype. Without an encoding it returns the
-        tokens."""
+        tokens [*batch, seq, dim], in their dtype."""
         if self.encoding is None:
             return x
         return self._run("embed", x=x, positions=positions)[0]
@@ -208,9 +191,8 @@ class TorchEmbedding(TorchPart):
     def logits(
         self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor, **others
     ) -> Tensor:
-        """The finished logits, [*batch, heads, q, k], in the dtype of `q`: scaled,
-        rotated, with bias and score; not masked. Arguments are as in
-        [`eqx_posemb.PositionalEmbedding.logits`][], after the batch."""
+        """[`eqx_posemb.PositionalEmbedding.logits`][] after the batch, [*batch, heads,
+        q, k], in the dtype of `q`."""
         at = dict(q_positions=q_positions, k_positions=k_positions)
         return self._run("logits", q=q, k=k, **at, **others)[0]
 
@@ -224,6 +206,10 @@ class TorchEmbedding(TorchPart):
         *,
         mask: Tensor | None = None,
         causal: bool = False,
+        window: Window | None = None,
+        q_segments: Tensor | None = None,
+        k_segments: Tensor | None = None,
+        length: int | Tensor | None = None,
         implementation: str = "auto",
         **others: Any,
     ) -> Tensor:
@@ -241,14 +227,13 @@ class TorchEmbedding(TorchPart):
         for name, x in ("q", q), ("k", k), ("v", v):
             check_tensor(name, x)
         at = dict(q_positions=q_positions, k_positions=k_positions)
-        rules = dict(mask=mask, causal=bool(causal))
-        rules |= {name: others.get(name) for name in _RULES}
-        # Angles that are the same for every length read no `length`.
-        rest = [x for name, x in others.items() if name not in (*_RULES, "length")]
-        plain = implementation == "auto" and all(x is None for x in rest)
+        rules = dict(mask=mask, causal=bool(causal), window=window)
+        rules |= dict(q_segments=q_segments, k_segments=k_segments)
+        plain = implementation == "auto" and all(x is None for x in others.values())
         # PyTorch's attention requires one dtype, and attention in JAX promotes dtypes.
         plain = plain and q.dtype == k.dtype == v.dtype and q.ndim > 2
         if self.rotary is not None and self._native and plain:
+            # Exact angles are the same for every length.
             return torch.nn.functional.scaled_dot_product_attention(
                 self.rotary(q_positions).queries(q),
                 self.rotary(k_positions).keys(k),
@@ -262,15 +247,10 @@ class TorchEmbedding(TorchPart):
             # heads.
             heads = (*mask.shape[:-3], q.shape[-3], *mask.shape[-2:])
             rules["mask"] = mask.expand(heads)
-        others |= dict(at, **rules, implementation=implementation)
+        others |= dict(at, **rules, length=length, implementation=implementation)
         return self._run("attend", q=q, k=k, v=v, **others)[0]
 
-    def forward(self, *tensors: Tensor, **settings) -> Tensor:
-        """The same as `attend`."""
-        return self.attend(*tensors, **settings)
-
-
-_RULES = "window", "q_segments", "k_segments"
+    forward = attend
 
 
 def _seen(

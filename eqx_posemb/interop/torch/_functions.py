@@ -71,9 +71,8 @@ def apply_rotary_pos_emb(
 ) -> Tokens:
     """Rotates adjacent pairs of channels by given sines and cosines, times `scale`.
 
-    `sin` and `cos` have a column for each pair or for each channel.
-    `fixed_pos_embedding` makes columns for pairs from an input of half the channels,
-    and `duplicate_interleave` makes columns for channels.
+    `sin` and `cos` have a column for each pair, which `fixed_pos_embedding` makes from
+    half of the channels, or for each channel, which `duplicate_interleave` makes.
 
     !!! Example
 
@@ -84,8 +83,6 @@ def apply_rotary_pos_emb(
         sin, cos = fixed_pos_embedding(torch.rand(32, 128))
         turned = apply_rotary_pos_emb(torch.rand(16, 32, 256), sin, cos)
         ```
-
-    **Returns:** a tensor like `x`.
 
     **Raises:** a `ValueError` for other shapes.
     """

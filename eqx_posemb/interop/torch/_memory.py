@@ -1,5 +1,6 @@
 """Arrays from tensors and back: in one memory where that is safe, never narrowed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ _WIDE = torch.float64, torch.uint64, torch.complex128
 _CURE = '`jax.config.update("jax_enable_x64", True)` before.'
 
 
-def device_of(tensors: list[Tensor]) -> torch.device:
+def device_of(tensors: Sequence[Tensor]) -> torch.device:
     """The one device that all tensors are on."""
     devices = {tensor.device for tensor in tensors}
     if len(devices) != 1:
@@ -39,21 +40,20 @@ def jax_device(device: torch.device) -> Any:
         ) from error
 
 
-def check_dtype(tensor: Tensor) -> None:
-    """Refuses values that DLPack would narrow silently."""
+def dtype_of(tensor: Tensor) -> Any:
+    """The dtype of the array. Values that DLPack would narrow silently are an error."""
     if tensor.dtype in _WIDE and not jax.config.read("jax_enable_x64"):
         raise ValueError(
             "Tensors must have at most 32 bits where JAX is not in 64-bit mode, but "
             f"got {tensor.dtype}. Cast them, or run {_CURE}"
         )
+    return jax.dtypes.canonicalize_dtype(str(tensor.dtype).removeprefix("torch."))
 
 
 def to_array(tensor: Tensor) -> jax.Array:
-    """An array in the memory of the tensor, if that is compact; else of a copy.
-
-    It is to be gone before anybody writes into the tensor.
-    """
-    check_dtype(tensor)
+    """An array in the memory of the tensor, if that is compact; else of a copy. It is
+    to be gone before anybody writes into the tensor."""
+    dtype = dtype_of(tensor)
     if tensor.layout != torch.strided:
         raise ValueError(
             f"Tensors must be dense, but got one of layout {tensor.layout}. Call its "
@@ -62,15 +62,14 @@ def to_array(tensor: Tensor) -> jax.Array:
     # JAX accepts the strides of a permutation alone, and no tensor that requires a
     # gradient.
     plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
-    if plain.dtype == torch.int64 and not jax.config.read("jax_enable_x64"):
+    if plain.dtype == torch.int64 and dtype == jnp.int32:
         # Positions from `torch.arange` are int64, and almost always small.
-        short = plain.to(torch.int32)
-        if not torch.equal(short.to(torch.int64), plain):
+        wide, plain = plain, plain.to(torch.int32)
+        if not torch.equal(plain.to(torch.int64), wide):
             raise ValueError(
                 "Integers must fit into int32 where JAX is not in 64-bit mode, but got "
-                f"one of {plain.abs().max()}. Run {_CURE}"
+                f"one of {wide.abs().max()}. Run {_CURE}"
             )
-        plain = short
     return jax.dlpack.from_dlpack(plain)
 
 

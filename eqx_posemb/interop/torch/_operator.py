@@ -1,12 +1,13 @@
 """The operator of PyTorch that runs what JAX computes."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
 import torch
 from torch import Tensor
 
-from ._memory import check_dtype, device_of, jax_device, to_array, to_tensor
+from ._memory import device_of, dtype_of, jax_device, to_array, to_tensor
 from ._programs import frame_with
 
 
@@ -14,8 +15,7 @@ from ._programs import frame_with
 def call(program: str, tensors: Sequence[Tensor]) -> list[Tensor]:
     """Runs a program on parameters and inputs."""
     function = frame_with(program).compiled(program)
-    device = jax_device(device_of(list(tensors)))
-    with jax.default_device(device):
+    with jax.default_device(jax_device(device_of(tensors))):
         # PyTorch may write into an input once the operator returns, so all reads must
         # be complete.
         arrays = jax.block_until_ready(function([to_array(x) for x in tensors]))
@@ -28,21 +28,17 @@ def call(program: str, tensors: Sequence[Tensor]) -> list[Tensor]:
 
 @call.register_fake
 def _(program, tensors):
-    structs = []
-    for x in tensors:
-        check_dtype(x)
-        dtype = jax.dtypes.canonicalize_dtype(str(x.dtype).removeprefix("torch."))
-        # JAX compiles one program for each shape, and `int` specializes PyTorch's
-        # symbolic sizes likewise.
-        structs.append(jax.ShapeDtypeStruct(tuple(map(int, x.shape)), dtype))
+    # JAX compiles one program for each shape, and `int` specializes PyTorch's symbolic
+    # sizes likewise.
+    shapes = [tuple(map(int, x.shape)) for x in tensors]
+    structs = [
+        jax.ShapeDtypeStruct(shape, dtype_of(x))
+        for shape, x in zip(shapes, tensors, strict=True)
+    ]
     # Tracing in JAX gives the shapes, so that both libraries agree.
     made = jax.eval_shape(frame_with(program).function(program), structs)
-    device = device_of(list(tensors))
-    dtypes = [getattr(torch, x.dtype.name) for x in made]
-    return [
-        torch.empty(x.shape, dtype=dtype, device=device)
-        for x, dtype in zip(made, dtypes, strict=True)
-    ]
+    empty = functools.partial(torch.empty, device=device_of(tensors))
+    return [empty(x.shape, dtype=getattr(torch, x.dtype.name)) for x in made]
 
 
 def _setup_context(ctx, inputs, output):

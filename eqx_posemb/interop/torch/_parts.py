@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,11 +21,7 @@ from ._rotate import Layout, rotate
 
 class TorchPart(nn.Module):
     """A module whose arrays are parameters of PyTorch, and whose methods run in JAX as
-    one operator.
-
-    The modules have parameters and settings, and no buffers. So `half`, `to`, the meta
-    device and a state dict cannot change a setting.
-    """
+    one operator. No setting is in a buffer, where `half` could change it."""
 
     def __init__(self, module: eqx.Module):
         super().__init__()
@@ -49,26 +45,28 @@ class TorchPart(nn.Module):
             holder = holder.get_submodule(group)
         holder.register_parameter(last, parameter)
 
-    def _run(self, method, depths=None, **inputs):
-        """Calls a method on the inputs that are there, batched as deeply as `depths`
-        says, or as the queries or tokens among them are."""
+    def _run(self, method, rank=None, **inputs):
+        """Calls a method on the inputs that are there. The axes of positions before the
+        last `rank` are batch; by default the queries or tokens have the batch."""
         tensors, settings = {}, ""
         for name, x in inputs.items():
             if name.endswith("positions"):
-                tensors[name] = as_positions(x, name)
-            elif isinstance(x, Tensor):
-                tensors[name] = x
-            elif name in _OWN and x is not None:
-                check_tensor(name, x)
-            elif name == "length" and x is not None:
+                x = as_positions(x, name)
+            elif x is None:
+                continue
+            elif name == "length" and not isinstance(x, Tensor):
                 # A length in a tensor is data, so another length needs no other
                 # program.
                 device = inputs["q_positions"].device
-                tensors[name] = torch.full((), x, dtype=torch.int32, device=device)
-            elif x is not None:
+                x = torch.full((), x, dtype=torch.int32, device=device)
+            elif name in _OWN:
+                check_tensor(name, x)
+            if isinstance(x, Tensor):
+                tensors[name] = x
+            else:
                 settings += f"{name!r}:{x!r},"
-        depths = _depths_of(tensors) if depths is None else depths
-        names = ",".join([f"{name}:{depths.get(name, 0)}" for name in tensors])
+        depths = _depths_of(tensors, rank)
+        names = ",".join([f"{name}:{depth}" for name, depth in depths.items()])
         program = f"{self._frame.digest}|{method}|{names}|{settings}"
         # `functional_call`, replicas and parametrizations have plain tensors here.
         get = lambda name: functools.reduce(getattr, name.split("."), self)
@@ -76,14 +74,8 @@ class TorchPart(nn.Module):
 
 
 class TorchTerm(TorchPart):
-    """An encoding, a bias or a score: called as it is in JAX, after the batch.
-
-    An encoding takes positions [*batch, seq, *axes], and a bias takes positions of
-    queries and keys. A score takes queries and keys [*batch, heads, seq, dim], both
-    positions, and `q_state` and `k_state` [*batch, seq, dim] if it reads them.
-    Positions may come without the batch. The result of the first two has JAX's default
-    float dtype.
-    """
+    """An encoding, a bias or a score, with the call that it has in JAX after the batch.
+    Positions may come without the batch."""
 
     def __init__(self, module: Any, names: tuple[str, ...]):
         super().__init__(module)
@@ -96,28 +88,28 @@ class TorchTerm(TorchPart):
                 f"This part must be called with {', '.join(self._names)}, but got "
                 f"{len(inputs)} tensors."
             )
-        names = self._names[: len(inputs)]
-        given: dict[str, Any] = dict(zip(names, inputs, strict=True)) | named
-        for name, x in given.items():
-            check_tensor(name, x)
-        depths: Any = None
-        if self._rank is not None:
-            depths = {name: max(x.ndim - self._rank, 0) for name, x in given.items()}
-        return self._run("__call__", depths, **given)[0]
+        named |= dict(zip(self._names, inputs, strict=False))
+        return self._run("__call__", self._rank, **named)[0]
 
 
 class TorchExtension(TorchPart):
     """A part that gives each pair of a query and a key a product of its own."""
 
     def products(
-        self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor, **length
+        self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor, **others
     ) -> Tensor:
-        """The unscaled products [*batch, heads, q, k] of queries and keys [*batch,
-        heads, seq, dim] before any rotation. Positions are [seq], with or without the
-        batch. Schedules that depend on the length read `length`, and parts that read
-        states take them as `k_state` [*batch, seq, dim]."""
+        """The unscaled products [*batch, heads, q, k]. Positions may come without the
+        batch. Some parts read `length` or `k_state`, [*batch, seq, dim]."""
         at = dict(q_positions=q_positions, k_positions=k_positions)
-        return self._run("products", q=q, k=k, **at, **length)[0]
+        return self._run("products", q=q, k=k, **at, **others)[0]
+
+
+class TorchRotation(NamedTuple):
+    """Functions that rotate queries and keys [*batch, heads, seq, dim] of given
+    positions, in their dtype, computed in at least float32."""
+
+    queries: Callable[[Tensor], Tensor]
+    keys: Callable[[Tensor], Tensor]
 
 
 class TorchRotary(TorchPart):
@@ -126,7 +118,7 @@ class TorchRotary(TorchPart):
     def __init__(self, module: AbstractRotary, rotation: Literal["torch", "jax"]):
         super().__init__(module)
         self._angles = self._axis = None
-        self.native = False
+        self._coordinates, self.native = (), False
         # Only plain rotations have a form in PyTorch, and all others run in JAX.
         if not isinstance(module, Rotary) or module.decay is not None:
             return
@@ -138,7 +130,7 @@ class TorchRotary(TorchPart):
         turns: Any = module.frequencies.turns()
         if module.axes is not None:
             count = module.frequencies.pairs
-            self._coordinates = module.axes.coordinates
+            self._coordinates = (module.axes.coordinates,)
             self._axis = module.axes.axis(count).tolist()
             frequency = module.axes.frequency(count)
             turns = jax.tree.map(lambda word: word[..., frequency], turns)
@@ -155,25 +147,28 @@ class TorchRotary(TorchPart):
 
     def forward(
         self, positions: Tensor, *, length: int | Tensor | None = None
-    ) -> "TorchRotation":
-        """The rotation at the positions, whose methods are `queries` and `keys`.
+    ) -> TorchRotation:
+        """The rotation at positions [seq, *axes], with or without a batch before.
         Compute it once for all layers.
 
-        Positions are [seq, *axes], with or without a batch before it. Schedules that
-        depend on the context length read `length`, by default one more than the largest
-        position of each example.
+        Schedules that depend on the context length read `length`, by default one more
+        than the largest position of each example.
 
         **Raises:** a `ValueError` if `positions` has another shape.
         """
-        if not self.native:
-            at = dict(q_positions=positions, length=length)
-            return TorchRotation(functools.partial(self._rotated_in_jax, at))
-        cos, sin = self.tables(positions, length=length)
-        depth = self._depth(positions)
-        # Batched tables without heads broadcast over the heads of queries and keys.
-        if depth and cos.ndim == depth + 2:
-            cos, sin = cos.unsqueeze(-3), sin.unsqueeze(-3)
-        return TorchRotation(functools.partial(self._rotated, cos, sin))
+        if self.native:
+            cos, sin = self.tables(positions, length=length)
+            # Batched tables without heads broadcast over the heads of queries and keys.
+            depth = positions.ndim - 1 - len(self._coordinates)
+            if depth and cos.ndim == depth + 2:
+                cos, sin = cos.unsqueeze(-3), sin.unsqueeze(-3)
+            turn = functools.partial(self._rotated, cos, sin)
+        else:
+            turn = lambda method, x: self._run(
+                method, q=x, q_positions=positions, length=length
+            )[0]
+        both = (functools.partial(turn, method) for method in ("queries", "keys"))
+        return TorchRotation(*both)
 
     def tables(
         self, positions: Tensor, *, length: int | Tensor | None = None
@@ -181,31 +176,21 @@ class TorchRotary(TorchPart):
         """The cosine and the sine of each angle, [*batch, *heads, seq, pairs], times
         the scale; of a [`eqx_posemb.Rotary`][] without decay only. They are float32, or
         float64 where that is PyTorch's default."""
-        depth = self._depth(positions)
+        check_tensor("positions", positions)
+        rank, shape = 1 + len(self._coordinates), tuple(positions.shape)
+        if len(shape) < rank or shape[len(shape) - rank + 1 :] != self._coordinates:
+            wanted = ", ".join(["*batch", "seq", *map(str, self._coordinates)])
+            raise ValueError(
+                f"`positions` must be of shape [{wanted}], but got {shape}."
+            )
         if self._angles is None:
-            depths, at = {"q_positions": depth}, dict(q_positions=positions)
-            cos, sin = self._run("tables", depths, **at, length=length)
+            cos, sin = self._run("tables", rank, q_positions=positions, length=length)
             return cos, sin
         if self._axis is not None:
             positions = positions[..., self._axis]
         dtype = computing_dtype(torch.get_default_dtype())
         cos, sin = self._angles(positions, dtype)
         return cos * self._scale, sin * self._scale
-
-    def _depth(self, positions):
-        """How many axes of positions are batch."""
-        check_tensor("positions", positions)
-        wanted = () if self._axis is None else (self._coordinates,)
-        depth, shape = positions.ndim - 1 - len(wanted), tuple(positions.shape)
-        if depth < 0 or shape[depth + 1 :] != wanted:
-            wanted = ", ".join(["*batch", "seq", *map(str, wanted)])
-            raise ValueError(
-                f"`positions` must be of shape [{wanted}], but got {shape}."
-            )
-        return depth
-
-    def _rotated_in_jax(self, at, method, x):
-        return self._run(method, q=x, **at)[0]
 
     def _rotated(self, cos, sin, method, x):
         check_tensor(method[0], x)
@@ -218,25 +203,6 @@ class TorchRotary(TorchPart):
                 f"rotary embedding have, but got {x.dtype} of shape {tuple(x.shape)}."
             )
         return rotate(x, cos, sin, self._layout)
-
-
-class TorchRotation:
-    """The rotation of queries and keys at given positions, as a value."""
-
-    def __init__(self, turn: Callable[[str, Tensor], Tensor]):
-        self._turn = turn
-
-    def queries(self, q: Tensor) -> Tensor:
-        """Rotated queries [*batch, heads, seq, dim], in their dtype, computed in at
-        least float32.
-
-        **Raises:** a `ValueError` if the shape does not fit the positions.
-        """
-        return self._turn("queries", q)
-
-    def keys(self, k: Tensor) -> Tensor:
-        """Keys, as `queries`."""
-        return self._turn("keys", k)
 
 
 def leaves_of(module: eqx.Module) -> dict[str, jax.Array]:
@@ -259,21 +225,23 @@ def rank_of_positions(module: Callable[..., Any], count: int) -> int:
     return 2
 
 
-# The axes of one example. The tokens determine the axes of positions.
-_OWN = dict(q=3, k=3, v=3, x=2, q_state=2, k_state=2, q_segments=1, k_segments=1)
+# The most axes of one example. The tokens determine the axes of positions.
+_OWN = dict(q=3, k=3, v=3, mask=3, x=2, q_state=2, k_state=2)
+_OWN |= dict(q_segments=1, k_segments=1, q_order=1, k_order=1, sinks=1, length=0)
 
 
-def _depths_of(inputs: Mapping[str, Tensor]) -> dict[str, int]:
-    """How many axes of each input are batch, given queries or tokens that say it."""
+def _depths_of(inputs: Mapping[str, Tensor], rank: int | None) -> dict[str, int]:
+    """How many axes of each input are batch: all before the last `rank`, or as many as
+    queries or tokens have."""
+    if rank is not None:
+        return {name: max(x.ndim - rank, 0) for name, x in inputs.items()}
     first = "q" if "q" in inputs else "x"
     batch = inputs[first].shape[: max(inputs[first].ndim - _OWN[first], 0)]
     depths = {}
     for name, value in inputs.items():
         if name in _OWN:
             depths[name] = max(value.ndim - _OWN[name], 0)
-        elif name == "mask":
-            depths[name] = len(batch) if value.ndim == len(batch) + 3 else 0
-        elif name != "length":
+        else:
             tokens = inputs["k" if name == "k_positions" else first]
             wanted = (*batch, tokens.shape[-2])
             there = tuple(value.shape[: len(wanted)]) == wanted

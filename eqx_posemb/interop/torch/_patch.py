@@ -1,9 +1,11 @@
 """Puts the rotary embeddings of this library into models of transformers, and restores
 the originals."""
 
+import copy
 import dataclasses
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,8 +23,7 @@ from ._relative import Buckets
 class Patch:
     """The changes of [`eqx_posemb.interop.torch.patch_rotary`][], and how to undo them.
 
-    As a context manager, it restores the model at the end. `remove` restores the model
-    at any time.
+    The end of a `with` restores the model, and so does `remove` at any time.
 
     !!! Example
 
@@ -57,15 +58,14 @@ class Patch:
 def patch_rotary(model: nn.Module) -> Patch:
     """Puts exact rotary embeddings and biases into a model of transformers.
 
-    The tables of its rotary embeddings then use exact angles, with errors of at most
-    2e-7 at every position. The tables of transformers are off by up to 0.007 at
-    position 131,072 and 0.06 at a million. The biases of T5 and Bloom are replaced,
-    too. Weights and the state dict do not change.
-    [`eqx_posemb.interop.huggingface.load`][] reads the configuration of each module.
+    The tables of its rotary embeddings then have errors of at most 2e-7 at every
+    position. The tables of transformers are off by up to 0.007 at position 131,072 and
+    0.06 at a million. The biases of T5 and Bloom are replaced, too. Weights and the
+    state dict do not change.
 
     A module is replaced if the new module has the numbers of a fresh module of its
-    class at short positions. Any other module is unchanged, and listed in `left` with
-    the reason.
+    class at short positions. [`eqx_posemb.interop.huggingface.load`][] reads its
+    configuration. Any other module is listed in `left` with the reason.
 
     !!! Example
 
@@ -82,8 +82,7 @@ def patch_rotary(model: nn.Module) -> Patch:
             torch.testing.assert_close(model(tokens).logits, before)
         ```
 
-    **Returns:** a handle. `remove()` restores the model, and so does the end of a
-    `with`.
+    **Returns:** a [`eqx_posemb.interop.torch.Patch`][], which restores the model.
 
     **Raises:** a `ValueError` if the model is already patched, or if none of its
     modules can be replaced.
@@ -101,8 +100,8 @@ def patch_rotary(model: nn.Module) -> Patch:
         try:
             with torch.no_grad():
                 undo[name] = patch(model, name, module)
+        # One unknown module must not prevent the replacement of the others.
         except (ValueError, TypeError, AttributeError) as error:
-            # One unknown module must not prevent the replacement of the others.
             left[name] = str(error)
     if not undo:
         reasons = "; ".join(f"{name}: {why}" for name, why in left.items())
@@ -114,8 +113,7 @@ def patch_rotary(model: nn.Module) -> Patch:
 
 
 def _patch_of(module):
-    """What replaces the module, and gives what undoes it. It raises a `ValueError` if
-    the module differs from its configuration."""
+    """What replaces the module, and gives what undoes it."""
     if "Rotary" in type(module).__name__:
         return _patch_rotation
     if hasattr(module, "relative_attention_bias"):
@@ -133,10 +131,7 @@ _LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class PatchedRotation(nn.Module):
-    """Replaces a rotary embedding of transformers, with the same signature.
-
-    The original module answers all other attributes, such as `inv_freq`.
-    """
+    """Replaces a rotary embedding of transformers, and has its other attributes."""
 
     def __init__(self, original: nn.Module, made: Mapping[Any, nn.Module]):
         super().__init__()
@@ -154,19 +149,17 @@ class PatchedRotation(nn.Module):
     def forward(
         self, x: Tensor, position_ids: Tensor, layer_type: str | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The tables of cosines and of sines, [batch, seq, channels], in the dtype of
-        `x`; of positions [batch, seq], or [3, batch, seq] for M-RoPE."""
         return self.kinds[str(layer_type)](x, position_ids)
 
 
 class _Tables(nn.Module):
-    """The tables of one kind of layer."""
+    """The tables of one kind of layer, [batch, seq, channels], of positions [batch,
+    seq], or [3, batch, seq] for M-RoPE."""
 
     def __init__(self, rotary: Rotary, layout: str, axis: int, keeps_dtype: bool):
         super().__init__()
         self.rotary = TorchRotary(rotary, "torch")
-        self.layout = layout
-        self.keeps_dtype = keeps_dtype
+        self.layout, self.keeps_dtype = layout, keeps_dtype
         # M-RoPE has its coordinates in the first axis, and text has one number for all
         # coordinates.
         self.first = 0 if rotary.axes is None or axis else rotary.axes.coordinates
@@ -266,32 +259,23 @@ def _patch_t5(model: Any, name: str, module: Any) -> Callable[[], None]:
     stack = "decoder" if module.is_decoder else "encoder"
     bias: Any = huggingface.load(model.config, layer_type=stack).bias
     buckets = Buckets(bias.weight.shape[0], bias.max_distance, bias.bidirectional)
-    ours = functools.partial(_compute_bias, module, buckets)
-    return _replaced(module, "compute_bias", ours, 9, 7)
+    ours = functools.partial(_bucket, buckets)
+    bias = operator.methodcaller("compute_bias", 9, 7)
+    return _replaced(module, "_relative_position_bucket", ours, bias)
 
 
-def _compute_bias(
-    attention: Any,
-    buckets: Buckets,
-    query_length: int,
-    key_length: int,
-    device: torch.device | None = None,
-    past_seen_tokens: int | Tensor = 0,
-) -> Tensor:
-    """Stands where `compute_bias` of an attention of T5 stood."""
-    table = attention.relative_attention_bias
-    where = table.weight.device if device is None else device
-    q_positions = torch.arange(query_length, device=where) + past_seen_tokens
-    delta = torch.arange(key_length, device=where) - q_positions[:, None]
-    return table(buckets.to(where)(delta)).permute(2, 0, 1)[None]
+def _bucket(buckets: Buckets, delta: Tensor, *_: Any, **__: Any) -> Tensor:
+    """Takes the settings of T5 as well, which the buckets already have."""
+    return buckets.to(delta.device)(delta)
 
 
 def _patch_alibi(model: Any, name: str, module: Any) -> Callable[[], None]:
-    bias: Any = huggingface.load(model.config).bias
+    ours = _ALiBi(huggingface.load(model.config).bias)
     # The example has padding before its tokens, where counts of positions could differ.
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
     example = mask, module.num_heads, torch.float32
-    undo = _replaced(module, "build_alibi_tensor", _ALiBi(bias), *example)
+    bias = operator.methodcaller("build_alibi_tensor", *example)
+    undo = _replaced(module, "build_alibi_tensor", ours, bias)
     # Without a mask Bloom computes its bias inline, so a hook adds a mask.
     hook = module.register_forward_pre_hook(_with_mask, with_kwargs=True)
 
@@ -330,8 +314,12 @@ def _with_mask(module, args, kwargs):
     return args, {**kwargs, "attention_mask": mask}
 
 
-def _replaced(module, name, ours, *example):
-    if not _same(ours(*example), getattr(module, name)(*example)):
+def _replaced(module, name, ours, bias):
+    """Puts a method of ours into the module if the bias of the module stays the same;
+    gives what undoes it."""
+    trial = copy.copy(module)
+    setattr(trial, name, ours)
+    if not hasattr(module, name) or not _same(bias(trial), bias(module)):
         raise ValueError("its bias differs from its configuration")
     setattr(module, name, ours)
     # The attribute of the instance hides the method of its class until it is deleted.

@@ -15,25 +15,23 @@ from ._named import Named
 class Positional(Named):
     """Tokens and logits without positions, to which a subclass adds a term.
 
-    `forward_attn` returns logits before scaling. `scale * forward_attn(…)` equals the
-    logits of the paper, even if the paper leaves a term unscaled. A `scale` of `None`
-    means `1 / sqrt(head_dim)`.
+    `scale * forward_attn(…)` equals the logits of the paper, even if the paper leaves a
+    term unscaled. A `scale` of `None` means `1 / sqrt(head_dim)`.
     """
 
     scale: Any
     heads: Any
     dim: Any
+    # Whether positions must be integers.
     _integers = False
-    """Whether positions must be integers."""
 
     def __init__(self, scale=None, dropout_p=0.0, heads=None, dim=None):
         super().__init__()
         for name, size in ("num_heads", heads), ("head_dim", dim):
             if size is not None:
                 check_at_least(name, size, 1)
-        self.scale = scale
+        self.scale, self.heads, self.dim = scale, heads, dim
         self.dropout = nn.Dropout(dropout_p)
-        self.heads, self.dim = heads, dim
 
     def forward_input(
         self,
@@ -58,12 +56,12 @@ class Positional(Named):
         **Raises:** a `ValueError` if shapes do not fit, positions are missing, or one
         has no row in a table.
         """
+        sizes = dict(heads=self.heads, dim=self.dim)
         fits = q.ndim == k.ndim == 4 and q.shape[:2] == k.shape[:2]
         fits = fits and q.shape[3] == k.shape[3] == (self.dim or q.shape[3])
         if not fits or q.shape[1] != (self.heads or q.shape[1]):
-            sizes = ("heads", self.heads), ("dim", self.dim)
-            known = " and ".join(f"{name}={size}" for name, size in sizes if size)
-            needed = f" with {known}" if known else ""
+            known = [f"{name}={size}" for name, size in sizes.items() if size]
+            needed = f" with {' and '.join(known)}" if known else ""
             raise ValueError(
                 f"`q` and `k` must have shapes [batch, heads, seq, dim]{needed}, but "
                 f"got {list(q.shape)} and {list(k.shape)}."
@@ -103,24 +101,21 @@ def distances(at_q: Tensor, at_k: Tensor) -> Tensor:
 
 
 def check_between(what: str, values: Int[Tensor, "..."], first: int, last: int) -> None:
-    """Raises an error for what has no row in a table, where there are values.
-
-    On an accelerator a look at them would wait for all that is not computed yet: there
-    the look-up has an error of its own.
-    """
+    """Raises an error for values on a CPU that have no row in a table."""
+    # On an accelerator a look at values would wait for the device, and the look-up has
+    # an error of its own.
     if torch.compiler.is_compiling() or not values.is_cpu:
         return
     outside = (values < first) | (values > last)
     try:
-        some = bool(outside.any())
+        if not outside.any():
+            return
     except RuntimeError:  # Under `vmap` there are no values.
         return
-    if some:
-        raise ValueError(
-            f"{what} must be between {first} and {last}, to have a row in the table, "
-            f"but got {values[outside][0]}. Build the module with a larger "
-            "`max_length`."
-        )
+    raise ValueError(
+        f"{what} must be between {first} and {last}, to have a row in the table, but "
+        f"got {values[outside][0]}. Build the module with a larger `max_length`."
+    )
 
 
 class _Encoding(Positional):
@@ -128,11 +123,9 @@ class _Encoding(Positional):
 
     def __init__(self, embed_dim: int, padding_idx: int | None):
         super().__init__()
-        self.embed_dim = embed_dim
-        self.padding_idx = padding_idx
+        self.embed_dim, self.padding_idx = embed_dim, padding_idx
 
     def forward_input(self, input_, positions=None):
-        """As in every class; an error for tokens of other channels than `embed_dim`."""
         if input_.shape[-1] != self.embed_dim:
             raise ValueError(
                 f"`input_` must have shape [batch, seq, dim] with dim={self.embed_dim},"
@@ -152,9 +145,8 @@ class _Encoding(Positional):
 class SinusoidalPositionalEmbedding(_Encoding):
     """The sinusoids of Vaswani et al. 2017, added to tokens in fairseq's layout.
 
-    It equals [`eqx_posemb.Sinusoidal`][] with `layout="tensor2tensor"`: all sines, then
-    all cosines, and an unchanged odd last channel. It has no table, and no maximum
-    length.
+    It equals [`eqx_posemb.Sinusoidal`][] with `layout="tensor2tensor"`, with an
+    unchanged odd last channel and without a maximum length.
 
     !!! Example
 
@@ -191,15 +183,12 @@ class SinusoidalPositionalEmbedding(_Encoding):
     ) -> Float[Tensor, "*batch seq {self.embed_dim}"]:
         """The encoding at `positions`, in `dtype`."""
         cos, sin = self.angles(positions, dtype)
-        waves = torch.cat([sin, cos], dim=-1)
-        waves = nn.functional.pad(waves, (0, self.embed_dim % 2))
-        return self._padded(waves, positions)
+        odd = sin.new_zeros(*sin.shape[:-1], self.embed_dim % 2)
+        return self._padded(torch.cat([sin, cos, odd], dim=-1), positions)
 
 
 class LearnedPositionalEmbedding(_Encoding):
-    """A learned vector for each position, added to tokens.
-
-    [`eqx_posemb.Learned`][] with fairseq's padding.
+    """[`eqx_posemb.Learned`][] with fairseq's padding: a vector for each position.
 
     !!! Example
 

@@ -28,21 +28,17 @@ Function = Callable[[Sequence[jax.Array]], list[jax.Array]]
 
 
 class Frame:
-    """A module without its parameters: what of it PyTorch need not know."""
+    """A module without its parameters, and the programs that are compiled for it."""
 
     def __init__(self, shell: eqx.Module, digest: str):
-        self.shell = shell
-        self.digest = digest
+        self.shell, self.digest = shell, digest
         leaves = jax.tree_util.tree_leaves_with_path(shell)
         self.names = tuple(name_of(path) for path, leaf in leaves if _is_gap(leaf))
-        # Programs belong to the frame, so they are freed together with its last module.
-        self._compiled = {}
+        # Each program is compiled once for its shapes and dtypes.
+        self.compiled = functools.cache(lambda p: eqx.filter_jit(self.function(p)))
 
     def __reduce__(self):
         return frame_of, (self.shell,)
-
-    def __deepcopy__(self, memo):
-        return self
 
     def function(self, program: str) -> Function:
         """What the program computes."""
@@ -56,28 +52,17 @@ class Frame:
             function = _TRANSFORMS[name](function, [mark == "1" for mark in marks])
         return function
 
-    def compiled(self, program: str) -> Function:
-        """The same, compiled once for each program, shapes and dtypes."""
-        if program not in self._compiled:
-            self._compiled[program] = eqx.filter_jit(self.function(program))
-        return self._compiled[program]
-
     def _run(self, method, depths, settings, arrays):
-        parameters = iter(arrays[: len(self.names)])
-
         # Half precision is for storage. Computations use at least float32.
-        def filled(leaf):
-            if not _is_gap(leaf):
-                return leaf
-            return next(parameters).astype(jnp.result_type(float))
-
-        module = jax.tree.map(filled, self.shell)
-        batched = lambda *inputs: _called(
+        wide = (array.astype(jnp.result_type(float)) for array in arrays)
+        fill = lambda leaf: next(wide) if _is_gap(leaf) else leaf
+        module = jax.tree.map(fill, self.shell)
+        call = lambda *inputs: _called(
             module, method, **dict(zip(depths, inputs, strict=True)), **settings
         )
         for _ in range(max(depths.values())):
-            batched = jax.vmap(batched, [0 if n else None for n in depths.values()])
-        return batched(*arrays[len(self.names) :])
+            call = jax.vmap(call, [0 if n else None for n in depths.values()])
+        return call(*arrays[len(self.names) :])
 
 
 def _called(module: Any, method: str, **inputs: Any) -> list[jax.Array]:
@@ -85,33 +70,27 @@ def _called(module: Any, method: str, **inputs: Any) -> list[jax.Array]:
     of positions."""
     if not isinstance(module, AbstractProducts | AbstractRotary):
         return [getattr(module, method)(**inputs)]
-    length = inputs.pop("length", None)
-    module = module if length is None else module.for_length(length)
+    if (length := inputs.pop("length", None)) is not None:
+        module = module.for_length(length)
     if isinstance(module, AbstractProducts):
         return [module.products(**inputs)]
     rotation: Any = module(inputs["q_positions"])
     if method == "tables":
         return [rotation.cos, rotation.sin]
     q, turn = inputs["q"], getattr(rotation, method)
-    if q.ndim == 2 and rotation.heads is None:
-        return [turn(q)]
-    return [each_head(turn, q, rotation.heads)]
+    alone = q.ndim == 2 and rotation.heads is None
+    return [turn(q) if alone else each_head(turn, q, rotation.heads)]
 
 
+# A frame and its compiled programs are freed together with its last module.
 _FRAMES: weakref.WeakValueDictionary[str, Frame] = weakref.WeakValueDictionary()
 
 
 def frame_of(module: eqx.Module) -> Frame:
     """The module without its arrays. Equal modules share it, and its compiled
     programs."""
-    shell = jax.tree.map(
-        lambda leaf: (
-            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-            if eqx.is_inexact_array(leaf)
-            else leaf
-        ),
-        module,
-    )
+    gap = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    shell = jax.tree.map(lambda x: gap(x) if eqx.is_inexact_array(x) else x, module)
     # The digest depends on the content alone, since compiled graphs may outlive a
     # process.
     digest = hashlib.sha256(pickle.dumps(shell)).hexdigest()[:16]

@@ -18,9 +18,6 @@ from ._positional import check_between, distances, Positional
 class TransformerXLPositionalEmbedding(Positional):
     """Relative positions of Transformer-XL, Dai et al. 2019.
 
-    It adds products of queries with a learned projection of the sinusoid of the
-    distance.
-
     [`eqx_posemb.TransformerXL`][] with the parameters of a layer. Distances have both
     signs. Dropout acts on the sinusoid as each query sees it.
 
@@ -65,17 +62,14 @@ class TransformerXLPositionalEmbedding(Positional):
         seen = self.dropout((q + self.r_r_bias.to(q.dtype)) @ weight)
         of_sin, of_cos = seen.chunk(2, dim=-1)
         # The addition theorem needs no memory beyond the logits.
-        (cos_q, sin_q), (cos_k, sin_k) = (
-            [table[:, None] for table in self.angles(at, q.dtype)]
-            for at in (at_q, at_k)
-        )
+        cos_q, sin_q = self.angles(at_q[:, None], q.dtype)
+        cos_k, sin_k = self.angles(at_k[:, None], q.dtype)
         near = (of_sin * sin_q + of_cos * cos_q) @ cos_k.mT
         near = near + (of_cos * sin_q - of_sin * cos_q) @ sin_k.mT
         if self.clamp_len > 0:
             end = torch.tensor([self.clamp_len], device=q.device)
             cos, sin = self.angles(end, q.dtype)
-            even = (of_cos * cos).sum(dim=-1, keepdim=True)
-            odd = (of_sin * sin).sum(dim=-1, keepdim=True)
+            even, odd = of_cos @ cos.mT, of_sin @ sin.mT
             delta = distances(at_q, at_k)[:, None]
             far = torch.where(delta < 0, even + odd, even - odd)
             near = torch.where(delta.abs() > self.clamp_len, far, near)
@@ -83,11 +77,9 @@ class TransformerXLPositionalEmbedding(Positional):
 
 
 class T5PositionalEmbedding(Positional):
-    """Relative bias of T5, Raffel et al. 2020.
+    """Relative bias of T5, Raffel et al. 2020: [`eqx_posemb.T5Bias`][].
 
-    It adds a learned number for each head and bucket of distances to the logits.
-
-    [`eqx_posemb.T5Bias`][]. T5 does not scale its logits, and so `scale` is one.
+    T5 does not scale its logits, and so `scale` is one.
 
     !!! Example
 
@@ -121,29 +113,26 @@ class T5PositionalEmbedding(Positional):
         return self.relative_attention_bias(buckets).permute(0, 3, 1, 2).to(q.dtype)
 
 
-class Buckets(nn.Module):
-    """T5's buckets of distances, with their beginnings in exact integers."""
+class Buckets(Fixed):
+    """T5's buckets of distances, by their first distances in exact integers."""
 
     def __init__(self, buckets: int, max_distance: int, bidirectional: bool):
-        super().__init__()
         check_buckets(buckets, max_distance, bidirectional)
-        self.side = buckets // 2 if bidirectional else buckets
-        self.bidirectional = bidirectional
-        firsts = [*range(1, self.side // 2), *thresholds(self.side, max_distance)]
-        self.firsts = Fixed(np.array(firsts, np.int64))
+        side = buckets // 2 if bidirectional else buckets
+        firsts = [*range(1, side // 2), *thresholds(side, max_distance)]
+        super().__init__(np.array(firsts, np.int64))
+        self.side, self.bidirectional = side, bidirectional
 
     def forward(self, delta: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
         """The bucket of each distance, key minus query."""
         far = delta.abs() if self.bidirectional else (-delta).clamp(min=0)
         # With `right=True` the first distance of a bucket belongs to that bucket.
-        bucket = torch.bucketize(far, self.firsts().to(far.dtype), right=True)
+        bucket = torch.bucketize(far, self.values.to(far.dtype), right=True)
         return bucket + self.side * ((delta > 0) & self.bidirectional)
 
 
 class TUPE(Positional):
     """Untied positional encoding (TUPE), Ke et al. 2021.
-
-    It adds products of positions, which are projected apart from the content.
 
     [`eqx_posemb.tupe`][], with the parameters of its authors' code: [CLS], at position
     0, has two rows of the table and two buckets of its own. All layers share the
@@ -212,8 +201,8 @@ class TUPE(Positional):
         rows = _wide(self.in_proj, rows)
         of_q, of_k = rows.unflatten(-1, (2, self.heads, self.dim)).unbind(dim=-3)
         first = int(self.has_cls_token)
-        for name, at in ("positions_q", at_q), ("positions_k", at_k):
-            check_between(f"`{name}`", at, 0, of_q.shape[0] - first - 1)
+        check_between("`positions_q`", at_q, 0, of_q.shape[0] - first - 1)
+        check_between("`positions_k`", at_k, 0, of_q.shape[0] - first - 1)
         bias = torch.einsum("bqhd,bkhd->bhqk", of_q[first:][at_q], of_k[first:][at_k])
         # The first two rows give the numbers of the row and of the column of [CLS].
         cls = (of_q[:2] * of_k[:2]).sum(dim=-1)
@@ -235,8 +224,6 @@ class TUPE(Positional):
 
 class EnformerPositionalEmbedding(Positional):
     """Relative positions of Enformer, Avsec et al. 2021.
-
-    It adds products of queries with a learned mix of decays, windows and bumps.
 
     [`eqx_posemb.Enformer`][] with DeepMind's features, which scale with the length.
     Dropout acts on them.
@@ -292,7 +279,7 @@ class EnformerPositionalEmbedding(Positional):
             host = _table(self.features, max(k.shape[2], 1))
             table = torch.tensor(host, device=q.device)
         else:
-            table = self.table()
+            table = self.table.values
         u, v = self.content_bias.to(q.dtype), self.pos_embed_bias.to(q.dtype)
         vectors = _wide(self.pos_embed, self.dropout(table.to(q.dtype)))
         vectors = vectors.unflatten(-1, (self.heads, self.dim)).permute(1, 2, 0)
@@ -312,8 +299,7 @@ def _wide(module, x):
     return torch.func.functional_call(module, wide, x)
 
 
-# Without `max_length` the table depends on the number of keys, which changes from call
-# to call.
+# Without `max_length` a call computes the table, for its number of keys.
 @functools.lru_cache(maxsize=16)
 def _table(features: int, length: int) -> Float[np.ndarray, "distances features"]:
     """Of the distances from `1 - length` to `length - 1`."""

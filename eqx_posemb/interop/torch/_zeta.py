@@ -1,6 +1,7 @@
 """Modules under the names of Zeta's documentation."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Num
@@ -22,15 +23,11 @@ Table = Float[Tensor, "*shape dim"]
 
 
 class XPOS(Named):
-    """Extrapolatable rotary embedding (xPos), Sun et al. 2022.
+    """Extrapolatable rotary embedding (xPos), Sun et al. 2022, for causal attention.
 
-    It rotates adjacent pairs of channels, and lets logits fade with distance. It is for
-    causal attention.
-
-    It equals [`eqx_posemb.xpos`][] with half of the number of tokens, rounded up, as
-    the center of [`eqx_posemb.rotations.XPosDecay`][]. The center moves with the
-    length, so keys must be rotated again when tokens are added. It has Zeta's values
-    with exact angles, and takes any leading axes.
+    It equals [`eqx_posemb.xpos`][] in adjacent pairs, with half of the number of
+    tokens, rounded up, as the center. The center moves with the length, so keys must be
+    rotated again when tokens are added. It has Zeta's values with exact angles.
 
     !!! Example
 
@@ -52,8 +49,7 @@ class XPOS(Named):
         """
         super().__init__()
         check_positive("scale_base", scale_base)
-        self.head_dim = head_dim
-        self.scale_base = scale_base
+        self.head_dim, self.scale_base = head_dim, scale_base
         self.angles = None if head_dim is None else Angles(Geometric(head_dim).turns())
 
     @property
@@ -82,10 +78,9 @@ class XPOS(Named):
         **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
         dtype.
         """
-        q, k = self._rotated([q, k], [False, True], offset)
-        return q, k
+        return self._rotated([q, k], [False, True], offset)
 
-    def _rotated(self, inputs, downscale, offset):
+    def _rotated(self, inputs, downscale, offset) -> Any:
         wanted = "even" if self.head_dim is None else self.head_dim
         x = _checked(inputs, self.head_dim, f"`dim` as `head_dim`, {wanted}")
         seq, dim = x.shape[-2:]
@@ -104,20 +99,17 @@ class XPOS(Named):
         cos, sin = cos_sin(at, words, computing_dtype(x.dtype))
         grown = _growth(at - center, dim, self.scale_base)
         # Keys shrink as queries grow, so their products fade with the distance.
-        factors = [1 / grown if inverse else grown for inverse in downscale]
+        factors = (1 / grown if inverse else grown for inverse in downscale)
         pairs = zip(inputs, factors, strict=True)
-        return [rotate(x, cos * by, sin * by, "adjacent") for x, by in pairs]
+        return tuple(rotate(x, cos * by, sin * by, "adjacent") for x, by in pairs)
 
 
 class RotaryEmbedding(Named):
-    """The angles of RoPE, Su et al. 2021, and the growth of xPos.
+    """The angles of RoPE, Su et al. 2021, and the growth of xPos, twice for halves.
 
-    It has each angle twice, for a rotation of halves.
-
-    It equals [`eqx_posemb.functional.rotary_embedding`][] at the first positions. A
-    float32 angle has lost its precision by position 100,000, and `cos_sin` avoids such
-    angles. The values are Zeta's, as two results on the given device, in PyTorch's
-    default dtype.
+    It equals [`eqx_posemb.functional.rotary_embedding`][] at the first positions, on
+    the given device, in PyTorch's default dtype. A float32 angle has lost its precision
+    by position 100,000, and `cos_sin` avoids such angles.
 
     !!! Example
 
@@ -150,9 +142,7 @@ class RotaryEmbedding(Named):
         super().__init__()
         check_positive("scale_base", scale_base)
         check_positive("base_rescale_factor", base_rescale_factor)
-        self.dim = dim
-        self.use_xpos = use_xpos
-        self.scale_base = scale_base
+        self.dim, self.use_xpos, self.scale_base = dim, use_xpos, scale_base
         schedule = Geometric(dim, rescaled(base, base_rescale_factor, dim))
         self.angles = Angles(Linear(schedule, interpolation_factor).turns())
 
@@ -178,16 +168,13 @@ class RotaryEmbedding(Named):
 
 
 class YarnEmbedding(Named):
-    """Context extension (YaRN), Peng et al. 2023.
-
-    It rotates queries or keys in halves, with frequencies scaled for the context.
+    """Context extension (YaRN), Peng et al. 2023, of a rotation in halves.
 
     A model that was fine-tuned for YaRN has the scaling factor
     `max_position_embeddings / original_max_position_embeddings` at all lengths. Other
     models use dynamic YaRN: no scaling up to `max_position_embeddings`, and beyond it
     the factor `seq_len / original_max_position_embeddings`. Keys rotated for one length
-    do not match queries rotated for another. Calling it applies it, as Zeta's
-    documentation has it; Zeta's code returns `tables`.
+    do not match queries rotated for another. Zeta's code returns `tables` instead.
 
     !!! Example
 
@@ -231,11 +218,9 @@ class YarnEmbedding(Named):
                 f"`max_position_embeddings` must be at least the original, {original}, "
                 f"but got {max_position_embeddings}."
             )
-        self.dim = dim
+        self.dim, self.attn_factor, self.finetuned = dim, attn_factor, finetuned
         self.max_position_embeddings = max_position_embeddings
         self.original_max_position_embeddings = original
-        self.attn_factor = attn_factor
-        self.finetuned = finetuned
         self._base = float(base)
         self._settings = (original, beta_slow, beta_fast, extrapolation_factor)
         schedule = Geometric(dim, self._base)
@@ -272,8 +257,7 @@ class YarnEmbedding(Named):
         **Raises:** as a call, and a `ValueError` if `q` and `k` differ in tokens or
         dtype.
         """
-        q, k = self._rotated([q, k], seq_len, positions)
-        return q, k
+        return self._rotated([q, k], seq_len, positions)
 
     def tables(
         self, x: Float[Tensor, "*batch dim"], seq_len: int | None = None
@@ -285,7 +269,7 @@ class YarnEmbedding(Named):
         cos, sin = (_twice(table)[None, None].to(x.dtype) for table in tables)
         return cos, sin
 
-    def _rotated(self, inputs, seq_len, positions):
+    def _rotated(self, inputs, seq_len, positions) -> Any:
         x = _checked(inputs, self.dim, f"dim={self.dim}")
         seq = x.shape[-2]
         seq_len = seq if seq_len is None else seq_len
@@ -296,7 +280,7 @@ class YarnEmbedding(Named):
             )
         at = torch.arange(seq, device=x.device) if positions is None else positions
         cos, sin = self._cos_sin(at, seq_len, x.dtype)
-        return [rotate(each, cos, sin, "halves") for each in inputs]
+        return tuple(rotate(each, cos, sin, "halves") for each in inputs)
 
     def _cos_sin(self, at, seq_len, dtype):
         words, scale, stretch = self.angles.words(), 1.0, self._stretch(seq_len)
