@@ -21,7 +21,8 @@ from ._bias._t5_grid import T5GridBias as T5GridBias
 from ._bias._tisa import TISA as TISA
 from ._bias._tupe import TUPE as TUPE, tupe as tupe
 from ._bundle import PositionalEmbedding as PositionalEmbedding
-from ._compare._comparison import compare as compare, Comparison as Comparison
+from ._compare._compare import compare as compare
+from ._compare._comparison import Comparison as Comparison
 from ._encoding._axial import AxialLearned as AxialLearned
 from ._encoding._box import LearnedBox as LearnedBox
 from ._encoding._convolution import PositionalConvolution as PositionalConvolution
