@@ -1,6 +1,8 @@
 """Who imports whom, read from the imports, and how long files are."""
 
 import ast
+import graphlib
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -117,6 +119,24 @@ def test_a_file_imports_only_what_its_room_may():
         assert rooms <= ROOMS[here], f"{path} imports {rooms - ROOMS[here]}"
         foreign = packages - CORE - STANDARD
         assert not foreign, f"{path} imports {foreign}"
+
+
+def files_imported_by(path: Path) -> Iterator[Path]:
+    """The files of the package that a file imports, in calls as well. A folder that
+    hands names on is no file here."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            folder = path.parents[node.level - 1]
+            folder = folder.joinpath(*(node.module or "").split("."))
+            every = [folder, *(folder / alias.name for alias in node.names)]
+            yield from {each.with_suffix(".py") for each in every} & set(FILES)
+
+
+def test_no_files_import_each_other_in_a_circle():
+    graph = {path: [*files_imported_by(path)] for path in FILES}
+    assert sum(map(len, graph.values())) > 500
+    # Raises an error that names a circle.
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_rotary_and_bias_do_not_know_each_other():
