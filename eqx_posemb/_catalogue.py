@@ -81,12 +81,14 @@ def unknown(name: str, names: Sequence[str]) -> Refused:
 
 
 def selected(place: str | None, word: str | None) -> list[Variant]:
-    """The rows of a place with a word in their name, description or reference."""
+    """The rows of a place with a word in their name, or at the beginning of a word in
+    their description or reference."""
     word = (word or "").lower()
     rows = [row for row in VARIANTS if place in (None, row.place)]
     if word:
         # References are parsed from source files, so they are read only for a search.
-        rows = [row for row in rows if word in _text(row).lower()]
+        begins = re.compile(rf"(?<![a-z0-9]){re.escape(word)}")
+        rows = [row for row in rows if word in row.name or begins.search(_text(row))]
     if not rows:
         raise Refused(
             f"no {place or 'embedding'} has {word!r} in its name, description or "
@@ -98,7 +100,7 @@ def selected(place: str | None, word: str | None) -> list[Variant]:
 
 def _text(row):
     reference = row.source.reference
-    return " ".join([row.name, row.summary, row.builder, row.oracle, reference])
+    return " ".join([row.summary, row.builder, row.oracle, reference]).lower()
 
 
 def table(rows: Sequence[Variant], width: int) -> str:

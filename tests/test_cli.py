@@ -46,6 +46,8 @@ def test_list_selects_by_place_and_by_word(capsys):
     of_place = names_in(printed_by(capsys, "list", "--place", "score"))
     assert of_place == [row.name for row in VARIANTS if row.place == "score"]
     assert names_in(printed_by(capsys, "list", "Gemma")) == ["proportional_rope"]
+    # Not a part of another word, such as "along".
+    assert "gaussian_fourier" not in names_in(printed_by(capsys, "list", "long"))
     both = names_in(printed_by(capsys, "list", "--place", "bias", "bucket"))
     assert both == ["t5", "t5_grid"]
 

@@ -130,6 +130,7 @@ CONTRADICTIONS = {
         "model_type": "bert",
         "position_embedding_type": "relative_key",
     },
+    '`model_type="gemma3_text"` for a text alone': {"model_type": "gemma3"},
     "`model_type` must be given": {},
     "`model_type` must be a string": {"model_type": 3},
 }

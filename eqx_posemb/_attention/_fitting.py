@@ -33,10 +33,12 @@ def check_shapes(q, k, q_positions, k_positions):
         )
     for name, x, positions in ("q", q, q_positions), ("k", k, k_positions):
         if positions.shape[:1] != (x.shape[1],):
+            batch = positions.shape[1:2] == (x.shape[1],)
+            cure = " Use `jax.vmap` over a batch." if batch else ""
             raise ValueError(
                 f"`{name}_positions` must have a position for each of the {x.shape[1]} "
                 f"tokens of `{name}`, but got shape {positions.shape} for {x.shape}, "
-                "which is [heads, seq, dim]."
+                f"which is [heads, seq, dim].{cure}"
             )
 
 

@@ -47,6 +47,12 @@ def part_of(
             "`model_type` must be of a model that `load` builds from its "
             f"configuration, but got {quoted(name)}.{reason}"
         )
+    if f"{name}_text" in models():
+        raise ValueError(
+            f"`config` must have the parts of {quoted(name)}, such as `text_config`, "
+            f"but got keys {listed(keys)}. Give the whole `config.json`, or "
+            f'`model_type="{name}_text"` for a text alone.'
+        )
     known("model_type", name, models())
     raise AssertionError(name)
 
