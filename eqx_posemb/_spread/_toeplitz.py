@@ -19,11 +19,13 @@ def toeplitz(
 ) -> Float[Array, "heads {q} k"]:
     """Row `i` is the slice of the values that starts at `q - 1 - i`."""
     # XLA would fuse the function of the distance into its uses, and evaluate it for
-    # each pair. A TPU gathers slices in a loop of heads × queries trips.
-    values = jax.lax.optimization_barrier(values)
+    # each pair. A TPU gathers slices in a loop of heads × queries trips. Where the rows
+    # are fused into their uses, it takes up to 1.6 times as many cycles.
+    barrier = jax.lax.optimization_barrier
+    values = barrier(values)
     return jax.lax.platform_dependent(
         values,
-        tpu=lambda values: by_rotation(values, q),
+        tpu=lambda values: barrier(by_rotation(values, q)),
         default=lambda values: by_slices(values, q),
     )
 
