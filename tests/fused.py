@@ -45,11 +45,13 @@ def main() -> None:
     expected = jax.jit(gradient("blockwise", False))(EMBEDDING, x)
     assert_same(found, expected, bound=1e-4)
     print("shards are as the whole")
-    assert kernels(gradient("auto", True), "tpu", EMBEDDING, x) == 3
+    for platform, count in dict(tpu=3, cuda=4).items():
+        assert kernels(gradient("auto", True), platform, EMBEDDING, x) == count
     print("shards have kernels")
     of_ring(mesh)
     sharded = jax.device_put(x, NamedSharding(mesh, P("data")))
-    assert kernels(gradient("auto", False), "tpu", EMBEDDING, sharded) == 0
+    for platform in "tpu", "cuda":
+        assert kernels(gradient("auto", False), platform, EMBEDDING, sharded) == 0
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         assert kernels(gradient("pallas", False), "tpu", EMBEDDING, sharded) == 0
@@ -99,6 +101,7 @@ def of_ring(mesh) -> None:
     for dtype in jnp.float32, jnp.bfloat16:
         in_ring = gradient("pallas", "data", dtype)
         assert kernels(in_ring, "tpu", learned, *tokens) == 3
+        assert kernels(in_ring, "cuda", learned, *tokens) == 4
     print("a ring of kernels is as the whole")
 
 

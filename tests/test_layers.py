@@ -25,6 +25,7 @@ STANDARD = {
     "pkgutil",
     "re",
     "sys",
+    "types",
     "typing",
     "warnings",
 }
