@@ -3,6 +3,7 @@
 No test runs on a GPU.
 """
 
+import tempfile
 from types import SimpleNamespace
 
 import jax
@@ -161,3 +162,66 @@ def test_kernels_need_a_gpu_that_triton_compiles_for(monkeypatch, capability, ru
     device = SimpleNamespace(compute_capability=capability)
     monkeypatch.setattr(jax, "local_devices", lambda backend: [device])
     assert _sizes.runs_triton() == runs
+
+
+# Heads of keys, channels, and a dtype: the largest tiles, and the widest heads.
+COMPILED = (
+    (1, 64, jnp.bfloat16),
+    (2, 128, jnp.bfloat16),
+    (2, 256, jnp.bfloat16),
+    (2, 64, jnp.float32),
+    (2, 256, jnp.float32),
+)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kv_heads, dim, dtype", COMPILED)
+def test_kernels_fit_into_the_memory_of_every_gpu(kv_heads, dim, dtype):
+    """Compiled by Triton, which needs no GPU."""
+    pytest.importorskip("triton")
+    tokens = [jax.ShapeDtypeStruct((h, 1024, dim), dtype) for h in (2, *[kv_heads] * 2)]
+    ids = jax.ShapeDtypeStruct((1024,), jnp.int32)
+
+    def loss(embedding, q, k, v, ids):
+        p = pe.positions.consecutive(1024)
+        rules = dict(causal=True, soft_cap=30.0, q_segments=ids, k_segments=ids)
+        out = embedding.attend(q, k, v, p, p, implementation="pallas", **rules)
+        return jnp.sum(out.astype(jnp.float32) ** 2)
+
+    gradient = jax.jit(jax.grad(loss, (0, 1, 2, 3)))
+    lowered = gradient.trace(T5, *tokens, ids).lower(lowering_platforms=("cuda",))
+    sizes = [shared_memory(*kernel) for kernel in sources(lowered)]
+    assert len(sizes) == 4 and max(sizes) <= 99 * 2**10
+
+
+def sources(lowered):
+    """The programs of kernels in the language of Triton, and their settings."""
+    from jax._src.lib.mlir import ir
+    from jax._src.pallas.triton.lowering import _new_ir_context
+
+    found = []
+
+    def visit(operation):
+        config = operation.attributes.get("mhlo.backend_config")
+        if config is not None and "num_warps" in config:
+            names = "num_warps", "num_stages"
+            settings = {name: int(config[name].value) for name in names}
+            found.append((config["ir"].value_bytes, settings))
+        return ir.WalkResult.ADVANCE
+
+    lowered.compiler_ir().operation.walk(visit)
+    with _new_ir_context():
+        return [(str(ir.Module.parse(code)), settings) for code, settings in found]
+
+
+def shared_memory(source, settings):
+    """The bytes of shared memory that a compiled program takes."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    with tempfile.NamedTemporaryFile("w", suffix=".ttir") as file:
+        file.write(source)
+        file.flush()
+        target = GPUTarget("cuda", 80, 32)
+        compiled = triton.compile(file.name, target=target, options=settings)
+    return compiled.metadata.shared
