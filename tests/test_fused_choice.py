@@ -11,6 +11,7 @@ import eqx_posemb as pe
 from docs.tables import KERNELS, with_kernels
 from eqx_posemb._attention._fused import _call
 from eqx_posemb._attention._fused._sizes import block, keeps
+from eqx_posemb._attention._platform import by_platform
 from tests.test_ring import finish, start
 
 
@@ -65,6 +66,13 @@ def test_automatically_a_cpu_has_no_kernel():
 def test_a_gpu_that_triton_does_not_compile_for_has_no_kernel(monkeypatch):
     monkeypatch.setattr(_call, "runs_triton", lambda: False)
     assert kernels(jax.grad(automatic), "cuda", WIDE) == 0
+
+
+def test_outside_of_jit_a_gpu_has_its_own_form(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    forms = dict(cuda=lambda x: x + 1, default=lambda x: x)
+    x = jnp.zeros(2)
+    assert by_platform(forms, jax.ShapeDtypeStruct(x.shape, x.dtype), x).sum() == 2
 
 
 def test_automatically_traced_positions_have_no_kernel():
