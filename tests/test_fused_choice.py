@@ -59,6 +59,23 @@ def test_automatically_an_accelerator_has_the_kernels(platform, count):
     assert kernels(jax.grad(lambda x: jnp.sum(gradient(x))), platform, WIDE) >= 1
 
 
+@pytest.fixture
+def in_64_bits():
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.mark.usefixtures("in_64_bits")
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_kernels_are_there_where_64_bits_are_enabled(platform):
+    def attend(x):
+        p = pe.positions.consecutive(1024)
+        return jnp.sum(pe.PositionalEmbedding().attend(x, x, x, p, p, causal=True))
+
+    assert kernels(jax.grad(attend), platform, WIDE) == 3
+
+
 def test_automatically_a_cpu_has_no_kernel():
     assert kernels(jax.grad(automatic), "cpu", WIDE) == 0
 

@@ -1,11 +1,13 @@
 """The tiling of attention: which tiles are computed, and what hides a pair."""
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.experimental
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -135,6 +137,18 @@ class AbstractTiling(abc.ABC):
         if self.counts[1] % self.k:
             conditions.append(iota(of_k) < self.counts[1] - j * self.k)
         return jnp.where(every(conditions), logits, MASKED) if conditions else logits
+
+
+def in_32_bits(call: Callable) -> Callable:
+    """The same call, whose indices have 32 bits where `jax_enable_x64` is set."""
+    # Before JAX 0.8, the setting was an experiment.
+    scope: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
+
+    def called(*arguments):
+        with scope.enable_x64(False):
+            return call(*arguments)
+
+    return called
 
 
 def every(conditions):

@@ -8,7 +8,13 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
-from .._tiling import AbstractTiling, LOG2_E, OF_FEATURES, product as product_of
+from .._tiling import (
+    AbstractTiling,
+    in_32_bits,
+    LOG2_E,
+    OF_FEATURES,
+    product as product_of,
+)
 
 
 # Triton multiplies float32 in TF32 by default, with 10 bits of the mantissa.
@@ -68,11 +74,12 @@ class Tiles(AbstractTiling):
     def call(self, name, kernel, grid, results, warps, *arguments):
         """A kernel over a grid. Its references are to whole arrays, since each program
         reads its own blocks of them."""
-        return pl.pallas_call(
+        call = pl.pallas_call(
             partial(kernel, self),
             grid=grid,
             out_shape=results,
             name=name,
             interpret=self.interpret,
             compiler_params=plgpu.CompilerParams(num_warps=warps, num_stages=_STAGES),
-        )(*arguments)
+        )
+        return in_32_bits(call)(*arguments)

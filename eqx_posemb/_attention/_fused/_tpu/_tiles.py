@@ -11,7 +11,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
 from .._sizes import keeps
-from .._tiling import AbstractTiling, every, LOG2_E, OF_FEATURES, product
+from .._tiling import AbstractTiling, every, in_32_bits, LOG2_E, OF_FEATURES, product
 from ._strip import expand, expand_all, fold, plus_tile, ROWS, starts
 
 
@@ -135,7 +135,7 @@ class Tiles(AbstractTiling):
         semantics: list[Any] = [
             "parallel" if free else "arbitrary" for _, free in order
         ]
-        return pl.pallas_call(
+        call = pl.pallas_call(
             partial(kernel, self),
             grid_spec=pltpu.PrefetchScalarGridSpec(
                 num_scalar_prefetch=1,
@@ -151,6 +151,7 @@ class Tiles(AbstractTiling):
                 dimension_semantics=tuple(semantics), vmem_limit_bytes=_MEMORY
             ),
         )
+        return in_32_bits(call)
 
 
 def as_column(row):
