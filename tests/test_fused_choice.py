@@ -9,7 +9,7 @@ import pytest
 
 import eqx_posemb as pe
 from docs.tables import KERNELS, with_kernels
-from eqx_posemb._attention._fused import _call
+from eqx_posemb._attention._fused import _sizes
 from eqx_posemb._attention._fused._sizes import block, keeps
 from eqx_posemb._attention._platform import by_platform
 from tests.test_ring import finish, start
@@ -37,8 +37,8 @@ def kernels(function, platform, *arguments):
 
 
 def a_gpu_elsewhere(platform):
-    """From JAX 0.12 on, the compiler of kernels asks which GPU it is for."""
-    if platform in ("cpu", "tpu") or jax.__version_info__ < (0, 12):
+    """JAX 0.12 asks for the kind of a GPU, and JAX 0.10 does not."""
+    if platform in ("cpu", "tpu") or jax.__version_info__ < (0, 11):
         return contextlib.nullcontext()
     from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
@@ -81,8 +81,16 @@ def test_automatically_a_cpu_has_no_kernel():
 
 
 def test_a_gpu_that_triton_does_not_compile_for_has_no_kernel(monkeypatch):
-    monkeypatch.setattr(_call, "runs_triton", lambda: False)
+    monkeypatch.setattr(_sizes, "runs_triton", lambda: False)
     assert kernels(jax.grad(automatic), "cuda", WIDE) == 0
+
+
+def test_a_gpu_that_jax_asks_for_has_a_name(monkeypatch):
+    monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
+    gradient = jax.jit(jax.grad(automatic))
+    unnamed = gradient.trace(WIDE).lower(lowering_platforms=("cuda",)).as_text()
+    assert not KERNEL.findall(unnamed)
+    assert kernels(gradient, "cuda", WIDE) == 4
 
 
 def test_outside_of_jit_a_gpu_has_its_own_form(monkeypatch):
@@ -101,7 +109,7 @@ def test_automatically_traced_positions_have_no_kernel():
 
 
 def test_products_have_the_precision_that_is_set_where_they_are_traced(monkeypatch):
-    monkeypatch.setattr(_call, "runs_triton", lambda: False)
+    monkeypatch.setattr(_sizes, "runs_triton", lambda: False)
     with jax.default_matmul_precision("highest"):
         traced = jax.jit(jax.grad(automatic)).trace(WIDE)
     for platform in "cpu", "cuda":

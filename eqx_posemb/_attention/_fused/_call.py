@@ -14,7 +14,7 @@ from .._dense import dense
 from .._derivative import with_gradients
 from .._inputs import Attended, Inputs
 from .._platform import by_platform
-from ._sizes import runs_triton
+from ._sizes import lowers_triton
 
 
 # The platform whose kernels a CPU interprets.
@@ -114,7 +114,7 @@ def _by_platform(how, forms, result, inputs, *more):
     kernel = lambda *settings: partial(of_kernel, settings)
 
     def of_gpu(*arguments):
-        of = kernel("gpu", False) if runs_triton() else of_others
+        of = kernel("gpu", False) if lowers_triton() else of_others
         return of(*arguments)
 
     forms = dict(
@@ -144,6 +144,7 @@ def _say(how):
         warnings.warn(
             "`implementation='pallas'` goes by blocks. There are kernels for TPUs, and "
             "for GPUs from compute capability 8.0 on. No compiler divides them among "
-            "devices. Call `attend` under `jax.shard_map` where arrays are sharded.",
+            "devices. Call `attend` under `jax.shard_map` where arrays are sharded. "
+            "Name a GPU of another machine by `jax.sharding.use_abstract_mesh`.",
             stacklevel=2,
         )

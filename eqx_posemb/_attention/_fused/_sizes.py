@@ -74,11 +74,23 @@ def memory() -> int:
 
 
 def _kind():
-    mesh = jax.sharding.get_abstract_mesh()
-    device = getattr(mesh, "abstract_device", None)
+    device = _elsewhere()
     if device is None and jax.default_backend() == "tpu":
         device = jax.devices()[0]
     return "" if device is None else device.device_kind
+
+
+def _elsewhere():
+    """The device that an abstract mesh names, or `None`."""
+    return getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+
+
+def lowers_triton() -> bool:
+    """Whether JAX lowers kernels of a GPU here."""
+    # JAX 0.12 asks for the kind of GPU, and JAX 0.10 does not.
+    if jax.__version_info__ < (0, 11) or jax.default_backend() == "gpu":
+        return runs_triton()
+    return _elsewhere() is not None
 
 
 def runs_triton() -> bool:
