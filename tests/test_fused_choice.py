@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ from eqx_posemb._attention._platform import by_platform
 from tests.test_ring import finish, start
 
 
+# JAX 0.12 announces that Pallas will have no Triton.
+pytestmark = pytest.mark.filterwarnings("ignore:The Pallas Triton backend")
 # Large enough for `"auto"` to leave the dense form on a CPU, and traced alone.
 WIDE = jax.ShapeDtypeStruct((8, 1024, 16), jnp.float32)
 FAR = pe.PositionalEmbedding(bias=pe.ALiBi(8))
@@ -83,6 +86,12 @@ def test_automatically_a_cpu_has_no_kernel():
 def test_a_gpu_that_triton_does_not_compile_for_has_no_kernel(monkeypatch):
     monkeypatch.setattr(_sizes, "runs_triton", lambda: False)
     assert kernels(jax.grad(automatic), "cuda", WIDE) == 0
+
+
+def test_without_triton_in_pallas_a_gpu_has_no_kernel(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
+    assert kernels(jax.grad(automatic), "cuda", WIDE) == 0
+    assert kernels(automatic, "tpu", WIDE) == 1
 
 
 def test_a_gpu_that_jax_asks_for_has_a_name(monkeypatch):

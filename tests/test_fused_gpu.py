@@ -17,6 +17,10 @@ from tests.test_fused import assert_same, both_ways, Hidden, qkv, T5
 from tests.test_fused_choice import a_gpu_elsewhere, FAR, KERNEL, kernels, WIDE
 
 
+# JAX 0.12 announces that Pallas will have no Triton.
+pytestmark = pytest.mark.filterwarnings("ignore:The Pallas Triton backend")
+
+
 @pytest.fixture
 def interpreted(monkeypatch):
     """A CPU interprets the kernels of a GPU, with small tiles."""

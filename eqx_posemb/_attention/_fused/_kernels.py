@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 from ..._given import in_common
 from ..._sharding import repeated
 from .._inputs import Inputs
-from . import _gpu, _tpu
 from ._sizes import tile_of, width_of
 from ._tiling import Given, LOG2_E
 
@@ -31,7 +30,12 @@ class Settings(NamedTuple):
 
     @property
     def kernels(self) -> ModuleType:
-        return _gpu if self.platform == "gpu" else _tpu
+        # A JAX without the part of Pallas for one platform may have the other part.
+        if self.platform == "gpu":
+            from . import _gpu as kernels
+        else:
+            from . import _tpu as kernels
+        return kernels
 
 
 def attended(

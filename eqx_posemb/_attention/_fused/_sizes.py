@@ -1,5 +1,6 @@
 """The size of tiles, from compiled programs."""
 
+import importlib
 from typing import Literal
 
 import jax
@@ -87,10 +88,15 @@ def _elsewhere():
 
 def lowers_triton() -> bool:
     """Whether JAX lowers kernels of a GPU here."""
+    # JAX 0.12 announces that Pallas will have no Triton.
+    try:
+        importlib.import_module("jax.experimental.pallas.triton")
+    except ImportError:
+        return False
     # JAX 0.12 asks for the kind of GPU, and JAX 0.10 does not.
     if jax.__version_info__ < (0, 11) or jax.default_backend() == "gpu":
         return runs_triton()
-    return _elsewhere() is not None
+    return runs_triton() and _elsewhere() is not None
 
 
 def runs_triton() -> bool:
