@@ -53,11 +53,11 @@ def _kinds(row: Variant) -> tuple[str, str]:
 
 
 def with_kernels(page: str) -> str:
-    """Returns the page with what a TPU has for each row of the registry."""
+    """Returns the page with what a TPU or GPU has for each row of the registry."""
     marked = re.compile(r"(?<=<!-- kernels -->\n).*?(?=\n<!-- /kernels -->)", re.DOTALL)
     if len(marked.findall(page)) != 1:
         raise ValueError("The page must have one part between the marks of `kernels`.")
-    rows = ["| name | place | on a TPU | why |", "|---|---|---|---|"]
+    rows = ["| name | place | on TPU and GPU | why |", "|---|---|---|---|"]
     for row in VARIANTS:
         lines = explained(row).splitlines()
         fused = lines[0].startswith("tpu: one fused kernel")

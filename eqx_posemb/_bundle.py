@@ -248,14 +248,14 @@ class PositionalEmbedding(Module):
             `"blockwise"` computes exact attention in blocks of queries and keys, in
             memory that grows linearly with the sequence length. It skips fully masked
             blocks, and has first and second derivatives in reverse mode. `"pallas"` is
-            one fused kernel for TPUs, which a CPU interprets. It takes positions that
-            are stated to be consecutive, with no bias or a bias by distance, and has
-            first derivatives. For other inputs it warns with the reason, and computes
-            blocks. `"auto"` chooses by the platform and the number of logits. `explain`
-            reports the choice. `for_kernel` prepares inputs for other kernels.
+            one fused kernel for TPUs and GPUs, interpreted on a CPU. It takes positions
+            stated to be consecutive, with no bias or a bias by distance, and has first
+            derivatives. For other inputs it warns with the reason, and computes blocks.
+            `"auto"` chooses by the platform and the number of logits. `explain` reports
+            the choice. `for_kernel` prepares inputs for other kernels.
         - `block_size`: the number of queries, and of keys, in a block. The default is
             at most 512, with little padding in the last block, and fewer for more than
-            32 heads. A fused kernel needs a multiple of 128, by default at most 1,024.
+            32 heads. A TPU's kernel needs a multiple of 128, by default at most 1,024.
         - `axis_name`: under `jax.shard_map`, the mesh axis over which the sequence is
             sharded, for ring attention. Each device has its shard of queries, keys and
             values with their positions, in any order, and keys move from device to

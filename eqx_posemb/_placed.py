@@ -222,12 +222,11 @@ class Placed(Module):
 
             ```python
             import jax
-            import jax.numpy as jnp
             import eqx_posemb as pe
 
             embedding = pe.PositionalEmbedding(bias=pe.ALiBi(heads=8))
             placed = embedding.at(pe.positions.consecutive(4096))
-            x = jax.ShapeDtypeStruct((8, 4096, 64), jnp.bfloat16)
+            x = jax.ShapeDtypeStruct((8, 4096, 64), "bfloat16")
             print(placed.explain(x, x, x, causal=True))
             ```
 

@@ -46,13 +46,15 @@ def main() -> None:
     assert_same(found, expected, bound=1e-4)
     print("shards are as the whole")
     assert kernels(gradient("auto", True), "tpu", EMBEDDING, x) == 3
+    assert kernels(gradient("pallas", True), "cuda", EMBEDDING, x) == 4
     print("shards have kernels")
     of_ring(mesh)
     sharded = jax.device_put(x, NamedSharding(mesh, P("data")))
     assert kernels(gradient("auto", False), "tpu", EMBEDDING, sharded) == 0
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        assert kernels(gradient("pallas", False), "tpu", EMBEDDING, sharded) == 0
+        for platform in "tpu", "cuda":
+            assert kernels(gradient("pallas", False), platform, EMBEDDING, sharded) == 0
     assert "jax.shard_map" in str(said[0].message)
     print("what the compiler shards has none")
 
@@ -99,6 +101,7 @@ def of_ring(mesh) -> None:
     for dtype in jnp.float32, jnp.bfloat16:
         in_ring = gradient("pallas", "data", dtype)
         assert kernels(in_ring, "tpu", learned, *tokens) == 3
+        assert kernels(in_ring, "cuda", learned, *tokens) == 4
     print("a ring of kernels is as the whole")
 
 

@@ -111,7 +111,8 @@ def test_every_row_is_fused_or_says_why_not(name):
         assert REASONS[name] in text
     else:
         kernel = "one fused kernel, in tiles of 128 queries and 128 keys"
-        assert f"tpu: {kernel}\ncpu: {kernel}, interpreted\n" in text
+        gpu = "one fused kernel, in tiles of 64 queries and 32 keys"
+        assert f"tpu: {kernel}\ngpu: {gpu}\ncpu: {kernel}, interpreted\n" in text
         assert name in FUSED or ROWS[name].place in ("encoding", "rotary")
 
 
@@ -182,7 +183,9 @@ def test_a_head_of_keys_serves_several_of_queries(kv_heads):
 
 
 def test_a_strip_that_is_not_kept_is_expanded_by_every_tile(monkeypatch):
-    monkeypatch.setattr("eqx_posemb._attention._fused._kernels.keeps", lambda n: False)
+    monkeypatch.setattr(
+        "eqx_posemb._attention._fused._tpu._tiles.keeps", lambda n: False
+    )
 
     def attend(implementation, embedding, *tokens):
         p = pe.positions.consecutive(300)

@@ -1,46 +1,132 @@
 """Where attention is fused by itself, and what the kernels compile to."""
 
+import contextlib
+import functools
+import re
+import sys
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 import eqx_posemb as pe
 from docs.tables import KERNELS, with_kernels
+from eqx_posemb._attention._fused import _sizes
 from eqx_posemb._attention._fused._sizes import block, keeps
+from eqx_posemb._attention._platform import by_platform
 from tests.test_ring import finish, start
 
 
+# JAX 0.12 announces that Pallas will have no Triton.
+pytestmark = pytest.mark.filterwarnings("ignore:The Pallas Triton backend")
 # Large enough for `"auto"` to leave the dense form on a CPU, and traced alone.
 WIDE = jax.ShapeDtypeStruct((8, 1024, 16), jnp.float32)
 FAR = pe.PositionalEmbedding(bias=pe.ALiBi(8))
 
 
-def automatic(x):
+def automatic(x, implementation="auto"):
     p = pe.positions.consecutive(1024)
-    return jnp.sum(FAR.attend(x, x, x, p, p, causal=True) ** 2)
+    rules = dict(causal=True, implementation=implementation)
+    return jnp.sum(FAR.attend(x, x, x, p, p, **rules) ** 2)
+
+
+asked = functools.partial(automatic, implementation="pallas")
+
+
+# What a kernel is for the compiler of each platform, by JAX.
+KERNEL = re.compile(r"custom_call @(tpu_custom_call|\S*triton\S*?)\(")
 
 
 def kernels(function, platform, *arguments):
-    lowered = jax.jit(function).trace(*arguments).lower(lowering_platforms=(platform,))
-    return lowered.as_text().count("tpu_custom_call")
+    with a_gpu_elsewhere(platform):
+        traced = jax.jit(function).trace(*arguments)
+        lowered = traced.lower(lowering_platforms=(platform,))
+    return len(KERNEL.findall(lowered.as_text()))
 
 
-def test_automatically_a_tpu_has_the_kernel_and_no_other_platform():
+def a_gpu_elsewhere(platform):
+    """JAX 0.12 asks for the kind of a GPU, and JAX 0.10 does not."""
+    if platform in ("cpu", "tpu") or jax.__version_info__ < (0, 11):
+        return contextlib.nullcontext()
+    from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
+
+    kind = "gfx942" if platform == "rocm" else "NVIDIA H100"
+    device = AbstractDevice(device_kind=kind, num_cores=None, platform="gpu")
+    return use_abstract_mesh(AbstractMesh((), (), abstract_device=device))
+
+
+# A GPU has a kernel of its own for the gradient of a strip.
+@pytest.mark.parametrize(
+    "attend, platform, count",
+    [(automatic, "tpu", 3), (asked, "cuda", 4), (asked, "rocm", 4)],
+    ids=["tpu", "cuda", "rocm"],
+)
+def test_an_accelerator_has_the_kernels(attend, platform, count):
+    gradient = jax.grad(attend)
+    assert kernels(attend, platform, WIDE) == 1
+    assert kernels(gradient, platform, WIDE) == count
+    batch = jax.ShapeDtypeStruct((2, *WIDE.shape), WIDE.dtype)
+    assert kernels(jax.vmap(gradient), platform, batch) == count
+
+
+def test_automatically_another_derivative_is_there_and_has_no_kernel():
     gradient = jax.grad(automatic)
-    assert kernels(automatic, "tpu", WIDE) == 1
-    assert kernels(gradient, "tpu", WIDE) == 3
-    assert (
-        kernels(
-            jax.vmap(gradient),
-            "tpu",
-            jax.ShapeDtypeStruct((2, *WIDE.shape), WIDE.dtype),
-        )
-        == 3
-    )
-    for platform in "cpu", "cuda":
-        assert kernels(gradient, platform, WIDE) == 0
-    # Another derivative has no kernel on any platform, and is there.
     assert kernels(jax.grad(lambda x: jnp.sum(gradient(x))), "tpu", WIDE) >= 1
+
+
+@pytest.fixture
+def in_64_bits():
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.mark.usefixtures("in_64_bits")
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_kernels_are_there_where_64_bits_are_enabled(platform):
+    def attend(x):
+        p = pe.positions.consecutive(1024)
+        rules = dict(causal=True, implementation="pallas")
+        return jnp.sum(pe.PositionalEmbedding().attend(x, x, x, p, p, **rules))
+
+    assert kernels(jax.grad(attend), platform, WIDE) == 3
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+def test_automatically_other_platforms_have_no_kernel(platform):
+    assert kernels(jax.grad(automatic), platform, WIDE) == 0
+
+
+GOES_BY_BLOCKS = "ignore:`implementation='pallas'` goes by blocks"
+
+
+@pytest.mark.filterwarnings(GOES_BY_BLOCKS)
+def test_a_gpu_that_triton_does_not_compile_for_has_no_kernel(monkeypatch):
+    monkeypatch.setattr(_sizes, "runs_triton", lambda: False)
+    assert kernels(jax.grad(asked), "cuda", WIDE) == 0
+
+
+@pytest.mark.filterwarnings(GOES_BY_BLOCKS)
+def test_without_triton_in_pallas_a_gpu_has_no_kernel(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
+    assert kernels(jax.grad(asked), "cuda", WIDE) == 0
+    assert kernels(automatic, "tpu", WIDE) == 1
+
+
+@pytest.mark.filterwarnings(GOES_BY_BLOCKS)
+def test_a_gpu_that_jax_asks_for_has_a_name(monkeypatch):
+    monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
+    gradient = jax.jit(jax.grad(asked))
+    unnamed = gradient.trace(WIDE).lower(lowering_platforms=("cuda",)).as_text()
+    assert not KERNEL.findall(unnamed)
+    assert kernels(gradient, "cuda", WIDE) == 4
+
+
+def test_outside_of_jit_a_gpu_has_its_own_form(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    forms = dict(cuda=lambda x: x + 1, default=lambda x: x)
+    x = jnp.zeros(2)
+    assert by_platform(forms, jax.ShapeDtypeStruct(x.shape, x.dtype), x).sum() == 2
 
 
 def test_automatically_traced_positions_have_no_kernel():
@@ -71,9 +157,10 @@ def test_a_choice_by_platform_keeps_no_logits_for_its_derivative():
 
 
 def test_one_program_is_exported_for_all_platforms():
-    program = jax.export.export(jax.jit(jax.grad(automatic)), platforms=("cpu", "tpu"))
+    platforms = "cpu", "cuda", "rocm", "tpu"
+    program = jax.export.export(jax.jit(jax.grad(automatic)), platforms=platforms)
     text = program(WIDE).mlir_module()
-    assert text.count("tpu_custom_call") == 3
+    assert KERNEL.findall(text) == ["tpu_custom_call"] * 3
 
 
 def test_a_cpu_is_not_asked_what_a_tpu_is_compiled_for():

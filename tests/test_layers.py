@@ -27,6 +27,7 @@ STANDARD = {
     "pkgutil",
     "re",
     "sys",
+    "types",
     "typing",
     "warnings",
 }

@@ -134,10 +134,15 @@ class Fused(AbstractImplementation):
         return _fused.refusal(inputs, self.block_size)
 
     def described(self, inputs: Inputs) -> dict[str, str]:
-        q, k = (_fused.block(x.shape[1], self.block_size) for x in (inputs.q, inputs.k))
-        kernel = f"one fused kernel, in tiles of {q} queries and {k} keys"
-        cpu = dict(cpu=f"{kernel}, interpreted") if self.asked_for else {}
-        return dict(tpu=kernel) | cpu | self.plain.described(inputs)
+        def kernel(platform):
+            q, k = _fused.tile_of(platform, inputs, self.block_size)
+            return f"one fused kernel, in tiles of {q} queries and {k} keys"
+
+        ways = dict(tpu=kernel("tpu"))
+        if self.asked_for:
+            ways |= dict(gpu=kernel("gpu")) if _fused.runs_triton() else {}
+            ways |= dict(cpu=f"{kernel('tpu')}, interpreted")
+        return ways | self.plain.described(inputs)
 
     def __call__(self, inputs: Inputs) -> Attended:
         materialized = isinstance(self.plain, BlockwiseOnCPU)

@@ -32,8 +32,8 @@ def by_platform(
     **Arguments:**
 
     - `forms`: functions of pytrees of arrays, by platform. `"default"` is for other
-        platforms. It is also for TPUs where the compiler shards the arrays, since no
-        compiler divides a kernel.
+        platforms. It is also for TPUs and GPUs where the compiler shards the arrays,
+        since no compiler divides a kernel.
     - `result`: the shapes and dtypes of the results, which are the same for all.
     - `arguments`: the arguments. Under `jax.shard_map` all arrays must vary over the
         same mesh axes, as `alike` makes them.
@@ -87,8 +87,10 @@ _choice.multiple_results = True
 
 @_choice.def_impl
 def _evaluated(*arrays, forms, **_):
-    forms = dict(forms)
-    return forms.get(jax.default_backend(), forms["default"])(*arrays)
+    forms, backend = dict(forms), jax.default_backend()
+    # JAX calls both platforms of GPUs by one name.
+    platform = "cuda" if backend == "gpu" else backend
+    return forms.get(platform, forms["default"])(*arrays)
 
 
 @_choice.def_abstract_eval
@@ -110,7 +112,7 @@ def _abstract(*arrays, shapes, **_):
 def _lowered(platform, ctx, *arrays, forms, **_):
     forms = dict(forms)
     form = forms.get(platform, forms["default"])
-    if platform == "tpu" and _is_divided(ctx.module_context.axis_context):
+    if platform != "cpu" and _is_divided(ctx.module_context.axis_context):
         form = forms["default"]
     # Tracing has already checked which mesh axes the arrays vary over.
     plain = [jax.core.ShapedArray(x.shape, x.dtype) for x in ctx.avals_in]

@@ -1,4 +1,4 @@
-"""Attention in one kernel, for TPUs: `[heads, q, k]` is never in memory."""
+"""Attention in one kernel, for TPUs and GPUs: `[heads, q, k]` is never in memory."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from ._call import (
     How as How,
 )
 from ._cover import refusal as refusal
-from ._sizes import block as block
+from ._sizes import runs_triton as runs_triton, tile_of as tile_of
 
 
 def hop(how: How) -> Hop:

@@ -14,6 +14,11 @@ from .._dense import dense
 from .._derivative import with_gradients
 from .._inputs import Attended, Inputs
 from .._platform import by_platform
+from ._sizes import lowers_triton
+
+
+# The platform whose kernels a CPU interprets.
+INTERPRETED = "tpu"
 
 
 class How(NamedTuple):
@@ -45,10 +50,10 @@ def attended_by_platform(how: How, inputs: Inputs) -> Attended:
         jax.ShapeDtypeStruct((heads, q_count), jnp.float32),
     )
 
-    def of_kernel(interpret, inputs):
+    def of_kernel(kernel, inputs):
         from . import _kernels  # Pallas takes half a second to import.
 
-        settings = _kernels.Settings(how.block_size, interpret)
+        settings = _kernels.Settings(how.block_size, *kernel)
         return _kernels.attended(settings, inputs, dtype)
 
     def of_blocks(inputs):
@@ -74,10 +79,10 @@ def gradients_by_platform(
     floats = eqx.filter(inputs, eqx.is_inexact_array)
     result = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), floats)
 
-    def of_kernel(interpret, *arguments):
+    def of_kernel(kernel, *arguments):
         from . import _kernels
 
-        settings = _kernels.Settings(how.block_size, interpret)
+        settings = _kernels.Settings(how.block_size, *kernel)
         return _kernels.gradients(settings, *arguments)
 
     def of_blocks(inputs, *more):
@@ -106,11 +111,21 @@ def _by_platform(how, forms, result, inputs, *more):
         return of_arrays
 
     of_kernel, of_blocks, of_others = forms
+    kernel = lambda *settings: partial(of_kernel, settings)
+
+    def of_gpu(*arguments):
+        # No GPU has run its kernels yet, so "auto" does not take them.
+        of = kernel("gpu", False) if how.asked_for and lowers_triton() else of_others
+        return of(*arguments)
+
     forms = dict(
-        tpu=form(partial(of_kernel, False)),
-        cpu=form(partial(of_kernel, True) if how.asked_for else of_blocks),
-        default=form(of_others),
+        tpu=kernel("tpu", False),
+        cuda=of_gpu,
+        rocm=of_gpu,
+        cpu=kernel(INTERPRETED, True) if how.asked_for else of_blocks,
+        default=of_others,
     )
+    forms = {platform: form(of) for platform, of in forms.items()}
     error = _NO_SECOND if how.asked_for else None
     return by_platform(forms, result, arrays, *more, no_derivative=error)
 
@@ -126,8 +141,9 @@ def _say(how):
     """Warns that there is no kernel, if the user has asked for it."""
     if how.asked_for:
         warnings.warn(
-            "`implementation='pallas'` goes by blocks. There is a kernel for TPUs, "
-            "which no compiler divides among devices. Call `attend` under "
-            "`jax.shard_map` where arrays are sharded.",
+            "`implementation='pallas'` goes by blocks. There are kernels for TPUs, and "
+            "for GPUs from compute capability 8.0 on. No compiler divides them among "
+            "devices. Call `attend` under `jax.shard_map` where arrays are sharded. "
+            "Name a GPU of another machine by `jax.sharding.use_abstract_mesh`.",
             stacklevel=2,
         )

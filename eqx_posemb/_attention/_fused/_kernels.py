@@ -1,8 +1,8 @@
 """The kernels as functions of the inputs of attention."""
 
-import dataclasses
 from functools import partial
-from typing import NamedTuple
+from types import ModuleType
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,10 +12,8 @@ from jaxtyping import Array, Float
 from ..._given import in_common
 from ..._sharding import repeated
 from .._inputs import Inputs
-from ._backward import backward_keys, backward_queries
-from ._forward import forward
-from ._sizes import block, keeps
-from ._tiles import Given, LOG2_E, Tiles
+from ._sizes import tile_of, width_of
+from ._tiling import Given, LOG2_E
 
 
 # The bound of distances between first tokens. It exceeds every window, and sums with
@@ -27,7 +25,17 @@ class Settings(NamedTuple):
     """The settings of a call of the kernels."""
 
     block_size: int | None
+    platform: Literal["gpu", "tpu"]
     interpret: bool
+
+    @property
+    def kernels(self) -> ModuleType:
+        # A JAX without the part of Pallas for one platform may have the other part.
+        if self.platform == "gpu":
+            from . import _gpu as kernels
+        else:
+            from . import _tpu as kernels
+        return kernels
 
 
 def attended(
@@ -35,12 +43,12 @@ def attended(
 ) -> tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]:
     """The attended values, of `dtype`, and the log-sum-exp of the logits."""
     tiles = _tiles(settings, inputs)
-    q, k, v = _whole_blocks(tiles, inputs.q, inputs.k, inputs.v)
+    q, k, v = _whole_blocks(settings, tiles, inputs.q, inputs.k, inputs.v)
     strip = [] if inputs.logits.bias is None else [_strip(tiles, inputs, inputs.logits)]
     given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), strip)
-    out, normalizer = forward(tiles, given, dtype)
-    count = tiles.q_count
-    return out[:, :count], normalizer[:, 0, :count] / LOG2_E
+    out, normalizer = settings.kernels.forward(tiles, given, dtype)
+    count, dim_v = inputs.q.shape[1], inputs.v.shape[-1]
+    return out[:, :count, :dim_v], normalizer[:, 0, :count] / LOG2_E
 
 
 def gradients(
@@ -52,23 +60,20 @@ def gradients(
     tiles = _tiles(settings, inputs)
     f32 = jnp.float32
     mean = jnp.sum(d_out.astype(f32) * out.astype(f32), axis=-1) - d_normalizer
-    row = lambda x: _filled(x, tiles.rows * tiles.q, 1)[:, None]
-    d_out = _filled(d_out.astype(inputs.v.dtype), tiles.rows * tiles.q, 1)
+    row = lambda x: _filled(x, tiles.padded[0])[:, None]
     # The cotangents of padded queries are zeros, so their weights have no effect.
-    seeds = d_out, row(normalizer * LOG2_E), row(mean)
-    (q, k, v), pull = jax.vjp(
-        partial(_whole_blocks, tiles), inputs.q, inputs.k, inputs.v
-    )
+    seeds = row(normalizer * LOG2_E), row(mean)
+    whole = partial(_whole_blocks, settings, tiles)
+    (q, k, v), pull = jax.vjp(whole, inputs.q, inputs.k, inputs.v)
+    d_out = _filled(d_out.astype(v.dtype), tiles.padded[0], v.shape[-1])
     strip, pull_strip = [], None
     if inputs.logits.bias is not None:
         of_logits = partial(_strip, tiles, inputs)
         x, pull_strip = eqx.filter_vjp(of_logits, inputs.logits)
         strip.append(x)
     given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), strip)
-    d_q, *d_strip = backward_queries(tiles, given, seeds)
-    # Each block of keys visits the strips of several heads, so none is kept.
-    passing = dataclasses.replace(tiles, keep=False)
-    d_k, d_v = backward_keys(passing, given, seeds)
+    backward = settings.kernels.backward
+    d_q, d_k, d_v, *d_strip = backward(tiles, given, (d_out, *seeds))
     # Leaves that no kernel reads, such as float positions, have zero gradients.
     found = jax.tree.map(jnp.zeros_like, eqx.filter(inputs, eqx.is_inexact_array))
     found = eqx.tree_at(lambda x: (x.q, x.k, x.v), found, pull((d_q, d_k, d_v)))
@@ -81,43 +86,45 @@ def gradients(
 
 def _tiles(settings, inputs):
     logits, rules = inputs.logits, inputs.rules
-    q_count, k_count = inputs.q.shape[1], inputs.k.shape[1]
-    q, k = (block(count, settings.block_size) for count in (q_count, k_count))
+    counts = inputs.q.shape[1], inputs.k.shape[1]
+    sizes = tile_of(settings.platform, inputs, settings.block_size)
+    # A GPU has tiles of other shapes in the backward pass.
+    blocks = sizes if settings.platform == "tpu" else (max(sizes),) * 2
+    filled = lambda count, size: count + -count % size
     behind, ahead = rules.reach or (None, None)
     if rules.causal:
         ahead = 0
-    places = -(-q_count // q) * q + -(-k_count // k) * k
-    return Tiles(
+    return settings.kernels.Tiles(
         scale=logits.scale,
         soft_cap=logits.soft_cap,
         ahead=ahead,
         behind=behind,
-        q_count=q_count,
-        k_count=k_count,
-        q=q,
-        k=k,
+        counts=counts,
+        padded=(filled(counts[0], blocks[0]), filled(counts[1], blocks[1])),
+        q=sizes[0],
+        k=sizes[1],
         bias=logits.bias is not None,
         segments=rules.q_segments is not None,
-        keep=keeps(places),
         interpret=settings.interpret,
     )
 
 
-def _whole_blocks(tiles, q, k, v):
+def _whole_blocks(settings, tiles, q, k, v):
     heads = max(k.shape[0], v.shape[0])
     k, v = (repeated(x, heads // x.shape[0]) for x in (k, v))
-    q = _filled(q, tiles.rows * tiles.q, 1)
-    return q, *(_filled(x, tiles.columns * tiles.k, 1) for x in (k, v))
+    width = lambda x: width_of(settings.platform, x.shape[-1])
+    of_q, of_k = tiles.padded
+    q = _filled(q, of_q, width(q))
+    return q, *(_filled(x, of_k, width(x)) for x in (k, v))
 
 
 def _segments(tiles, inputs):
     q, k = inputs.rules.q_segments, inputs.rules.k_segments
     if q is None or k is None:
         return []
-    sizes = tiles.rows * tiles.q, tiles.columns * tiles.k
     return [
-        _filled(ids.astype(jnp.int32), size, 0)[None]
-        for ids, size in zip((q, k), sizes, strict=True)
+        _filled(ids.astype(jnp.int32)[None], size)
+        for ids, size in zip((q, k), tiles.padded, strict=True)
     ]
 
 
@@ -133,12 +140,12 @@ def _offset(inputs):
 def _strip(tiles, inputs, logits):
     """The bias of each distance of padded tokens, in base 2."""
     values = logits.strip(inputs.q_tokens, inputs.k_tokens)
-    before = tiles.rows * tiles.q - tiles.q_count + 1
-    after = tiles.columns * tiles.k - tiles.k_count
-    padded = jnp.pad(values, ((0, 0), (before, after)))
+    before, after = (n - m for n, m in zip(tiles.padded, tiles.counts, strict=True))
+    padded = jnp.pad(values, ((0, 0), (before + 1, after)))
     return (padded * LOG2_E)[:, None]
 
 
-def _filled(x, size, axis):
-    widths = [(0, size - x.shape[axis] if i == axis else 0) for i in range(x.ndim)]
-    return jnp.pad(x, widths) if size > x.shape[axis] else x
+def _filled(x, *sizes):
+    """Pads the axes after the first one."""
+    widths = [(0, 0), *((0, n - m) for n, m in zip(sizes, x.shape[1:], strict=True))]
+    return jnp.pad(x, widths)

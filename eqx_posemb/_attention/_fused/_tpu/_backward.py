@@ -1,13 +1,24 @@
 """The backward kernels, which compute the logits of each tile again."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from ..._sharding import varying_as
+from ...._sharding import varying_as
+from .._tiling import Given, OF_FEATURES, OF_TOKENS, product
 from ._strip import fold_all
-from ._tiles import as_column, Given, OF_FEATURES, OF_TOKENS, over_lanes, product, Tiles
+from ._tiles import as_column, over_lanes, Tiles
+
+
+def backward(tiles: Tiles, given: Given, seeds):
+    """The gradients with respect to queries, keys, values, and the strip of a bias."""
+    d_q, *d_strip = backward_queries(tiles, given, seeds)
+    # Each block of keys visits the strips of several heads, so none is kept.
+    passing = dataclasses.replace(tiles, keep=False)
+    return d_q, *backward_keys(passing, given, seeds), *d_strip
 
 
 def backward_queries(tiles: Tiles, given: Given, seeds):

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from ..._sharding import varying_as
-from ._tiles import Given, LANES, OF_TOKENS, over_lanes, product, START, Tiles
+from ...._sharding import varying_as
+from .._tiling import Given, OF_TOKENS, product, START
+from ._tiles import LANES, over_lanes, Tiles
 
 
 def forward(tiles: Tiles, given: Given, dtype):
