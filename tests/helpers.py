@@ -30,6 +30,7 @@ def build(name: str, **settings) -> pe.PositionalEmbedding:
     return _build(name, jax.config.read("jax_enable_x64"), tuple(settings.items()))
 
 
+@functools.cache
 def shape_of(name: str) -> pe.PositionalEmbedding:
     """The same without arrays, for tests that are selected by it."""
     return eqx.filter_eval_shape(_build.__wrapped__, name, False, ())
