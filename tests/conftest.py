@@ -18,8 +18,9 @@ from jax._src.interpreters import mlir
 # Tracing makes many objects and few cycles: collecting cycles as often as Python does
 # takes a twentieth of the time of all tests.
 gc.set_threshold(100_000, 20, 50)
-# JAX makes a context of MLIR for each program, which takes longer than the rest of its
-# lowering, and keeps a megabyte of each. One context serves all programs of a process.
+# JAX 0.10 makes a context of MLIR for each program, which takes longer than the rest of
+# its lowering, and keeps a megabyte of each. One serves all programs, as ten share one
+# since JAX 0.12.
 mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
