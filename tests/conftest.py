@@ -1,5 +1,6 @@
 """How all tests run: strict, reproducible, and compiled without optimization."""
 
+import functools
 import gc
 import importlib.util
 import itertools
@@ -11,11 +12,17 @@ import hypothesis as hp
 import jax
 import jaxtyping
 import pytest
+from jax._src.interpreters import mlir
 
 
 # Tracing makes many objects and few cycles: collecting cycles as often as Python does
 # takes a twentieth of the time of all tests.
 gc.set_threshold(100_000, 20, 50)
+# JAX 0.10 makes a context of MLIR for each program, which takes longer than the rest of
+# its lowering, and keeps a megabyte of each. One serves all programs, as ten share one
+# since JAX 0.12. The function is private to JAX, and may disappear.
+if hasattr(mlir, "make_ir_context"):
+    mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # With JAX_COMPILATION_CACHE_DIR in the environment, JAX keeps compiled programs there.

@@ -30,6 +30,7 @@ def build(name: str, **settings) -> pe.PositionalEmbedding:
     return _build(name, jax.config.read("jax_enable_x64"), tuple(settings.items()))
 
 
+@functools.cache
 def shape_of(name: str) -> pe.PositionalEmbedding:
     """The same without arrays, for tests that are selected by it."""
     return eqx.filter_eval_shape(_build.__wrapped__, name, False, ())
@@ -106,6 +107,18 @@ def run(layer, x_q, x_k, q_positions, k_positions, **rules):
 
 
 @eqx.filter_jit
+def with_gradients(layer, x, positions, **rules):
+    """Self-attention, and gradients of its squares by the layer and the tokens."""
+
+    def loss(arguments):
+        layer, x = arguments
+        out = layer(x, x, positions, positions, **rules)
+        return jnp.sum(out**2), out
+
+    return eqx.filter_grad(loss, has_aux=True)((layer, x))[::-1]
+
+
+@eqx.filter_jit
 def logits(embedding, q, k, q_positions, k_positions):
     return embedding.logits(
         q, k, q_positions, k_positions, length=LENGTH, **states(embedding, q, k)
@@ -125,17 +138,21 @@ def states(embedding, q, k) -> dict[str, Array]:
     return {name: every[name] for name in embedding.reads}
 
 
-def attend(layer, x, positions, mask=True, ids=0, how=run, causal=True) -> np.ndarray:
-    """Attention of the tokens among themselves, by a program for all laws: a mask says
-    which keys are in the past."""
+def attend(layer, x, positions, **rules) -> np.ndarray:
+    """Attention of the tokens among themselves, by the program of `full_pass`."""
+    return np.asarray(full_pass(layer, x, positions, **rules)[0])
+
+
+def full_pass(layer, x, positions, mask=True, ids=0, causal=True, how=with_gradients):
+    """The same beside its gradients, by one program for all laws: a mask says which
+    keys are in the past."""
     n, p = len(x), np.asarray(positions)
     if causal:
         rules = past(p, p)
         mask = mask & np.asarray(rules.get("mask", p[None] <= p[:, None]))
     mask = jnp.asarray(np.broadcast_to(mask, (n, n)))
     ids = jnp.asarray(np.broadcast_to(ids, n), jnp.int32)
-    rules = dict(mask=mask, q_segments=ids, k_segments=ids)
-    return np.asarray(how(layer, x, x, positions, positions, **rules))
+    return how(layer, x, positions, mask=mask, q_segments=ids, k_segments=ids)
 
 
 def normal(shape, dtype=jnp.float32, seed: int = 1) -> Array:

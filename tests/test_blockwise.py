@@ -9,7 +9,9 @@ import pytest
 from jaxtyping import Array, Float
 
 import eqx_posemb as pe
+from eqx_posemb._bias._window import AbstractWindowBias
 from eqx_posemb._rotary import AbstractProducts
+from eqx_posemb._score._relative import AbstractRelative
 from tests.helpers import (
     at,
     build,
@@ -91,13 +93,6 @@ def by_blocks(implementation, layer, x, positions):
     return layer(x, x, positions, positions, block_size=4, **rules)
 
 
-# What blocks evaluate differs by the bias, the score and the extension. Encodings and
-# rotations are applied before, so that one of each kind stands for all.
-BY_BLOCKS = [
-    *("learned", "rope"),
-    *(name for name in NAMES if ROWS[name].place in ("bias", "score", "scale")),
-    *(name for name in NAMES if isinstance(shape_of(name).rotary, AbstractProducts)),
-]
 # One variant, or more, for each way in which blocks evaluate a gradient. DeBERTa has a
 # test of its own below, as have scores that prepare vectors for their tiles.
 GRADIENTS = (
@@ -116,7 +111,28 @@ GRADIENTS = (
 )
 
 
-@pytest.mark.parametrize("name", [name for name in BY_BLOCKS if name not in GRADIENTS])
+# Biases along distances or of a window, and these scores, are evaluated by code of
+# their base class or of another test: some gradients and ALiBi stand for them.
+IN_COMMON = (
+    pe.abstract.AbstractRelativeBias,
+    AbstractWindowBias,
+    AbstractRelative,
+    pe.DeBERTa,
+)
+
+
+def has_code_of_its_own(name):
+    """Encodings and rotations are applied before blocks: one stands for all."""
+    row, embedding = ROWS[name], shape_of(name)
+    part = getattr(embedding, row.place)
+    evaluated = row.place in ("bias", "score") or isinstance(part, AbstractProducts)
+    return evaluated and not isinstance(part, IN_COMMON)
+
+
+VALUES = {"rope", "alibi", *filter(has_code_of_its_own, NAMES)} - {*GRADIENTS}
+
+
+@pytest.mark.parametrize("name", sorted(VALUES))
 def test_values_go_by_blocks(name):
     arguments = Layer(build(name)), tokens(N), at(name, np.arange(N))
     assert_same(*values(by_blocks, arguments))

@@ -119,14 +119,12 @@ def test_what_is_wrong_when_an_exported_program_runs_is_nan():
 
 # For sizes that are known Equinox would call back into Python to raise, also where
 # blocks have known sizes: users set the environment variable EQX_ON_ERROR=nan.
-@pytest.fixture(scope="module")
-def errors_are_nan():
-    # JAX remembers what it has traced, with the errors of other tests.
-    jax.clear_caches()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("equinox._errors.EQX_ON_ERROR", "nan")
+@pytest.fixture
+def errors_are_nan(monkeypatch):
+    monkeypatch.setattr("equinox._errors.EQX_ON_ERROR", "nan")
+    # JAX keeps what it has traced, with the errors of other tests, by such settings.
+    with jax.numpy_rank_promotion("warn"):
         yield
-    jax.clear_caches()
 
 
 @pytest.mark.parametrize("name", SOME)

@@ -118,9 +118,7 @@ SURPLUS = [name for name in ROTARY if name not in ("mixed_rope", "rope_id")]
 
 
 @pytest.mark.parametrize("name", SURPLUS)
-@pytest.mark.parametrize("pairing", ["halves", "adjacent"])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_surplus_channels_pass_bit_for_bit(name, pairing, dtype):
+def test_surplus_channels_pass_bit_for_bit(name):
     half = dict(
         longrope=dict(short_factor=(1.0,) * 4, long_factor=(2.0,) * 4, rotary_dim=8),
         axial_rope=dict(widths=(4, 4)),
@@ -128,14 +126,18 @@ def test_surplus_channels_pass_bit_for_bit(name, pairing, dtype):
         riflex_rope=dict(widths=(4, 2, 2), pair=0),
         mrope=dict(sizes=(2, 1, 1), rotary_dim=8),
     ).get(name, dict(rotary_dim=8))
-    rotary = build(name, pairing=pairing, **half).rotary
-    x = np.array(vectors()).astype(dtype)
+    x, p = np.array(vectors()), jnp.array([3, 1000, 7, 2])
     x[0, 12], x[1, 12] = -0.0, np.inf
+    given = [x, x.astype(jnp.bfloat16)]
+    ways = [build(name, pairing=way, **half).rotary for way in ("halves", "adjacent")]
+    of_all = eqx.filter_jit(
+        lambda given: [[turn(w, x, p) for w in ways] for x in given]
+    )
     bits = lambda y: np.ascontiguousarray(y[:, 8:]).view(np.int8)
-    for turned in turn(rotary, jnp.asarray(x), jnp.array([3, 1000, 7, 2])):
-        turned = np.asarray(turned)
-        assert np.array_equal(bits(turned), bits(x))
-        assert not np.array_equal(turned[:, :8], x[:, :8])
+    for x, found in zip(given, of_all(given), strict=True):
+        for turned in map(np.asarray, jax.tree.leaves(found)):
+            assert np.array_equal(bits(turned), bits(x))
+            assert not np.array_equal(turned[:, :8], x[:, :8])
 
 
 @every_rotary
@@ -196,15 +198,19 @@ ROTATIONS = {
 @pytest.mark.parametrize("name", ROTATIONS)
 def test_heads_and_batches_are_axes_before_tokens(name):
     p = jnp.arange(6)[:, None] if name == "lie" else jnp.arange(6)
-    rotation = ROTATIONS[name](p)
     # As many heads as tokens, for which no shape tells one axis from the other.
     x = normal((2, 6, 6, HEAD_DIM))
-    for turn in rotation.queries, rotation.keys:
-        native = turn(x)
-        np.testing.assert_allclose(native[1], turn(x[1]), atol=5e-7)
-        np.testing.assert_allclose(native[1, 4], turn(x[1, 4]), atol=5e-7)
-        after = jax.vmap(turn, in_axes=1, out_axes=1)(jnp.swapaxes(x[0], 0, 1))
-        np.testing.assert_allclose(jnp.swapaxes(after, 0, 1), native[0], atol=5e-7)
+
+    def turned(p, x):
+        rotation = ROTATIONS[name](p)
+        for turn in rotation.queries, rotation.keys:
+            after = jax.vmap(turn, in_axes=1, out_axes=1)(jnp.swapaxes(x[0], 0, 1))
+            yield turn(x), turn(x[1]), turn(x[1, 4]), jnp.swapaxes(after, 0, 1)
+
+    for native, batch, head, after in jax.jit(lambda *x: [*turned(*x)])(p, x):
+        np.testing.assert_allclose(native[1], batch, atol=5e-7)
+        np.testing.assert_allclose(native[1, 4], head, atol=5e-7)
+        np.testing.assert_allclose(native[0], after, atol=5e-7)
 
 
 def test_the_gradient_of_a_rotation_is_its_inverse():
