@@ -6,6 +6,7 @@ result. The compiler chooses all other shardings, as with Auto axes.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,15 @@ def mesh_axes(x: Array) -> tuple[MeshAxes, ...]:
     """The Explicit axes of the mesh that each axis of an array is sharded over."""
     spec = tuple(getattr(_sharding(x), "spec", ()))
     return spec + (None,) * (x.ndim - len(spec))
+
+
+def shards(x: Array, axis: int) -> int:
+    """The number of shards of an axis, by the Explicit axes of the mesh."""
+    if not _explicit(getattr(_sharding(x), "mesh", None)):
+        return 1
+    entry = mesh_axes(x)[axis]
+    names = (entry,) if isinstance(entry, str) else entry or ()
+    return math.prod(_sharding(x).mesh.shape[name] for name in names)
 
 
 def compiler_sharded(

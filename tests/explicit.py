@@ -206,8 +206,10 @@ def count_exchanges():
     gradients are summed."""
     for axis_type in AxisType.Explicit, AxisType.Auto:
         mesh = jax.make_mesh((8,), ("seq",), axis_types=(axis_type,))
+        # With Auto axes, DeBERTa's score exchanges some rows as well.
+        more = ("deberta",) if axis_type == AxisType.Explicit else ()
         with jax.set_mesh(mesh):
-            for name in ("t5", "rope", "shaw"):
+            for name in ("t5", "rope", "shaw", *more):
                 static, (arrays, q, k, _, _, p, _) = inputs(name, mesh, ("seq",))
 
                 def both(q, k, v, p, d_out, static=static, arrays=arrays):
@@ -223,7 +225,8 @@ def count_exchanges():
                 found = collections.Counter(EXCHANGE.findall(text))
                 assert found.keys() <= {"all-gather", "all-reduce"}, (name, found)
                 assert found["all-gather"] <= 3, (name, found)
-                assert found["all-reduce"] <= 1, (name, found)
+                # DeBERTa's keys have a gradient by each of their two products.
+                assert found["all-reduce"] <= (3 if name in more else 1), (name, found)
     print("exchanges as by hand")
 
 

@@ -3,12 +3,14 @@
 from functools import partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .._given import Consecutive
 from .._phase import computing_dtype
+from .._sharding import gathered
 from ._blocks import each_array, filled
 from ._inputs import Attended, Inputs
 from ._logits import Logits, Tokens
@@ -86,6 +88,17 @@ def _tangent(primals, tangents):
     return (weights, normalizer), (weights * (tangent - mean[..., None]), mean)
 
 
+def dense_in_shards(inputs: Inputs, shards: int) -> Attended:
+    """[`dense`][] for queries that are sharded over devices. Each shard gathers all
+    keys and values, and needs no other exchange."""
+    whole = lambda axis, x: gathered(x, axis)
+    k, v, k_tokens = (
+        each_array(whole, x) for x in (inputs.k, inputs.v, inputs.k_tokens)
+    )
+    keys = lambda x: (x.k, x.v, x.k_tokens)
+    return _in_parts(eqx.tree_at(keys, inputs, (k, v, k_tokens)), shards, jax.vmap)
+
+
 def dense_in_rows(inputs: Inputs, size: int) -> Attended:
     """[`dense`][] for `size` queries after another, each with all keys."""
     count, rules = inputs.q.shape[1], inputs.rules
@@ -128,6 +141,9 @@ def _in_parts(inputs, count, mapped) -> Attended:
         return dense(Inputs(logits, q, k, v, q_tokens, k_tokens, shown))
 
     q, q_tokens = each_array(cut, inputs.q), each_array(cut, inputs.q_tokens)
+    # Each device then decides by itself whether positions are consecutive.
+    positions = lambda tokens: tokens.positions
+    q_tokens = eqx.tree_at(positions, q_tokens, replace_fn=gathered)
     mask = None if rules.mask is None else cut(rules.mask.ndim - 2, rules.mask)
     segments = None if rules.q_segments is None else cut(0, rules.q_segments)
     out, normalizer = mapped(of_part, out_axes=1)(q, q_tokens, mask, segments)

@@ -15,7 +15,7 @@ import jax
 from . import _fused
 from ._blockwise import blockwise
 from ._choose import block_size_for, blocks_are_better
-from ._dense import dense, dense_in_rows
+from ._dense import dense, dense_in_rows, dense_in_shards
 from ._inputs import Attended, Inputs
 from ._ring import by_blocks, ring
 
@@ -55,13 +55,18 @@ class AbstractImplementation(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Dense(AbstractImplementation):
-    """Materialized logits."""
+    """Materialized logits. `shards` is the number of shards of the queries."""
+
+    shards: int = 1
 
     def described(self, inputs: Inputs) -> dict[str, str]:
         del inputs
         return dict(others="materialized logits")
 
     def __call__(self, inputs: Inputs) -> Attended:
+        # The compiler would exchange terms of a score beside the keys.
+        if self.shards > 1 and inputs.logits.score is not None:
+            return dense_in_shards(inputs, self.shards)
         return dense(inputs)
 
 
@@ -97,6 +102,7 @@ class BlockwiseOnCPU(AbstractImplementation):
     """Tiles on a CPU, and materialized logits elsewhere."""
 
     size: int
+    shards: int
 
     def described(self, inputs: Inputs) -> dict[str, str]:
         blocks = Blockwise(self.size).described(inputs)["others"]
@@ -105,7 +111,7 @@ class BlockwiseOnCPU(AbstractImplementation):
     def __call__(self, inputs: Inputs) -> Attended:
         arrays, static = eqx.partition(inputs, eqx.is_array)
         of = lambda how: lambda arrays: how(eqx.combine(arrays, static))
-        cpu, default = of(Blockwise(self.size)), of(Dense())
+        cpu, default = of(Blockwise(self.size)), of(Dense(self.shards))
         # A derivative stores the residuals of both forms. The checkpoint keeps the
         # materialized logits out of them.
         default = jax.checkpoint(default, prevent_cse=False)
@@ -211,6 +217,7 @@ def choose(
     counts: tuple[int, int],
     block_size: int | None,
     axis_name: str | None,
+    shards: int,
 ) -> AbstractImplementation:
     """The implementation that the user names, or the faster one for `"auto"`.
 
@@ -220,6 +227,7 @@ def choose(
     - `heads`: the number of heads of queries.
     - `counts`: the numbers of queries and keys.
     - `block_size`, `axis_name`: as in `attend`.
+    - `shards`: the number of devices that queries are sharded over.
     """
     size = block_size or block_size_for(heads, *counts)
     if axis_name is not None:
@@ -229,15 +237,15 @@ def choose(
             return FusedRing(plain, block_size, asked_for)
         return plain
     if name == "dense":
-        return Dense()
+        return Dense(shards)
     if name != "auto":
         plain = Blockwise(size)
         return plain if name == "blockwise" else Fused(plain, block_size, True)
     if not blocks_are_better(heads, *counts, on_cpu=True):
-        return Dense()
+        return Dense(shards)
     if blocks_are_better(heads, *counts, on_cpu=False):
         return Fused(Blockwise(size), block_size, False)
-    return Fused(BlockwiseOnCPU(size), block_size, False)
+    return Fused(BlockwiseOnCPU(size, shards), block_size, False)
 
 
 def attention(implementation: AbstractImplementation, inputs: Inputs) -> Attended:
