@@ -23,7 +23,7 @@ from ._checks import check_choice, check_count, check_positive, described
 from ._context import context_lengths
 from ._given import as_consecutive
 from ._rotary import AbstractRotary
-from ._sharding import compiler_sharded, gathered, mesh_axes, shards
+from ._sharding import axis_size, compiler_sharded, gathered, mesh_axes, shards
 
 
 # Type checkers see an array that may be unpacked, since a tuple has no `shape`.
@@ -107,7 +107,7 @@ def _check_axis(axis_name):
     try:
         # JAX raises a NameError for an axis that is not bound, and its message names no
         # argument.
-        jax.lax.axis_size(axis_name)
+        axis_size(axis_name)
     except NameError as error:
         raise ValueError(
             "`axis_name` must be an axis of a mesh under `jax.shard_map`, but got "

@@ -116,6 +116,15 @@ def repeated(x: Array, times: int) -> Array:
     return wide.reshape(x.shape[0] * times, *x.shape[1:])
 
 
+def axis_size(name: str) -> int:
+    """The number of devices along an axis of the mesh, under `jax.shard_map`.
+
+    **Raises:** a `NameError` for an axis that is not bound.
+    """
+    # JAX 0.5 has no `jax.lax.axis_size`. The sum of a constant is known at trace time.
+    return jax.lax.psum(1, name)
+
+
 def varying(x: Array) -> frozenset[str]:
     """Under `jax.shard_map`, the axes of the mesh over which an array varies."""
     kind = jax.typeof(x)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._phase import computing_dtype
+from .._sharding import axis_size
 from ._blockwise import attended, gradients_of_attended
 from ._derivative import with_gradients
 from ._inputs import Attended, Inputs
@@ -73,7 +74,7 @@ def _attended(how, inputs):
     zeros = partial(jnp.zeros_like, inputs.v, dtype=dtype)
     nothing = zeros(shape=(heads, count)) + jnp.finfo(dtype).min
     start = (zeros(shape=(heads, count, inputs.v.shape[-1])), nothing), moving
-    shards = jax.lax.axis_size(axis_name)
+    shards = axis_size(axis_name)
     (known, _), _ = jax.lax.scan(step, start, length=shards)
     return known
 
@@ -99,7 +100,7 @@ def _gradients(how, inputs, *found):
         return jnp.zeros_like(inputs.v, shape=x.shape, dtype=computing_dtype(x.dtype))
 
     start = jax.tree.map(zeros, floats), _moving(inputs)
-    shards = jax.lax.axis_size(axis_name)
+    shards = axis_size(axis_name)
     (total, _), _ = jax.lax.scan(step, start, length=shards)
     return jax.tree.map(lambda x, like: x.astype(like.dtype), total, floats)
 
@@ -165,6 +166,6 @@ def _replace_keys(inputs: Inputs, keys) -> Inputs:
 
 
 def _to_the_next(tree, axis_name):
-    count = jax.lax.axis_size(axis_name)
+    count = axis_size(axis_name)
     ring = [(i, (i + 1) % count) for i in range(count)]
     return jax.tree.map(lambda x: jax.lax.ppermute(x, axis_name, ring), tree)
