@@ -228,13 +228,17 @@ def test_a_bias_may_hide_keys_and_all_keys_of_a_query():
 
 
 def test_bfloat16_is_as_exact_as_dense():
+    assert_as_exact_as_dense(200)
+
+
+def assert_as_exact_as_dense(count):
     """Next to float32 on the same numbers: a rounding of values and of weights."""
 
     def attend(implementation, *arguments):
-        p = pe.positions.consecutive(200)
+        p = pe.positions.consecutive(count)
         return T5.attend(*arguments, p, p, causal=True, implementation=implementation)
 
-    low = qkv(dtype=jnp.bfloat16)
+    low = qkv(count, count, dtype=jnp.bfloat16)
     found, dense = both_ways(attend, low)
     exact = both_ways(attend, [x.astype(jnp.float32) for x in low])[1]
     for a, b, c in zip(*map(jax.tree.leaves, (found, dense, exact)), strict=True):

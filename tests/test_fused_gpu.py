@@ -8,12 +8,18 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import eqx_posemb as pe
 from eqx_posemb._attention._fused import _call, _sizes
-from tests.test_fused import assert_same, both_ways, Hidden, qkv, T5
+from tests.test_fused import (
+    assert_as_exact_as_dense,
+    assert_same,
+    both_ways,
+    Hidden,
+    qkv,
+    T5,
+)
 from tests.test_fused_choice import a_gpu_elsewhere, FAR, KERNEL, kernels, WIDE
 
 
@@ -78,20 +84,7 @@ def test_a_gpu_has_the_attention_that_is_defined(embedding, counts, starts, rule
 
 @pytest.mark.usefixtures("interpreted")
 def test_bfloat16_is_as_exact_as_dense():
-    """Next to float32 on the same numbers: a rounding of values and of weights."""
-
-    def attend(implementation, *arguments):
-        p = pe.positions.consecutive(100)
-        return T5.attend(*arguments, p, p, causal=True, implementation=implementation)
-
-    low = qkv(100, 100, dtype=jnp.bfloat16)
-    found, dense = both_ways(attend, low)
-    exact = both_ways(attend, [x.astype(jnp.float32) for x in low])[1]
-    for a, b, c in zip(*map(jax.tree.leaves, (found, dense, exact)), strict=True):
-        assert a.dtype == jnp.bfloat16
-        a, b, c = (np.asarray(x, np.float32) for x in (a, b, c))
-        largest = np.abs(c).max()
-        assert np.abs(a - c).max() <= max(2 * np.abs(b - c).max(), largest / 128)
+    assert_as_exact_as_dense(100)
 
 
 def fused(x):
