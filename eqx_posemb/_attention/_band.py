@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .._spread import ByDistance, pieces, skew, unskew
+from .._spread import ByDistance, skew, unskew
 from ._products import over_queries, times, times_transposed
 from ._visible import Rules
+
+
+_PIECES = 4
 
 
 class Band(NamedTuple):
@@ -57,7 +60,7 @@ def _add_banded(
     vectors: Float[Array, "kv_heads distances dim"],
 ) -> Float[Array, "heads q k"]:
     # Adding pieces in place saves a write and a read of the whole score.
-    for rows, distances in pieces(*values.shape[1:]):
+    for rows, distances in _pieces(*values.shape[1:]):
         products = times(x[:, rows], vectors[:, distances])
         values = values.at[:, rows].add(skew(products))
     return values
@@ -70,7 +73,7 @@ def _add_banded_forward(values, x, vectors):
 def _add_banded_backward(residuals, by_values):
     x, vectors = residuals
     by_x, by_vectors = jnp.zeros_like(x), jnp.zeros_like(vectors)
-    for rows, distances in pieces(*by_values.shape[1:]):
+    for rows, distances in _pieces(*by_values.shape[1:]):
         by_products = unskew(by_values[:, rows])
         # `unskew` leaves one further column of zeros, so the slice of vectors is one
         # longer as well.
@@ -83,6 +86,19 @@ def _add_banded_backward(residuals, by_values):
 
 
 _add_banded.defvjp(_add_banded_forward, _add_banded_backward)
+
+
+def _pieces(q_count: int, k_count: int) -> list[tuple[slice, slice]]:
+    """Slices of queries, and the slice of distances that each of them reads."""
+    # One product of all queries with all distances computes twice as many products as
+    # there are pairs. A slice of queries reads fewer distances, so four slices take 5/8
+    # of that work.
+    size = max(2, -(-q_count // _PIECES))
+    ends = [(start, min(start + size, q_count)) for start in range(0, q_count, size)]
+    return [
+        (slice(start, end), slice(q_count - end, q_count - start + k_count - 1))
+        for start, end in ends
+    ]
 
 
 def into_band(

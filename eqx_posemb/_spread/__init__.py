@@ -7,7 +7,6 @@ the slice of the row above. A window of a grid has slices of two axes.
 from ._banded import (
     banded as banded,
     ByDistance as ByDistance,
-    pieces as pieces,
     skew as skew,
     unskew as unskew,
 )

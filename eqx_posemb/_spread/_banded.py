@@ -8,9 +8,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 
-_PIECES = 4
-
-
 class ByDistance(NamedTuple):
     """A score of consecutive positions: the product of each query with a vector for
     each distance, plus a number for each key."""
@@ -71,22 +68,6 @@ def windows(
     # A TPU selects whole groups without a loop over blocks.
     index = np.arange(blocks)[::-1, None] + np.arange(each)[None]
     return jnp.take(groups, index, axis=1, mode="clip")
-
-
-def pieces(q_count: int, k_count: int) -> list[tuple[slice, slice]]:
-    """Slices of queries, and the slice of distances that each of them reads. A symbolic
-    number of queries has one slice."""
-    if not isinstance(q_count, int):
-        return [(slice(0, q_count), slice(0, q_count + k_count - 1))]
-    # One product of all queries with all distances computes twice as many products as
-    # there are pairs. A slice of queries reads fewer distances, so four slices take 5/8
-    # of that work.
-    size = max(2, -(-q_count // _PIECES))
-    ends = [(start, min(start + size, q_count)) for start in range(0, q_count, size)]
-    return [
-        (slice(start, end), slice(q_count - end, q_count - start + k_count - 1))
-        for start, end in ends
-    ]
 
 
 def skew(values: Float[Array, "*heads q distances"]) -> Float[Array, "*heads q k"]:

@@ -71,6 +71,11 @@ class AbstractTiling(abc.ABC):
         """The places of a strip: it has one for each distance of the padded tokens."""
         return sum(self.padded)
 
+    def parted(self, refs):
+        """The references to segments and to a strip, and all references after them."""
+        ids, refs = refs[: 2 * self.segments], refs[2 * self.segments :]
+        return (ids, refs[: self.bias]), refs[self.bias :]
+
     # Which tiles are computed
 
     def needed_key(self, i, j, offset):

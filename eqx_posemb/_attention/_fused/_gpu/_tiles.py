@@ -66,11 +66,6 @@ class Tiles(AbstractTiling):
         first, last = (self.needed_query(i, j, offset) for i in (0, self.rows - 1))
         return jax.lax.fori_loop(first, last + 1, tile, start)
 
-    def parted(self, refs):
-        """The references to segments and to a strip, and the references to results."""
-        ids, refs = refs[: 2 * self.segments], refs[2 * self.segments :]
-        return (ids, refs[: self.bias]), refs[self.bias :]
-
     def call(self, name, kernel, grid, results, warps, *arguments):
         """A kernel over a grid. Its references are to whole arrays, since each program
         reads its own blocks of them."""

@@ -30,7 +30,7 @@ def backward_queries(tiles: Tiles, given: Given, seeds):
     """
     offset, q, k, v, ids, strip = given
     heads, _, dim = q.shape
-    group, dim_v = heads // k.shape[0], v.shape[-1]
+    group = heads // k.shape[0]
     column = lambda i, j, offset: tiles.needed_key(i, j, offset)
 
     def of_queries(features):
@@ -61,16 +61,7 @@ def backward_queries(tiles: Tiles, given: Given, seeds):
         "attention_backward_queries",
         _queries_kernel,
         [(heads, True), (tiles.rows, not tiles.bias), (tiles.columns, False)],
-        [
-            of_queries(dim),
-            of_keys(dim),
-            of_keys(dim_v),
-            of_queries(dim_v),
-            row,
-            row,
-            *segments[: len(ids)],
-            *window,
-        ],
+        [*_read(given, of_queries, of_keys, row, segments), *window],
         out_specs,
         out_shape,
         scratch,
@@ -78,10 +69,15 @@ def backward_queries(tiles: Tiles, given: Given, seeds):
     return call(offset, q, k, v, *seeds, *ids, *strip)
 
 
+def _read(given, of_queries, of_keys, row, segments):
+    """The blocks that both backward kernels read before a strip, in their order."""
+    dim, dim_v = given.q.shape[-1], given.v.shape[-1]
+    tokens = of_queries(dim), of_keys(dim), of_keys(dim_v), of_queries(dim_v)
+    return [*tokens, row, row, *segments[: len(given.ids)]]
+
+
 def _queries_kernel(tiles, offset, q, k, v, d_out, normalizer, mean, *refs):
-    count = 2 if tiles.segments else 0
-    ids, refs = refs[:count], refs[count:]
-    window, refs = refs[: tiles.bias], refs[tiles.bias :]
+    (ids, window), refs = tiles.parted(refs)
     d_q, refs = refs[0], refs[1:]
     d_strip, refs = refs[: tiles.bias], refs[tiles.bias :]
     total, *refs = refs
@@ -167,16 +163,7 @@ def backward_keys(tiles: Tiles, given: Given, seeds):
         "attention_backward_keys",
         _keys_kernel,
         [(kv_heads, True), (tiles.columns, True), (group, False), (tiles.rows, False)],
-        [
-            of_queries(dim),
-            of_keys(dim),
-            of_keys(dim_v),
-            of_queries(dim_v),
-            row,
-            row,
-            *segments[: len(ids)],
-            *window,
-        ],
+        [*_read(given, of_queries, of_keys, row, segments), *window],
         [of_keys(dim), of_keys(dim_v)],
         [varying_as(q, x.shape, x.dtype) for x in (k, v)],
         [
@@ -190,9 +177,7 @@ def backward_keys(tiles: Tiles, given: Given, seeds):
 
 
 def _keys_kernel(tiles, offset, q, k, v, d_out, normalizer, mean, *refs):
-    count = 2 if tiles.segments else 0
-    ids, refs = refs[:count], refs[count:]
-    window, refs = refs[: tiles.bias], refs[tiles.bias :]
+    (ids, window), refs = tiles.parted(refs)
     d_k, d_v, k_total, v_total = refs
     j, g, i = pl.program_id(1), pl.program_id(2), pl.program_id(3)
 

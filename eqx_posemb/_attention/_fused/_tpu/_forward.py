@@ -59,9 +59,7 @@ def forward(tiles: Tiles, given: Given, dtype):
 
 
 def _kernel(tiles, offset, q, k, v, *refs):
-    count = 2 if tiles.segments else 0
-    ids, refs = refs[:count], refs[count:]
-    window, refs = refs[: tiles.bias], refs[tiles.bias :]
+    (ids, window), refs = tiles.parted(refs)
     out, normalizer, largest, weights_sum, values, *expanded = refs
     window = (*window, *expanded)
     i, j = pl.program_id(1), pl.program_id(2)
