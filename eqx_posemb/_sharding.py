@@ -8,12 +8,12 @@ result. The compiler chooses all other shardings, as with Auto axes.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Num, PyTree
 
 
@@ -34,6 +34,27 @@ def shards(x: Array, axis: int) -> int:
     entry = mesh_axes(x)[axis]
     names = (entry,) if isinstance(entry, str) else entry or ()
     return math.prod(_sharding(x).mesh.shape[name] for name in names)
+
+
+class Shards(NamedTuple):
+    """Arrays `[heads, ...]` that are sharded over Explicit axes of a mesh, by heads
+    alone."""
+
+    mesh: AbstractMesh
+    axes: MeshAxes
+
+
+def by_heads(*arrays: Array) -> Shards | None:
+    """How the first axis of all arrays is sharded; `None` if another axis is sharded as
+    well, or a shard has no whole heads. Only where all axes of a mesh are Explicit."""
+    mesh = getattr(_sharding(arrays[0]), "mesh", None)
+    if mesh is None or mesh.empty or len(_explicit(mesh)) < len(mesh.axis_names):
+        return None
+    others = (axes for x in arrays for axes in mesh_axes(x)[1:])
+    count = shards(arrays[0], 0)
+    if any(others) or any(x.shape[0] % count for x in arrays):
+        return None
+    return Shards(mesh, mesh_axes(arrays[0])[0])
 
 
 def compiler_sharded(

@@ -1,6 +1,8 @@
 """Fused kernels of sharded arrays, run by `test_fused.py` on four devices in a process
 of its own."""
 
+import math
+import re
 import warnings
 
 import jax
@@ -52,6 +54,7 @@ def main() -> None:
         assert kernels(gradient("pallas", True), "cuda", EMBEDDING, x) == 4
     print("shards have kernels")
     of_ring(mesh)
+    of_explicit_axes()
     sharded = jax.device_put(x, NamedSharding(mesh, P("data")))
     assert kernels(gradient("auto", False), "tpu", EMBEDDING, sharded) == 0
     with warnings.catch_warnings(record=True) as said:
@@ -60,6 +63,31 @@ def main() -> None:
             assert kernels(gradient("pallas", False), platform, EMBEDDING, sharded) == 0
     assert "jax.shard_map" in str(said[0].message)
     print("what the compiler shards has none")
+
+
+def of_explicit_axes() -> None:
+    """Batch and heads sharded over the default axes of a mesh: every device has the
+    kernels of its part, and exchanges nothing but what belongs to parameters."""
+    mesh = jax.make_mesh((2, 2), ("data", "heads"))
+    x = normal((2, HEADS, SEQ, DIM))
+
+    def gradient(implementation):
+        of = lambda embedding, x: jnp.sum(attend(embedding, x, implementation) ** 2)
+        return jax.value_and_grad(of, (0, 1))
+
+    expected = jax.jit(gradient("blockwise"))(EMBEDDING, x)
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(x, NamedSharding(mesh, P("data", "heads")))
+        program = jax.jit(gradient("pallas")).lower(EMBEDDING, sharded).compile()
+        assert_same(program(EMBEDDING, sharded), expected, bound=1e-4)
+        sizes = re.findall(r"f32\[([\d,]*)\]\S* all-\w+\(", program.as_text())
+        counts = [math.prod(map(int, filter(None, x.split(",")))) for x in sizes]
+        assert counts and max(counts) <= EMBEDDING.bias.weight.size, counts
+        assert kernels(gradient("auto"), "tpu", EMBEDDING, sharded) == 3
+        # Attention to keys of other devices has no kernel of one device.
+        in_sequence = jax.device_put(x, NamedSharding(mesh, P("data", None, "heads")))
+        assert kernels(gradient("auto"), "tpu", EMBEDDING, in_sequence) == 0
+    print("Explicit axes have kernels")
 
 
 def of_ring(mesh) -> None:

@@ -7,11 +7,13 @@ refused inputs.
 import abc
 import dataclasses
 import warnings
+from functools import partial
 from typing import Literal
 
 import equinox as eqx
 import jax
 
+from .._sharding import Shards
 from . import _fused
 from ._blockwise import blockwise
 from ._choose import block_size_for, blocks_are_better
@@ -127,6 +129,8 @@ class Fused(AbstractImplementation):
     """The tile size that the user gave, or `None`."""
     asked_for: bool
     """Whether the user gave `"pallas"`, and not `"auto"`."""
+    shards: Shards | None = None
+    """The Explicit axes that heads are sharded over."""
 
     @property
     def fallback(self) -> AbstractImplementation:
@@ -154,7 +158,7 @@ class Fused(AbstractImplementation):
     def __call__(self, inputs: Inputs) -> Attended:
         materialized = isinstance(self.plain, BlockwiseOnCPU)
         how = self.plain.size, self.block_size, materialized, self.asked_for
-        return _fused.fused(inputs, _fused.How(*how))
+        return _fused.fused(inputs, _fused.How(*how, shards=self.shards))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +223,7 @@ def choose(
     block_size: int | None,
     axis_name: str | None,
     shards: int,
+    heads_sharded: Shards | None,
 ) -> AbstractImplementation:
     """The implementation that the user names, or the faster one for `"auto"`.
 
@@ -229,7 +234,9 @@ def choose(
     - `counts`: the numbers of queries and keys.
     - `block_size`, `axis_name`: as in `attend`.
     - `shards`: the number of devices that queries are sharded over.
+    - `heads_sharded`: the Explicit axes that heads are sharded over.
     """
+    fused = partial(Fused, block_size=block_size, shards=heads_sharded)
     size = block_size or block_size_for(heads, *counts)
     if axis_name is not None:
         plain, asked_for = Ring(size, axis_name), name == "pallas"
@@ -241,12 +248,12 @@ def choose(
         return Dense(shards)
     if name != "auto":
         plain = Blockwise(size)
-        return plain if name == "blockwise" else Fused(plain, block_size, True)
+        return plain if name == "blockwise" else fused(plain, asked_for=True)
     if not blocks_are_better(heads, *counts, on_cpu=True):
         return Dense(shards)
     if blocks_are_better(heads, *counts, on_cpu=False):
-        return Fused(Blockwise(size), block_size, False)
-    return Fused(BlockwiseOnCPU(size, shards), block_size, False)
+        return fused(Blockwise(size), asked_for=False)
+    return fused(BlockwiseOnCPU(size, shards), asked_for=False)
 
 
 def attention(implementation: AbstractImplementation, inputs: Inputs) -> Attended:

@@ -26,6 +26,7 @@ def by_platform(
     result: PyTree[jax.ShapeDtypeStruct],
     *arguments: PyTree,
     no_derivative: str | None = None,
+    divided: bool = False,
 ) -> PyTree:
     """Calls the function for the platform of the compiled program.
 
@@ -37,6 +38,9 @@ def by_platform(
     - `result`: the shapes and dtypes of the results, which are the same for all.
     - `arguments`: the arguments. Under `jax.shard_map` all arrays must vary over the
         same mesh axes, as `alike` makes them.
+    - `divided`: whether forms divide their arrays among the devices of a mesh
+        themselves. TPUs and GPUs then have their forms where the compiler shards as
+        well.
     - `no_derivative`: the message of the error that a derivative raises. By default all
         platforms have the derivative of `forms["default"]`.
     """
@@ -51,6 +55,7 @@ def by_platform(
         forms=tuple(flat.items()),
         shapes=tuple((tuple(x.shape), x.dtype) for x in shapes),
         no_derivative=no_derivative,
+        divided=divided,
     )
     return jax.tree.unflatten(out, found)
 
@@ -75,10 +80,13 @@ class _Flat:
 class _Mapped:
     form: Callable
     axes: tuple
+    mesh_axis: Any
+    """The Explicit axis of a mesh that the mapped axis is sharded over."""
 
     def __call__(self, *leaves):
         # A form is mapped when it is lowered, so no other form is traced.
-        return jax.vmap(self.form, self.axes)(*leaves)
+        call = jax.vmap(self.form, self.axes, spmd_axis_name=self.mesh_axis)
+        return call(*leaves)
 
 
 _choice = jax.extend.core.Primitive("choice_of_platform")
@@ -109,10 +117,14 @@ def _abstract(*arrays, shapes, **_):
     return [like(*entry) for entry in shapes]
 
 
-def _lowered(platform, ctx, *arrays, forms, **_):
+def _lowered(platform, ctx, *arrays, forms, divided, **_):
     forms = dict(forms)
     form = forms.get(platform, forms["default"])
-    if platform != "cpu" and _is_divided(ctx.module_context.axis_context):
+    if (
+        not divided
+        and platform != "cpu"
+        and _is_divided(ctx.module_context.axis_context)
+    ):
         form = forms["default"]
     # Tracing has already checked which mesh axes the arrays vary over.
     plain = [jax.core.ShapedArray(x.shape, x.dtype) for x in ctx.avals_in]
@@ -141,19 +153,21 @@ def _is_divided(context):
     return mesh.size > 1 and manual != frozenset(mesh.axis_names)
 
 
-def _batched(arrays, axes, *, forms, shapes, **params):
-    (size,) = {x.shape[i] for x, i in zip(arrays, axes, strict=True) if i is not None}
-    mapped = tuple((name, _Mapped(form, tuple(axes))) for name, form in forms)
-    shapes = tuple(((size, *shape), dtype) for shape, dtype in shapes)
+def _batched(axis, arrays, axes, *, forms, shapes, **params):
+    # JAX hides the Explicit axis of a batch where all axes count as Auto.
+    mesh_axis = getattr(axis, "_ema", None)
+    mapped = tuple(
+        (name, _Mapped(form, tuple(axes), mesh_axis)) for name, form in forms
+    )
+    shapes = tuple(((axis.size, *shape), dtype) for shape, dtype in shapes)
     found = _choice.bind(*arrays, forms=mapped, shapes=shapes, **params)
     return found, [0] * len(found)
 
 
-batching.primitive_batchers[_choice] = _batched
+batching.fancy_primitive_batchers[_choice] = _batched
 
 
-def _tangent(primals, tangents, *, forms, shapes, no_derivative):
-    del shapes
+def _tangent(primals, tangents, *, forms, no_derivative, **_):
     if no_derivative is not None:
         raise ValueError(no_derivative)
     # The default form computes the same result by operations that all have derivatives.

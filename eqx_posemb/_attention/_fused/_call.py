@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..._sharding import Shards
 from .._blockwise import attended, gradients_of_attended
 from .._dense import dense
 from .._derivative import with_gradients
@@ -34,6 +35,8 @@ class How(NamedTuple):
     """Whether the user gave `"pallas"`. A CPU then interprets the kernel."""
     exact: bool = False
     """Whether the attended values are float32, for a ring to sum."""
+    shards: Shards | None = None
+    """The Explicit axes that heads are sharded over."""
 
 
 def fused(inputs: Inputs, how: How) -> Attended:
@@ -53,7 +56,7 @@ def attended_by_platform(how: How, inputs: Inputs) -> Attended:
     def of_kernel(kernel, inputs):
         from . import _kernels  # Pallas takes half a second to import.
 
-        settings = _kernels.Settings(how.block_size, *kernel)
+        settings = _kernels.Settings(how.block_size, how.shards, *kernel)
         return _kernels.attended(settings, inputs, dtype)
 
     def of_blocks(inputs):
@@ -84,7 +87,7 @@ def gradients_by_platform(
             return of_others(inputs, *more)
         from . import _kernels
 
-        settings = _kernels.Settings(how.block_size, *kernel)
+        settings = _kernels.Settings(how.block_size, how.shards, *kernel)
         return _kernels.gradients(settings, inputs, *more)
 
     def of_blocks(inputs, *more):
@@ -129,7 +132,10 @@ def _by_platform(how, forms, result, inputs, *more):
     )
     forms = {platform: form(of) for platform, of in forms.items()}
     error = _NO_SECOND if how.asked_for else None
-    return by_platform(forms, result, arrays, *more, no_derivative=error)
+    divided = how.shards is not None
+    return by_platform(
+        forms, result, arrays, *more, no_derivative=error, divided=divided
+    )
 
 
 _NO_SECOND = (
@@ -145,7 +151,8 @@ def _say(how):
         warnings.warn(
             "`implementation='pallas'` goes by blocks. There are kernels for TPUs, and "
             "without a score for GPUs from compute capability 8.0 on. No compiler "
-            "divides them among devices. Call `attend` under `jax.shard_map` where "
-            "arrays are sharded. Name a GPU of another machine by `jax.sharding.use_abstract_mesh`.",
+            "divides them among devices. Shard heads over Explicit axes of a mesh, or "
+            "call `attend` under `jax.shard_map`. Name a GPU of another machine by "
+            "`jax.sharding.use_abstract_mesh`.",
             stacklevel=2,
         )

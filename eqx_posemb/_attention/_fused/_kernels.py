@@ -7,10 +7,11 @@ from typing import Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from ..._given import in_common
-from ..._sharding import repeated
+from ..._sharding import repeated, Shards
 from .._inputs import Inputs
 from ._sizes import tile_of, width_of
 from ._tiling import Given, LOG2_E
@@ -25,6 +26,7 @@ class Settings(NamedTuple):
     """The settings of a call of the kernels."""
 
     block_size: int | None
+    shards: Shards | None
     platform: Literal["gpu", "tpu"]
     interpret: bool
 
@@ -47,7 +49,8 @@ def attended(
     strip = [] if inputs.logits.bias is None else [_strip(tiles, inputs, inputs.logits)]
     segments, band = _segments(tiles, inputs), _band(tiles, inputs)
     given = Given(_offset(inputs), q, k, v, segments, strip, band)
-    out, normalizer = settings.kernels.forward(tiles, given, dtype)
+    forward = partial(settings.kernels.forward, tiles, dtype=dtype)
+    out, normalizer = _on_each_device(settings.shards, forward, given)
     count, dim_v = inputs.q.shape[1], inputs.v.shape[-1]
     return out[:, :count, :dim_v], normalizer[:, 0, :count] / LOG2_E
 
@@ -73,8 +76,9 @@ def gradients(
         x, pull_strip = eqx.filter_vjp(of_logits, inputs.logits)
         strip.append(x)
     given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), strip, [])
-    backward = settings.kernels.backward
-    d_q, d_k, d_v, *d_strip = backward(tiles, given, (d_out, *seeds))
+    backward = partial(settings.kernels.backward, tiles)
+    found = _on_each_device(settings.shards, backward, given, (d_out, *seeds))
+    d_q, d_k, d_v, *d_strip = found
     # Leaves that no kernel reads, such as float positions, have zero gradients.
     found = jax.tree.map(jnp.zeros_like, eqx.filter(inputs, eqx.is_inexact_array))
     found = eqx.tree_at(lambda x: (x.q, x.k, x.v), found, pull((d_q, d_k, d_v)))
@@ -83,6 +87,25 @@ def gradients(
     # Kernels differentiate logits in base e, and `_strip` has multiplied by log2(e).
     (d_logits,) = pull_strip(d_strip[0] / LOG2_E)
     return eqx.tree_at(lambda x: x.logits, found, d_logits)
+
+
+def _on_each_device(shards, kernels, given, *seeds):
+    """Calls the kernels of each device, which has some of the heads."""
+    if shards is None:
+        return kernels(given, *seeds)
+    # A program is lowered where the same axes of the mesh may be Auto.
+    context = jax.sharding.get_abstract_mesh()
+    # All devices need the vectors that heads share.
+    some, whole = PartitionSpec(shards.axes), PartitionSpec()
+    band = [some if x.shape[0] > 1 else whole for x in given.band]
+    specs = Given(whole, some, some, some, whole, some, band), *[some] * len(seeds)
+    return jax.shard_map(
+        kernels,
+        mesh=shards.mesh if context.empty else context,
+        in_specs=specs,
+        out_specs=some,
+        check_vma=False,
+    )(given, *seeds)
 
 
 def _tiles(settings, inputs):
