@@ -63,7 +63,7 @@ class LogShifted(AbstractFrequencies):
         weight = jnp.zeros(base.pairs) if weight is None else weight
         if getattr(weight, "shape", None) != (base.pairs,):
             raise ValueError(
-                f"`weight` must be an array with a number for each of the {base.pairs} "
+                f"`weight` must have a number for each of the {base.pairs} "
                 f"frequencies of `base`, but got {described(weight)}."
             )
         self.base = base
