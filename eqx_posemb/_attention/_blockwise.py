@@ -45,9 +45,16 @@ def attended(inputs: Inputs, size: int) -> Attended:
     """The attended values and the log-sum-exp, both in at least float32."""
     # A ring merges the results of many shards, so they are not yet rounded to the dtype
     # of the values.
-    out, normalizer = _of_blocks(into_blocks(inputs, size))
+    out, normalizer = _of_blocks(_stated(inputs, size))
     count = inputs.q.shape[1]
     return out[:, :count], normalizer[:, :count]
+
+
+def _stated(inputs, size):
+    """Blocks, with a score by distance where positions are stated to be consecutive."""
+    score = inputs.logits.by_distance(inputs.q_tokens, inputs.k_tokens)
+    stated = score is not None and score.consecutive is True
+    return into_blocks(inputs, size, score if stated else None)
 
 
 def gradients_of_attended(
@@ -61,7 +68,7 @@ def gradients_of_attended(
     [`attended`][] and their cotangents."""
     # The pull-back undoes padding and casts, and sums gradients of parameters over the
     # devices of a mesh.
-    blocks, pull = eqx.filter_vjp(partial(into_blocks, size=size), inputs)
+    blocks, pull = eqx.filter_vjp(partial(_stated, size=size), inputs)
     dtype, count = normalizer.dtype, -inputs.q.shape[1] % size
 
     # Zero cotangents keep padded queries out of all gradients.

@@ -146,7 +146,8 @@ class Fused(AbstractImplementation):
 
         ways = dict(tpu=kernel("tpu"))
         if self.asked_for:
-            ways |= dict(gpu=kernel("gpu")) if _fused.runs_triton() else {}
+            on_gpu = inputs.logits.score is None and _fused.runs_triton()
+            ways |= dict(gpu=kernel("gpu")) if on_gpu else {}
             ways |= dict(cpu=f"{kernel('tpu')}, interpreted")
         return ways | self.plain.described(inputs)
 

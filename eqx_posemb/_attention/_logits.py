@@ -127,9 +127,7 @@ class Logits(eqx.Module):
 
     def strip(self, q: Tokens, k: Tokens) -> Float[Array, "heads distances"] | None:
         """The bias of each distance, which is added to the scaled products. It is zeros
-        without a bias, and `None` if a term depends on more than distances."""
-        if self.score is not None or self.extension is not None:
-            return None
+        without a bias, and `None` if the bias depends on more than distances."""
         if self.bias is None:
             # The fused kernel always reads a strip, and zeros stand for an absent bias.
             count = q.positions.shape[0] + k.positions.shape[0] - 1

@@ -11,7 +11,8 @@ from .._checks import check_count, check_even, check_positive
 from .._given import Positions
 from .._phase import as_float
 from ._abstract import AbstractScore
-from ._relative import check_whole, with_rows
+from ._relative import check_whole
+from ._rows import Rows
 
 
 class DeBERTa(AbstractScore):
@@ -191,11 +192,12 @@ class DeBERTa(AbstractScore):
         """
         check_whole(q_positions, k_positions)
         keys, queries = prepared or self.prepare(q_positions, k_positions)
-        total = with_rows(q, keys, self.rows, q_positions, k_positions)
+        total = Rows(q, keys, self.rows).products(q_positions, k_positions)
         # From the key to the query the distance has the other sign, but the row is the
         # same.
         back = lambda delta: self.rows(-delta)
-        total += with_rows(k, queries, back, k_positions, q_positions).swapaxes(1, 2)
+        of_keys = Rows(k, queries, back).products(k_positions, q_positions)
+        total += of_keys.swapaxes(1, 2)
         return total * (3 * q.shape[-1]) ** -0.5
 
     def prepare(

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -15,7 +14,7 @@ from .._checks import check_count
 from .._given import Positions
 from .._phase import as_float
 from .._positions import distance
-from .._spread import ByDistance, look_up
+from .._spread import look_up
 from .._state_dicts import array, by_head, filled
 from ._relative import AbstractBasis, AbstractRelative, within
 
@@ -198,47 +197,9 @@ class Enformer(AbstractRelative):
         )
         return filled(made, u=u, v=v, weight=by_head(weight, heads))
 
-    @jax.named_scope("eqx_posemb.Enformer")
-    def __call__(
-        self,
-        q: Float[Array, "heads q dim"],
-        k: Float[Array, "heads k dim"],
-        q_positions: Int[Positions, " q"],
-        k_positions: Int[Positions, " k"],
-        *,
-        prepared: Float[Array, "heads distances head_dim"] | None = None,
-    ) -> Float[Array, "heads q k"]:
-        """**Arguments:**
-
-        - `q`: the queries.
-        - `k`: the keys, one head of them for each head of queries.
-        - `q_positions`: the positions of the queries, integers.
-        - `k_positions`: the positions of the keys, integers.
-        - `prepared`: what `prepare` gives for them, if it is at hand.
-
-        **Returns:**
-
-        What to add to the logits, in JAX's default float dtype.
-
-        **Raises:** a `ValueError` if positions are not integers; an error at run time
-        if a key is `length` positions or more from a query.
-        """
-        q = self._within(q, q_positions, k_positions)
-        return self._sums(_scaled(q), k, q_positions, k_positions, prepared)
-
-    def by_distance(
-        self,
-        q: Float[Array, "heads q dim"],
-        k: Float[Array, "heads k dim"],
-        q_positions: Int[Positions, " q"],
-        k_positions: Int[Positions, " k"],
-    ) -> ByDistance | None:
-        q = self._within(q, q_positions, k_positions)
-        return self._by_distance(_scaled(q), k, q_positions, k_positions, 1)
-
-    def _within(self, q, q_positions, k_positions):
+    def _scaled(self, q, q_positions, k_positions):
         most = self.basis.length - 1
-        return within(
+        q = within(
             q,
             q_positions,
             k_positions,
@@ -247,11 +208,8 @@ class Enformer(AbstractRelative):
             f"`q_positions` and `k_positions` must be at most {most} apart, to be "
             "within the `length` of this `Enformer`. Build it with a larger one.",
         )
-
-
-def _scaled(q):
-    # Enformer scales the query and not the sum, so `u` and `v` stay unscaled.
-    return as_float(q) * q.shape[-1] ** -0.5
+        # Enformer scales the query and not the sum, so `u` and `v` stay unscaled.
+        return as_float(q) * q.shape[-1] ** -0.5, 1.0
 
 
 class EnformerBasis(AbstractBasis):

@@ -1,19 +1,18 @@
 """Inkling: each query mixes learned profiles over the distance."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_at_least, check_count, check_positive
-from .._given import as_positions, Positions
+from .._given import as_positions
 from .._phase import as_float
-from ._abstract import AbstractScore, needed
-from ._relative import check_whole, with_rows
+from ._abstract import needed
+from ._rows import AbstractTable, Rows
 
 
-class Inkling(AbstractScore):
+class Inkling(AbstractTable):
     r"""Relative positions of Inkling, Thinking Machines 2026, after Shaw et al. 2018.
 
     Each token mixes learned profiles over the distance:
@@ -124,33 +123,8 @@ class Inkling(AbstractScore):
         """The number of distances that the profiles cover."""
         return self.bank.shape[1]
 
-    @jax.named_scope("eqx_posemb.Inkling")
-    def __call__(
-        self,
-        q: Float[Array, "heads q dim"],
-        k: Float[Array, "heads k dim"],
-        q_positions: Int[Positions, " q"],
-        k_positions: Int[Positions, " k"],
-        *,
-        q_state: Float[Array, "q model_dim"] | None = None,
-    ) -> Float[Array, "heads q k"]:
-        """**Arguments:**
-
-        - `q`: the queries; not read.
-        - `k`: the keys; not read.
-        - `q_positions`: the positions of the queries, integers.
-        - `k_positions`: the positions of the keys, integers.
-        - `q_state`: the hidden states that the queries were projected from.
-
-        **Returns:**
-
-        What to add to the logits, in JAX's default float dtype.
-
-        **Raises:** a `ValueError` if there is no `q_state`, or one of another width, or
-        if positions are not integers.
-        """
-        del q, k
-        check_whole(q_positions, k_positions)
+    def _rows(self, q, q_positions, k_positions, q_state):
+        del q, k_positions
         x = as_float(needed("q_state", q_state, self.weight.shape[2]))
         mix = jnp.einsum("hrd,qd->hqr", as_float(self.weight), x)
         if self.mix_scale is not None and self.clip is not None:
@@ -163,11 +137,9 @@ class Inkling(AbstractScore):
                 jnp.maximum((as_float(as_positions(q_positions)) + 1) / self.floor, 1)
             )
             mix = mix * (1 + self.alpha * grown)[None, :, None]
-        return with_rows(
+        return Rows(
             mix,
             self.bank.T,
             lambda delta: -delta,
-            q_positions,
-            k_positions,
             inside=lambda delta: (delta <= 0) & (delta > -self.reach),
         )

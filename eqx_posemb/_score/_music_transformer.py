@@ -1,16 +1,15 @@
 """Music Transformer: a learned vector for each distance of the context."""
 
-import jax
 import jax.random as jr
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_count, check_positive
-from .._given import Positions
-from ._abstract import AbstractScore
-from ._relative import with_rows, within
+from .._phase import as_float
+from ._relative import within
+from ._rows import AbstractTable, Rows
 
 
-class MusicTransformer(AbstractScore):
+class MusicTransformer(AbstractTable):
     r"""Relative attention of Music Transformer, Huang et al. 2019.
 
     It adds the product of the query with a learned vector for each distance of the
@@ -95,29 +94,8 @@ class MusicTransformer(AbstractScore):
         """The number of distances from 0 on."""
         return self.weight.shape[1]
 
-    @jax.named_scope("eqx_posemb.MusicTransformer")
-    def __call__(
-        self,
-        q: Float[Array, "heads q dim"],
-        k: Float[Array, "heads k dim"],
-        q_positions: Int[Positions, " q"],
-        k_positions: Int[Positions, " k"],
-    ) -> Float[Array, "heads q k"]:
-        """**Arguments:**
-
-        - `q`: the queries.
-        - `k`: the keys; not read.
-        - `q_positions`: the positions of the queries, integers.
-        - `k_positions`: the positions of the keys, integers.
-
-        **Returns:**
-
-        What to add to the logits, in JAX's default float dtype.
-
-        **Raises:** a `ValueError` if positions are not integers; an error at run time
-        if a key is `length` positions or more behind a query.
-        """
-        del k
+    def _rows(self, q, q_positions, k_positions, q_state):
+        del q_state
         last = self.length - 1
         q = within(
             q,
@@ -129,13 +107,10 @@ class MusicTransformer(AbstractScore):
             "vector in the table of this `MusicTransformer`. Build it with a larger "
             "`length`, or choose a score without a table.",
         )
-        products = with_rows(
-            q,
+        return Rows(
+            as_float(q) * q.shape[-1] ** -0.5,
             self.weight,
             lambda delta: last + delta,
-            q_positions,
-            k_positions,
             # The table has no rows for future keys, and their products are zero.
             inside=lambda delta: delta <= 0,
         )
-        return products * q.shape[-1] ** -0.5

@@ -6,19 +6,17 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Float, Int, Num
 
 from .._given import check_integers, check_sequence, in_common, Positions
 from .._module import Module
 from .._phase import as_float
-from .._positions import distance
 from .._spread import (
     all_distances,
     are_consecutive,
     banded,
     ByDistance,
     either,
-    look_up,
 )
 from .._symbolic import error_if, is_less
 from ._abstract import AbstractScore
@@ -51,6 +49,51 @@ class AbstractRelative(AbstractScore):
     weight: eqx.AbstractVar[Float[Array, "heads head_dim features"]]
     basis: eqx.AbstractVar[AbstractBasis]
 
+    @abc.abstractmethod
+    def _scaled(
+        self,
+        q: Float[Array, "heads q dim"],
+        q_positions: Num[Positions, " q"],
+        k_positions: Num[Positions, " k"],
+    ) -> tuple[Float[Array, "heads q dim"], float]:
+        """Returns the queries of the sum, and the factor of the whole sum."""
+
+    def __call__(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "heads k dim"],
+        q_positions: Num[Positions, " q"],
+        k_positions: Num[Positions, " k"],
+        *,
+        prepared: Float[Array, "heads distances head_dim"] | None = None,
+    ) -> Float[Array, "heads q k"]:
+        """**Arguments:**
+
+        - `q`: the queries.
+        - `k`: the keys, one head of them for each head of queries.
+        - `q_positions`: the positions of the queries.
+        - `k_positions`: the positions of the keys.
+        - `prepared`: what `prepare` gives for them, if it is at hand.
+
+        **Returns:**
+
+        What to add to the logits, in JAX's default float dtype.
+        """
+        with jax.named_scope(f"eqx_posemb.{type(self).__name__}"):
+            q, factor = self._scaled(q, q_positions, k_positions)
+            x, of_keys = self._terms(q, k)
+
+            def of_pairs(q_positions, k_positions):
+                weights = jnp.einsum("hqd,hdf->hqf", x, as_float(self.weight))
+                return self.basis.of_pairs(weights, q_positions, k_positions)
+
+            if self._few(q_positions):
+                far = of_pairs(q_positions, k_positions)
+            else:
+                vectors = self._along if prepared is None else lambda _: prepared
+                far = with_vectors(x, vectors, q_positions, k_positions, of_pairs)
+            return factor * (of_keys[:, None] + far)
+
     def prepare(
         self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
     ) -> Float[Array, "heads distances head_dim"] | None:
@@ -66,34 +109,19 @@ class AbstractRelative(AbstractScore):
         like = jax.eval_shape(vectors)
         return either(consecutive, vectors, lambda: jnp.zeros_like(like))
 
-    def _sums(self, q, k, q_positions, k_positions, prepared):
-        x, of_keys = self._terms(q, k)
-
-        def of_pairs(q_positions, k_positions):
-            weights = jnp.einsum("hqd,hdf->hqf", x, as_float(self.weight))
-            return self.basis.of_pairs(weights, q_positions, k_positions)
-
+    def by_distance(
+        self,
+        q: Float[Array, "heads q dim"],
+        k: Float[Array, "heads k dim"],
+        q_positions: Num[Positions, " q"],
+        k_positions: Num[Positions, " k"],
+    ) -> ByDistance | None:
+        # Computing by pairs is less work for few queries.
         if self._few(q_positions):
-            far = of_pairs(q_positions, k_positions)
-        else:
-            vectors = self._along if prepared is None else lambda _: prepared
-            far = with_vectors(x, vectors, q_positions, k_positions, of_pairs)
-        return of_keys[:, None] + far
-
-    def _by_distance(self, q, k, q_positions, k_positions, scale):
-        """The score by distance times `scale`; `None` where computing by pairs is less
-        work."""
-        if self._few(q_positions) or not _may_be_banded(q_positions, k_positions):
             return None
-        x, of_keys = self._terms(q, k)
-        of_q, of_k = in_common(q_positions, k_positions)
-        return ByDistance(
-            scale * x,
-            scale * of_keys,
-            self._along,
-            first=of_k[0] - of_q[0],
-            consecutive=are_consecutive(q_positions, k_positions),
-        )
+        q, factor = self._scaled(q, q_positions, k_positions)
+        x, of_keys = (factor * term for term in self._terms(q, k))
+        return by_distance(x, of_keys, self._along, q_positions, k_positions)
 
     def _terms(self, q, k):
         """The vectors that multiply the projected features, and the term of each
@@ -114,6 +142,21 @@ def _may_be_banded(q, k):
     # With a single query, pairs and distances are equally many.
     few = is_less(q.size, 2) or is_less(k.size, 1)
     return jnp.issubdtype(q.dtype, jnp.integer) and not few
+
+
+def by_distance(
+    x: Float[Array, "heads q dim"],
+    of_keys: Float[Array, "heads k"],
+    vectors: Callable[[Int[Array, " n"]], Float[Array, "*heads n dim"]],
+    q_positions: Num[Positions, " q"],
+    k_positions: Num[Positions, " k"],
+) -> ByDistance | None:
+    """A score in its form for consecutive positions; `None` if it has no such form."""
+    if not _may_be_banded(q_positions, k_positions):
+        return None
+    q, k = in_common(q_positions, k_positions)
+    consecutive = are_consecutive(q_positions, k_positions)
+    return ByDistance(x, of_keys, vectors, k[0] - q[0], consecutive)
 
 
 def with_vectors(
@@ -148,42 +191,6 @@ def with_vectors(
         lambda: banded(x, vectors(all_distances(q, k))),
         lambda: of_pairs(q, k),
     )
-
-
-def with_rows(
-    x: Float[Array, "heads seq dim"],
-    vectors: Float[Array, "*heads rows dim"],
-    row: Callable[[Int[Array, "*shape"]], Int[Array, "*shape"]],
-    positions: Int[Positions, " seq"],
-    others: Int[Positions, " others"],
-    *,
-    inside: Callable[[Int[Array, "*shape"]], Bool[Array, "*shape"]] | None = None,
-) -> Float[Array, "heads seq others"]:
-    """The product of each query with the vector of its distance to each key; or of each
-    key with that to each query.
-
-    **Arguments:**
-
-    - `x`: the queries, or the keys.
-    - `vectors`: a table, for all heads or for each.
-    - `row`: says which row of it a distance has, `others - positions`.
-    - `positions`: where `x` is.
-    - `others`: where the others are.
-    - `inside`: which distances have a row; the product is zero for the rest.
-    """
-    x, vectors = as_float(x), as_float(vectors)
-    products = "hqd,nd->hqn" if vectors.ndim == 2 else "hqd,hnd->hqn"
-
-    def along(delta):
-        rows = vectors.at[..., row(delta), :].get(mode="clip")
-        return rows if inside is None else jnp.where(inside(delta)[:, None], rows, 0)
-
-    def of_pairs(positions, others):
-        delta = distance(positions, others)
-        values = look_up(jnp.einsum(products, x, vectors), row(delta))
-        return values if inside is None else jnp.where(inside(delta)[None], values, 0)
-
-    return with_vectors(x, along, positions, others, of_pairs)
 
 
 def within(

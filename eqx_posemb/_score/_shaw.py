@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -15,11 +14,11 @@ from .._phase import as_float
 from .._positions import distance
 from .._sharding import compiler_sharded, mesh_axes
 from .._state_dicts import array, filled
-from ._abstract import AbstractScore
-from ._relative import check_whole, with_rows
+from ._relative import check_whole
+from ._rows import AbstractTable, Rows
 
 
-class Shaw(AbstractScore):
+class Shaw(AbstractTable):
     r"""Relative position representations, Shaw et al. 2018.
 
     It adds the product of the query with a learned vector for the clipped distance:
@@ -143,32 +142,10 @@ class Shaw(AbstractScore):
         """The largest distance ahead with a row of its own."""
         return self.weight.shape[0] - self.back - 1
 
-    @jax.named_scope("eqx_posemb.Shaw")
-    def __call__(
-        self,
-        q: Float[Array, "heads q dim"],
-        k: Float[Array, "heads k dim"],
-        q_positions: Int[Positions, " q"],
-        k_positions: Int[Positions, " k"],
-    ) -> Float[Array, "heads q k"]:
-        """**Arguments:**
-
-        - `q`: the queries.
-        - `k`: the keys; not read.
-        - `q_positions`: the positions of the queries, integers.
-        - `k_positions`: the positions of the keys, integers.
-
-        **Returns:**
-
-        What to add to the logits, in JAX's default float dtype.
-
-        **Raises:** a `ValueError` if positions are not integers.
-        """
-        del k
-        check_whole(q_positions, k_positions)
+    def _rows(self, q, q_positions, k_positions, q_state):
+        del q_positions, k_positions, q_state
         row = lambda delta: jnp.clip(delta, -self.back, self.ahead) + self.back
-        products = with_rows(q, self.weight, row, q_positions, k_positions)
-        return products * q.shape[-1] ** -0.5
+        return Rows(as_float(q) * q.shape[-1] ** -0.5, self.weight, row)
 
 
 def shaw_values(

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
@@ -14,7 +13,6 @@ from .._encoding import Sinusoidal
 from .._given import Positions
 from .._phase import cos_sin
 from .._positions import distance
-from .._spread import ByDistance
 from .._state_dicts import array, by_head, filled, only
 from ._relative import AbstractBasis, AbstractRelative
 
@@ -196,40 +194,9 @@ class TransformerXL(AbstractRelative):
         )
         return filled(made, u=u, v=v, weight=by_head(weight, heads))
 
-    @jax.named_scope("eqx_posemb.TransformerXL")
-    def __call__(
-        self,
-        q: Float[Array, "heads q dim"],
-        k: Float[Array, "heads k dim"],
-        q_positions: Num[Positions, " q"],
-        k_positions: Num[Positions, " k"],
-        *,
-        prepared: Float[Array, "heads distances head_dim"] | None = None,
-    ) -> Float[Array, "heads q k"]:
-        """**Arguments:**
-
-        - `q`: the queries.
-        - `k`: the keys, one head of them for each head of queries.
-        - `q_positions`: the positions of the queries, integers or floats.
-        - `k_positions`: the positions of the keys.
-        - `prepared`: what `prepare` gives for them, if it is at hand.
-
-        **Returns:**
-
-        What to add to the logits, in JAX's default float dtype.
-        """
-        total = self._sums(q, k, q_positions, k_positions, prepared)
-        return total * q.shape[-1] ** -0.5
-
-    def by_distance(
-        self,
-        q: Float[Array, "heads q dim"],
-        k: Float[Array, "heads k dim"],
-        q_positions: Num[Positions, " q"],
-        k_positions: Num[Positions, " k"],
-    ) -> ByDistance | None:
-        scale = q.shape[-1] ** -0.5
-        return self._by_distance(q, k, q_positions, k_positions, scale)
+    def _scaled(self, q, q_positions, k_positions):
+        del q_positions, k_positions
+        return q, q.shape[-1] ** -0.5
 
 
 class SinusoidBasis(AbstractBasis):

@@ -4,17 +4,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._buckets import bucket, check_buckets
 from .._checks import check_count, check_positive
-from .._given import Positions
 from .._phase import as_float
-from ._abstract import AbstractScore, needed
-from ._relative import check_whole, with_rows
+from ._abstract import needed
+from ._rows import AbstractTable, Rows
 
 
-class WavLM(AbstractScore):
+class WavLM(AbstractTable):
     r"""Gated relative position bias of WavLM, Chen et al. 2022.
 
     It adds a learned number for each bucket of distances, multiplied by a gate of the
@@ -109,34 +108,8 @@ class WavLM(AbstractScore):
         self.gate_scale = jnp.ones(heads)
         self.max_distance = max_distance
 
-    @jax.named_scope("eqx_posemb.WavLM")
-    def __call__(
-        self,
-        q: Float[Array, "heads q dim"],
-        k: Float[Array, "heads k dim"],
-        q_positions: Int[Positions, " q"],
-        k_positions: Int[Positions, " k"],
-        *,
-        q_state: Float[Array, "q model_dim"] | None = None,
-    ) -> Float[Array, "heads q k"]:
-        """**Arguments:**
-
-        - `q`: the queries; not read.
-        - `k`: the keys; not read.
-        - `q_positions`: the positions of the queries, integers.
-        - `k_positions`: the positions of the keys, integers.
-        - `q_state`: the hidden states that the queries were projected from, all heads
-            side by side.
-
-        **Returns:**
-
-        What to add to the logits, in JAX's default float dtype.
-
-        **Raises:** a `ValueError` if there is no `q_state`, or one of another width, or
-        if positions are not integers.
-        """
-        del q, k
-        check_whole(q_positions, k_positions)
+    def _rows(self, q, q_positions, k_positions, q_state):
+        del q, q_positions, k_positions
         heads, head_dim = self.weight.shape[1], self.gate_weight.shape[1]
         x = as_float(needed("q_state", q_state, heads * head_dim))
         x = x.reshape(x.shape[0], heads, head_dim)
@@ -145,10 +118,8 @@ class WavLM(AbstractScore):
         gate = a * (b * as_float(self.gate_scale)[:, None] - 1) + 2
         # A gate is a query with one channel, and a number of the table is a vector with
         # one channel.
-        return with_rows(
+        return Rows(
             gate[..., None],
             self.weight.T[..., None],
             lambda delta: bucket(delta, self.weight.shape[0], self.max_distance),
-            q_positions,
-            k_positions,
         )

@@ -79,11 +79,13 @@ def gradients_by_platform(
     floats = eqx.filter(inputs, eqx.is_inexact_array)
     result = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), floats)
 
-    def of_kernel(kernel, *arguments):
+    def of_kernel(kernel, inputs, *more):
+        if inputs.logits.score is not None:
+            return of_others(inputs, *more)
         from . import _kernels
 
         settings = _kernels.Settings(how.block_size, *kernel)
-        return _kernels.gradients(settings, *arguments)
+        return _kernels.gradients(settings, inputs, *more)
 
     def of_blocks(inputs, *more):
         return gradients_of_attended(inputs, how.size, *more)
@@ -115,8 +117,8 @@ def _by_platform(how, forms, result, inputs, *more):
 
     def of_gpu(*arguments):
         # No GPU has run its kernels yet, so "auto" does not take them.
-        of = kernel("gpu", False) if how.asked_for and lowers_triton() else of_others
-        return of(*arguments)
+        found = how.asked_for and inputs.logits.score is None and lowers_triton()
+        return (kernel("gpu", False) if found else of_others)(*arguments)
 
     forms = dict(
         tpu=kernel("tpu", False),
@@ -142,8 +144,8 @@ def _say(how):
     if how.asked_for:
         warnings.warn(
             "`implementation='pallas'` goes by blocks. There are kernels for TPUs, and "
-            "for GPUs from compute capability 8.0 on. No compiler divides them among "
-            "devices. Call `attend` under `jax.shard_map` where arrays are sharded. "
-            "Name a GPU of another machine by `jax.sharding.use_abstract_mesh`.",
+            "without a score for GPUs from compute capability 8.0 on. No compiler "
+            "divides them among devices. Call `attend` under `jax.shard_map` where "
+            "arrays are sharded. Name a GPU of another machine by `jax.sharding.use_abstract_mesh`.",
             stacklevel=2,
         )

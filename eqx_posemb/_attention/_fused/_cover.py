@@ -1,11 +1,12 @@
 """Which cases the fused kernels cover, and why they refuse the others."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from ..._given import Consecutive
 from .._inputs import Inputs
-from ._sizes import STEP
+from ._sizes import is_small, STEP
 
 
 # Of heads: what fits into the memory of a core beside a tile.
@@ -19,12 +20,13 @@ _OLDEST = 0, 7, 2
 def refusal(inputs: Inputs, block_size: int | None) -> str | None:
     """Why the kernels do not take the inputs; None if they take them."""
     reasons = (
-        _of_score(inputs.logits),
+        _of_products(inputs),
         _of_size(inputs, block_size),
         _of_dtype(inputs),
         _of_rules(inputs),
         _of_positions(inputs),
         _of_bias(inputs),
+        _of_score(inputs),
     )
     return next((reason for reason in reasons if reason is not None), None)
 
@@ -66,29 +68,26 @@ def _of_rules(inputs):
     return None
 
 
-def _of_score(logits):
-    if logits.extension is not None:
-        return (
-            f"`{type(logits.extension).__name__}` gives each pair of a query and a key "
-            "a product of its own."
-        )
-    if logits.score is not None:
-        return (
-            f"`{type(logits.score).__name__}` is a score, and the kernels have biases "
-            "alone."
-        )
-    return None
+def _of_products(inputs):
+    extension = inputs.logits.extension
+    if extension is None:
+        return None
+    return (
+        f"`{type(extension).__name__}` gives each pair of a query and a key a product "
+        "of its own."
+    )
 
 
 def _of_positions(inputs):
-    tokens, bias = (inputs.q_tokens, inputs.k_tokens), inputs.logits.bias
+    tokens, logits = (inputs.q_tokens, inputs.k_tokens), inputs.logits
     if inputs.rules.ordered and not _consecutive(t.compared for t in tokens):
         name = "Positions" if tokens[0].order is None else "`q_order` and `k_order`"
         return _NOT_STATED.format(name)
-    if bias is None or _consecutive(t.positions for t in tokens):
+    part = logits.bias or logits.score
+    if part is None or _consecutive(t.positions for t in tokens):
         return None
     if tokens[0].positions.ndim > 1:
-        return f"`{type(bias).__name__}` reads positions with several coordinates."
+        return f"`{type(part).__name__}` reads positions with several coordinates."
     return _NOT_STATED.format("Positions")
 
 
@@ -115,4 +114,16 @@ def _of_bias(inputs):
             f"`{name}` must give float32 for {inputs.q.shape[0]} heads, but gives "
             f"{strip.dtype} for {strip.shape[0]}."
         )
+    return None
+
+
+def _of_score(inputs):
+    logits, tokens = inputs.logits, (inputs.q_tokens, inputs.k_tokens)
+    if logits.score is None:
+        return None
+    name = type(logits.score).__name__
+    if eqx.filter_eval_shape(logits.by_distance, *tokens) is None:
+        return f"`{name}` has no vector for each distance."
+    if is_small():
+        return f"`{name}` is a score, which needs TPU v5 or newer."
     return None

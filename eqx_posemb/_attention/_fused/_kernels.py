@@ -45,7 +45,8 @@ def attended(
     tiles = _tiles(settings, inputs)
     q, k, v = _whole_blocks(settings, tiles, inputs.q, inputs.k, inputs.v)
     strip = [] if inputs.logits.bias is None else [_strip(tiles, inputs, inputs.logits)]
-    given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), strip)
+    segments, band = _segments(tiles, inputs), _band(tiles, inputs)
+    given = Given(_offset(inputs), q, k, v, segments, strip, band)
     out, normalizer = settings.kernels.forward(tiles, given, dtype)
     count, dim_v = inputs.q.shape[1], inputs.v.shape[-1]
     return out[:, :count, :dim_v], normalizer[:, 0, :count] / LOG2_E
@@ -71,7 +72,7 @@ def gradients(
         of_logits = partial(_strip, tiles, inputs)
         x, pull_strip = eqx.filter_vjp(of_logits, inputs.logits)
         strip.append(x)
-    given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), strip)
+    given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), strip, [])
     backward = settings.kernels.backward
     d_q, d_k, d_v, *d_strip = backward(tiles, given, (d_out, *seeds))
     # Leaves that no kernel reads, such as float positions, have zero gradients.
@@ -104,6 +105,7 @@ def _tiles(settings, inputs):
         q=sizes[0],
         k=sizes[1],
         bias=logits.bias is not None,
+        score=logits.score is not None,
         segments=rules.q_segments is not None,
         interpret=settings.interpret,
     )
@@ -143,6 +145,21 @@ def _strip(tiles, inputs, logits):
     before, after = (n - m for n, m in zip(tiles.padded, tiles.counts, strict=True))
     padded = jnp.pad(values, ((0, 0), (before + 1, after)))
     return (padded * LOG2_E)[:, None]
+
+
+def _band(tiles, inputs):
+    """The score by distance of padded tokens, in base 2."""
+    score = inputs.logits.by_distance(inputs.q_tokens, inputs.k_tokens)
+    if score is None:
+        return []
+    first = score.first - tiles.padded[0]
+    vectors = score.vectors(first + jnp.arange(tiles.places, dtype=first.dtype))
+    if vectors.ndim == 2:
+        vectors = vectors[None]
+    x, of_keys = (LOG2_E * x for x in (score.queries, score.of_keys))
+    x = _filled(x.astype(inputs.q.dtype), tiles.padded[0], x.shape[-1])
+    of_keys = _filled(of_keys, tiles.padded[1])[:, None]
+    return [x, vectors.astype(x.dtype), of_keys]
 
 
 def _filled(x, *sizes):

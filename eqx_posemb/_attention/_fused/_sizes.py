@@ -71,7 +71,13 @@ def memory() -> int:
     For ahead-of-time compilation, the device of an abstract mesh names the kind.
     Without a name, the kind is v5 or newer.
     """
-    return _SMALL if _kind().startswith(_SMALL_KINDS) else _MEMORY
+    return _SMALL if is_small() else _MEMORY
+
+
+def is_small() -> bool:
+    """Whether the core is of TPU v4 or older. It also rotates all rows by one
+    amount."""
+    return _kind().startswith(_SMALL_KINDS)
 
 
 def _kind():

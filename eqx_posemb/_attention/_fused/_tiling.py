@@ -35,6 +35,10 @@ class Given(NamedTuple):
     """The segments of queries and of keys, if there are any."""
     strip: list[Float[Array, "heads 1 places"]]
     """The bias of each distance, in base 2, or nothing."""
+    band: list[Array]
+    """A score by distance, in base 2, or nothing: queries, [heads, q, dim]; the vector
+    of each distance, [1 or heads, places, dim]; a number for each key, [heads, 1, k].
+    """
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class AbstractTiling(abc.ABC):
     k: int
     bias: bool
     """Whether there is a strip."""
+    score: bool
+    """Whether there is a score by distance."""
     segments: bool
     interpret: bool
 

@@ -19,7 +19,7 @@ def backward(tiles: Tiles, given: Given, seeds):
     the weighted mean of the gradients of the weights. Each program writes results of
     its own, so no sum depends on the order of programs.
     """
-    offset, q, k, v, ids, strip = given
+    offset, q, k, v, ids, strip, _ = given
     short, long = tiles.k, tiles.q // 2
     # Tensor cores multiply 16 rows a warp. Float32 has none.
     warps = 4 if q.dtype.itemsize == 2 else 8

@@ -14,7 +14,7 @@ def forward(tiles: Tiles, given: Given, dtype):
 
     **Returns:** arrays `[heads, q, dim_v]` of `dtype`, and `[heads, 1, q]` of float32.
     """
-    offset, q, k, v, ids, strip = given
+    offset, q, k, v, ids, strip, _ = given
     heads, q_count = q.shape[:2]
     results = [
         varying_as(q, (heads, q_count, v.shape[-1]), dtype),

@@ -28,7 +28,7 @@ def backward_queries(tiles: Tiles, given: Given, seeds):
     memory of the core. `seeds` are the cotangent of the attended values, the
     log-sum-exp of `forward`, and the weighted mean of the gradients of the weights.
     """
-    offset, q, k, v, ids, strip = given
+    offset, q, k, v, ids, strip, _ = given
     heads, _, dim = q.shape
     group = heads // k.shape[0]
     column = lambda i, j, offset: tiles.needed_key(i, j, offset)
@@ -130,7 +130,7 @@ def backward_keys(tiles: Tiles, given: Given, seeds):
     strip is read backwards instead. `tiles` keep no strip, as each block of keys visits
     the strips of several heads.
     """
-    offset, q, k, v, ids, strip = given
+    offset, q, k, v, ids, strip, _ = given
     kv_heads, _, dim = k.shape
     group, dim_v = q.shape[0] // kv_heads, v.shape[-1]
     row_of = lambda i, j, offset: tiles.needed_query(i, j, offset)

@@ -7,6 +7,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ...._sharding import varying_as
 from .._tiling import Given, OF_TOKENS, product, START
+from ._band import window_of_vectors
 from ._tiles import LANES, over_lanes, Tiles
 
 
@@ -15,7 +16,7 @@ def forward(tiles: Tiles, given: Given, dtype):
 
     **Returns:** arrays `[heads, q, dim_v]` of `dtype`, and `[heads, 1, q]` of float32.
     """
-    offset, q, k, v, ids, strip = given
+    offset, q, k, v, ids, strip, band = given
     heads, q_count, dim = q.shape
     group, dim_v = heads // k.shape[0], v.shape[-1]
     of_q = pl.BlockSpec((None, tiles.q, dim), lambda h, i, j, offset: (h, i, 0))
@@ -32,6 +33,18 @@ def forward(tiles: Tiles, given: Given, dtype):
         pl.BlockSpec((1, tiles.k), lambda h, i, j, offset: (0, column(i, j, offset))),
     ]
     window = tiles.window(lambda h, i, j, offset: (h, i, column(i, j, offset)))
+    of_band = []
+    if tiles.score:
+        of_x, vectors, _ = band
+        tile = lambda h, i, j, offset: (h, i, column(i, j, offset))
+        of_band = [
+            pl.BlockSpec((None, tiles.q, of_x.shape[-1]), lambda h, i, *_: (h, i, 0)),
+            window_of_vectors(tiles, vectors, tile),
+            pl.BlockSpec(
+                (None, 1, tiles.k),
+                lambda h, i, j, offset: (h, 0, column(i, j, offset)),
+            ),
+        ]
     # The running maximum and sum are columns, repeated over the lanes of a register.
     scratch = [
         pltpu.VMEM((tiles.q, LANES), jnp.float32),
@@ -44,7 +57,7 @@ def forward(tiles: Tiles, given: Given, dtype):
         "attention_forward",
         _kernel,
         [(heads, True), (tiles.rows, not tiles.kept), (tiles.columns, False)],
-        [of_q, of_keys(dim), of_keys(dim_v), *segments[: len(ids)], *window],
+        [of_q, of_keys(dim), of_keys(dim_v), *segments[: len(ids)], *window, *of_band],
         [
             pl.BlockSpec((None, tiles.q, dim_v), lambda h, i, j, offset: (h, i, 0)),
             pl.BlockSpec((None, 1, tiles.q), lambda h, i, j, offset: (h, 0, i)),
@@ -55,11 +68,12 @@ def forward(tiles: Tiles, given: Given, dtype):
         ],
         scratch + [tiles.expanded()] * tiles.kept,
     )
-    return call(offset, q, k, v, *ids, *strip)
+    return call(offset, q, k, v, *ids, *strip, *band)
 
 
 def _kernel(tiles, offset, q, k, v, *refs):
     (ids, window), refs = tiles.parted(refs)
+    band, refs = refs[: 3 * tiles.score], refs[3 * tiles.score :]
     out, normalizer, largest, weights_sum, values, *expanded = refs
     window = (*window, *expanded)
     i, j = pl.program_id(1), pl.program_id(2)
@@ -72,7 +86,9 @@ def _kernel(tiles, offset, q, k, v, *refs):
         values[...] = jnp.zeros_like(values)
 
     def tile(masked):
-        logits, _ = tiles.logits(q[...], k[...], window, i, j, offset, ids, masked)
+        logits, _ = tiles.logits(
+            q[...], k[...], window, i, j, offset, ids, masked, band=band
+        )
         before = largest[...]
         after = jnp.maximum(before, jnp.max(logits, axis=1, keepdims=True))
         weights = jnp.exp2(logits - over_lanes(after, logits.shape[1]))

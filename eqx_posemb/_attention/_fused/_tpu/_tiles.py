@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from .._sizes import keeps
 from .._tiling import AbstractTiling, every, in_32_bits, LOG2_E, OF_FEATURES, product
+from ._band import plus_band
 from ._strip import expand, expand_all, fold, plus_tile, ROWS, starts
 
 
@@ -47,7 +48,7 @@ class Tiles(AbstractTiling):
     # The logits of a tile
 
     def logits(
-        self, a, b, window, i, j, offset, ids, masked, transposed=False
+        self, a, b, window, i, j, offset, ids, masked, transposed=False, band=()
     ) -> tuple[Float[Array, "a b"], Float[Array, "a b"] | None]:
         """Logits in base 2, queries by keys or keys by queries, and the slope of a soft
         cap."""
@@ -55,6 +56,8 @@ class Tiles(AbstractTiling):
         logits = product(a, b, OF_FEATURES) * (self.scale * LOG2_E)
         if self.bias:
             logits = plus_tile(logits, self._bias(window, i, j, logits.shape[1]))
+        if band:
+            logits = plus_band(logits, *band)
         logits, slope = self.capped(logits)
         if not masked:
             return logits, slope
