@@ -14,6 +14,7 @@ from operator import mul
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from ._checks import check_count
 from ._phase import HOST_PRECISION
 
 
@@ -24,11 +25,11 @@ _DECIDED = Decimal("1e-30")
 def check_buckets(num_buckets: int, max_distance: int, bidirectional: bool) -> None:
     """Checks that there are buckets for near and for far distances."""
     least = 4 if bidirectional else 2
-    if num_buckets < least or (bidirectional and num_buckets % 2):
-        kind = "even and at least 4" if bidirectional else "at least 2"
+    check_count("num_buckets", num_buckets, least)
+    check_count("max_distance", max_distance, 1)
+    if bidirectional and num_buckets % 2:
         raise ValueError(
-            f"`num_buckets` must be {kind} for bidirectional={bidirectional}, but "
-            f"got {num_buckets}."
+            f"`num_buckets` must be even for bidirectional=True, but got {num_buckets}."
         )
     exact = num_buckets // least
     if max_distance <= exact:

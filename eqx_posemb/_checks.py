@@ -13,10 +13,23 @@ def as_number(value: Any) -> Any:
     return float(value) if _is_number(value) else value
 
 
+def as_tuple(value: Any) -> Any:
+    """Values of any iterable as a tuple. Other values are returned unchanged, and a
+    check refuses them."""
+    return tuple(value) if isinstance(value, Iterable) else value
+
+
 def check_positive(name: str, value: float) -> None:
     if not (_is_number(value) and value > 0 and math.isfinite(value)):
         raise ValueError(
             f"`{name}` must be positive and finite, but got {described(value)}."
+        )
+
+
+def check_finite(name: str, value: float) -> None:
+    if not (_is_number(value) and math.isfinite(value)):
+        raise ValueError(
+            f"`{name}` must be a finite number, but got {described(value)}."
         )
 
 
@@ -43,19 +56,25 @@ def check_shape(
 ) -> tuple[int, ...]:
     """The sizes of a grid or a window as a tuple, whose number `axes` may state."""
     try:
-        sizes = shown = tuple(value)
+        sizes = tuple(value)
     except TypeError:
-        sizes, shown = (), described(value)
+        sizes = ()
     count = len(sizes) if axes is None else axes
     whole = all(is_integer(size) and size >= bound for size in sizes)
     if not sizes or len(sizes) != count or not whole:
+        shown = sizes if isinstance(value, tuple | list) else described(value)
         raise ValueError(f"`{name}` must {rule}, but got {shown}.")
     return sizes
 
 
 def check_key(key: Any) -> None:
+    # Keys of `jax.random.PRNGKey` are arrays of unsigned integers.
+    if str(getattr(key, "dtype", None)).startswith(("key<", "uint32")):
+        return
+    rule = "a key, such as `jax.random.key(0)`"
     if isinstance(key, numbers.Integral):
-        raise ValueError(f"`key` must be `jax.random.key({key})`, but got {key}.")
+        rule = f"`jax.random.key({key})`"
+    raise ValueError(f"`key` must be {rule}, but got {described(key)}.")
 
 
 def check_even(name: str, value: int, why: str) -> None:
@@ -66,9 +85,11 @@ def check_even(name: str, value: int, why: str) -> None:
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
+    if not (isinstance(value, str) and value in choices):
         known = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"`{name}` must be one of {known}, but got {value!r}.")
+        raise ValueError(
+            f"`{name}` must be one of {known}, but got {described(value)}."
+        )
 
 
 def check_kind(name: str, value: object, kind: type, cure: str) -> None:
@@ -76,7 +97,8 @@ def check_kind(name: str, value: object, kind: type, cure: str) -> None:
         if inspect.isroutine(value) or inspect.isclass(value):
             cure = f"Call it: `{value.__name__}(...)`."
         raise ValueError(
-            f"`{name}` must be an {kind.__name__}, but got {described(value)}. {cure}"
+            f"`{name}` must be {_with_article(kind)}, but got {described(value)}. "
+            f"{cure}"
         )
 
 
@@ -99,9 +121,13 @@ def described(value: Any) -> str:
         return f"the {kind} `{value.__name__}`"
     if getattr(value, "ndim", 0):
         return f"an array of shape {value.shape}"
-    if isinstance(value, int | float | str):
+    if isinstance(value, int | float | str | tuple):
         shown = repr(value)
         # A long value would hide the rule of a message.
         return shown if len(shown) <= 42 else f"{shown[:41]}...{shown[-1]}"
-    name = type(value).__name__
+    return _with_article(type(value))
+
+
+def _with_article(kind):
+    name = kind.__name__
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

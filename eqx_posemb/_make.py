@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import PRNGKeyArray
 
 from ._bundle import PositionalEmbedding
-from ._checks import check_at_least, check_key
+from ._checks import check_count, check_key
 from ._registry import resolved, SIZES, Variant, variant
 
 
@@ -59,11 +59,12 @@ def make(
     missing or not positive. The class or recipe raises errors of its own.
     """
     row = variant(name)
-    check_key(key)
+    if key is not None:
+        check_key(key)
     sizes = dict(heads=heads, head_dim=head_dim, dim=dim, length=length)
     sizes = {size: value for size, value in sizes.items() if value is not None}
     for size, value in sizes.items():
-        check_at_least(size, value, 1)
+        check_count(size, value, 1)
     accepts = [parameter for parameter in _parameters(row) if parameter != "key"]
     unknown = sorted(settings.keys() - set(accepts))
     if unknown:

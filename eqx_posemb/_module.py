@@ -24,7 +24,8 @@ class Module(eqx.Module):
 
     def __new__(cls, *args: Any, **settings: Any):
         # Every class that draws its parameters has the setting `key`.
-        check_key(settings.get("key"))
+        if "key" in settings:
+            check_key(settings["key"])
         return super().__new__(cls)
 
     def __pdoc__(self, **kwargs: Any) -> wl.AbstractDoc:

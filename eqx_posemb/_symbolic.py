@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree, Shaped
 
+from ._sharding import varying
+
 
 _Arrays = TypeVar("_Arrays", bound=PyTree[Shaped[Array, "..."]])
 
@@ -28,9 +30,13 @@ def error_if(
     `x` is in floating point where it can be, as no integer is NaN.
     """
     sizes = [size for leaf in jax.tree.leaves((x, read)) for size in leaf.shape]
-    if all(isinstance(size, int) for size in sizes):
+    if not all(isinstance(size, int) for size in sizes):
+        wrong = jnp.any(wrong)
+    elif any(map(varying, jax.tree.leaves((x, wrong)))):
+        # Equinox's check of an array that varies over the mesh fails in JAX.
+        wrong = jnp.isnan(eqx.error_if(jnp.zeros(()), wrong, message))
+    else:
         return eqx.error_if(x, wrong, message)
-    wrong = jnp.any(wrong)
 
     def filled(leaf):
         is_float = jnp.issubdtype(leaf.dtype, jnp.inexact)

@@ -291,6 +291,23 @@ def test_a_window_belongs_to_the_layers_that_slide(facts):
     assert windows == {"rope": None, "full_attention": None}
 
 
+@pytest.mark.parametrize(
+    "counted, layers",
+    [
+        (None, [1, 3, 5]),
+        ([[["global"], 2], [["local", "global"], 2]], [2, 4]),
+        ([[["global"], 10**9]], []),
+        ([[{}, "x"]], [1, 3, 5]),
+    ],
+)
+def test_local_layers_have_a_window(counted, layers, facts):
+    config = {"model_type": "gpt_neo", "num_layers": 6, "max_position_embeddings": 8}
+    config |= {"hidden_size": 64} | ({"attention_types": counted} if counted else {})
+    (kind,) = facts(config)["kinds"]
+    assert kind["window_layers"] == layers
+    assert kind["window"] == (256 if layers else None)
+
+
 def test_a_window_that_is_not_used_is_not_warned_of(facts):
     config = small(model_type="qwen2", sliding_window=128, use_sliding_window=False)
     assert facts(config)["warnings"] == []

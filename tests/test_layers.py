@@ -38,12 +38,12 @@ ROOMS = {
     "_checks": set(),
     "_module": {"_checks"},
     "_sharding": set(),
-    "_symbolic": set(),
+    "_symbolic": {"_sharding"},
     "_given": {"_checks", "_module"},
     "_phase": {"_given"},
     "_positions": BASE,
     "_spread": BASE | {"_positions"},
-    "_buckets": {"_phase"},
+    "_buckets": {"_checks", "_phase"},
     "_low_rank": BASE,
     "_state_dicts": set(),
     "_frequencies": BASE | {"_state_dicts"},
@@ -66,7 +66,7 @@ ROOMS = {
     | {"_attending", "_placed", "_slots"},
     "functional": BASE
     | {"_bias", "_buckets", "_encoding", "_frequencies", "_rotary", "_score"},
-    "_registry": set(),
+    "_registry": {"_checks"},
     "_make": {"_bundle", "_checks", "_registry"},
 }
 # The rooms outside the core: they may use what they like, and nothing imports them.

@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec as P
 
 import eqx_posemb as pe
+from tests.helpers import at, build, Layer, NAMES, tokens
 
 
 ROOT = Path(__file__).parent.parent
@@ -120,3 +123,26 @@ def test_a_ring_has_no_second_derivatives_and_says_so():
     assert jnp.isfinite(norm(q))
     with pytest.raises(ValueError, match=r"`axis_name` must be None for second.*block"):
         jax.grad(norm)(q)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.usefixtures("as_users_have_it")
+def test_every_variant_and_its_checks_run_where_axes_are_manual(name):
+    mesh = jax.make_mesh((1,), ("seq",), axis_types=(AxisType.Auto,))
+    layer = Layer(build(name))
+    x, p = tokens(4), at(name, np.arange(4))
+    call = lambda x, p: layer(x, x, p, p)
+    specs = dict(in_specs=P("seq"), out_specs=P(None, "seq"))
+    # What is wrong is wrong while JAX traces.
+    jax.eval_shape(jax.shard_map(call, mesh=mesh, **specs), x, p)
+
+
+@pytest.mark.usefixtures("as_users_have_it")
+def test_a_check_of_positions_raises_where_axes_are_manual():
+    mesh = jax.make_mesh((1,), ("seq",), axis_types=(AxisType.Auto,))
+    learned = pe.Learned(16, 8, key=jax.random.key(0))
+    call = jax.shard_map(learned, mesh=mesh, in_specs=P("seq"), out_specs=P("seq"))
+    rows = eqx.filter_jit(lambda p: call(p))
+    np.testing.assert_array_equal(rows(jnp.arange(8)), learned.weight[:8])
+    with pytest.raises(RuntimeError, match="`positions` must be between 0 and 15"):
+        rows(jnp.arange(8) + 9)

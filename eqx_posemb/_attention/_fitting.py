@@ -11,7 +11,9 @@ def check_axes(**tokens):
         check_tokens(name, x, " [heads, seq, dim]")
         if x.ndim != 3:
             cure = "Use `jax.vmap` over a batch."
-            if x.ndim == 2:
+            if x.ndim < 2:
+                cure = "Give a vector for each head and token."
+            elif x.ndim == 2:
                 cure = f"Give the one head an axis: `{name}[None]`."
             raise ValueError(
                 f"`{name}` must have shape [heads, seq, dim], but got {x.shape}. {cure}"

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Num
 
-from .._checks import is_integer
+from .._checks import described, is_integer
 from .._given import as_given, Positions
 from .._positions import distance
 from .._sharding import gathered
@@ -111,10 +111,11 @@ def rules(
             "such as the indices of the tokens, or use `mask`."
         )
     # An additive mask of 0 and -inf would have the opposite meaning as a boolean.
-    if mask is not None and mask.dtype != bool:
+    found = getattr(mask, "dtype", None)
+    if mask is not None and found != jnp.bool_:
         raise ValueError(
             f"`mask` must be boolean, True where a query attends to a key, but got "
-            f"{mask.dtype}. Add numbers to logits by a bias."
+            f"{found or described(mask)}. Add numbers to logits by a bias."
         )
     if mask is not None and mask.shape not in ((q, k), (heads, q, k)):
         raise ValueError(
@@ -134,7 +135,8 @@ def reach_of(window: Any) -> tuple[int, int]:
     if not numbers or not all(is_integer(number) and number >= 0 for number in pair):
         raise ValueError(
             "`window` must be a positive number of positions, or a pair (back, ahead) "
-            f"of integers that are not negative, but got {window}."
+            f"of integers that are not negative, but got "
+            f"{described(window)}."
         )
     back, ahead = map(int, pair)
     return back, ahead

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_at_least, check_count, check_positive
+from .._checks import check_count, check_positive
 from .._given import check_integers
 from .._spread import look_up
 from ._abstract import AbstractRelativeBias
@@ -79,7 +79,7 @@ class ClippedBias(AbstractRelativeBias):
         `std` is not positive.
         """
         check_count("heads", heads, 1)
-        check_at_least("max_distance", max_distance, 1)
+        check_count("max_distance", max_distance, 1)
         check_positive("std", std)
         self.weight = std * jr.normal(key, (2 * max_distance + 1, heads))
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_count
+from .._checks import check_count, check_finite
 from .._given import check_sums
 from .._low_rank import centered, Factors
 from .._module import Module
@@ -212,6 +212,7 @@ class ForgetGate(Module):
         """
         check_count("dim", dim, 1)
         check_count("heads", heads, 1)
+        check_finite("start_bias", start_bias)
         self.weight = uniform(key, (heads, dim), dim)
         self.bias = jnp.full(heads, float(start_bias))
 

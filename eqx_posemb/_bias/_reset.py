@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from .._checks import check_count
+from .._checks import check_count, check_shape
 from .._given import as_positions, Positions
 from .._low_rank import Factors, factors, side_by_side
 from .._phase import as_float
@@ -59,12 +59,12 @@ class ResetBias(AbstractBias):
         """
         check_bias("bias", bias)
         check_count("heads", heads, 1)
-        if not special:
-            raise ValueError("`special` must have at least one position, but got ().")
+        rule = "have at least one position"
+        special = check_shape("special", special, bound=-(2**31), rule=rule)
         self.bias = bias
         self.from_special = jnp.zeros(heads)
         self.to_special = jnp.zeros(heads)
-        self.special = tuple(special)
+        self.special = special
 
     @property
     def relative(self) -> bool:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_at_least, check_count, check_key, check_positive
+from .._checks import check_count, check_key, check_positive
 from .._given import as_positions, check_integers, check_sequence, Positions
 from .._low_rank import Factors
 from .._phase import as_float
@@ -104,7 +104,7 @@ class TUPE(AbstractBias):
         """
         sizes = dict(length=length, dim=dim, heads=heads, head_dim=head_dim)
         for name, size in sizes.items():
-            check_at_least(name, size, 1)
+            check_count(name, size, 1)
         check_positive("std", std)
         keys = jr.split(key, 3)
         self.weight = std * jr.normal(keys[0], (length, dim))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_positive, check_shape
+from .._checks import check_count, check_positive, check_shape
 from .._given import check_grid, check_integers, in_common
 from .._sharding import rows_of
 from .._symbolic import error_if
@@ -87,14 +87,11 @@ class AxialLearned(AbstractEncoding):
         `dims` are not positive numbers that sum to `dim`.
         """
         shape = check_shape("shape", shape)
-        check_positive("dim", dim)
+        check_count("dim", dim, 1)
         check_positive("std", std)
-        shares = (dim,) * len(shape) if dims is None else tuple(dims)
-        if len(shares) != len(shape) or min(shares) < 1:
-            raise ValueError(
-                f"`dims` must have a positive number for each of the {len(shape)} axes "
-                f"of `shape`, but got {shares}."
-            )
+        rule = f"have a positive number for each of the {len(shape)} axes of `shape`"
+        shares = (dim,) * len(shape) if dims is None else dims
+        shares = check_shape("dims", shares, axes=len(shape), rule=rule)
         if dims is not None and sum(shares) != dim:
             raise ValueError(
                 f"`dims` must sum to `dim`, {dim}, but got {shares}. Leave it out to "

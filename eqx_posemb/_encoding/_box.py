@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_positive
+from .._checks import check_count, check_positive
 from .._given import check_grid, check_integers, in_common
 from .._sharding import rows_of
 from .._symbolic import error_if
@@ -90,13 +90,14 @@ class LearnedBox(AbstractEncoding):
         **Raises:** a `ValueError` if `dim`, `size` or `std` is not positive, or if
         `edge_dim` does not leave equal channels for the height and the width.
         """
-        check_positive("dim", dim)
-        check_positive("size", size)
+        check_count("dim", dim, 1)
+        check_count("size", size, 1)
         check_positive("std", std)
         edge, extent = dim, dim
         if edge_dim is not None:
+            check_count("edge_dim", edge_dim, 1)
             edge, extent = edge_dim, (dim - 4 * edge_dim) // 2
-            if edge < 1 or extent < 1 or 4 * edge + 2 * extent != dim:
+            if extent < 1 or 4 * edge + 2 * extent != dim:
                 raise ValueError(
                     "`edge_dim` must be positive, and four of it leave an even number "
                     f"of the {dim} channels, at least 2, but got {edge_dim}."

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_choice, check_count, check_positive
+from .._checks import check_choice, check_count, check_even, check_positive
 from .._given import as_positions, check_grid
 from .._phase import as_float, cos_sin, HOST_PRECISION, Turns, TWO_PI
 from ._abstract import AbstractEncoding
@@ -219,13 +219,10 @@ class GaussianFourier(AbstractEncoding):
         **Raises:** a `ValueError` if `dim` is odd or not positive, if `axes` or `scale`
         is not positive, or if `matrix` has another shape.
         """
-        if dim < 2 or dim % 2:
-            raise ValueError(
-                "`dim` must be even and positive, for every sine to have its cosine, "
-                f"but got {dim}."
-            )
+        check_even("dim", dim, "for every sine to have its cosine")
         check_count("axes", axes, 1)
         check_positive("scale", scale)
+        check_count("seed", seed, 0)
         if matrix is not None and np.shape(matrix) != (axes, dim // 2):
             raise ValueError(
                 f"`matrix` must have shape [axes, dim / 2], ({axes}, {dim // 2}), but "

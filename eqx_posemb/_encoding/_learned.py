@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_positive
+from .._checks import check_count, check_positive
 from .._given import as_positions, check_integers, check_sequence, Positions
 from .._sharding import rows_of
 from .._state_dicts import array, filled, only
@@ -96,18 +96,19 @@ class Learned(AbstractEncoding):
         **Raises:** a `ValueError` if `length`, `dim`, `scale` or `std` is not positive,
         `offset` is negative or `padding_idx` not a row.
         """
-        check_positive("length", length)
-        check_positive("dim", dim)
+        check_count("length", length, 1)
+        check_count("dim", dim, 1)
         check_positive("scale", scale)
         check_positive("std", std)
-        if offset < 0:
-            raise ValueError(f"`offset` must not be negative, but got {offset}.")
+        check_count("offset", offset, 0)
         rows = length + offset
-        if padding_idx is not None and not 0 <= padding_idx < rows:
-            raise ValueError(
-                f"`padding_idx` must be a row of the table, from 0 to {rows - 1}, but "
-                f"got {padding_idx}."
-            )
+        if padding_idx is not None:
+            check_count("padding_idx", padding_idx, 0)
+            if padding_idx >= rows:
+                raise ValueError(
+                    f"`padding_idx` must be a row of the table, from 0 to {rows - 1}, "
+                    f"but got {padding_idx}."
+                )
         self.weight = std * jr.normal(key, (rows, dim))
         self.offset = offset
         self.padding_idx = padding_idx

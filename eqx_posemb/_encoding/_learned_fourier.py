@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_count, check_positive
+from .._checks import check_count, check_even, check_positive
 from .._given import as_positions, check_grid
 from .._phase import as_float
 from ._abstract import AbstractEncoding
@@ -95,14 +95,10 @@ class LearnedFourier(AbstractEncoding):
         """
         features = dim if features is None else features
         for name, value in ("dim", dim), ("axes", axes), ("hidden", hidden):
-            check_at_least(name, value, 1)
+            check_count(name, value, 1)
         check_count("groups", groups, 1)
         check_positive("gamma", gamma)
-        if features < 2 or features % 2:
-            raise ValueError(
-                "`features` must be even and positive, for every cosine to have its "
-                f"sine, but got {features}."
-            )
+        check_even("features", features, "for every cosine to have its sine")
         if axes % groups or dim % groups:
             raise ValueError(
                 "`groups` must divide `axes` and `dim`, to deal them out, but got "

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_positive, check_shape
+from .._checks import check_count, check_positive, check_shape
 from .._given import check_grid, check_integers, in_common
 from .._sharding import rows_of
 from .._state_dicts import array, filled, only, square
@@ -96,10 +96,9 @@ class LearnedGrid(AbstractEncoding):
         `prefix` is negative.
         """
         shape = check_shape("shape", shape)
-        check_positive("dim", dim)
+        check_count("dim", dim, 1)
         check_positive("std", std)
-        if prefix < 0:
-            raise ValueError(f"`prefix` must not be negative, but got {prefix}.")
+        check_count("prefix", prefix, 0)
         grid_key, prefix_key = jr.split(key)
         self.weight = std * jr.normal(grid_key, (*shape, dim))
         self.prefix = std * jr.normal(prefix_key, (prefix, dim)) if prefix else None

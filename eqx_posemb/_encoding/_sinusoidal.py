@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import as_number, check_choice, check_positive
+from .._checks import as_number, check_choice, check_count, check_finite, check_positive
 from .._frequencies import Geometric
 from .._given import check_sequence, in_common, Positions
 from .._phase import cos_sin
@@ -87,21 +87,18 @@ class Sinusoidal(AbstractEncoding):
 
     def __check_init__(self):
         check_positive("theta", self.theta)
+        check_finite("offset", self.offset)
         check_choice(
             "layout",
             self.layout,
             ("interleaved", "concatenated", "tensor2tensor", "diffusion"),
         )
+        least = 4 if self.layout == "tensor2tensor" else 2
+        check_count("dim", self.dim, least)
         if self.layout == "interleaved" and self.dim % 2:
             raise ValueError(
                 "`dim` must be even for `layout='interleaved'`, for every sine to have "
                 f"its cosine, but got {self.dim}."
-            )
-        least = 4 if self.layout == "tensor2tensor" else 2
-        if self.dim < least:
-            raise ValueError(
-                f"`dim` must be at least {least} for `layout={self.layout!r}`, but got "
-                f"{self.dim}."
             )
 
     @property

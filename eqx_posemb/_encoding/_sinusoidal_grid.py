@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import as_number, check_choice, check_positive
+from .._checks import as_number, check_choice, check_count, check_positive
 from .._frequencies import Geometric
 from .._given import check_grid
 from .._phase import cos_sin
@@ -153,12 +153,13 @@ class SinusoidalGrid(AbstractEncoding):
     def __check_init__(self):
         check_positive("theta", self.theta)
         check_choice("layout", self.layout, tuple(rule.name for rule in _LAYOUTS))
+        check_count("dim", self.dim, 2)
+        check_count("axes", self.axes, 1)
         rule = self._rule()
         axes = self.axes if rule.order is None else len(rule.order)
-        if self.axes < 1 or self.axes != axes:
-            least = "at least 1" if rule.order is None else str(axes)
+        if self.axes != axes:
             raise ValueError(
-                f"`axes` must be {least} for `layout={self.layout!r}`, but got "
+                f"`axes` must be {axes} for `layout={self.layout!r}`, but got "
                 f"{self.axes}."
             )
         widths = rule.widths(self.dim, self.axes)

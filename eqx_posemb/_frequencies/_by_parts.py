@@ -12,6 +12,7 @@ from .._phase import decimals, TWO_PI
 from ._base import (
     AbstractScaledFrequencies,
     AbstractStaticFrequencies,
+    check_schedule,
     evaluated_once,
     Geometric,
 )
@@ -70,7 +71,9 @@ class NTKByParts(AbstractScaledFrequencies):
     def __check_init__(self):
         check_at_least("factor", self.factor, 1)
         check_positive("original_length", self.original_length)
-        if not 0 <= self.slow <= self.fast < math.inf:
+        check_at_least("slow", self.slow, 0)
+        check_at_least("fast", self.fast, 0)
+        if not self.slow <= self.fast:
             raise ValueError(
                 "`slow` and `fast` are numbers of turns with `0 <= slow <= fast`, but "
                 f"got slow={self.slow} and fast={self.fast}."
@@ -165,16 +168,20 @@ class YaRNFrequencies(AbstractScaledFrequencies):
     def __check_init__(self):
         check_at_least("factor", self.factor, 1)
         check_positive("original_length", self.original_length)
-        if not 0 < self.slow <= self.fast < math.inf:
+        check_at_least("slow", self.slow, 0)
+        check_at_least("fast", self.fast, 0)
+        if not 0 < self.slow <= self.fast:
             raise ValueError(
                 "`slow` and `fast` are numbers of turns with `0 < slow <= fast`, but "
                 f"got slow={self.slow} and fast={self.fast}."
             )
-        if not 0 <= self.extrapolation_factor <= 1:
+        check_at_least("extrapolation_factor", self.extrapolation_factor, 0)
+        if self.extrapolation_factor > 1:
             raise ValueError(
                 "`extrapolation_factor` must be between 0 and 1, but got "
                 f"{self.extrapolation_factor}."
             )
+        check_schedule("base", self.base, Geometric)
         if self.base.theta <= 1:
             raise ValueError(
                 "`base` must have a `theta` above 1, for its frequencies to fall with "

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Num, Shaped
 
-from .._checks import as_number, check_at_least, check_positive
+from .._checks import as_number, check_at_least, check_count, check_positive
 from .._phase import as_float, HOST_PRECISION
 from ._base import (
     AbstractDynamicFrequencies,
@@ -231,7 +231,7 @@ class DynamicNTK(AbstractDynamicFrequencies):
 
     def __check_init__(self):
         check_at_least("factor", self.factor, 1)
-        check_positive("original_length", self.original_length)
+        check_count("original_length", self.original_length, 1)
         _check_two(self.base)
 
     def for_length(self, length: int | Num[Array, ""]) -> AbstractFrequencies:

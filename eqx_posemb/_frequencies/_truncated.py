@@ -6,6 +6,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Shaped
 
+from .._checks import check_count
 from ._base import (
     AbstractDerivedFrequencies,
     AbstractStaticFrequencies,
@@ -49,7 +50,8 @@ class Truncated(AbstractDerivedFrequencies):
 
     def __check_init__(self):
         check_schedule("base", self.base)
-        if not 0 <= self.keep <= self.pairs:
+        check_count("keep", self.keep, 0)
+        if self.keep > self.pairs:
             raise ValueError(
                 "`keep` must be between 0 and the number of frequencies, "
                 f"{self.pairs}, but got {self.keep}."

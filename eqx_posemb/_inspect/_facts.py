@@ -13,6 +13,7 @@ from ..interop.huggingface import layer_types, load
 from ..interop.huggingface._layers import NO_ATTENTION, ROTATES
 from ..interop.huggingface._load import made_of
 from ..interop.huggingface._parts import part_of
+from ..interop.huggingface._rows import MOST_LAYERS
 from ._schedule import fates, float32_error, float32_limit, in_context, numbers
 
 
@@ -42,7 +43,7 @@ def facts_of(
         facts: Facts = {"layer_type": kind, "layers": layers}
         facts["attention"] = kind not in NO_ATTENTION
         if facts["attention"]:
-            window = _window(kind, settings)
+            window = _window(kind, settings, row)
             seen = _windowed(layers, settings, row) if window else []
             facts["window"] = window if seen else None
             facts["window_layers"] = seen
@@ -146,13 +147,13 @@ def _numbers(schedule, now, context) -> Facts:
     return facts
 
 
-def _window(kind: str, settings) -> int | None:
+def _window(kind: str, settings, row) -> int | None:
     """How many keys a query of these layers sees, where the configuration says so."""
     if kind == "full_attention" or settings.get("use_sliding_window") is False:
         return None
     if kind != "sliding_attention" and settings.has("layer_types"):
         return None
-    return _count(settings.get("sliding_window"))
+    return _count(settings.get(row.get("window", "sliding_window")))
 
 
 def _windowed(layers: list[int], settings, row) -> list[int]:
@@ -163,7 +164,19 @@ def _windowed(layers: list[int], settings, row) -> list[int]:
     if first is not None:
         return [i for i in layers if i >= first]
     pattern = row.get("windows", ["sliding_attention"])
+    # Only GPT-Neo counts its patterns, as in [[["global", "local"], 12]].
+    if "window" in row and isinstance(counted := settings.get("attention_types"), list):
+        names = _expanded(counted) or pattern
+        pattern = ["sliding_attention" if name == "local" else name for name in names]
     return [i for i in layers if pattern[i % len(pattern)] == "sliding_attention"]
+
+
+def _expanded(counted: list) -> list[Any]:
+    """The repetitions of each pattern. Files by strangers may hold anything."""
+    match counted:
+        case [[list(names), int(times)], *others]:
+            return names * min(times, MOST_LAYERS) + _expanded(others)
+    return []
 
 
 def _chunk(kind: str, settings) -> int | None:

@@ -168,8 +168,10 @@ def coupled_positions(
 
 def _start(furthest, key):
     check_count("furthest", furthest, 0)
+    if key is None:
+        return 0
     check_key(key)
-    return 0 if key is None else jr.randint(key, (), 0, furthest + 1, jnp.int32)
+    return jr.randint(key, (), 0, furthest + 1, jnp.int32)
 
 
 def _counted_up(digits):

@@ -48,6 +48,8 @@ def merged_patch_positions(
     **Raises:** a `ValueError` if `merge` does not divide `height` and `width`.
     """
     check_count("merge", merge, 1)
+    check_count("height", height, 0)
+    check_count("width", width, 0)
     if height % merge or width % merge:
         raise ValueError(
             f"`height` and `width` must be multiples of `merge`, {merge}, but got "

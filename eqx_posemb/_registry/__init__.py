@@ -1,5 +1,6 @@
 """The registry: a row for each published variant. No file here imports JAX."""
 
+from .._checks import described
 from ._rows import VARIANTS as VARIANTS
 from ._variant import (
     did_you_mean as did_you_mean,
@@ -38,6 +39,6 @@ def variant(name: str) -> Variant:
     # A list of all names would hide the suggestion.
     known = "the names of variants" if meant else ", ".join(variants())
     raise ValueError(
-        f"`name` must be one of {known}, but got {name!r}.{meant} "
+        f"`name` must be one of {known}, but got {described(name)}.{meant} "
         "`eqx_posemb.variants()` lists the names."
     )

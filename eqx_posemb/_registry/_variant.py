@@ -132,5 +132,5 @@ def resolved(value: Any, sizes: Mapping[str, Any]) -> Any:
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:
     """A question with the similar names, or an empty string if there are none."""
-    close = difflib.get_close_matches(name.lower(), names, n=3)
+    close = difflib.get_close_matches(str(name)[:64].lower(), names, n=3)
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""

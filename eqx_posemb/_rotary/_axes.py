@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from .._checks import check_choice, check_count
+from .._checks import as_tuple, check_choice, check_count, check_shape
 from .._module import Module
 from .._phase import Frequencies, Turns
 
@@ -139,17 +139,14 @@ class Sections(AbstractAxes):
     """
 
     # Sizes count pairs and not channels, as `mrope_section` does.
-    sizes: tuple[int, ...] = eqx.field(static=True, converter=tuple)
+    sizes: tuple[int, ...] = eqx.field(static=True, converter=as_tuple)
     order: Literal["chunked", "interleaved", "tail"] = eqx.field(
         static=True, default="chunked"
     )
 
     def __check_init__(self):
-        if not self.sizes or min(self.sizes) < 0:
-            raise ValueError(
-                "`sizes` must have one number of pairs, not negative, for each "
-                f"coordinate, but got {self.sizes}."
-            )
+        rule = "have one number of pairs, not negative, for each coordinate"
+        check_shape("sizes", self.sizes, bound=0, rule=rule)
         check_choice("order", self.order, ("chunked", "interleaved", "tail"))
 
     @property

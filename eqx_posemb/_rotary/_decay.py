@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from .._checks import as_number, check_even, check_positive
+from .._checks import as_number, check_even, check_finite, check_positive
 from .._given import in_common, Positions
 from .._module import Module
 from .._phase import as_float
@@ -44,6 +44,7 @@ class XPosDecay(Module):
     def __check_init__(self):
         check_even("dim", self.dim, "to be rotated in pairs")
         check_positive("scale_base", self.scale_base)
+        check_finite("center", self.center)
 
     def __call__(self, positions: Num[Positions, " seq"]) -> Float[Array, "seq pairs"]:
         """**Arguments:**

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
-from .._checks import check_choice, check_positive
+from .._checks import check_choice, check_count, check_kind, check_positive
 from .._frequencies import AbstractFrequencies, check_schedule, in_context, Length
 from .._given import as_positions, cure_for_axes, Positions
 from .._phase import cos_sin, Turns
@@ -102,11 +102,15 @@ class Rotary(AbstractRotary):
         """
         check_schedule("frequencies", frequencies, AbstractFrequencies)
         angles: int = frequencies.pairs
+        if decay is not None:
+            check_kind("decay", decay, XPosDecay, "Give an XPosDecay.")
         if axes is not None:
+            check_kind("axes", axes, AbstractAxes, "Give axes of `rotations`.")
             angles = axes.frequency(angles).shape[-1]
         rotated = 2 * angles
         if dim is None:
             dim = pairing.dim if isinstance(pairing, Pairing) else rotated
+        check_count("dim", dim, 2)
         if dim < rotated and not isinstance(pairing, Pairing):
             raise ValueError(
                 f"`dim` must be at least the number of rotated channels, {rotated}, "

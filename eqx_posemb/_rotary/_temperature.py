@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import as_number, check_choice, check_count, check_positive
+from .._checks import as_number, check_choice, check_count, check_finite, check_positive
 from .._given import as_positions, check_sequence, check_tokens, Positions
 from .._phase import as_float, computing_dtype
 from ._abstract import AbstractRotary, AbstractRotation, AXES
@@ -79,6 +79,7 @@ class Temperature(AbstractRotary):
     def __check_init__(self):
         check_positive("beta", self.beta)
         check_positive("length", self.length)
+        check_finite("offset", self.offset)
         check_choice("kind", self.kind, ("stepped", "log", "power"))
 
     @jax.named_scope("eqx_posemb.Temperature")
@@ -173,6 +174,8 @@ class ScalableSoftmax(AbstractRotary):
         **Raises:** a `ValueError` if `heads` is less than one.
         """
         check_count("heads", heads, 1)
+        check_finite("weight", weight)
+        check_finite("bias", bias)
         self.weight = jnp.full(heads, float(weight))
         self.bias = jnp.full(heads, float(bias))
 

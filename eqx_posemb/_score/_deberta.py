@@ -7,7 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from .._buckets import firsts_of
-from .._checks import check_count, check_positive
+from .._checks import check_count, check_even, check_positive
 from .._given import Positions
 from .._phase import as_float
 from ._abstract import AbstractScore
@@ -132,10 +132,8 @@ class DeBERTa(AbstractScore):
         check_positive("eps", eps)
         check_positive("std", std)
         if buckets is not None:
-            if buckets < 4 or buckets % 2:
-                raise ValueError(
-                    f"`buckets` must be even and at least 4, but got {buckets}."
-                )
+            check_count("buckets", buckets, 4)
+            check_even("buckets", buckets, "for each direction to have half")
             if reach <= buckets // 2 + 1:
                 raise ValueError(
                     f"`reach` must be more than {buckets // 2 + 1}, for some of the "

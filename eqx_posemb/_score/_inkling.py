@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._checks import check_at_least, check_positive
+from .._checks import check_at_least, check_count, check_positive
 from .._given import as_positions
 from .._phase import as_float
 from ._abstract import needed
@@ -105,7 +105,7 @@ class Inkling(AbstractTable):
         or `alpha` negative.
         """
         for name, size in dict(heads=heads, dim=dim, rank=rank, reach=reach).items():
-            check_at_least(name, size, 1)
+            check_count(name, size, 1)
         for name, value in dict(clip=clip, floor=floor, std=std).items():
             if value is not None:
                 check_positive(name, value)

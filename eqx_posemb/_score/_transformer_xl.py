@@ -122,11 +122,11 @@ class TransformerXL(AbstractRelative):
         check_count("heads", heads, 1)
         check_count("head_dim", head_dim, 1)
         check_positive("std", std)
+        self.basis = SinusoidBasis(Sinusoidal(dim, theta, layout), clamp)
         u_key, v_key, weight_key = jr.split(key, 3)
         self.u = std * jr.normal(u_key, (heads, head_dim))
         self.v = std * jr.normal(v_key, (heads, head_dim))
         self.weight = std * jr.normal(weight_key, (heads, head_dim, dim))
-        self.basis = SinusoidBasis(Sinusoidal(dim, theta, layout), clamp)
 
     @classmethod
     def from_state_dict(

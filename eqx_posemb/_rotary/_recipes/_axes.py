@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
-from ..._checks import check_count, check_key
+from ..._checks import check_count, check_key, check_shape
 from ..._frequencies import (
     AbstractFrequencies,
     Concatenated,
@@ -88,12 +88,14 @@ def axial_rope(
         }
         ```
     """
-    widths = (dim // 2, dim // 2) if widths is None else widths
+    check_count("dim", dim, 2)
+    widths = (dim // 2, dim // 2) if widths is None else check_shape("widths", widths)
     return axial(dim, [Geometric(width, theta) for width in widths], pairing)
 
 
 def thirds(dim: int) -> tuple[int, int, int]:
     """The channels of time, rows and columns, with the rest for the time."""
+    check_count("dim", dim, 1)
     space = 2 * (dim // 6)
     return dim - 2 * space, space, space
 
@@ -247,7 +249,8 @@ def mixed_rope(
         ```
     """
     check_count("heads", heads, 1)
-    if dim < 4 or dim % 4:
+    check_count("dim", dim, 4)
+    if dim % 4:
         raise ValueError(
             "`dim` must be a multiple of 4, for pairs along a direction and across it, "
             f"but got {dim}."

@@ -5,6 +5,7 @@ from typing import Literal
 
 from jaxtyping import Array, Real
 
+from ..._checks import check_count, check_shape
 from ..._frequencies import DyPE, Geometric, RIFLEx
 from .._pairing import Layout, Pairing
 from .._rotary import Rotary
@@ -149,7 +150,8 @@ def dype_rope(
         }
         ```
     """
-    widths = (dim // 2, dim // 2) if widths is None else tuple(widths)
+    check_count("dim", dim, 2)
+    widths = (dim // 2, dim // 2) if widths is None else check_shape("widths", widths)
     one = isinstance(factor, int | float)
     factors = (factor,) * len(widths) if one else tuple(factor)
     if len(factors) != len(widths):

@@ -205,6 +205,7 @@ def rope_id(
     check_positive("turns", turns)
     check_positive("length", length)
     pairs = dim // 2
+    check_positive("fraction", fraction)
     count = math.floor(fraction * pairs)
     if not 1 <= count <= pairs:
         raise ValueError(

@@ -1,6 +1,6 @@
 """Rotary embeddings for the training length."""
 
-from ..._checks import check_even
+from ..._checks import check_even, check_positive
 from ..._frequencies import Geometric, Linear, LogShifted, Truncated
 from .._decay import XPosDecay
 from .._pairing import Layout, Pairing
@@ -135,7 +135,8 @@ def proportional_rope(
         }
         ```
     """
-    if not 0 < fraction <= 1:
+    check_positive("fraction", fraction)
+    if fraction > 1:
         raise ValueError(
             f"`fraction` must be above 0 and at most 1, but got {fraction}."
         )

@@ -52,6 +52,7 @@ def models() -> dict[str, dict[str, Any]]:
       `others`.
     - `attention_factor`: of YaRN, where the settings have none.
     - `layers`: the keys whose sum is the number of layers, if it has another name.
+    - `window`: the key of the window, if it has another name.
     - `windows`: which layers have the window where no layer types are given, repeated.
     - `labels`: the layer types by the names that the rope settings have for them.
     - `scale`, `temperature`: what else belongs to attention.
