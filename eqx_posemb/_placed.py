@@ -23,8 +23,7 @@ from ._attention import (
 )
 from ._bias import AbstractBias
 from ._checks import check_count
-from ._context import check_length
-from ._frequencies import context_length
+from ._frequencies import check_length, context_length
 from ._given import as_given, Positions
 from ._module import Module
 from ._rotary import (

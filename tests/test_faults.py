@@ -133,6 +133,7 @@ ENTRANCES = {
     "attend by blocks": lambda p: EMPTY.attend(Q, Q, Q, p, p, **BY_BLOCKS),
     "logits": lambda p: EMPTY.logits(Q, Q, P, p),
     "for_kernel": lambda p: EMPTY.for_kernel(Q, Q, Q, p, P),
+    "embed, no encoding": lambda p: EMPTY.embed(X, p),
     "embed": lambda p: pe.PositionalEmbedding(encoding=pe.Sinusoidal(8)).embed(X, p),
     "distance": lambda p: pe.positions.distance(p, P),
     "prefixed": lambda p: pe.positions.prefixed(cells(p)),
@@ -245,6 +246,51 @@ def test_numpy_positions_may_be_wide_where_they_fit():
     np.testing.assert_array_equal(pe.rope(8)(near).cos, pe.rope(8)(jnp.arange(4)).cos)
     with jax.enable_x64(True):
         assert pe.positions.distance(near, near + 2**40)[0, 0] == 2**40
+
+
+# Numbers beside positions that round or wrap as positions do.
+MIXED = pe.dynamic_ntk_rope(8, factor=4.0, original_length=2)
+BESIDE_POSITIONS = {
+    "length": lambda n: MIXED(P, length=n[0]),
+    "length of an embedding": lambda n: MIXED_EMBEDDING.at(P, length=n[0]),
+    "start": lambda n: pe.positions.consecutive(4, n[0]),
+    "start of text": lambda n: pe.positions.mrope_positions([2], start=n[0]),
+    "start of small steps": lambda n: pe.positions.v2pe_positions(
+        [2], span=1, start=n[0]
+    ),
+    "start of circles": lambda n: pe.positions.circle_positions([2], start=n[0]),
+    "q_order": lambda n: EMPTY.attend(Q, Q, Q, P, P, q_order=n, k_order=P),
+    "k_order": lambda n: EMPTY.attend(Q, Q, Q, P, P, q_order=P, k_order=n),
+    "q_segments": lambda n: EMPTY.attend(Q, Q, Q, P, P, q_segments=n, k_segments=P),
+    "k_segments": lambda n: EMPTY.attend(Q, Q, Q, P, P, q_segments=P, k_segments=n),
+    "segment_ids": lambda n: pe.positions.segment_positions(n),
+}
+MIXED_EMBEDDING = pe.PositionalEmbedding(rotary=MIXED)
+
+
+@pytest.mark.parametrize("place", BESIDE_POSITIONS)
+@pytest.mark.usefixtures("as_users_have_it")
+def test_numbers_beside_positions_are_kept_or_refused(place):
+    call, name = BESIDE_POSITIONS[place], place.split()[0]
+    for dtype in jnp.bfloat16, jnp.float16:
+        with pytest.raises(ValueError, match=f"`{name}` must be integers.*`jnp.int32`"):
+            call(jnp.ones(4, dtype))
+    call(np.ones(4, np.int64))
+    # A length is a number of the host, which keeps all integers.
+    if name != "length":
+        text = f"`{name}` must be .*2147483647.*but got 1099511627776.*jax_enable_x64"
+        with pytest.raises(ValueError, match=text):
+            call(np.full(4, 2**40))
+
+
+@pytest.mark.usefixtures("as_users_have_it")
+def test_text_that_begins_near_the_end_of_int32_does_not_wrap():
+    start = 2**31 - 2
+    assert pe.positions.mrope_positions([2], start=start)[-1, 0] == start + 1
+    with pytest.raises(
+        ValueError, match=r"`start` must leave.*but got 2147483646, and"
+    ):
+        pe.positions.mrope_positions([3], start=start)
 
 
 # The number of axes.
