@@ -1,22 +1,30 @@
 """Keys of a configuration that speak of positions, and that nothing reads."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Any
 
-from .._configuration import listed, meant, quoted, Settings, WIDEST
-from ._rotaries import Layer
+from .._configuration import listed, quoted, Settings, WIDEST
+from ._layers import labels_of, ROTATES, rotating_labels
+from ._parts import part_of, parts_of
+from ._rotaries import Layer, layer_of
 from ._width import rotates_as_much
 
 
-_SPEAKS = re.compile(r"(^|_)(m|xd|no_?)?rope|rotary|alibi|(^|_)relative|xpos|yarn|_ntk")
-# Settings of training and sizes of grids have these endings, and change no position.
-_BESIDE = re.compile(r"_(dropout|sizes)$")
+_SPEAKS = re.compile(
+    r"(^|_)(m|xd|no_?)?rope|rotary|alibi|(^|_)rel(ative|_)|xpos|yarn|(^|_)ntk"
+)
+# Settings of training, sizes of grids and bins of distances between residues have these
+# endings, and change no position of a token.
+_BESIDE = re.compile(r"_(dropout|sizes|bins)$")
 _FLAG = re.compile(r"(use_)?(rope|rotary)(_(pos|position|emb|embedding|embeddings))*$")
 _AXES = re.compile(r"(use_)?(mrope|3d_rope|rope_3d)$")
 _SHARE = re.compile(r"pct|percent|fraction|partial")
-_OF_ROPE = ("rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor")
-_TYPE = re.compile(r"^position_embeddings?_type$")
+_SETTINGS = ("rope_parameters", "rope_scaling")
+_OF_ROPE = (*_SETTINGS, "rope_theta", "partial_rotary_factor")
+# Models have at most a dozen parts.
+MOST_PARTS = 32
+_TYPE = re.compile(r"^pos(ition(al)?)?_(emb|enc)")
 
 
 def unread(
@@ -26,40 +34,88 @@ def unread(
 
     `layers` makes all layers, for all their keys to be read; only if it has to.
     """
-    left = _left(settings)
-    if not left:
+    told = _told(settings)
+    if not speaking(told, settings.read):
         return {}
     made = list(layers())
     return {
-        key: settings.keys[key]
-        for key in _left(settings)
-        if not _is_done(key, settings.keys[key], made, settings, row)
+        key: value
+        for key, value in speaking(told, settings.read).items()
+        if not _is_done(key, value, made, settings, row)
     }
 
 
-def refuse(found: dict[str, Any], settings: Settings, name: str) -> None:
+def unread_around(
+    settings: Settings, keys: dict[str, Any], model_type: str | None
+) -> dict[str, Any]:
+    """The keys about positions around a part that contradict every part."""
+    around = speaking(settings.around)
+    # A faulty file may have thousands of parts.
+    parts = list(parts_of(keys, model_type).values())[:MOST_PARTS] if around else []
+    return {
+        key: value
+        for key, value in around.items()
+        if not any(_follows(*part, key, around) for part in parts)
+    }
+
+
+def _follows(keys, own, key, around) -> bool:
+    """Whether a part has a key around it, or does what the key says anyway."""
+    if keys.get(key) == around[key]:
+        return True
+    try:
+        settings, row, _ = part_of(keys, own)
+        if key not in _SETTINGS:
+            return _is_done(key, around[key], _layers(settings, row), settings, row)
+        told = {name: around[name] for name in _OF_ROPE if name in around}
+        told = {name: keys[name] for name in keys if name not in _SETTINGS} | told
+        return _layers(settings, row) == _layers(*part_of(told, own)[:2])
+    except ValueError:
+        return False
+
+
+def _layers(settings, row) -> list[Layer]:
+    if "adds" in row:
+        return []
+    settings.engine_keys = "ignore"
+    every = [*labels_of(settings, row), *rotating_labels(row)]
+    names = {ROTATES, *every}
+    of = lambda label: layer_of(settings, row, label, names, quirks=False)
+    return [of(label) for label in dict.fromkeys(every)]
+
+
+def _told(settings: Settings) -> dict[str, Any]:
+    """The keys of a model and of its single layers."""
+    layers = settings.keys.get("per_layer_config")
+    found = {}
+    for keys in layers.values() if isinstance(layers, dict) else ():
+        found |= keys if isinstance(keys, dict) else {}
+    return found | settings.keys
+
+
+def refuse(found: dict[str, Any], why: str, cure: Callable[[str], str]) -> None:
     """Raises an error that names the first of some keys."""
     if not found:
         return
     key = min(found)
     more = f" (and {listed(found.keys() - {key}, mark='`')})" if len(found) > 1 else ""
     raise ValueError(
-        f"`{key[:80]}`{more} must not be there, as the model type {quoted(name)} does "
-        f"not read it, but got {quoted(found[key])}. {meant(key, settings.read)}"
-        "Remove it, or give "
+        f"`{key[:80]}`{more} must not be there, as {why} it, but got "
+        f"{quoted(found[key])}. {cure(key)}Remove it, or give "
         "`quirks=True`, which ignores it as transformers does."
     )
 
 
-def _left(settings: Settings) -> list[str]:
-    return [
-        key
-        for key, value in settings.keys.items()
-        if key not in settings.read
+def speaking(keys: dict[str, Any], read: Set[str] = frozenset()) -> dict[str, Any]:
+    """The keys that speak of positions and are not read, unless they say nothing."""
+    return {
+        key: value
+        for key, value in keys.items()
+        if key not in read
         and (_SPEAKS.search(key.lower()) or _names_other(key, value))
         and not _BESIDE.search(key)
         and not _says_nothing(value)
-    ]
+    }
 
 
 def _names_other(key: str, value: Any) -> bool:
