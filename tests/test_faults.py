@@ -314,6 +314,10 @@ TOO_MANY_AXES = [
     case("`positions` must have shape .seq. or .seq, axes.*but got .2, 3, 2.. Use `jax.vmap`", lambda: pe.positions.cape_positions(np.ones((2, 3, 2), np.int32), key=KEY)),
     case("`q_positions` and `k_positions` must have shapes .q. and .k., or .q, axes. and .k, axes.*got .3,. and .3, 2.. Use `jax.vmap`", lambda: pe.positions.distance(np.ones(3, np.int32), np.ones((3, 2), np.int32))),
     case("`q_positions` and `k_positions` must have shapes.*got .2, 3. and .2, 4.. Use `jax.vmap`", lambda: pe.positions.distance(np.ones((2, 3), np.int32), np.ones((2, 4), np.int32))),
+    case("`q_positions` must have shape .seq. or .seq, axes.*but got ... Give one for each token", lambda: EMPTY.attend(Q, Q, Q, np.int32(1), P)),
+    case("`k_positions` must have shape .seq. or .seq, axes.*but got .2, 4, 1.. Use `jax.vmap`", lambda: EMPTY.at(P, np.ones((2, 4, 1), np.int32))),
+    case("`positions` must have shape .seq.*but got .2, 4.. Use `jax.vmap`", lambda: functional.rotary_embedding(np.ones((2, 4), np.int32), 8)),
+    case("`positions` must have shape .seq.*but got .2, 4.. Use `jax.vmap`", lambda: functional.fixed_pos_embedding(X, np.ones((2, 4), np.int32))),
     case("`q_positions` and `k_positions` must have shapes.*got .. and .3,.", lambda: pe.positions.distance(np.int32(1), np.ones(3, np.int32))),
 ]
 # fmt: on
