@@ -52,36 +52,39 @@ def unread_around(
     around = speaking(settings.around)
     # A faulty file may have thousands of parts.
     parts = list(parts_of(keys, model_type).values())[:MOST_PARTS] if around else []
-    return {
-        key: value
-        for key, value in around.items()
-        if not any(_follows(*part, key, around) for part in parts)
-    }
+    done = set().union(*(_done_by(part, own, around) for part, own in parts))
+    return {key: value for key, value in around.items() if key not in done}
 
 
-def _follows(keys, own, key, around) -> bool:
-    """Whether a part has a key around it, or does what the key says anyway."""
-    if keys.get(key) == around[key]:
-        return True
+def _done_by(part, own, around) -> set[str]:
+    """The keys around a part that the part has, or that say what it does anyway."""
+    done = {key for key, value in around.items() if part.get(key) == value}
+    made = _made(part, own)
+    if made is None:
+        return done
+    done |= {key for key, value in around.items() if _is_done(key, value, *made)}
+    rope = around.keys() & _SETTINGS
+    if rope:
+        told = {key: around[key] for key in _OF_ROPE if key in around}
+        told |= {key: part[key] for key in part if key not in (*_SETTINGS, *told)}
+        other = _made(told, own)
+        done |= rope if other is not None and other[0] == made[0] else set()
+    return done
+
+
+def _made(keys, own) -> tuple[list[Layer], Settings, dict[str, Any]] | None:
+    """All layers of a part, or None if it cannot be loaded."""
     try:
         settings, row, _ = part_of(keys, own)
-        if key not in _SETTINGS:
-            return _is_done(key, around[key], _layers(settings, row), settings, row)
-        told = {name: around[name] for name in _OF_ROPE if name in around}
-        told = {name: keys[name] for name in keys if name not in _SETTINGS} | told
-        return _layers(settings, row) == _layers(*part_of(told, own)[:2])
+        settings.engine_keys = "ignore"
+        if "adds" in row:
+            return [], settings, row
+        every = [*labels_of(settings, row), *rotating_labels(row)]
+        names = {ROTATES, *every}
+        of = lambda label: layer_of(settings, row, label, names, quirks=False)
+        return list(map(of, dict.fromkeys(every))), settings, row
     except ValueError:
-        return False
-
-
-def _layers(settings, row) -> list[Layer]:
-    if "adds" in row:
-        return []
-    settings.engine_keys = "ignore"
-    every = [*labels_of(settings, row), *rotating_labels(row)]
-    names = {ROTATES, *every}
-    of = lambda label: layer_of(settings, row, label, names, quirks=False)
-    return [of(label) for label in dict.fromkeys(every)]
+        return None
 
 
 def _told(settings: Settings) -> dict[str, Any]:
