@@ -37,11 +37,11 @@ def unread(
     told = _told(settings)
     if not speaking(told, settings.read):
         return {}
-    made = list(layers())
+    seen = _seen(layers())
     return {
         key: value
         for key, value in speaking(told, settings.read).items()
-        if not _is_done(key, value, made, settings, row)
+        if not _is_done(key, value, seen, settings, row)
     }
 
 
@@ -62,13 +62,16 @@ def _done_by(part, own, around) -> set[str]:
     made = _made(part, own)
     if made is None:
         return done
-    done |= {key for key, value in around.items() if _is_done(key, value, *made)}
+    layers, settings, row = made
+    seen = _seen(layers)
+    is_done = lambda key: _is_done(key, around[key], seen, settings, row)
+    done |= set(filter(is_done, around))
     rope = around.keys() & _SETTINGS
     if rope:
         told = {key: around[key] for key in _OF_ROPE if key in around}
         told |= {key: part[key] for key in part if key not in (*_SETTINGS, *told)}
         other = _made(told, own)
-        done |= rope if other is not None and other[0] == made[0] else set()
+        done |= rope if other is not None and other[0] == layers else set()
     return done
 
 
@@ -133,46 +136,51 @@ def _says_nothing(value: Any) -> bool:
     return value is False or (isinstance(value, int) and value == -1)
 
 
-def _is_done(key, value, layers, settings, row) -> bool:
+def _seen(layers: Iterable[Layer]) -> dict[str, set[Any]]:
+    """What the layers that rotate have, each value once."""
+    found = [(layer, layer.rope) for layer in layers if layer.rope is not None]
+    return {
+        "pairings": {layer.pairing for layer, _ in found},
+        "widths": {(layer.head, layer.width) for layer, _ in found},
+        "kinds": {rope.kind for _, rope in found},
+        "thetas": {rope.theta for _, rope in found},
+        "factors": {rope.factor for _, rope in found},
+        "sections": {rope.sections for _, rope in found},
+    }
+
+
+def _is_done(key, value, seen, settings, row) -> bool:
     """Whether some of the layers have the value anyway."""
-    layers = [layer for layer in layers if layer.rope is not None]
-    ropes = [layer.rope for layer in layers]
-    if key in _OF_ROPE and not ropes and "adds" not in row:
+    rotates, kinds, widths = bool(seen["kinds"]), seen["kinds"], seen["widths"]
+    if key in _OF_ROPE and not rotates and "adds" not in row:
         # No layer rotates, as in a hybrid without any layer of attention.
         return True
     if value is True:
         if "interleave" in key:
-            return any(layer.pairing != "halves" for layer in layers)
+            return bool(seen["pairings"] - {"halves"})
         if "alibi" in key:
             return row.get("adds") in ("alibi", "falcon", "mpt")
         axes = row.get("axes") in ("chunked", "interleaved", "tail")
-        return bool(ropes and (_FLAG.match(key) or (axes and _AXES.match(key))))
+        return bool(rotates and (_FLAG.match(key) or (axes and _AXES.match(key))))
     if isinstance(value, str):
         named = value.lower()
         if _TYPE.search(key) and "alibi" in named:
             return row.get("adds") in ("alibi", "falcon", "mpt")
-        return _is_any(named, ropes, "kind") or (
-            bool(ropes and _TYPE.search(key)) and named.startswith(("rope", "rotary"))
+        return named in kinds or bool(
+            rotates and _TYPE.search(key) and named.startswith(("rope", "rotary"))
         )
     if isinstance(value, list | tuple):
-        return _is_any(tuple(value), ropes, "sections")
+        return list(value) in map(list, seen["sections"])
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     if not abs(value) < WIDEST**2:
         return False
     if _SHARE.search(key):
-        return any(
-            rotates_as_much(value, layer.head, layer.width, settings)
-            for layer in layers
-        )
+        return any(rotates_as_much(value, *each, settings) for each in widths)
     if re.search(r"(dims?|emb)$", key):
-        return _is_any(value, layers, "width")
+        return value in {width for _, width in widths}
     if re.search(r"(theta|base|base_freq)$", key):
-        return _is_any(value, ropes, "theta")
+        return value in seen["thetas"]
     return bool(re.search(r"(factor|ratio)$", key)) and (
-        value == 1 or _is_any(value, ropes, "factor")
+        value == 1 or value in seen["factors"]
     )
-
-
-def _is_any(value: Any, found: list[Any], name: str) -> bool:
-    return any(getattr(each, name) == value for each in found)
