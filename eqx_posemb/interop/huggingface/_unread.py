@@ -176,7 +176,9 @@ def _is_done(key, value, seen, settings, row) -> bool:
     if not abs(value) < WIDEST**2:
         return False
     if _SHARE.search(key):
-        return any(rotates_as_much(value, *each, settings) for each in widths)
+        return any(
+            rotates_as_much(value, head, width, settings) for head, width in widths
+        )
     if re.search(r"(dims?|emb)$", key):
         return value in {width for _, width in widths}
     if re.search(r"(theta|base|base_freq)$", key):
