@@ -268,6 +268,7 @@ def check_sums(
 ) -> None:
     """Positions made by a gate must have a number for each sum of gates."""
     for name, positions in ("q", q_positions), ("k", k_positions):
+        check_array(f"{name}_positions", positions)
         if positions.ndim != 2 or positions.shape[1] != numbers:
             raise ValueError(
                 f"`{name}_positions` must have shape [{name}, {numbers}], a number for "

@@ -143,8 +143,7 @@ def v2pe_positions(
     **Returns:** positions in JAX's default float dtype, for a rotary embedding of one
     coordinate.
 
-    **Raises:** a `ValueError` if a run is neither, if `span` is not positive, or if
-    `start` is no integer.
+    **Raises:** a `ValueError` if a run is neither, or if `span` is not positive.
 
     ??? cite "Reference"
 
@@ -164,9 +163,10 @@ def v2pe_positions(
         ```
     """
     check_positive("span", span)
+    as_positions(start, "start")
     _check_runs(runs)
     parts: list[np.ndarray] = [np.zeros(0)]
-    last = _first(start) - 1
+    last = start - 1
     for run in runs:
         count = len(_run(run)[0])
         # Text counts in ones, and all tokens of an image share one span.
