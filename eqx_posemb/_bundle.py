@@ -58,8 +58,7 @@ class PositionalEmbedding(Module):
     score: AbstractScore | None = None
     scale: float | None = eqx.field(static=True, default=None)
 
-    def __new__(cls, *unnamed: Any, **slots: Any):
-        del slots
+    def __new__(cls, *unnamed: Any, **_slots: Any):
         check_named(cls, unnamed)
         return super().__new__(cls)
 
@@ -91,9 +90,10 @@ class PositionalEmbedding(Module):
 
         **Raises:** a `ValueError` if the encoding has another shape than `x`.
         """
+        positions = as_positions(positions)
         if self.encoding is None:
             return x
-        encoding = self.encoding(as_positions(positions))
+        encoding = self.encoding(positions)
         if encoding.shape != x.shape:
             cure = "Build the encoding for the channels of `x`."
             if x.ndim > encoding.ndim:

@@ -1,13 +1,10 @@
 """The context length, from the keys that queries may attend to."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Num
 
 from ._attention import Rules, Tokens
-from ._checks import described, is_integer
 from ._frequencies import context_length, one_more
 from ._given import in_common
 
@@ -69,13 +66,3 @@ def _largest(
     order = jnp.lexsort([values, ids])
     last = jnp.searchsorted(ids[order], of, side="right") - 1
     return values[order[last]]
-
-
-def check_length(length: Any) -> None:
-    """Raises a `ValueError` unless it is one positive integer, or one traced number."""
-    positive = is_integer(length) and int(length) > 0
-    if not (positive or getattr(length, "shape", None) == ()):
-        raise ValueError(
-            "`length` must be one positive integer, which may be traced, but got "
-            f"{described(length)}. Use `jax.vmap` where lengths differ."
-        )

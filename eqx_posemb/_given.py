@@ -141,16 +141,16 @@ def as_consecutive(positions: Num[Positions, "..."]) -> Num[Positions, "..."]:
     return cast(Positions, Consecutive(jnp.asarray(array[0]), array.size))
 
 
-def as_positions(
-    positions: Shaped[Positions, "..."], name: str = "positions"
-) -> Shaped[Array, "..."]:
+def as_positions(positions: Any, name: str = "positions") -> Shaped[Array, "..."]:
     """Positions as all parts compute with them: no integers narrower than int32.
 
     **Raises:** a `ValueError` if positions are not numbers, or if their dtype is
     boolean or rounds integers, as bfloat16 does. The same for NumPy integers that JAX
     would wrap.
     """
-    if not isinstance(positions, np.ndarray):
+    if isinstance(positions, np.generic):
+        positions = np.asarray(positions)
+    elif not isinstance(positions, np.ndarray):
         try:
             positions = jnp.asarray(positions)
         except (TypeError, ValueError, OverflowError) as error:
@@ -167,7 +167,7 @@ def as_positions(
             "or `jnp.float32` for positions between integers."
         )
     if jnp.issubdtype(dtype, jnp.floating):
-        return positions
+        return cast(Array, positions)
     if not jnp.issubdtype(dtype, jnp.integer):
         raise ValueError(
             f"`{name}` must be integers or floats, but got {dtype}. "
@@ -189,7 +189,20 @@ def as_positions(
         kept = np.dtype(np.int32)
     elif not isinstance(positions, np.ndarray):
         return positions
-    return positions.astype(kept)
+    return cast(Array, positions.astype(kept))
+
+
+def as_integers(
+    positions: Shaped[Positions, "..."], name: str
+) -> Shaped[Positions, "..."]:
+    """Integers that are compared, as `as_given` returns them."""
+    check_integers(name, positions, "to be compared")
+    return as_given(positions, name)
+
+
+def as_ids(ids: Shaped[Array, "..."], name: str) -> Shaped[Array, "..."]:
+    """Ids of documents, which may be a mask of padding."""
+    return ids if ids.dtype == bool else as_integers(ids, name)
 
 
 def in_common(*positions: Num[Positions, "..."]) -> list[Num[Array, "..."]]:
@@ -255,6 +268,7 @@ def check_sums(
 ) -> None:
     """Positions made by a gate must have a number for each sum of gates."""
     for name, positions in ("q", q_positions), ("k", k_positions):
+        check_array(f"{name}_positions", positions)
         if positions.ndim != 2 or positions.shape[1] != numbers:
             raise ValueError(
                 f"`{name}_positions` must have shape [{name}, {numbers}], a number for "

@@ -23,9 +23,8 @@ from ._attention import (
 )
 from ._bias import AbstractBias
 from ._checks import check_count
-from ._context import check_length
-from ._frequencies import context_length
-from ._given import as_given, Positions
+from ._frequencies import check_length, context_length
+from ._given import as_given, check_positions, Positions
 from ._module import Module
 from ._rotary import (
     AbstractProducts,
@@ -378,6 +377,8 @@ def place(embedding, q_positions, k_positions, length) -> Placed:
     same = k_positions is q_positions
     q_positions = as_given(q_positions, "q_positions")
     k_positions = q_positions if same else as_given(k_positions, "k_positions")
+    check_positions("q_positions", q_positions)
+    check_positions("k_positions", k_positions)
     rotary, turn_q, turn_k = embedding.rotary, None, None
     if rotary is not None and length is not None:
         check_length(length)

@@ -278,3 +278,28 @@ def test_gradients_pass_a_finite_difference():
         assert abs(slope - along) < 1e-7 * abs(along)
     finally:
         jax.config.update("jax_enable_x64", False)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_low_precision_is_rounded_where_the_guide_on_precision_says(dtype):
+    made = pe.PositionalEmbedding(rotary=pe.rope(64), bias=pe.ALiBi(4))
+    q, k, v = (4 * normal((4, 96, 64), seed=seed).astype(dtype) for seed in range(3))
+    wide = lambda x: jnp.asarray(x, jnp.float32)
+    exact = lambda text, *x: jnp.einsum(text, *map(wide, x), precision="highest")
+    same = lambda x, y: np.mean(np.asarray(x) == np.asarray(y))
+    p = jnp.arange(96)
+    placed = made.at(p)
+    rotated = placed.queries(q), placed.keys(k)
+    assert same(rotated[0], placed.queries(wide(q)).astype(dtype)) == 1
+    logits = exact("hqd,hkd->hqk", *rotated) / 8 + pe.ALiBi(4)(p, p)
+    # Another order of a sum tips the balance of few roundings.
+    assert same(made.logits(q, k, p, p), logits.astype(dtype)) > 0.99
+    weights = jax.nn.softmax(logits)
+    for how, rounded in ("dense", weights.astype(dtype)), ("blockwise", weights):
+        out = made.attend(q, k, v, p, p, implementation=how)
+        right = exact("hqk,hkd->hqd", rounded, v).astype(dtype)
+        assert out.dtype == dtype and same(out, right) > 0.99, how
+    x = q[0]
+    summed = wide(x) + pe.Sinusoidal(64)(p)
+    embedded = pe.PositionalEmbedding(encoding=pe.Sinusoidal(64)).embed(x, p)
+    assert same(embedded, summed.astype(dtype)) == 1

@@ -133,6 +133,7 @@ ENTRANCES = {
     "attend by blocks": lambda p: EMPTY.attend(Q, Q, Q, p, p, **BY_BLOCKS),
     "logits": lambda p: EMPTY.logits(Q, Q, P, p),
     "for_kernel": lambda p: EMPTY.for_kernel(Q, Q, Q, p, P),
+    "embed, no encoding": lambda p: EMPTY.embed(X, p),
     "embed": lambda p: pe.PositionalEmbedding(encoding=pe.Sinusoidal(8)).embed(X, p),
     "distance": lambda p: pe.positions.distance(p, P),
     "prefixed": lambda p: pe.positions.prefixed(cells(p)),
@@ -247,6 +248,51 @@ def test_numpy_positions_may_be_wide_where_they_fit():
         assert pe.positions.distance(near, near + 2**40)[0, 0] == 2**40
 
 
+# Numbers beside positions that round or wrap as positions do.
+MIXED = pe.dynamic_ntk_rope(8, factor=4.0, original_length=2)
+BESIDE_POSITIONS = {
+    "length": lambda n: MIXED(P, length=n[0]),
+    "length of an embedding": lambda n: MIXED_EMBEDDING.at(P, length=n[0]),
+    "start": lambda n: pe.positions.consecutive(4, n[0]),
+    "start of text": lambda n: pe.positions.mrope_positions([2], start=n[0]),
+    "start of small steps": lambda n: pe.positions.v2pe_positions(
+        [2], span=1, start=n[0]
+    ),
+    "start of circles": lambda n: pe.positions.circle_positions([2], start=n[0]),
+    "q_order": lambda n: EMPTY.attend(Q, Q, Q, P, P, q_order=n, k_order=P),
+    "k_order": lambda n: EMPTY.attend(Q, Q, Q, P, P, q_order=P, k_order=n),
+    "q_segments": lambda n: EMPTY.attend(Q, Q, Q, P, P, q_segments=n, k_segments=P),
+    "k_segments": lambda n: EMPTY.attend(Q, Q, Q, P, P, q_segments=P, k_segments=n),
+    "segment_ids": lambda n: pe.positions.segment_positions(n),
+}
+MIXED_EMBEDDING = pe.PositionalEmbedding(rotary=MIXED)
+
+
+@pytest.mark.parametrize("place", BESIDE_POSITIONS)
+@pytest.mark.usefixtures("as_users_have_it")
+def test_numbers_beside_positions_are_kept_or_refused(place):
+    call, name = BESIDE_POSITIONS[place], place.split()[0]
+    for dtype in jnp.bfloat16, jnp.float16:
+        with pytest.raises(ValueError, match=f"`{name}` must be integers.*`jnp.int32`"):
+            call(jnp.ones(4, dtype))
+    call(np.ones(4, np.int64))
+    # A length is a number of the host, which keeps all integers.
+    if name != "length":
+        text = f"`{name}` must be .*2147483647.*but got 1099511627776.*jax_enable_x64"
+        with pytest.raises(ValueError, match=text):
+            call(np.full(4, 2**40))
+
+
+@pytest.mark.usefixtures("as_users_have_it")
+def test_text_that_begins_near_the_end_of_int32_does_not_wrap():
+    start = 2**31 - 2
+    assert pe.positions.mrope_positions([2], start=start)[-1, 0] == start + 1
+    with pytest.raises(
+        ValueError, match=r"`start` must leave.*but got 2147483646, and"
+    ):
+        pe.positions.mrope_positions([3], start=start)
+
+
 # The number of axes.
 # fmt: off
 TOO_MANY_AXES = [
@@ -268,6 +314,10 @@ TOO_MANY_AXES = [
     case("`positions` must have shape .seq. or .seq, axes.*but got .2, 3, 2.. Use `jax.vmap`", lambda: pe.positions.cape_positions(np.ones((2, 3, 2), np.int32), key=KEY)),
     case("`q_positions` and `k_positions` must have shapes .q. and .k., or .q, axes. and .k, axes.*got .3,. and .3, 2.. Use `jax.vmap`", lambda: pe.positions.distance(np.ones(3, np.int32), np.ones((3, 2), np.int32))),
     case("`q_positions` and `k_positions` must have shapes.*got .2, 3. and .2, 4.. Use `jax.vmap`", lambda: pe.positions.distance(np.ones((2, 3), np.int32), np.ones((2, 4), np.int32))),
+    case("`q_positions` must have shape .seq. or .seq, axes.*but got ... Give one for each token", lambda: EMPTY.attend(Q, Q, Q, np.int32(1), P)),
+    case("`k_positions` must have shape .seq. or .seq, axes.*but got .2, 4, 1.. Use `jax.vmap`", lambda: EMPTY.at(P, np.ones((2, 4, 1), np.int32))),
+    case("`positions` must have shape .seq.*but got .2, 4.. Use `jax.vmap`", lambda: functional.rotary_embedding(np.ones((2, 4), np.int32), 8)),
+    case("`positions` must have shape .seq.*but got .2, 4.. Use `jax.vmap`", lambda: functional.fixed_pos_embedding(X, np.ones((2, 4), np.int32))),
     case("`q_positions` and `k_positions` must have shapes.*got .. and .3,.", lambda: pe.positions.distance(np.int32(1), np.ones(3, np.int32))),
 ]
 # fmt: on
@@ -366,6 +416,10 @@ GUESSES = [
     case("`positions` must be integers or floats, but got complex64", lambda: ROPE(np.ones(4, np.complex64))),
     case("`q_positions` must be an array, but got 6. Tokens", lambda: pe.ALiBi(2)(6, 6)),
     case("`segment_ids` must be an array, but got a list", lambda: pe.positions.segment_positions([0, 0, 1])),
+    case("`k_positions` must be an array, but got a list", lambda: pe.positions.distance(P, [0, 1])),
+    case("`q_positions` must be an array, but got a list", lambda: pe.FIRE(2, key=KEY)([0, 1], P)),
+    case("`q_positions` must be an array, but got a list", lambda: pe.Forgetting(1)([[0.0]], P[:, None])),
+    case("`q_order` must be an array, but got a list", lambda: EMPTY.attend(Q, Q, Q, P, P, q_order=[0, 1, 2, 3], k_order=P)),
     case("shape \\[seq, 2\\], but got int32 of shape \\(4,\\). `eqx_posemb.positions.grid_positions`", lambda: pe.axial_rope(8)(P)),
     case("shape \\[seq, 3\\], but got int32 of shape \\(4,\\). `eqx_posemb.positions.mrope_positions`", lambda: pe.mrope(12, sizes=(2, 2, 2))(P)),
     case("at least 2 axes, but got shape \\(4,\\). `eqx_posemb.positions.grid_positions`", lambda: pe.positions.prefixed(P)),

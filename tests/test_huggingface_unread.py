@@ -43,6 +43,9 @@ UNREAD = [
     (LLAMA, "relative_attention", True),
     (LLAMA, "relative_attention_num_buckets", 32),
     (LLAMA, "position_embedding_type", "alibi"),
+    (LLAMA, "pos_emb", "alibi"),
+    (LLAMA, "max_rel_pos", 128),
+    (LLAMA, "ntk_alpha", 4.0),
     (LLAMA, "rotary_pct", float("nan")),
     (LLAMA, "rotary_pct", 10**400),
     (NOMIC, "rotary_scaling_factor", 2),
@@ -70,6 +73,7 @@ SAID_ANYWAY = [
     (LLAMA, "no_rope_layers", []),
     (LLAMA, "rope_scaling_factor", 1.0),
     (LLAMA, "position_embedding_type", "rope"),
+    (LLAMA, "position_encoding", "rotary"),
     (LLAMA, "property_scale", 3),
     (NOMIC, "rotary_emb_base", 1000),
     (GEMMA, "rope_theta", 1e6),
@@ -111,6 +115,52 @@ def test_all_keys_are_named_and_what_may_be_meant():
     message = r"`rope_thetta` \(and `rotary_dim`\) must .*Did you mean `rope_theta`\?"
     with pytest.raises(ValueError, match=message):
         load(wrong)
+
+
+PARTS = {
+    "model_type": "llava",
+    "text_config": LLAMA,
+    "vision_config": {"model_type": "pixtral", "head_dim": 16},
+}
+BESIDE_PARTS = [
+    ("rope_thetta", 5e5),
+    ("rotary_dim", 8),
+    ("alibi", True),
+    ("rope_theta", 5e5),
+    ("rope_scaling", {"rope_type": "linear", "factor": 2.0}),
+]
+
+
+@pytest.mark.parametrize("key, value", BESIDE_PARTS)
+@pytest.mark.parametrize("part", ["text", "vision"])
+def test_a_key_beside_the_parts_that_no_part_reads_is_an_error(part, key, value):
+    wrong = PARTS | {key: value}
+    message = f"`{key}` must not be there, as no part of the model reads it.*Put it"
+    with pytest.raises(ValueError, match=message):
+        load(wrong, part=part)
+    assert load(wrong, part=part, quirks=True) == load(PARTS, part=part)
+    nested = {"model_type": "outer", "inner_config": wrong}
+    with pytest.raises(ValueError, match=f"`{key}` must not be there"):
+        load(nested, part=f"inner_config.{part}_config")
+
+
+def test_a_key_beside_the_parts_may_say_what_a_part_does():
+    mrope = {"type": "mrope", "mrope_section": [2, 3, 3]}
+    text = {"hidden_size": 64, "num_attention_heads": 4, "rope_theta": 1e6}
+    # Files were saved with the text at the top, with parts, and with both.
+    top = {"model_type": "qwen2_vl", "vision_config": {}, "rope_scaling": mrope, **text}
+    new = {"rope_parameters": {"rope_theta": 1e6, "mrope_section": [2, 3, 3]}}
+    both = top | {"text_config": text | {"rope_theta": None} | new}
+    for part in "text", "vision":
+        assert load(top, part=part) == load(both, part=part)
+    for key, value in ("rotary_dim", 16), ("rotary_pct", 1.0), ("rope_theta", 1e4):
+        assert load(PARTS | {key: value}, part="text") == load(PARTS, part="text")
+
+
+def test_a_key_of_a_single_layer_that_nothing_reads_is_an_error():
+    config = GEMMA | {"per_layer_config": {"0": {"rope_thetta": 3}}}
+    with pytest.raises(ValueError, match="`rope_thetta` must not be there"):
+        load(config, layer_type="sliding_attention")
 
 
 def test_a_share_among_the_rope_settings_that_has_no_effect_is_an_error():

@@ -322,6 +322,15 @@ def test_keys_that_nothing_reads_are_listed(facts, said):
     )
 
 
+@pytest.mark.parametrize("part", ["text", "vision"])
+def test_keys_beside_the_parts_that_no_part_reads_are_listed(part, facts):
+    text = small(model_type="qwen2_vl_text", rope_scaling={"mrope_section": [2, 3, 3]})
+    right = VISION | {"text_config": text}
+    report = facts(right | {"rope_thetta": 5e5}, "--part", part)
+    assert report["unread"] == {"rope_thetta": 5e5}
+    assert report["kinds"] == facts(right, "--part", part)["kinds"]
+
+
 def test_keys_that_engines_read_are_applied_or_ignored(facts, said):
     config = scaled(rope_type="yarn", factor=4.0, attn_factor=2.0)
     assert "--engine-keys must be given for `rope_parameters.attn" in said(

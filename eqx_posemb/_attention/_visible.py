@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Num
 
 from .._checks import described, is_integer
-from .._given import as_given, Positions
+from .._given import as_ids, as_integers, check_array, Positions
 from .._positions import distance
 from .._sharding import gathered
 
@@ -94,16 +94,12 @@ def rules(
     q, k = q_positions.shape[0], k_positions.shape[0]
     _check_each_token("segments", "an id", (q, q_segments), (k, k_segments))
     _check_each_token("order", "an integer", (q, q_order), (k, k_order))
-    if q_order is not None and k_order is not None:
-        # The conversion raises for numbers beyond int32, which would wrap.
-        q_order = as_given(q_order, "q_order")
-        k_order = as_given(k_order, "k_order")
-    for name, order in ("q", q_order), ("k", k_order):
-        if order is not None and not jnp.issubdtype(order.dtype, jnp.integer):
-            raise ValueError(
-                f"`{name}_order` must be integers, but got {order.dtype}. Cast them to "
-                "jnp.int32."
-            )
+    for name, order in ("q_order", q_order), ("k_order", k_order):
+        if order is not None:
+            as_integers(order, name)
+    if q_segments is not None and k_segments is not None:
+        q_segments = as_ids(q_segments, "q_segments")
+        k_segments = as_ids(k_segments, "k_segments")
     if (causal or window is not None) and q_positions.ndim != 1 and q_order is None:
         raise ValueError(
             "`causal` and `window` compare positions of shape [seq], but got "
@@ -152,6 +148,7 @@ def _check_each_token(kind, entry, *given):
     for name, (count, array) in zip("qk", given, strict=True):
         if array is None:
             continue
+        check_array(f"{name}_{kind}", array)
         if array.shape != (count,):
             raise ValueError(
                 f"`{name}_{kind}` must have {entry} for each of the {count} tokens of "

@@ -14,6 +14,7 @@ from ._concatenated import Concatenated as Concatenated
 from ._dype import DyPE as DyPE
 from ._learned import LearnedFrequencies as LearnedFrequencies
 from ._length import (
+    check_length as check_length,
     context_length as context_length,
     in_context as in_context,
     Length as Length,

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
-from .._given import in_common, Positions
+from .._checks import described, is_integer
+from .._given import as_positions, in_common, Positions
 
 
 Length = int | Num[Array, ""] | None
@@ -44,4 +45,18 @@ def in_context(part: Any, *positions: Num[Positions, "..."], length: Length) -> 
         return part
     if length is None:
         length = context_length(*positions)
+    else:
+        check_length(length)
     return part.for_length(length)
+
+
+def check_length(length: Any) -> None:
+    """Raises a `ValueError` unless it is one positive integer, or one traced number."""
+    positive = is_integer(length) and int(length) > 0
+    if not (positive or getattr(length, "shape", None) == ()):
+        raise ValueError(
+            "`length` must be one positive integer, which may be traced, but got "
+            f"{described(length)}. Use `jax.vmap` where lengths differ."
+        )
+    if not positive:
+        as_positions(length, "length")

@@ -14,6 +14,7 @@ from ..interop.huggingface._layers import NO_ATTENTION, ROTATES
 from ..interop.huggingface._load import made_of
 from ..interop.huggingface._parts import part_of
 from ..interop.huggingface._rows import MOST_LAYERS
+from ..interop.huggingface._unread import unread_around
 from ._schedule import fates, float32_error, float32_limit, in_context, numbers
 
 
@@ -27,12 +28,15 @@ def facts_of(
     keys: Mapping[str, Any],
     model_type: str | None,
     engine_keys: Literal["apply", "ignore"] | None = None,
+    part: str | None = None,
 ) -> Facts:
     """All that is reported but for the warnings, ready to be JSON."""
-    settings, row, own = part_of(dict(keys), model_type)
-    kinds = layer_types(keys, model_type=model_type)
+    keys = dict(keys)
+    settings, row, own = part_of(keys, model_type, part)
+    kinds = layer_types(keys, model_type=model_type, part=part)
     settings.engine_keys = engine_keys
     unread = made_of(settings, row, kinds[0])[1] if kinds else {}
+    around = unread_around(settings, keys, model_type)
     # `load` refuses keys that nothing reads, and the report lists them.
     keys = {key: value for key, value in settings.keys.items() if key not in unread}
     length = settings.get(row.get("length", "max_position_embeddings"))
@@ -56,7 +60,7 @@ def facts_of(
         "model_type": own,
         "layer_count": len(kinds),
         "context": context,
-        "unread": unread,
+        "unread": around | unread,
         "kinds": found,
     }
 

@@ -19,9 +19,9 @@ def run(options: argparse.Namespace) -> int:
     **Returns:** the exit code, 0.
     """
     part, model_type = options.part, options.model_type
-    keys, own = chosen(options.config, part=part, model_type=model_type)
+    keys, _ = chosen(options.config, part=None, model_type=model_type)
     try:
-        facts = facts_of(keys, own, options.engine_keys)
+        facts = facts_of(keys, model_type, options.engine_keys, part)
     except ValueError as error:
         raise refused(error) from error
     others = [] if part else parts_of(keys, model_type)
@@ -41,7 +41,7 @@ def chosen(
     try:
         keys = read(config)
         parts = parts_of(keys, model_type)
-        return (keys, model_type) if part is None else named_part(part, parts)
+        return (keys, model_type) if part is None else named_part(part, parts)[1]
     except ValueError as error:
         raise refused(error) from error
 

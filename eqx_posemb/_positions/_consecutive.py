@@ -53,7 +53,7 @@ def consecutive(
     # Symbolic numbers of `jax.export` have no dtype.
     if isinstance(length, int | float | str) or hasattr(length, "dtype"):
         check_count("length", length, 0)
-    given = as_positions(jnp.asarray(start), "start")
+    given = jnp.asarray(as_positions(start, "start"))
     check_integers("start", given, "as positions follow one another in steps of one")
     if given.ndim:
         raise ValueError(

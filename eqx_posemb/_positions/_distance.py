@@ -2,7 +2,7 @@
 
 from jaxtyping import Array, Num
 
-from .._given import in_common, Positions
+from .._given import check_array, in_common, Positions
 from .._sharding import compiler_sharded, mesh_axes
 
 
@@ -41,6 +41,8 @@ def distance(
     **Raises:** a `ValueError` if queries and keys have different axes or more than two,
     or if their dtype rounds integers, as bfloat16 does.
     """
+    check_array("q_positions", q_positions)
+    check_array("k_positions", k_positions)
     if q_positions.shape[1:] != k_positions.shape[1:] or q_positions.ndim not in (1, 2):
         raise ValueError(
             "`q_positions` and `k_positions` must have shapes [q] and [k], or [q, axes]"

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._checks import check_choice, check_positive, described
+from .._given import as_positions, check_integers
 
 
 def mrope_positions(
@@ -65,8 +66,8 @@ def mrope_positions(
 
     **Returns:** positions, int32.
 
-    **Raises:** a `ValueError` if a run is neither, or if `advance` or `layout` is
-    unknown.
+    **Raises:** a `ValueError` if a run is neither, if `advance` or `layout` is unknown,
+    if `start` is no integer, or if a position is beyond int32.
 
     ??? cite "Reference"
 
@@ -83,7 +84,8 @@ def mrope_positions(
     check_choice("layout", layout, ("corner", "diagonal", "reset"))
     _check_runs(runs)
     # The empty part gives the shape of a result without runs.
-    parts = [np.zeros((0, 3), np.int64)]
+    parts, first = [np.zeros((0, 3), np.int64)], _first(start)
+    start = first
     for run in runs:
         steps, rows, columns = _run(run)
         largest, last = int(steps.max(initial=-1)), int(steps[:, 0].max(initial=-1))
@@ -99,7 +101,14 @@ def mrope_positions(
             time = steps[:, :1] * np.array([0, 1, 1])
             parts.append(steps + time - middle + start)
         start += largest + 1 if isinstance(run, int) else taken[advance]
-    return jnp.asarray(np.concatenate(parts).astype(np.int32))
+    positions = np.concatenate(parts)
+    narrow = positions.astype(np.int32)
+    if not np.array_equal(narrow, positions):
+        raise ValueError(
+            f"`start` must leave all positions within int32, but got {first}, and so a "
+            f"position of {positions.max()}."
+        )
+    return jnp.asarray(narrow)
 
 
 def v2pe_positions(
@@ -154,6 +163,7 @@ def v2pe_positions(
         ```
     """
     check_positive("span", span)
+    as_positions(start, "start")
     _check_runs(runs)
     parts: list[np.ndarray] = [np.zeros(0)]
     last = start - 1
@@ -242,6 +252,7 @@ def circle_positions(
             f"`share` must be between 0 and 1, but got {described(share)}."
         )
     _check_runs(runs)
+    as_positions(start, "start")
     parts = [np.zeros((0, 3))]
     for run in runs:
         steps, rows, columns = _run(run)
@@ -266,6 +277,12 @@ def _angles(steps, rows, columns, share):
     index = steps[:, 1] * columns + steps[:, 2]
     turn = 2 * math.pi / max(rows * columns, 1)
     return share * direction + (1 - share) * turn * index
+
+
+def _first(start) -> int:
+    given = jnp.asarray(as_positions(start, "start"))
+    check_integers("start", given, "as text counts in ones")
+    return int(start)
 
 
 def _check_runs(runs):

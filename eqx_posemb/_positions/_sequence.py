@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from .._given import check_sequence
+from .._given import as_ids, check_sequence
 from .._sharding import compiler_sharded, mesh_axes
 
 
@@ -33,7 +33,7 @@ def segment_positions(segment_ids: Int[Array, " seq"]) -> Int[Array, " seq"]:
     **Raises:** a `ValueError` if `segment_ids` has not one axis.
     """
     check_sequence("segment_ids", segment_ids, "with an id for each token")
-    ids = jnp.asarray(segment_ids)
+    ids = jnp.asarray(as_ids(segment_ids, "segment_ids"))
     return compiler_sharded(_within_runs, mesh_axes(ids), ids)
 
 

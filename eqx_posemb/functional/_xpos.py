@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._frequencies import Geometric, Linear
-from .._given import as_positions, Positions
+from .._given import as_positions, check_sequence, Positions
 from .._phase import as_float, computing_dtype, cos_sin
 from .._rotary import Rotation, xpos as xpos_rotary, XPosDecay
 
@@ -90,6 +90,7 @@ def fixed_pos_embedding(
     """
     if positions is None:
         positions = jnp.arange(x.shape[0])
+    check_sequence("positions", positions, "with one for each token")
     cos, sin = cos_sin(as_positions(positions), Geometric(2 * x.shape[1]).turns())
     return sin.astype(x.dtype), cos.astype(x.dtype)
 
@@ -230,8 +231,10 @@ def rotary_embedding(
     xPos. Keys have the inverse factors. Each array has every column twice.
 
     **Raises:** a `ValueError` as [`eqx_posemb.frequencies.Geometric`][] and
-    [`eqx_posemb.rotations.XPosDecay`][], or if `interpolation_factor` is less than one.
+    [`eqx_posemb.rotations.XPosDecay`][], if `interpolation_factor` is less than one, or
+    if `positions` has not one axis.
     """
+    check_sequence("positions", positions, "with one for each token")
     positions = as_positions(positions)
     schedule = Linear(
         Geometric(dim, rescaled(base, base_rescale_factor, dim)), interpolation_factor

@@ -140,6 +140,8 @@ class Settings:
         # Keys that only inference engines read are handled by "apply", "ignore" or
         # None.
         self.engine_keys: str | None = None
+        # Keys of a composite configuration around the part that has these keys.
+        self.around: dict[str, Any] = {}
         # The rope settings of all layers are read once, and not once for each kind.
         self.rope: tuple[dict[str, Any], bool] | None = None
 

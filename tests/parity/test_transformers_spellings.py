@@ -21,7 +21,7 @@ from eqx_posemb.interop.huggingface._layers import (
 from eqx_posemb.interop.huggingface._parts import part_of
 from eqx_posemb.interop.huggingface._rotaries import layer_of
 from eqx_posemb.interop.huggingface._rows import models
-from eqx_posemb.interop.huggingface._unread import refuse, unread
+from eqx_posemb.interop.huggingface._unread import unread
 
 
 YARN = {"factor": 4.0, "original_max_position_embeddings": 2048}
@@ -66,7 +66,7 @@ def loaded(config):
     """What `load` builds the kinds of layers from, which takes less time than building
     them, or None for an error."""
     try:
-        settings, row, name = part_of(config, None)
+        settings, row, _ = part_of(config, None)
         if "adds" in row:
             kinds = dict.fromkeys(layer_types(config))
             # Shapes alone: drawing a table takes longer than reading a file.
@@ -77,7 +77,8 @@ def loaded(config):
         names = {ROTATES, *every}
         of = lambda label: layer_of(settings, row, label, names, quirks=False)
         made = {label: of(label) for label in labels}
-        refuse(unread(settings, row, lambda: map(of, every)), settings, name)
+        if unread(settings, row, lambda: map(of, every)):
+            return None
     except ValueError:
         return None
     return {_seen(layer, row) if layer.rope else None for layer in made.values()}

@@ -6,12 +6,12 @@ from jaxtyping import PRNGKeyArray
 
 from ..._bundle import PositionalEmbedding
 from ..._checks import check_choice
-from .._configuration import known, listed, read, Settings
+from .._configuration import known, listed, meant, quoted, read, Settings
 from ._additive import additive_of, stacks_of
 from ._layers import labels_of, layer_types_of, NO_ATTENTION, ROTATES, rotating_labels
 from ._parts import part_of
 from ._rotaries import layer_of, rotary_of
-from ._unread import refuse, unread
+from ._unread import refuse, unread, unread_around
 
 
 def load(
@@ -36,8 +36,9 @@ def load(
     A key about positions has an effect or raises an error. An unknown type or key in
     the rope settings raises an error that names it. Two keys that disagree also raise
     an error. The same holds for other keys about rope, rotary embeddings, ALiBi or
-    relative positions that the model type does not read. Such a key is accepted if it
-    is null or false, or if the model has the same value. A class of transformers may
+    relative positions that the model type does not read, and for such keys beside the
+    parts of a model. Such a key is accepted if it is null or false, or if the model has
+    the same value. A class of transformers may
     have default rope settings with a theta, as Ministral 3 has. The class drops a
     `rope_theta` without rope settings, and so does `load`.
 
@@ -135,13 +136,18 @@ def load(
     """
     if engine_keys is not None:
         check_choice("engine_keys", engine_keys, ("apply", "ignore"))
-    settings, row, own = part_of(read(config), model_type, part)
+    keys = read(config)
+    settings, row, own = part_of(keys, model_type, part)
     # transformers ignores the keys of inference engines, and `quirks` follows
     # transformers.
     settings.engine_keys = engine_keys or ("ignore" if quirks else None)
     made, found = made_of(settings, row, layer_type, quirks, key)
     if not quirks:
-        refuse(found, settings, own)
+        why = f"the model type {quoted(own)} does not read"
+        refuse(found, why, lambda key: meant(key, settings.read))
+        found = unread_around(settings, keys, model_type)
+        why, cure = "no part of the model reads", "Put it among the keys of a part. "
+        refuse(found, why, lambda _: cure)
     return made
 
 

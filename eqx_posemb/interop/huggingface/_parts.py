@@ -16,7 +16,7 @@ def part_of(
     """
     name = _name(keys, model_type)
     if part is not None:
-        return _found(*named_part(part, parts_of(keys, model_type)))
+        return _within(keys, *named_part(part, parts_of(keys, model_type)))
     own = _own(keys, name)
     if own is not None:
         return _found(keys, own)
@@ -26,8 +26,8 @@ def part_of(
     rotating = {p: of for p, of in parts.items() if "adds" not in models()[of[1]]}
     parts = rotating or parts
     if len(parts) == 1:
-        (only,) = parts.values()
-        return _found(*only)
+        (only,) = parts.items()
+        return _within(keys, *only)
     if parts:
         text = min(parts, key=lambda path: ("text" not in path, path))
         raise ValueError(
@@ -89,14 +89,25 @@ def parts_of(
 
 def named_part(
     part: str, parts: dict[str, tuple[dict[str, Any], str]]
-) -> tuple[dict[str, Any], str]:
-    """The part of that name, with or without `_config` at its end."""
+) -> tuple[str, tuple[dict[str, Any], str]]:
+    """The part of that name, with or without `_config` at its end, and its path."""
     for path in (part, f"{part}_config", part.removesuffix("_config")):
         if path in parts:
-            return parts[path]
+            return path, parts[path]
     rule = "be a part of the model" if parts else "be None for a model of one part"
     has = f" It has {listed(parts, mark='`')}." if parts else ""
     raise ValueError(f"`part` must {rule}, but got {quoted(part)}.{has}")
+
+
+def _within(keys, path, part):
+    """The part at a path, with the keys around it."""
+    found = settings, _, _ = _found(*part)
+    for name in path.split("."):
+        # A text at the top has no keys around it.
+        if isinstance(keys.get(name), dict):
+            settings.around |= keys
+            keys = keys[name]
+    return found
 
 
 def _name(keys, model_type):
