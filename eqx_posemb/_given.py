@@ -287,6 +287,7 @@ def cure_for_axes(positions: Shaped[Positions, "..."], axes: int = 1) -> str:
 
 
 def check_integers(name: str, positions: Shaped[Positions, "..."], why: str) -> None:
+    check_array(name, positions)
     if not jnp.issubdtype(positions.dtype, jnp.integer):
         raise ValueError(
             f"`{name}` must be integers, {why}, but got {positions.dtype}. Use "

@@ -158,11 +158,12 @@ def test_positions_that_round_integers_are_an_error(place):
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name != "nope"])
 @pytest.mark.usefixtures("as_users_have_it")
-def test_no_part_takes_positions_that_round_integers(name):
-    def call():
+def test_no_part_takes_positions_that_round_integers_or_are_a_list(name):
+    axes = resolved(ROWS[name].axes, SIZES)
+    shape = (4, axes) if axes > 1 else (4,)
+
+    def call(p):
         made = pe.make(name, **SIZES)
-        axes = resolved(ROWS[name].axes, SIZES)
-        p = jnp.zeros((4, axes) if axes > 1 else 4, jnp.bfloat16)
         if made.rotary is not None:
             if isinstance(made.rotary, pe.abstract.AbstractProducts):
                 given = {name: jnp.ones((4, 16)) for name in made.reads}
@@ -176,7 +177,12 @@ def test_no_part_takes_positions_that_round_integers(name):
         return made.score(Q, Q, p, p, **given)
 
     with pytest.raises(ValueError, match=r"positions` must be integers.*`jnp.int32`"):
-        jax.eval_shape(call)
+        jax.eval_shape(lambda: call(jnp.zeros(shape, jnp.bfloat16)))
+    # A part that reads each token by itself may convert a list.
+    try:
+        jax.eval_shape(lambda: call(np.zeros(shape, int).tolist()))
+    except ValueError as error:
+        assert "positions` must be an array, but got a list" in str(error)
 
 
 # Positions that are narrow, or too wide.

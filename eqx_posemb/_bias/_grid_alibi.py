@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from .._checks import check_choice, check_count
+from .._given import check_array
 from .._phase import as_float
 from .._positions import distance
 from .._sharding import sharded_as_pairs
@@ -86,6 +87,7 @@ class GridALiBi(AbstractBias):
         axes.
         """
         for name, positions in ("q", q_positions), ("k", k_positions):
+            check_array(f"{name}_positions", positions)
             if positions.ndim != 2 or positions.shape[1:] != q_positions.shape[1:]:
                 raise ValueError(
                     f"`{name}_positions` must have shape [seq, axes], with the same "

@@ -6,7 +6,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_count, check_positive, described, is_integer
-from .._given import as_positions, check_grid, check_tokens, Positions
+from .._given import as_positions, check_grid, check_positions, check_tokens, Positions
 from .._phase import as_float, computing_dtype
 from .._sharding import compiler_sharded, mesh_axes
 from ._abstract import AbstractRotary, AbstractRotation, AXES
@@ -270,6 +270,7 @@ class Cayley(AbstractRotary):
 
         What multiplies queries and keys by the basis.
         """
+        check_positions("positions", positions)
         dim = len(self.generator)
         shape = (positions.shape[0], 1, dim, dim)
         return MatrixRotation(jnp.broadcast_to(self.basis[None, None], shape))

@@ -106,7 +106,8 @@ class Inkling(AbstractTable):
         """
         for name, size in dict(heads=heads, dim=dim, rank=rank, reach=reach).items():
             check_count(name, size, 1)
-        for name, value in dict(clip=clip, floor=floor, std=std).items():
+        check_positive("std", std)
+        for name, value in dict(clip=clip, floor=floor).items():
             if value is not None:
                 check_positive(name, value)
         check_at_least("alpha", alpha, 0)

@@ -80,6 +80,7 @@ class AbstractRelative(AbstractScore):
         What to add to the logits, in JAX's default float dtype.
         """
         with jax.named_scope(f"eqx_posemb.{type(self).__name__}"):
+            check_sequences(q_positions, k_positions)
             q, factor = self._scaled(q, q_positions, k_positions)
             x, of_keys = self._terms(q, k)
 
@@ -176,8 +177,7 @@ def with_vectors(
     - `q_positions`, `k_positions`: the positions.
     - `of_pairs`: gives the products of all pairs at any positions.
     """
-    for positions in q_positions, k_positions:
-        check_sequence("positions", positions, "for one distance to each pair")
+    check_sequences(q_positions, k_positions)
     if q_positions.shape[0] != x.shape[1]:
         raise ValueError(
             f"`positions` must have a position for each of the {x.shape[1]} tokens, "
@@ -218,6 +218,14 @@ def within(
         most = jnp.max(of_k, axis=0) - jnp.min(of_q, axis=0)
         wrong |= jnp.any(most > jnp.array(highest, of_q.dtype))
     return error_if(q, wrong, what)
+
+
+def check_sequences(
+    q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
+) -> None:
+    for name, positions in ("q", q_positions), ("k", k_positions):
+        why = "for one distance to each pair"
+        check_sequence(f"{name}_positions", positions, why)
 
 
 def check_whole(
