@@ -249,7 +249,7 @@ class PositionalEmbedding(Module):
             memory that grows linearly with the sequence length. It skips fully masked
             blocks, and has first and second derivatives in reverse mode. `"pallas"` is
             one fused kernel for TPUs and GPUs, interpreted on a CPU. It takes positions
-            stated to be consecutive, with no bias or a bias by distance, and has first
+            stated to be consecutive and terms by distance alone, and has first
             derivatives. For other inputs it warns with the reason, and computes blocks.
             `"auto"` chooses by the platform and the number of logits. `explain` reports
             the choice. `for_kernel` prepares inputs for other kernels.
