@@ -184,29 +184,9 @@ class Placed(Module):
         if `keys_are_rotated` with a score or an extension, which read the keys. The
         same if the rotary embedding reads the context length and `at` got no `length`.
         """
-        call = prepared(
-            self,
-            q,
-            k,
-            v,
-            mask=mask,
-            causal=causal,
-            window=window,
-            q_segments=q_segments,
-            k_segments=k_segments,
-            q_order=q_order,
-            k_order=k_order,
-            q_state=q_state,
-            k_state=k_state,
-            soft_cap=soft_cap,
-            sinks=sinks,
-            return_lse=return_lse,
-            implementation=implementation,
-            block_size=block_size,
-            axis_name=axis_name,
-            keys_are_rotated=keys_are_rotated,
-        )
-        return attend(*call)
+        # `prepared` has the same arguments.
+        arguments = locals()
+        return attend(*prepared(arguments.pop("self"), **arguments))
 
     def explain(
         self,
