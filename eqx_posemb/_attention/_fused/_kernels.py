@@ -95,15 +95,14 @@ def _on_each_device(shards, kernels, given, *seeds):
         return kernels(given, *seeds)
     # A program is lowered where the same axes of the mesh may be Auto.
     context = jax.sharding.get_abstract_mesh()
-    # All devices need the vectors that heads share.
-    some, whole = PartitionSpec(shards.axes), PartitionSpec()
-    band = [some if x.shape[0] > 1 else whole for x in given.band]
-    specs = Given(whole, some, some, some, whole, some, band), *[some] * len(seeds)
+    of_heads, whole = PartitionSpec(shards.axes), PartitionSpec()
+    # All other arrays have one row for all heads.
+    spec = lambda x: of_heads if x.shape[0] > 1 else whole
     return jax.shard_map(
         kernels,
         mesh=shards.mesh if context.empty else context,
-        in_specs=specs,
-        out_specs=some,
+        in_specs=jax.tree.map(spec, (given, *seeds)),
+        out_specs=of_heads,
         check_vma=False,
     )(given, *seeds)
 
