@@ -4,7 +4,6 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_count, check_positive
-from .._phase import as_float
 from ._relative import within
 from ._rows import AbstractTable, Rows
 
@@ -108,9 +107,10 @@ class MusicTransformer(AbstractTable):
             "`length`, or choose a score without a table.",
         )
         return Rows(
-            as_float(q) * q.shape[-1] ** -0.5,
+            q,
             self.weight,
             lambda delta: last + delta,
             # The table has no rows for future keys, and their products are zero.
             inside=lambda delta: delta <= 0,
+            scale=q.shape[-1] ** -0.5,
         )

@@ -26,6 +26,8 @@ class Rows(NamedTuple):
     """The row of a distance, other position minus position."""
     inside: Callable[[Int[Array, "*shape"]], Bool[Array, "*shape"]] | None = None
     """Which distances have a row. The product is zero for all others."""
+    scale: float = 1.0
+    """The factor of all products."""
 
     def along(self, delta: Int[Array, " n"]) -> Float[Array, "*heads n dim"]:
         """The vector of each distance."""
@@ -49,7 +51,8 @@ class Rows(NamedTuple):
                 return values
             return jnp.where(self.inside(delta)[None], values, 0)
 
-        return with_vectors(x, self.along, positions, others, of_pairs)
+        products = with_vectors(x, self.along, positions, others, of_pairs)
+        return self.scale * products
 
 
 class AbstractTable(AbstractScore):
@@ -105,5 +108,5 @@ class AbstractTable(AbstractScore):
     ) -> ByDistance | None:
         check_whole(q_positions, k_positions)
         rows = self._rows(q, q_positions, k_positions, None)
-        x, no_term = as_float(rows.x), jnp.zeros(k.shape[:2], jnp.result_type(float))
+        x, no_term = rows.scale * as_float(rows.x), jnp.zeros_like(as_float(k[..., 0]))
         return by_distance(x, no_term, rows.along, q_positions, k_positions)

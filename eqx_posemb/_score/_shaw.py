@@ -145,7 +145,7 @@ class Shaw(AbstractTable):
     def _rows(self, q, q_positions, k_positions, q_state):
         del q_positions, k_positions, q_state
         row = lambda delta: jnp.clip(delta, -self.back, self.ahead) + self.back
-        return Rows(as_float(q) * q.shape[-1] ** -0.5, self.weight, row)
+        return Rows(q, self.weight, row, scale=q.shape[-1] ** -0.5)
 
 
 def shaw_values(
