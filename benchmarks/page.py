@@ -130,7 +130,7 @@ def kernels(rows: list[Row]) -> str:
             "TPU": row["tpu"],
             "kernel": row["kernel"],
             "forward": row["forward"],
-            "backward": row["by queries"] + row["by keys"] if ratio else None,
+            "backward": row["by queries"] + row["by keys"],
             "both, over splash": ratio,
             "temporaries": f"{row['MiB']} MiB",
         }

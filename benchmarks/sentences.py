@@ -104,22 +104,17 @@ def versions(*libraries: str) -> Callable[[], tuple[str, ...]]:
     return found
 
 
-def over_splash(rows: list[Row]) -> list[float | None]:
-    """The cycles of each kernel, over splash attention's on the same TPU. `None`
-    without a backward kernel."""
+def over_splash(rows: list[Row]) -> list[float]:
+    """The cycles of each kernel, over splash attention's on the same TPU."""
     splash = {row["tpu"]: row["all"] for row in rows if "splash" in row["kernel"]}
-    return [
-        row["all"] / splash[row["tpu"]] if "by keys" in row else None for row in rows
-    ]
+    return [row["all"] / splash[row["tpu"]] for row in rows]
 
 
 def t5_over_splash() -> dict[str, float]:
     """The ratio of each TPU with a bias of T5."""
     rows = result("attention_kernels").rows
     ratios = zip(rows, over_splash(rows), strict=True)
-    return {
-        row["tpu"]: ratio for row, ratio in ratios if ratio and "T5" in row["kernel"]
-    }
+    return {row["tpu"]: ratio for row, ratio in ratios if "T5" in row["kernel"]}
 
 
 def least_and_most_over_splash() -> tuple[str, str]:

@@ -69,6 +69,19 @@ def test_an_accelerator_has_the_kernels(attend, platform, count):
     assert kernels(jax.vmap(gradient), platform, batch) == count
 
 
+def test_vectors_whose_gradient_does_not_fit_have_a_kernel_forward_alone(monkeypatch):
+    score = pe.TransformerXL(8, 16, 8, key=jax.random.key(0))
+
+    def attend(x):
+        p = pe.positions.consecutive(1024)
+        out = pe.PositionalEmbedding(score=score).attend(x, x, x, p, p, causal=True)
+        return jnp.sum(out**2)
+
+    assert kernels(jax.grad(attend), "tpu", WIDE) == 3
+    monkeypatch.setattr(_sizes, "memory", lambda: 2**18)
+    assert kernels(jax.grad(attend), "tpu", WIDE) == 1
+
+
 def test_automatically_another_derivative_is_there_and_has_no_kernel():
     gradient = jax.grad(automatic)
     assert kernels(jax.grad(lambda x: jnp.sum(gradient(x))), "tpu", WIDE) >= 1

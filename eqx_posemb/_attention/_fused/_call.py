@@ -15,7 +15,7 @@ from .._dense import dense
 from .._derivative import with_gradients
 from .._inputs import Attended, Inputs
 from .._platform import by_platform
-from ._sizes import lowers_triton
+from ._sizes import holds, lowers_triton
 
 
 # The platform whose kernels a CPU interprets.
@@ -83,7 +83,9 @@ def gradients_by_platform(
     result = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), floats)
 
     def of_kernel(kernel, inputs, *more):
-        if inputs.logits.score is not None:
+        _, q_count, width = inputs.q.shape
+        scored = inputs.logits.score is not None
+        if scored and not holds(q_count + inputs.k.shape[1], width):
             return of_others(inputs, *more)
         from . import _kernels
 

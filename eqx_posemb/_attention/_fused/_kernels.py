@@ -46,9 +46,8 @@ def attended(
     """The attended values, of `dtype`, and the log-sum-exp of the logits."""
     tiles = _tiles(settings, inputs)
     q, k, v = _whole_blocks(settings, tiles, inputs.q, inputs.k, inputs.v)
-    strip = [] if inputs.logits.bias is None else [_strip(tiles, inputs, inputs.logits)]
-    segments, band = _segments(tiles, inputs), _band(tiles, inputs)
-    given = Given(_offset(inputs), q, k, v, segments, strip, band)
+    terms = _strip(tiles, inputs), _band(tiles, inputs)
+    given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), *terms)
     forward = partial(settings.kernels.forward, tiles, dtype=dtype)
     out, normalizer = _on_each_device(settings.shards, forward, given)
     count, dim_v = inputs.q.shape[1], inputs.v.shape[-1]
@@ -70,23 +69,22 @@ def gradients(
     whole = partial(_whole_blocks, settings, tiles)
     (q, k, v), pull = jax.vjp(whole, inputs.q, inputs.k, inputs.v)
     d_out = _filled(d_out.astype(v.dtype), tiles.padded[0], v.shape[-1])
-    strip, pull_strip = [], None
-    if inputs.logits.bias is not None:
-        of_logits = partial(_strip, tiles, inputs)
-        x, pull_strip = eqx.filter_vjp(of_logits, inputs.logits)
-        strip.append(x)
-    given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), strip, [])
+    terms = lambda inputs: (_strip(tiles, inputs), _band(tiles, inputs))
+    (strip, band), pull_terms = eqx.filter_vjp(terms, inputs)
+    given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), strip, band)
     backward = partial(settings.kernels.backward, tiles)
     found = _on_each_device(settings.shards, backward, given, (d_out, *seeds))
-    d_q, d_k, d_v, *d_strip = found
-    # Leaves that no kernel reads, such as float positions, have zero gradients.
-    found = jax.tree.map(jnp.zeros_like, eqx.filter(inputs, eqx.is_inexact_array))
-    found = eqx.tree_at(lambda x: (x.q, x.k, x.v), found, pull((d_q, d_k, d_v)))
-    if pull_strip is None:
-        return found
-    # Kernels differentiate logits in base e, and `_strip` has multiplied by log2(e).
-    (d_logits,) = pull_strip(d_strip[0] / LOG2_E)
-    return eqx.tree_at(lambda x: x.logits, found, d_logits)
+    d_q, d_k, d_v, *d_terms = found
+    # Kernels differentiate logits in base e, and both terms are in base 2.
+    d_terms = [x / LOG2_E for x in d_terms]
+    d_strip, d_band = d_terms[: len(strip)], d_terms[len(strip) :]
+    for index, x in enumerate(band):
+        # Heads may share the vectors of distances.
+        shared = x.shape[0] < d_band[index].shape[0]
+        d_x = d_band[index].sum(axis=0, keepdims=True) if shared else d_band[index]
+        d_band[index] = d_x.astype(x.dtype)
+    (found,) = pull_terms((d_strip, d_band))
+    return eqx.tree_at(lambda x: (x.q, x.k, x.v), found, pull((d_q, d_k, d_v)))
 
 
 def _on_each_device(shards, kernels, given, *seeds):
@@ -161,16 +159,18 @@ def _offset(inputs):
     return jnp.clip(k - q, -_FAR, _FAR).astype(jnp.int32)[None]
 
 
-def _strip(tiles, inputs, logits):
-    """The bias of each distance of padded tokens, in base 2."""
-    values = logits.strip(inputs.q_tokens, inputs.k_tokens)
+def _strip(tiles, inputs):
+    """The bias of each distance of padded tokens, in base 2, or nothing."""
+    if inputs.logits.bias is None:
+        return []
+    values = inputs.logits.strip(inputs.q_tokens, inputs.k_tokens)
     before, after = (n - m for n, m in zip(tiles.padded, tiles.counts, strict=True))
     padded = jnp.pad(values, ((0, 0), (before + 1, after)))
-    return (padded * LOG2_E)[:, None]
+    return [(padded * LOG2_E)[:, None]]
 
 
 def _band(tiles, inputs):
-    """The score by distance of padded tokens, in base 2."""
+    """The score by distance of padded tokens, in base 2, or nothing."""
     score = inputs.logits.by_distance(inputs.q_tokens, inputs.k_tokens)
     if score is None:
         return []

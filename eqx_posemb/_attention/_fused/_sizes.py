@@ -65,6 +65,12 @@ def keeps(places: int) -> bool:
     return 2 * 128 * 4 * places <= memory() // 4
 
 
+def holds(places: int, width: int) -> bool:
+    """Whether the gradient of a vector for each place fits into the memory of a core,
+    while the gradient of the last head is copied."""
+    return 2 * 4 * places * width <= memory() // 2
+
+
 def memory() -> int:
     """The bytes of the memory of a core.
 

@@ -17,9 +17,10 @@ _LARGEST = float(jnp.finfo(jnp.float32).max)
 # Masked logits are below the start of the running maximum. A fully masked query then
 # has weights of zero, and no infinity appears.
 MASKED, START = -0.95 * _LARGEST, -0.9 * _LARGEST
-# The dimensions of products: over channels, and over tokens.
+# The dimensions of products: over channels, over tokens, and over the rows of both.
 OF_FEATURES = (((1,), (1,)), ((), ()))
 OF_TOKENS = (((1,), (0,)), ((), ()))
+OF_ROWS = (((0,), (0,)), ((), ()))
 
 
 class Given(NamedTuple):
@@ -78,9 +79,11 @@ class AbstractTiling(abc.ABC):
         return sum(self.padded)
 
     def parted(self, refs):
-        """The references to segments and to a strip, and all references after them."""
+        """The references to segments, to a strip and to a score, and all references
+        after them."""
         ids, refs = refs[: 2 * self.segments], refs[2 * self.segments :]
-        return (ids, refs[: self.bias]), refs[self.bias :]
+        strip, refs = refs[: self.bias], refs[self.bias :]
+        return (ids, strip, refs[: 3 * self.score]), refs[3 * self.score :]
 
     # Which tiles are computed
 

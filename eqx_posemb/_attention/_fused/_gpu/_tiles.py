@@ -30,7 +30,7 @@ class Tiles(AbstractTiling):
     def logits(self, q, k, refs, h, i, j, offset, transposed=False):
         """Logits in base 2, queries by keys or keys by queries, and the slope of a soft
         cap."""
-        ids, strip = refs
+        ids, strip, _ = refs
         a, b = (k, q) if transposed else (q, k)
         logits = product(a, b, OF_FEATURES) * (self.scale * LOG2_E)
         for x in strip:

@@ -6,34 +6,79 @@ Consecutive queries `i` and keys `j` have a vector for `j - i`, which multiplies
 by an amount that grows from row to row therefore brings the keys in order.
 """
 
+import jax
+import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
-from .._tiling import OF_FEATURES, product
-from ._strip import plus_tile, ROWS
+from .._tiling import OF_FEATURES, OF_ROWS, OF_TOKENS, product
+from ._strip import ROWS, starts
 
 
-def plus_band(logits: Float[Array, "q k"], x, vectors, of_keys):
-    """The logits of a tile with their score, from references to its parts."""
-    q, k = logits.shape
-
-    def part(start):
-        first = q - ROWS - start
-        queries, some = x[first : first + ROWS], vectors[start : start + k + ROWS]
-        products = product(queries, some, OF_FEATURES)
-        return pltpu.roll(products, k, 1, stride=1, stride_axis=0)[:, :k]
-
-    return plus_tile(logits, part) + of_keys[...]
+def band_of(shape, x, vectors, of_keys) -> Float[Array, "q k"]:
+    """The score of a tile of some shape, from references to its parts."""
+    q, k = shape
+    rows = []
+    for g, start in enumerate(starts(q)):
+        some = vectors[start : start + k + ROWS]
+        products = product(x[ROWS * g : ROWS * (g + 1)], some, OF_FEATURES)
+        rows.append(pltpu.roll(products, k, 1, stride=1, stride_axis=0)[:, :k])
+    return jnp.concatenate(rows, axis=0) + of_keys[...]
 
 
-def window_of_vectors(tiles, vectors, tile) -> pl.BlockSpec:
-    """The block of vectors that a tile reads. Heads may share the vectors."""
+def add_to_band(d_x, d_vectors, first, by_logits, x, vectors) -> None:
+    """Adds a tile to the gradients of the queries of a score, and of its vectors, whose
+    window begins at the place `first`."""
+    q, k = by_logits.shape
+    for g, start in enumerate(starts(q)):
+        here, window = pl.ds(ROWS * g, ROWS), pl.ds(first + start, k + ROWS)
+        products = _back(by_logits[ROWS * g : ROWS * (g + 1)]).astype(x.dtype)
+        some = vectors[start : start + k + ROWS]
+        d_x[here] += product(products, some, OF_TOKENS)
+        d_vectors[window] += product(products, x[here], OF_ROWS)
 
-    def index(*grid):
+
+def _back(rows: Float[Array, "128 k"]) -> Float[Array, "128 places"]:
+    """The transpose of the rotation: row `s` has at `y` the number of key
+    `y + s - 128`."""
+    zeros = jnp.zeros((ROWS, ROWS), rows.dtype)
+    rows = jnp.concatenate([zeros, rows], axis=1)
+    row = jax.lax.broadcasted_iota(jnp.int32, rows.shape, 0)
+    step = 1
+    # A TPU rotates rows further from row to row in one direction alone.
+    while step < ROWS:
+        turned = pltpu.roll(rows, rows.shape[1] - step, 1)
+        rows = jnp.where((row & step) > 0, turned, rows)
+        step *= 2
+    return rows
+
+
+def band_blocks(tiles, band, tile) -> list[pl.BlockSpec]:
+    """The blocks of queries, vectors, and numbers of keys that a tile reads, if there
+    is a score. `tile` gives the head, row and column of a step."""
+    if not tiles.score:
+        return []
+    x, vectors, _ = band
+    width = x.shape[-1]
+
+    def of_queries(*grid):
+        h, i, _ = tile(*grid)
+        return h, i, 0
+
+    def of_vectors(*grid):
         h, i, j = tile(*grid)
+        # Heads may share the vectors.
         return h if vectors.shape[0] > 1 else 0, tiles.first_place(i, j), 0
 
+    def of_keys(*grid):
+        h, _, j = tile(*grid)
+        return h, 0, j
+
     # Windows of neighboring tiles overlap, so they are indexed by element.
-    sizes = pl.Element(tiles.q + tiles.k), pl.Element(vectors.shape[-1])
-    return pl.BlockSpec((pl.Squeezed(), *sizes), index)
+    window = pl.Squeezed(), pl.Element(tiles.q + tiles.k), pl.Element(width)
+    return [
+        pl.BlockSpec((None, tiles.q, width), of_queries),
+        pl.BlockSpec(window, of_vectors),
+        pl.BlockSpec((None, 1, tiles.k), of_keys),
+    ]

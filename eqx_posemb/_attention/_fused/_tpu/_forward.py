@@ -7,7 +7,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ...._sharding import varying_as
 from .._tiling import Given, OF_TOKENS, product, START
-from ._band import window_of_vectors
+from ._band import band_blocks
 from ._tiles import LANES, over_lanes, Tiles
 
 
@@ -32,19 +32,9 @@ def forward(tiles: Tiles, given: Given, dtype):
         pl.BlockSpec((1, tiles.q), lambda h, i, j, offset: (0, i)),
         pl.BlockSpec((1, tiles.k), lambda h, i, j, offset: (0, column(i, j, offset))),
     ]
-    window = tiles.window(lambda h, i, j, offset: (h, i, column(i, j, offset)))
-    of_band = []
-    if tiles.score:
-        of_x, vectors, _ = band
-        tile = lambda h, i, j, offset: (h, i, column(i, j, offset))
-        of_band = [
-            pl.BlockSpec((None, tiles.q, of_x.shape[-1]), lambda h, i, *_: (h, i, 0)),
-            window_of_vectors(tiles, vectors, tile),
-            pl.BlockSpec(
-                (None, 1, tiles.k),
-                lambda h, i, j, offset: (h, 0, column(i, j, offset)),
-            ),
-        ]
+    at = lambda h, i, j, offset: (h, i, column(i, j, offset))
+    window = tiles.window(at)
+    of_band = band_blocks(tiles, band, at)
     # The running maximum and sum are columns, repeated over the lanes of a register.
     scratch = [
         pltpu.VMEM((tiles.q, LANES), jnp.float32),
@@ -72,8 +62,7 @@ def forward(tiles: Tiles, given: Given, dtype):
 
 
 def _kernel(tiles, offset, q, k, v, *refs):
-    (ids, window), refs = tiles.parted(refs)
-    band, refs = refs[: 3 * tiles.score], refs[3 * tiles.score :]
+    (ids, window, band), refs = tiles.parted(refs)
     out, normalizer, largest, weights_sum, values, *expanded = refs
     window = (*window, *expanded)
     i, j = pl.program_id(1), pl.program_id(2)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from .._sizes import keeps
 from .._tiling import AbstractTiling, every, in_32_bits, LOG2_E, OF_FEATURES, product
-from ._band import plus_band
+from ._band import band_of
 from ._strip import expand, expand_all, fold, plus_tile, ROWS, starts
 
 
@@ -57,7 +57,9 @@ class Tiles(AbstractTiling):
         if self.bias:
             logits = plus_tile(logits, self._bias(window, i, j, logits.shape[1]))
         if band:
-            logits = plus_band(logits, *band)
+            shape = logits.shape[::-1] if transposed else logits.shape
+            score = band_of(shape, *band)
+            logits += jnp.transpose(score) if transposed else score
         logits, slope = self.capped(logits)
         if not masked:
             return logits, slope
