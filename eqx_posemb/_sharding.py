@@ -31,28 +31,29 @@ def shards(x: Array, axis: int) -> int:
     """The number of shards of an axis, by the Explicit axes of the mesh."""
     if not _explicit(getattr(_sharding(x), "mesh", None)):
         return 1
-    entry = mesh_axes(x)[axis]
-    names = (entry,) if isinstance(entry, str) else entry or ()
-    return math.prod(_sharding(x).mesh.shape[name] for name in names)
+    return Shards(_sharding(x).mesh, mesh_axes(x)[axis]).count
 
 
 class Shards(NamedTuple):
-    """Arrays `[heads, ...]` that are sharded over Explicit axes of a mesh, by heads
-    alone."""
+    """How an axis of arrays is sharded over Explicit axes of a mesh."""
 
     mesh: AbstractMesh
     axes: MeshAxes
 
+    @property
+    def count(self) -> int:
+        """The number of shards."""
+        return math.prod(self.mesh.shape[name] for name in _names(self.axes))
+
 
 def by_heads(*arrays: Array) -> Shards | None:
-    """How the first axis of all arrays is sharded; `None` if another axis is sharded as
-    well, or a shard has no whole heads. Only where all axes of a mesh are Explicit."""
+    """How the first axis of the first array is sharded; `None` if another axis of an
+    array is sharded as well. Only where all axes of a mesh are Explicit."""
     mesh = getattr(_sharding(arrays[0]), "mesh", None)
     if mesh is None or mesh.empty or len(_explicit(mesh)) < len(mesh.axis_names):
         return None
     others = (axes for x in arrays for axes in mesh_axes(x)[1:])
-    count = shards(arrays[0], 0)
-    if any(others) or any(x.shape[0] % count for x in arrays):
+    if any(others):
         return None
     return Shards(mesh, mesh_axes(arrays[0])[0])
 
@@ -188,12 +189,15 @@ def _explicit(mesh) -> tuple[str, ...]:
     return tuple(getattr(mesh, "explicit_axes", ()))
 
 
+def _names(entry):
+    return (entry,) if isinstance(entry, str) else entry or ()
+
+
 def _once(axes):
     # A mesh axis shards at most one axis of an array.
     seen, found = set(), []
     for entry in axes:
-        names = (entry,) if isinstance(entry, str) else entry or ()
-        names = tuple(name for name in names if name not in seen)
+        names = tuple(name for name in _names(entry) if name not in seen)
         seen.update(names)
         found.append(names or None)
     return found

@@ -1,5 +1,6 @@
 """The kernels as functions of the inputs of attention."""
 
+import math
 from functools import partial
 from types import ModuleType
 from typing import Literal, NamedTuple
@@ -135,7 +136,9 @@ def _tiles(settings, inputs):
 
 
 def _whole_blocks(settings, tiles, q, k, v):
-    heads = max(k.shape[0], v.shape[0])
+    # Every shard of heads has whole heads of keys.
+    count = 1 if settings.shards is None else settings.shards.count
+    heads = math.lcm(k.shape[0], v.shape[0], count)
     k, v = (repeated(x, heads // x.shape[0]) for x in (k, v))
     width = lambda x: width_of(settings.platform, x.shape[-1])
     of_q, of_k = tiles.padded
