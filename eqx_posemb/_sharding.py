@@ -50,6 +50,9 @@ def by_heads(*arrays: Array) -> Shards | None:
     """How the first axis of the first array is sharded; `None` if another axis of an
     array is sharded as well. Only where all axes of a mesh are Explicit."""
     mesh = getattr(_sharding(arrays[0]), "mesh", None)
+    # Arrays from outside of a program have no mesh, and its devices have all of them.
+    if mesh is None or mesh.empty:
+        mesh = _context()
     if mesh is None or mesh.empty or len(_explicit(mesh)) < len(mesh.axis_names):
         return None
     others = (axes for x in arrays for axes in mesh_axes(x)[1:])
@@ -107,8 +110,7 @@ def gathered(tree: PyTree, axis: int = 0) -> PyTree:
 
     A comparison of neighbors would otherwise exchange data in each of its steps.
     """
-    context = getattr(jax.sharding, "get_abstract_mesh", lambda: None)()
-    if not getattr(context, "auto_axes", ()):
+    if not getattr(_context(), "auto_axes", ()):
         return tree
 
     def whole(x):
@@ -176,6 +178,11 @@ def varying_as(x: Array, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeSt
     kind = jax.typeof(x)
     name = "manual_axis_type" if hasattr(kind, "manual_axis_type") else "vma"
     return jax.ShapeDtypeStruct(shape, dtype, **{name: getattr(kind, name)})
+
+
+def _context() -> Any:
+    """The mesh of the context, or `None` where JAX has no such function."""
+    return getattr(jax.sharding, "get_abstract_mesh", lambda: None)()
 
 
 def _sharding(x) -> Any:

@@ -84,6 +84,8 @@ def of_explicit_axes() -> None:
         counts = [math.prod(map(int, filter(None, x.split(",")))) for x in sizes]
         assert counts and max(counts) <= EMBEDDING.bias.weight.size, counts
         assert kernels(gradient("auto"), "tpu", EMBEDDING, sharded) == 3
+        # An array from outside of the mesh is whole on every device.
+        assert kernels(gradient("auto"), "tpu", EMBEDDING, x) == 3
         # Devices may share a head of keys.
         shared = jax.device_put(x[:, :1], NamedSharding(mesh, P("data")))
         of = lambda *x: jnp.sum(attend(EMBEDDING, x[0], "auto", x[1]) ** 2)
