@@ -184,7 +184,7 @@ def _band(tiles, inputs):
         vectors = vectors[None]
     x, of_keys = (LOG2_E * x for x in (score.queries, score.of_keys))
     x = _filled(x.astype(inputs.q.dtype), tiles.padded[0], x.shape[-1])
-    of_keys = _filled(of_keys, tiles.padded[1])[:, None]
+    of_keys = _filled(of_keys.astype(jnp.float32), tiles.padded[1])[:, None]
     return [x, vectors.astype(x.dtype), of_keys]
 
 
