@@ -68,7 +68,8 @@ class Consecutive(NDArrayOperatorsMixin, Module):
         """`length` of the positions, from the index `first` on; or a batch of such
         parts."""
         # Cotangents have no start, as positions are integers.
-        start = jax.tree.map(lambda start: start + first, self.start)
+        shift = lambda start: start + jnp.asarray(first, start.dtype)
+        start = jax.tree.map(shift, self.start)
         return Consecutive(start, length)
 
     def __jax_array__(self) -> Int[Array, " length"]:

@@ -31,28 +31,32 @@ def shards(x: Array, axis: int) -> int:
     """The number of shards of an axis, by the Explicit axes of the mesh."""
     if not _explicit(getattr(_sharding(x), "mesh", None)):
         return 1
-    entry = mesh_axes(x)[axis]
-    names = (entry,) if isinstance(entry, str) else entry or ()
-    return math.prod(_sharding(x).mesh.shape[name] for name in names)
+    return Shards(_sharding(x).mesh, mesh_axes(x)[axis]).count
 
 
 class Shards(NamedTuple):
-    """Arrays `[heads, ...]` that are sharded over Explicit axes of a mesh, by heads
-    alone."""
+    """How an axis of arrays is sharded over Explicit axes of a mesh."""
 
     mesh: AbstractMesh
     axes: MeshAxes
 
+    @property
+    def count(self) -> int:
+        """The number of shards."""
+        return math.prod(self.mesh.shape[name] for name in _names(self.axes))
+
 
 def by_heads(*arrays: Array) -> Shards | None:
-    """How the first axis of all arrays is sharded; `None` if another axis is sharded as
-    well, or a shard has no whole heads. Only where all axes of a mesh are Explicit."""
+    """How the first axis of the first array is sharded; `None` if another axis of an
+    array is sharded as well. Only where all axes of a mesh are Explicit."""
     mesh = getattr(_sharding(arrays[0]), "mesh", None)
+    # Arrays from outside of a program have no mesh, and its devices have all of them.
+    if mesh is None or mesh.empty:
+        mesh = _context()
     if mesh is None or mesh.empty or len(_explicit(mesh)) < len(mesh.axis_names):
         return None
     others = (axes for x in arrays for axes in mesh_axes(x)[1:])
-    count = shards(arrays[0], 0)
-    if any(others) or any(x.shape[0] % count for x in arrays):
+    if any(others):
         return None
     return Shards(mesh, mesh_axes(arrays[0])[0])
 
@@ -106,8 +110,7 @@ def gathered(tree: PyTree, axis: int = 0) -> PyTree:
 
     A comparison of neighbors would otherwise exchange data in each of its steps.
     """
-    context = getattr(jax.sharding, "get_abstract_mesh", lambda: None)()
-    if not getattr(context, "auto_axes", ()):
+    if not getattr(_context(), "auto_axes", ()):
         return tree
 
     def whole(x):
@@ -177,6 +180,11 @@ def varying_as(x: Array, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeSt
     return jax.ShapeDtypeStruct(shape, dtype, **{name: getattr(kind, name)})
 
 
+def _context() -> Any:
+    """The mesh of the context, or `None` where JAX has no such function."""
+    return getattr(jax.sharding, "get_abstract_mesh", lambda: None)()
+
+
 def _sharding(x) -> Any:
     return getattr(jax.typeof(x), "sharding", None)
 
@@ -188,12 +196,15 @@ def _explicit(mesh) -> tuple[str, ...]:
     return tuple(getattr(mesh, "explicit_axes", ()))
 
 
+def _names(entry):
+    return (entry,) if isinstance(entry, str) else entry or ()
+
+
 def _once(axes):
     # A mesh axis shards at most one axis of an array.
     seen, found = set(), []
     for entry in axes:
-        names = (entry,) if isinstance(entry, str) else entry or ()
-        names = tuple(name for name in names if name not in seen)
+        names = tuple(name for name in _names(entry) if name not in seen)
         seen.update(names)
         found.append(names or None)
     return found

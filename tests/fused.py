@@ -21,12 +21,12 @@ A_GPU_NEEDS_NO_NAME = jax.__version_info__ < (0, 11)
 EMBEDDING = pe.PositionalEmbedding(bias=pe.T5Bias(HEADS, key=jax.random.key(0)))
 
 
-def attend(embedding, x, implementation):
+def attend(embedding, x, implementation, keys=None):
     p = pe.positions.consecutive(SEQ)
-    one = lambda x: embedding.attend(
-        x, x, x, p, p, causal=True, implementation=implementation
+    one = lambda x, k: embedding.attend(
+        x, k, k, p, p, causal=True, implementation=implementation
     )
-    return jax.vmap(one)(x)
+    return jax.vmap(one)(x, x if keys is None else keys)
 
 
 def main() -> None:
@@ -84,6 +84,12 @@ def of_explicit_axes() -> None:
         counts = [math.prod(map(int, filter(None, x.split(",")))) for x in sizes]
         assert counts and max(counts) <= EMBEDDING.bias.weight.size, counts
         assert kernels(gradient("auto"), "tpu", EMBEDDING, sharded) == 3
+        # An array from outside of the mesh is whole on every device.
+        assert kernels(gradient("auto"), "tpu", EMBEDDING, x) == 3
+        # Devices may share a head of keys.
+        shared = jax.device_put(x[:, :1], NamedSharding(mesh, P("data")))
+        of = lambda *x: jnp.sum(attend(EMBEDDING, x[0], "auto", x[1]) ** 2)
+        assert kernels(jax.grad(of, (0, 1)), "tpu", sharded, shared) == 3
         # Attention to keys of other devices has no kernel of one device.
         in_sequence = jax.device_put(x, NamedSharding(mesh, P("data", None, "heads")))
         assert kernels(gradient("auto"), "tpu", EMBEDDING, in_sequence) == 0

@@ -322,7 +322,7 @@ def test_what_is_refused_goes_by_blocks_and_says_why(reason, rules):
     HIDES.attend(*qkv(), p, p, **rules)
 
 
-def test_other_dtypes_and_widths_are_refused():
+def test_other_dtypes_widths_and_single_queries_are_refused():
     p, how = pe.positions.consecutive(200), dict(implementation="pallas")
     q, k, v = qkv()
     half = q.astype(jnp.float16)
@@ -333,6 +333,9 @@ def test_other_dtypes_and_widths_are_refused():
     assert "but are bfloat16, float32" in mixed
     wide = normal((2, 200, 257))
     assert "has 257 channels" in T5.explain(wide, wide, wide, p, p, **how)
+    shaw = pe.PositionalEmbedding(score=pe.Shaw(16, key=jax.random.key(0)))
+    one = pe.positions.consecutive(1, 199)
+    assert "There is one query" in shaw.explain(q[:, -1:], k, v, one, p, **how)
     none = q[:, :0]
     assert "There are no tokens" in pe.PositionalEmbedding().explain(
         none, k, v, pe.positions.consecutive(0), p, **how

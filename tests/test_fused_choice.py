@@ -105,6 +105,18 @@ def test_kernels_are_there_where_64_bits_are_enabled(platform):
     assert kernels(jax.grad(attend), platform, WIDE) == 3
 
 
+@pytest.mark.usefixtures("in_64_bits")
+@pytest.mark.parametrize("implementation, count", [("pallas", 1), ("blockwise", 0)])
+def test_scores_keep_their_dtypes_where_64_bits_are_enabled(implementation, count):
+    embedding = pe.PositionalEmbedding(score=pe.Shaw(16, key=jax.random.key(0)))
+
+    def attend(x):
+        p = pe.positions.consecutive(1024)
+        return embedding.attend(x, x, x, p, p, implementation=implementation)
+
+    assert kernels(attend, "tpu", WIDE) == count
+
+
 @pytest.mark.parametrize("platform", ["cpu", "cuda"])
 def test_automatically_other_platforms_have_no_kernel(platform):
     assert kernels(jax.grad(automatic), platform, WIDE) == 0

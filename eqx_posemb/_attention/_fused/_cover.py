@@ -121,6 +121,8 @@ def _of_score(inputs):
     logits, tokens = inputs.logits, (inputs.q_tokens, inputs.k_tokens)
     if logits.score is None:
         return None
+    if inputs.q.shape[1] == 1:
+        return "There is one query, and kernels with a score take two or more."
     name = type(logits.score).__name__
     if eqx.filter_eval_shape(logits.by_distance, *tokens) is None:
         return f"`{name}` has no vector for each distance."

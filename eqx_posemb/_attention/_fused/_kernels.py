@@ -1,5 +1,6 @@
 """The kernels as functions of the inputs of attention."""
 
+import math
 from functools import partial
 from types import ModuleType
 from typing import Literal, NamedTuple
@@ -132,7 +133,9 @@ def _tiles(settings, inputs):
 
 
 def _whole_blocks(settings, tiles, q, k, v):
-    heads = max(k.shape[0], v.shape[0])
+    # Every shard of heads has whole heads of keys.
+    count = 1 if settings.shards is None else settings.shards.count
+    heads = math.lcm(k.shape[0], v.shape[0], count)
     k, v = (repeated(x, heads // x.shape[0]) for x in (k, v))
     width = lambda x: width_of(settings.platform, x.shape[-1])
     of_q, of_k = tiles.padded
@@ -180,7 +183,7 @@ def _band(tiles, inputs):
         vectors = vectors[None]
     x, of_keys = (LOG2_E * x for x in (score.queries, score.of_keys))
     x = _filled(x.astype(inputs.q.dtype), tiles.padded[0], x.shape[-1])
-    of_keys = _filled(of_keys, tiles.padded[1])[:, None]
+    of_keys = _filled(of_keys.astype(jnp.float32), tiles.padded[1])[:, None]
     return [x, vectors.astype(x.dtype), of_keys]
 
 
