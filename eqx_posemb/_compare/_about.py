@@ -79,7 +79,7 @@ def fresh(settings, tasks, text, command, identity):
             "system": platform.system(),
             "machine": platform.machine(),
             "cores": os.cpu_count(),
-            "devices": _devices.described(),
+            "devices": f"{jax.device_count()} × {jax.devices()[0].device_kind}",
             "dtype": str(_devices.computing_dtype()),
         },
         "tasks": {

@@ -42,15 +42,14 @@ def read_results(folder: Path) -> Results | None:
     return results
 
 
-def write(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -> None:
+def write(path: Path, content: str | Callable[[BinaryIO], None]) -> None:
     """Writes all or nothing, so that an interruption leaves the file of before."""
     # A rename within a folder is atomic, and the process id keeps two runs apart.
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
-            if isinstance(content, str | bytes):
-                data = content.encode() if isinstance(content, str) else content
-                file.write(data)
+            if isinstance(content, str):
+                file.write(content.encode())
             else:
                 content(file)
         beside.replace(path)
