@@ -15,11 +15,11 @@ from .._frequencies import (
     NTKByParts,
     YaRNFrequencies,
 )
-from .._rotary import AbstractRotary, magnitude, Rotary
+from .._rotary import AbstractProducts, AbstractRotary, magnitude, Rotary
 from .._rotary._extension import DualChunk, ReRoPE, SelfExtend
 
 
-Change = Callable[[Rotary, float, int], AbstractRotary]
+Change = Callable[[Rotary, float, int], AbstractRotary | AbstractProducts]
 """From a trained rotary embedding, the multiple and the training length."""
 
 

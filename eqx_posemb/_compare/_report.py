@@ -162,9 +162,9 @@ def notes(results: Results) -> Iterator[str]:
     differing = []
     for name, result in found.items():
         given = ", ".join(f"{key}={value}" for key, value in result["settings"].items())
-        source = f" ({result['source']})" if result["source"] else ""
-        if given or source:
-            differing.append(f"- {name}: {given}{source}".replace(":  (", ": ("))
+        source = f"({result['source']})" if result["source"] else ""
+        if words := f"{given} {source}".strip():
+            differing.append(f"- {name}: {words}")
     if differing:
         yield "\n".join(["Settings of embeddings:", "", *differing])
     for task in results["tasks"].values():

@@ -43,14 +43,8 @@ def untrained(build: Builder, settings: Settings, task: Task) -> Decoder:
 
     def of_seed(seed):
         key = jr.key(seed)
-        return decoder(
-            build(sizes, jr.fold_in(key, 1)),
-            vocabulary=task.vocabulary,
-            dim=settings.dim,
-            heads=settings.heads,
-            depth=settings.depth,
-            key=jr.fold_in(key, 0),
-        )
+        embedding = build(sizes, jr.fold_in(key, 1))
+        return decoder(embedding, settings, task.vocabulary, jr.fold_in(key, 0))
 
     stack = lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0]
     return jax.tree.map(stack, *map(of_seed, settings.every_seed))

@@ -15,7 +15,6 @@ from .._catalogue import find, Refused
 from .._encoding._learned_grid import LearnedGrid
 from .._frequencies import LearnedFrequencies
 from .._inspect import chosen, facts_of, refused
-from .._inspect._schedule import in_context
 from .._make import make
 from .._registry import EXAMPLE, resolved, variants
 from .._rotary import Chain, Rotary
@@ -118,7 +117,7 @@ def _of_subject(subject: _Subject) -> Iterator[tuple[str, Any]]:
         frequencies = part.frequencies
         if not isinstance(frequencies.unscaled, LearnedFrequencies):
             yield "wavelengths", wavelengths(frequencies, context=context)
-            if in_context(frequencies, context).scaling_factor > 1:
+            if frequencies.for_length(context).scaling_factor > 1:
                 yield "schedule", schedule(frequencies, context=context)
     if subject.axes > 3:
         return
