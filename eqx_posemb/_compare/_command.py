@@ -20,10 +20,6 @@ _SETTINGS = tuple(field.name for field in fields(Settings))
 def main(options: argparse.Namespace) -> None:
     """Runs `eqx-posemb compare`.
 
-    **Arguments:**
-
-    - `options`: what the command line has parsed.
-
     **Raises:** a `Refused` for what cannot be done as asked, and a `KeyboardInterrupt`
     after Ctrl-C, with finished parts kept.
     """

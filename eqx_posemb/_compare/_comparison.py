@@ -55,7 +55,7 @@ class Comparison:
         - `task`: the task of its training.
         - `seed`: which of the seeds, counted from 0.
 
-        **Returns:** a model that takes tokens, [batch, seq], and returns logits.
+        **Returns:** a module with the fields `embedding` and `weights`.
 
         **Raises:** a `ValueError` if there is no such model.
         """
