@@ -16,7 +16,7 @@ from .._catalogue import Refused, unknown
 from .._make import make
 from .._registry import resolved, Variant, variant, variants
 from .._slots import KINDS
-from ._extensions import EXTENSIONS, of_rotary
+from ._extensions import Extend, EXTENSIONS, of_rotary
 from ._settings import Settings
 
 
@@ -52,7 +52,6 @@ class Sizes(NamedTuple):
 
 
 Builder = Callable[[Sizes, PRNGKeyArray], PositionalEmbedding]
-Extend = Callable[[PositionalEmbedding, float, int], PositionalEmbedding]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,6 @@ class Entry:
     extension."""
     build: Builder
     extend: Extend | None = None
-    """From a trained embedding, the multiple and the training length."""
     bounded: bool = False
     """Whether positions end with the training length."""
     settings: Callable[[Sizes], dict[str, Any]] = field(default=lambda sizes: {})

@@ -19,13 +19,13 @@ from .._rotary import AbstractProducts, AbstractRotary, magnitude, Rotary
 from .._rotary._extension import DualChunk, ReRoPE, SelfExtend
 
 
+Extend = Callable[[PositionalEmbedding, float, int], PositionalEmbedding]
+"""From a trained embedding, the multiple and the training length."""
 Change = Callable[[Rotary, float, int], AbstractRotary | AbstractProducts]
-"""From a trained rotary embedding, the multiple and the training length."""
+"""The same from a trained rotary embedding."""
 
 
-def of_rotary(
-    change: Change,
-) -> Callable[[PositionalEmbedding, float, int], PositionalEmbedding]:
+def of_rotary(change: Change) -> Extend:
     """The change of a rotary embedding as a change of the embedding around it."""
 
     def extend(embedding, factor, length):

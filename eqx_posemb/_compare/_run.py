@@ -127,11 +127,9 @@ class Run:
             if failed:
                 reasons[str(multiple)] = found
         self._progress.done()
-        seeds = self._settings.seeds
+        seeds, gate = self._settings.seeds, model.weights.gate
         result["parameters"] = count(model) // seeds
-        result["position_parameters"] = (
-            count((model.embedding, model.weights.gate)) // seeds
-        )
+        result["position_parameters"] = count((model.embedding, gate)) // seeds
         if hardly_learnt(losses, task):
             result["hardly_learnt"].append(task.name)
         result["training_loss"][task.name] = _report.thinned(losses)
