@@ -40,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        code = options.run(options)
+        options.run(options)
         # A broken pipe raises its error here, where it is caught.
         sys.stdout.flush()
-        return code
+        return 0
     except Refused as refused:
         print(f"eqx-posemb {options.command}: {refused}", file=sys.stderr)
         return 2
@@ -213,15 +213,13 @@ def _add_choice(command):
 def _list(options):
     if options.markdown is not None:
         print(markdown_page() if options.markdown == "page" else markdown_names())
-        return 0
-    rows = selected(options.place, " ".join(options.words))
-    print(as_json(rows) if options.json else table(rows, _width()))
-    return 0
+    else:
+        rows = selected(options.place, " ".join(options.words))
+        print(as_json(rows) if options.json else table(rows, _width()))
 
 
 def _show(options):
     print(describe(options.name, _width()))
-    return 0
 
 
 def _width():
@@ -234,14 +232,13 @@ def _cite(options):
     # are one entry.
     entries = dict.fromkeys(find(name).source.bibtex for name in options.names)
     print("\n\n".join(entries))
-    return 0
 
 
 def _inspect(options):
     # Each command imports its own modules, so `list` starts without JAX.
     from ._inspect import run
 
-    return run(options)
+    run(options)
 
 
 def _plot(options):
@@ -250,14 +247,14 @@ def _plot(options):
         raise Refused(f"--length must be at least 2, but got {options.length}.")
     from .plot._run import run
 
-    return run(options)
+    run(options)
 
 
 def _compare(options):
     _needs("the comparison", "compare", "matplotlib", "optax")
     from ._compare._command import main
 
-    return main(options)
+    main(options)
 
 
 def _needs(what, extra, *packages):

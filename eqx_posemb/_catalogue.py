@@ -80,10 +80,10 @@ def unknown(name: str, names: Sequence[str]) -> Refused:
     )
 
 
-def selected(place: str | None, word: str | None) -> list[Variant]:
+def selected(place: str | None, word: str) -> list[Variant]:
     """The rows of a place with a word in their name, or at the beginning of a word in
     their description or reference."""
-    word = (word or "").lower()
+    word = word.lower()
     rows = [row for row in VARIANTS if place in (None, row.place)]
     if word:
         # References are parsed from source files, so they are read only for a search.

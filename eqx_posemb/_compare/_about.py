@@ -50,12 +50,10 @@ def of_entry(entry: Entry, settings: Settings) -> dict[str, Any]:
 
 def _traced(embedding, settings, key):
     """The logits of a model of these settings."""
-    dim, heads, length = settings.dim, settings.heads, settings.length
-    model = decoder(
-        embedding, vocabulary=2, dim=dim, heads=heads, depth=settings.depth, key=key
-    )
-    there = at(embedding, consecutive(length), dim)
-    return forward(model.weights, there, jnp.zeros((1, length), jnp.int32), heads)
+    model = decoder(embedding, settings, vocabulary=2, key=key)
+    there = at(embedding, consecutive(settings.length), settings.dim)
+    tokens = jnp.zeros((1, settings.length), jnp.int32)
+    return forward(model.weights, there, tokens, settings.heads)
 
 
 def identity(settings, text):
@@ -79,7 +77,7 @@ def fresh(settings, tasks, text, command, identity):
             "system": platform.system(),
             "machine": platform.machine(),
             "cores": os.cpu_count(),
-            "devices": _devices.described(),
+            "devices": f"{jax.device_count()} × {jax.devices()[0].device_kind}",
             "dtype": str(_devices.computing_dtype()),
         },
         "tasks": {

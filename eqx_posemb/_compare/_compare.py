@@ -93,14 +93,14 @@ def compare(
     **Raises:** a `ValueError` for unknown names, for settings that do not fit, and for
     a text that is too short. The same for a folder with results of other settings.
     """
-    given: dict[str, Any] = dict(
-        tasks=tasks, length=length, multiples=multiples, steps=steps, batch=batch,
-        dim=dim, heads=heads, depth=depth, learning_rate=learning_rate,
-        position_rate=position_rate, seed=seed, seeds=seeds, passages=passages,
-    )  # fmt: skip
     from ._run import run
 
     try:
-        return run(embeddings, text, quick=quick, out=out, progress=progress, **given)
+        return run(
+            embeddings, text, quick=quick, out=out, progress=progress,
+            tasks=tasks, length=length, multiples=multiples, steps=steps, batch=batch,
+            dim=dim, heads=heads, depth=depth, learning_rate=learning_rate,
+            position_rate=position_rate, seed=seed, seeds=seeds, passages=passages,
+        )  # fmt: skip
     except Refused as refused:
         raise ValueError(str(refused)) from refused

@@ -42,11 +42,9 @@ class Comparison:
     results: dict[str, Any]
     """All numbers and all settings, as `results.json` has them."""
 
-    def __init__(
-        self, results: dict[str, Any], models: Mapping[str, Mapping[str, Any]]
-    ):
+    def __init__(self, results: dict[str, Any], trained: Mapping[tuple[str, str], Any]):
         self.results = results
-        self._models = models
+        self._trained = trained
 
     def model(self, name: str, task: str = "text", seed: int = 0) -> "Decoder":
         """A trained model, whose field `embedding` is the trained embedding.
@@ -57,23 +55,22 @@ class Comparison:
         - `task`: the task of its training.
         - `seed`: which of the seeds, counted from 0.
 
-        **Returns:** a model that takes tokens, [batch, seq], and returns logits.
+        **Returns:** a module with the fields `embedding` and `weights`.
 
         **Raises:** a `ValueError` if there is no such model.
         """
-        trained = {
-            f"{n} ({t})": m for t, of in self._models.items() for n, m in of.items()
-        }
-        if f"{name} ({task})" not in trained:
+        if (name, task) not in self._trained:
+            trained = ", ".join(f"{name} ({task})" for name, task in self._trained)
             raise ValueError(
-                f"`name` and `task` must be of a trained model, {', '.join(trained)}, "
-                f"but got {name} ({task})."
+                f"`name` and `task` must be of a trained model, {trained}, but got "
+                f"{name} ({task})."
             )
         import equinox as eqx
 
+        models, _ = self._trained[name, task]
         # The models of all seeds are stacked along a first axis.
         of_seed = lambda x: x[seed] if eqx.is_array(x) else x
-        return jax.tree.map(of_seed, trained[f"{name} ({task})"])
+        return jax.tree.map(of_seed, models)
 
     def table(self) -> str:
         """A table for each task and all settings under it, as Markdown."""

@@ -58,11 +58,6 @@ def each_seed(function: Callable[[PyTree], PyTree], arguments: PyTree) -> PyTree
     return jax.vmap(function)(arguments)
 
 
-def described() -> str:
-    """The devices in words."""
-    return f"{jax.device_count()} × {jax.devices()[0].device_kind}"
-
-
 def sharded(array: np.ndarray, axis: int, filler: int) -> Array:
     """The array on all devices, cut along an axis, which is filled up to fit."""
     missing = -array.shape[axis] % jax.device_count()
@@ -96,12 +91,9 @@ def agreed_arrays(tree: PyTree) -> PyTree:
     """The arrays of the first process, on every process."""
     if jax.process_count() == 1:
         return tree
-    arrays, static = eqx.partition(jax.tree.map(_on_host, tree), eqx.is_array)
+    arrays, static = eqx.partition(tree, eqx.is_array)
+    arrays = jax.tree.map(np.asarray, arrays)
     return eqx.combine(multihost_utils.broadcast_one_to_all(arrays), static)
-
-
-def _on_host(x):
-    return np.asarray(x) if eqx.is_array(x) else x
 
 
 def _spread(array, sharding):

@@ -1,5 +1,6 @@
 """What is compared: names, embeddings, builders, and extensions after training."""
 
+import dataclasses
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from .._catalogue import Refused, unknown
 from .._make import make
 from .._registry import resolved, Variant, variant, variants
 from .._slots import KINDS
-from ._extensions import EXTENSIONS
+from ._extensions import Extend, EXTENSIONS, of_rotary
 from ._settings import Settings
 
 
@@ -46,11 +47,11 @@ class Sizes(NamedTuple):
     @classmethod
     def of(cls, settings: Settings, length: int) -> "Sizes":
         """The sizes of a model that is trained on examples of a length."""
-        return cls(settings.heads, settings.head_dim, settings.dim, length)
+        dim, heads = settings.dim, settings.heads
+        return cls(heads, dim // heads, dim, length)
 
 
 Builder = Callable[[Sizes, PRNGKeyArray], PositionalEmbedding]
-Extend = Callable[[PositionalEmbedding, float, int], PositionalEmbedding]
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,6 @@ class Entry:
     extension."""
     build: Builder
     extend: Extend | None = None
-    """From a trained embedding, the multiple and the training length."""
     bounded: bool = False
     """Whether positions end with the training length."""
     settings: Callable[[Sizes], dict[str, Any]] = field(default=lambda sizes: {})
@@ -179,20 +179,13 @@ def _extension(name, pair, given):
     trained = _entry(base, of, given)
     if callable(extension):
         stretch: Callable[..., Any] = extension
-        function, source = lambda trained, factor, length: stretch(trained, factor), ""
+        extend, source = lambda trained, factor, length: stretch(trained, factor), ""
     elif extension in EXTENSIONS:
-        function, source = EXTENSIONS[extension]
+        change, source = EXTENSIONS[extension]
+        extend = of_rotary(change)
     else:
         raise _unknown(f"{base}+{extension}")
-    return Entry(
-        name,
-        trained.name,
-        trained.build,
-        extend=function,
-        bounded=trained.bounded,
-        settings=trained.settings,
-        source=source,
-    )
+    return dataclasses.replace(trained, name=name, extend=extend, source=source)
 
 
 def _unknown(name):

@@ -36,8 +36,8 @@ class Evaluation:
         for multiple in self._settings.multiples:
             there = self._there(models, entry, multiple)
             if not isinstance(there, str):
-                pair = next(self._parts(multiple, empty=True))
-                arguments = self._arguments(models, there, pair)
+                empty = np.zeros((0, self._length * multiple), np.int32)
+                arguments = self._arguments(models, there, empty, empty)
                 self._programs.compiled(_score, *arguments)
 
     def run(
@@ -60,7 +60,7 @@ class Evaluation:
         total, examples = np.zeros((4, self._settings.seeds)), 0
         for tokens, answers in self._parts(multiple):
             check()
-            arguments = self._arguments(models, there, (tokens, answers))
+            arguments = self._arguments(models, there, tokens, answers)
             program = self._programs.compiled(_score, *arguments)
             # Sums in float64 do not depend on the order of the parts in their printed
             # digits.
@@ -72,8 +72,9 @@ class Evaluation:
             return NOT_FINITE
         if self._task.whole:
             return (100 * complete / examples).tolist()
-        found = 100 * right / answers if self._task.is_accuracy else bits / answers
-        return found.tolist()
+        if self._task.measure == "accuracy":
+            return (100 * right / answers).tolist()
+        return (bits / answers).tolist()
 
     def _there(self, models, entry, multiple):
         """The embedding at the positions of a test, or why there are none."""
@@ -88,13 +89,9 @@ class Evaluation:
             return RAISES
         return _devices.replicated(there)
 
-    def _parts(self, multiple, empty=False):
+    def _parts(self, multiple):
         """The examples of a test, in batches that the devices share."""
         size = self._size(self._length * multiple)
-        if empty:
-            tokens = np.zeros((size, self._length * multiple), np.int32)
-            yield tokens, tokens
-            return
         tests = zip(*self._task.tests(self._settings, multiple), strict=True)
         tokens, answers = map(np.concatenate, tests)
         for first in range(0, len(tokens), size):
@@ -104,12 +101,10 @@ class Evaluation:
     def _size(self, length):
         """The number of examples in a batch, whose number of tokens is equal at every
         length."""
-        longest = self._settings.longest
-        return longest // length * jax.device_count()
+        return self._settings.longest // length * jax.device_count()
 
-    def _arguments(self, models, there, pair):
-        # The last part is filled up with examples that have no answer.
-        tokens, answers = pair
+    def _arguments(self, models, there, tokens, answers):
+        # A part that is not full gets examples without an answer.
         size = self._size(tokens.shape[1])
         fill = lambda x, by: np.pad(x, [(0, size - len(x)), (0, 0)], constant_values=by)
         return (
@@ -124,12 +119,9 @@ class Evaluation:
 
 @eqx.filter_jit
 def _at(embedding, length, dim, seeds) -> At:
-    def placed(embedding, seed):
-        del seed
-        return at(embedding, consecutive(length), dim)
-
-    axes = eqx.if_array(0), 0
-    return eqx.filter_vmap(placed, in_axes=axes)(embedding, np.arange(seeds))
+    of_seed = lambda embedding: at(embedding, consecutive(length), dim)
+    # An embedding without arrays has no axis of seeds.
+    return eqx.filter_vmap(of_seed, axis_size=seeds)(embedding)
 
 
 @eqx.filter_jit

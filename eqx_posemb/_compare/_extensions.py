@@ -15,58 +15,52 @@ from .._frequencies import (
     NTKByParts,
     YaRNFrequencies,
 )
-from .._rotary import magnitude, Rotary
+from .._rotary import AbstractProducts, AbstractRotary, magnitude, Rotary
 from .._rotary._extension import DualChunk, ReRoPE, SelfExtend
 
 
-def _of_frequencies(change):
-    """An extension that changes the frequencies, and by default not the scale."""
+Extend = Callable[[PositionalEmbedding, float, int], PositionalEmbedding]
+"""From a trained embedding, the multiple and the training length."""
+Change = Callable[[Rotary, float, int], AbstractRotary | AbstractProducts]
+"""The same from a trained rotary embedding."""
+
+
+def of_rotary(change: Change) -> Extend:
+    """The change of a rotary embedding as a change of the embedding around it."""
 
     def extend(embedding, factor, length):
-        rotary = _rotary(embedding)
-        changed = change(rotary.frequencies, factor, length)
-        schedule, scale = changed if isinstance(changed, tuple) else (changed, 1.0)
-        # A trained embedding may have a scale already, so both scales multiply.
-        rotary = dataclasses.replace(
-            rotary, frequencies=schedule, scale=rotary.scale * scale
-        )
+        if not isinstance(embedding.rotary, Rotary):
+            raise Refused(
+                "an extension needs an embedding with a `Rotary`, but got a "
+                f"{type(embedding.rotary).__name__}."
+            )
+        rotary = change(embedding.rotary, factor, length)
         return dataclasses.replace(embedding, rotary=rotary)
 
     return extend
 
 
-def _of_distances(wrap):
-    """An extension that clips or groups the distances of far keys."""
+def _of_frequencies(schedule, scale=lambda factor, length: 1.0):
+    """A change of the frequencies, and by default not of the scale."""
 
-    def extend(embedding, factor, length):
-        rotary = wrap(_rotary(embedding), factor, length)
-        return dataclasses.replace(embedding, rotary=rotary)
-
-    return extend
-
-
-def _rotary(embedding):
-    if not isinstance(embedding.rotary, Rotary):
-        raise Refused(
-            "an extension needs an embedding with a `Rotary`, but got a "
-            f"{type(embedding.rotary).__name__}."
+    def change(rotary, factor, length):
+        return dataclasses.replace(
+            rotary,
+            frequencies=schedule(rotary.frequencies, factor, length),
+            # A trained embedding may have a scale already, so both scales multiply.
+            scale=rotary.scale * scale(factor, length),
         )
-    return embedding.rotary
 
-
-def _yarn(base, factor, length):
-    return YaRNFrequencies(base, factor, length), magnitude(factor)
+    return change
 
 
 def _longrope(base, factor, length):
     # The search of the paper starts from the divisors of NTK among others.
     count = base.pairs
     long = [factor ** (i / max(count - 1, 1)) for i in range(count)]
-    scale = math.sqrt(1 + math.log(factor) / math.log(length))
-    schedule = LongRoPEFrequencies(
+    return LongRoPEFrequencies(
         Divided(base, [1.0] * count), Divided(base, long), length
     )
-    return schedule, scale
 
 
 def _self_extend(rotary, factor, length):
@@ -75,9 +69,7 @@ def _self_extend(rotary, factor, length):
     return SelfExtend(rotary, group=group, window=window)
 
 
-EXTENSIONS: dict[
-    str, tuple[Callable[[PositionalEmbedding, float, int], PositionalEmbedding], str]
-] = {
+EXTENSIONS: dict[str, tuple[Change, str]] = {
     "linear": (
         _of_frequencies(lambda base, factor, length: Linear(base, factor)),
         "Chen et al. (2023), Section 2.3: the factor is the multiple",
@@ -91,7 +83,7 @@ EXTENSIONS: dict[
         "emozilla (2023), in Peng et al. (2024), Section 3.3: factor 1",
     ),
     "yarn": (
-        _of_frequencies(_yarn),
+        _of_frequencies(YaRNFrequencies, lambda factor, length: magnitude(factor)),
         "Peng et al. (2024), Sections 3.2 to 3.4: the factor is the multiple, 1 and 32 "
         "turns",
     ),
@@ -102,25 +94,24 @@ EXTENSIONS: dict[
         "Llama Team (2024), released code: the factor is the multiple, 1 and 4 turns",
     ),
     "longrope": (
-        _of_frequencies(_longrope),
+        _of_frequencies(
+            _longrope,
+            lambda factor, length: math.sqrt(1 + math.log(factor) / math.log(length)),
+        ),
         "Ding et al. (2024), Section 3: the divisors are NTK's, and are not searched",
     ),
     "rerope": (
-        _of_distances(
-            lambda rotary, factor, length: ReRoPE(rotary, window=max(1, length // 2))
-        ),
+        lambda rotary, factor, length: ReRoPE(rotary, window=max(1, length // 2)),
         "Su (2023): a window of half the length",
     ),
     "self_extend": (
-        _of_distances(_self_extend),
+        _self_extend,
         "Jin et al. (2024), Section 3: a window of a quarter of the length, and the "
         "smallest group that covers the multiple",
     ),
     "dual_chunk": (
-        _of_distances(
-            lambda rotary, factor, length: DualChunk(
-                rotary, chunk=length, window=max(1, length // 4)
-            )
+        lambda rotary, factor, length: DualChunk(
+            rotary, chunk=length, window=max(1, length // 4)
         ),
         "An et al. (2024), Section 3: chunks of three quarters of the length",
     ),

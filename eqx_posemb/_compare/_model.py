@@ -15,6 +15,7 @@ from .._bundle import PositionalEmbedding
 from .._given import Positions
 from .._placed import Placed
 from .._rotary._wall import Wall
+from ._settings import Settings
 
 
 class Weights(eqx.Module):
@@ -58,22 +59,20 @@ class At(NamedTuple):
 
 def decoder(
     embedding: PositionalEmbedding,
-    *,
+    settings: Settings,
     vocabulary: int,
-    dim: int,
-    heads: int,
-    depth: int,
     key: PRNGKeyArray,
 ) -> Decoder:
     """The model before training. The same key gives the same weights around any
     embedding."""
+    dim, depth = settings.dim, settings.depth
     # Weights are drawn in a fixed order, so all embeddings start from the same weights.
     keys = iter(jr.split(key, 7))
 
     def weights(*shape, size=1.0):
         return size * shape[-2] ** -0.5 * jr.normal(next(keys), shape)
 
-    usual = (dim // heads) ** -0.5
+    usual = (dim // settings.heads) ** -0.5
     # An embedding with a scale of its own (T5: 1) leaves the usual scale to the
     # weights, so that its first logits have the size of all other embeddings.
     own = usual if embedding.scale is None else embedding.scale

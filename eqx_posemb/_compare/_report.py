@@ -42,15 +42,14 @@ def read_results(folder: Path) -> Results | None:
     return results
 
 
-def write(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -> None:
+def write(path: Path, content: str | Callable[[BinaryIO], None]) -> None:
     """Writes all or nothing, so that an interruption leaves the file of before."""
     # A rename within a folder is atomic, and the process id keeps two runs apart.
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
-            if isinstance(content, str | bytes):
-                data = content.encode() if isinstance(content, str) else content
-                file.write(data)
+            if isinstance(content, str):
+                file.write(content.encode())
             else:
                 content(file)
         beside.replace(path)
@@ -115,12 +114,10 @@ def title(results: Results, task: str) -> str:
 
 def head(results: Results, task: str) -> list[str]:
     """The first two lines of a table."""
-    widths = _widths(results, task)
-    length = results["tasks"][task]["length"]
-    multiples = results["settings"]["multiples"]
-    cells = ["embedding", *(f"{m}× ({m * length:,})" for m in multiples)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return [_line(cells, widths), _line(rule, widths)]
+    columns = _columns(results, task)
+    of_name, *others = columns.values()
+    rule = ["-" * of_name, *("-" * (width - 1) + ":" for width in others)]
+    return [_line(columns, columns), _line(rule, columns)]
 
 
 def row(results: Results, task: str, name: str) -> str:
@@ -130,7 +127,7 @@ def row(results: Results, task: str, name: str) -> str:
     scores = result["scores"][task].values()
     digits = 1 if results["tasks"][task]["measure"] == "accuracy" else 3
     cells = [name + mark, *(_cell(values, digits) for values in scores)]
-    return _line(cells, _widths(results, task))
+    return _line(cells, _columns(results, task))
 
 
 def notes(results: Results) -> Iterator[str]:
@@ -163,34 +160,31 @@ def notes(results: Results) -> Iterator[str]:
     differing = []
     for name, result in found.items():
         given = ", ".join(f"{key}={value}" for key, value in result["settings"].items())
-        source = f" ({result['source']})" if result["source"] else ""
-        if given or source:
-            differing.append(f"- {name}: {given}{source}".replace(":  (", ": ("))
+        source = f"({result['source']})" if result["source"] else ""
+        if words := f"{given} {source}".strip():
+            differing.append(f"- {name}: {words}")
     if differing:
         yield "\n".join(["Settings of embeddings:", "", *differing])
     for task in results["tasks"].values():
         yield task["about"]
 
 
-def _widths(results, task):
-    """Widths that are known before the first number."""
+def _columns(results, task):
+    """The widths of columns by their titles, known before the first number."""
     length, settings = results["tasks"][task]["length"], results["settings"]
-    names = [*results["results"], "embedding"]
     digits = 5 if results["tasks"][task]["measure"] == "accuracy" else 6
     number = digits if settings["seeds"] == 1 else 2 * digits + 2
-    return [
-        max(map(len, names)) + 2,
-        *(
-            max(len(f"{m}× ({m * length:,})"), number, len("not possible"))
-            for m in settings["multiples"]
-        ),
-    ]
+    widths = {"embedding": max(map(len, [*results["results"], "embedding"])) + 2}
+    for multiple in settings["multiples"]:
+        title = f"{multiple}× ({multiple * length:,})"
+        widths[title] = max(len(title), number, len("not possible"))
+    return widths
 
 
-def _line(cells, widths):
-    name, *numbers = cells
-    right = [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
-    return f"| {' | '.join([name.ljust(widths[0]), *right])} |"
+def _line(cells, columns):
+    (name, *numbers), (of_name, *widths) = cells, columns.values()
+    right = [cell.rjust(width) for cell, width in zip(numbers, widths, strict=True)]
+    return f"| {' | '.join([name.ljust(of_name), *right])} |"
 
 
 def _cell(values, digits):

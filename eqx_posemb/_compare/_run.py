@@ -48,12 +48,13 @@ class Run:
         self._entries, self._settings, self._tasks = entries, settings, tasks
         self._folder, self._progress, self._show = folder, progress, show
         self._identity = identity(settings, text)
-        self.models: dict[str, dict[str, Decoder]] = {task.name: {} for task in tasks}
+        # Extensions are rows of their own, and have the trained model of their base.
+        self._bases = list(dict.fromkeys(entry.base for entry in entries))
+        self.trained: dict[tuple[str, str], tuple[Decoder, list[list[float]]]] = {}
         self.results = fresh(settings, tasks, text, command, self._identity)
         if folder is not None:
             self._keep(folder)
         self._programs = Programs()
-        self._losses: dict[tuple[str, str], list[list[float]]] = {}
         self._add_entries()
 
     def all(self) -> None:
@@ -95,8 +96,7 @@ class Run:
                 start = self._start(task, entry, training)
                 state = self._weights(task, entry).load(start)
                 if state is not None:
-                    self.models[task.name][entry.base] = state.model
-                    self._losses[task.name, entry.base] = state.losses
+                    self.trained[entry.base, task.name] = state.model, state.losses
             else:
                 self._one(task, entry, training, test, check)
                 self._write()
@@ -107,13 +107,11 @@ class Run:
     def _one(self, task, entry, training, test, check):
         result = self.results["results"][entry.name]
         begin = time.monotonic()
-        # Extensions are applied to the trained model of their base.
-        if entry.base not in self.models[task.name]:
-            model, losses = self._trained(task, entry, training, test, check)
-            self.models[task.name][entry.base] = model
-            self._losses[task.name, entry.base] = losses
+        key = entry.base, task.name
+        if key not in self.trained:
+            self.trained[key] = self._train(task, entry, training, test, check)
+        model, losses = self.trained[key]
         middle = time.monotonic()
-        model = self.models[task.name][entry.base]
         self._progress.begin()
         scores, reasons = {}, {}
         for index, multiple in enumerate(self._settings.multiples):
@@ -129,11 +127,9 @@ class Run:
             if failed:
                 reasons[str(multiple)] = found
         self._progress.done()
-        losses, seeds = self._losses[task.name, entry.base], self._settings.seeds
+        seeds, gate = self._settings.seeds, model.weights.gate
         result["parameters"] = count(model) // seeds
-        result["position_parameters"] = (
-            count((model.embedding, model.weights.gate)) // seeds
-        )
+        result["position_parameters"] = count((model.embedding, gate)) // seeds
         if hardly_learnt(losses, task):
             result["hardly_learnt"].append(task.name)
         result["training_loss"][task.name] = _report.thinned(losses)
@@ -145,18 +141,16 @@ class Run:
         # Scores are stored last, since a stored score marks a finished part.
         result["scores"][task.name] = scores
 
-    def _trained(self, task, entry, training, test, check):
+    def _train(self, task, entry, training, test, check):
         """The trained models and their losses, from the folder if they are there."""
         steps, weights = self._settings.steps, self._weights(task, entry)
-        trained = list(dict.fromkeys(entry.base for entry in self._entries))
-        place = f"{trained.index(entry.base) + 1} of {len(trained)}"
+        place = f"{self._bases.index(entry.base) + 1} of {len(self._bases)}"
         title = f"{task.name}, {entry.base}: training {place}"
         self._progress.begin()
         self._progress.show(f"{task.name}, {entry.base}: compiling {place}")
-        state = weights.load(self._start(task, entry, training))
-        fresh = state is None
-        if state is None:
-            state = self._start(task, entry, training)
+        start = self._start(task, entry, training)
+        loaded = weights.load(start)
+        state = start if loaded is None else loaded
         first, saved = len(state.losses), time.monotonic()
         self._ahead(task, entry, state.model, training, test)
 
@@ -168,28 +162,25 @@ class Run:
                 f"· step {done:,} of {steps:,} · {np.mean(state.losses[-9:]):.3f} bits",
                 fraction=(done - first) / (steps - first),
             )
-            late = time.monotonic() - saved > _CHECKPOINT
             try:
                 check()
             except KeyboardInterrupt:
                 # After Ctrl-C the state is saved before the run ends.
-                late = True
+                weights.save(state, finished=False)
                 raise
-            finally:
-                if late:
-                    weights.save(state, finished=False)
-                    saved = time.monotonic()
+            if time.monotonic() - saved > _CHECKPOINT:
+                weights.save(state, finished=False)
+                saved = time.monotonic()
 
         if first < steps:
             state = training.run(state, after)
             weights.save(state, finished=True)
-        self._progress.done(record=fresh)
+        self._progress.done(record=loaded is None)
         return state.model, state.losses
 
     def _ahead(self, task, entry, model, training, test):
         """Compiles what comes next, while the model is trained."""
-        bases = list(dict.fromkeys(entry.base for entry in self._entries))
-        after = bases[bases.index(entry.base) + 1 :]
+        after = self._bases[self._bases.index(entry.base) + 1 :]
 
         def prepare():
             for other in self._entries:
@@ -203,8 +194,7 @@ class Run:
         self._programs.ahead(prepare)
 
     def _start(self, task, entry, training):
-        model = untrained(entry.build, self._settings, task)
-        return training.start(model)
+        return training.start(untrained(entry.build, self._settings, task))
 
     def _weights(self, task, entry):
         print_of = self.results["results"][entry.name]["trained_from"]
@@ -288,7 +278,7 @@ def run(
         progress=reported,
         show=(show or reported.say) if _devices.writes() else lambda line: None,
     )
-    found = Comparison(started.results, started.models)
+    found = Comparison(started.results, started.trained)
     try:
         started.all()
     except KeyboardInterrupt:

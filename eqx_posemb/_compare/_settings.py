@@ -84,14 +84,14 @@ class Settings:
             )
 
     @property
-    def head_dim(self) -> int:
-        """The number of channels of a head."""
-        return self.dim // self.heads
-
-    @property
     def longest(self) -> int:
         """The greatest length of a test."""
         return self.length * self.multiples[-1]
+
+    @property
+    def every_seed(self) -> range:
+        """The seeds of the models of an embedding."""
+        return range(self.seed, self.seed + self.seeds)
 
     def as_json(self) -> dict[str, Any]:
         """The settings as `results.json` has them."""
@@ -101,7 +101,6 @@ class Settings:
 
 # Compilation dominates a quick run, so it has one task.
 QUICK = Settings(tasks=("text",), length=64, steps=150, dim=64, depth=2)
-DEFAULT = Settings()
 
 
 def settings(quick: bool = False, **given: Any) -> Settings:
@@ -116,7 +115,7 @@ def settings(quick: bool = False, **given: Any) -> Settings:
             )
         if name in given:
             given[name] = tuple(given[name])
-    return dataclasses.replace(QUICK if quick else DEFAULT, **given)
+    return dataclasses.replace(QUICK if quick else Settings(), **given)
 
 
 def _listed(values):

@@ -43,11 +43,6 @@ class Task:
     """Whether all answers of an example count as one."""
     text: Text | None = None
 
-    @property
-    def is_accuracy(self) -> bool:
-        """Whether the table has accuracies, where higher is better."""
-        return self.measure == "accuracy"
-
     def length(self, settings: Settings) -> int:
         """The training length. Generated examples are shorter, and a batch has more of
         them."""

@@ -70,15 +70,11 @@ def read(text: bytes | str | Path | Sequence[str | Path] | None) -> Text:
 def standard_library() -> Text:
     """The sources of the Python that runs this; every tenth file is held out."""
     root = Path(sysconfig.get_path("stdlib"))
+    # POSIX paths have one order on every platform, so all machines hold out the same
+    # files.
     paths = sorted(
-        (
-            path.relative_to(root)
-            for path in root.rglob("*.py")
-            if _is_source(path, root)
-        ),
-        # POSIX paths have one order on every platform, so all machines hold out the
-        # same files.
-        key=lambda path: path.as_posix(),
+        filter(_is_source, (path.relative_to(root) for path in root.rglob("*.py"))),
+        key=Path.as_posix,
     )
     if len(paths) < 10:
         raise Refused(
@@ -86,13 +82,13 @@ def standard_library() -> Text:
             "own text by `text`."
         )
     held_out = paths[9::10]
-    training = [path for path in paths if path not in set(held_out)]
+    training = [path for path in paths if path not in held_out]
     return Text(
         training=_joined((root / path).read_bytes() for path in training),
         held_out=_joined((root / path).read_bytes() for path in held_out),
         source=f"standard library of Python {platform.python_version()}",
-        training_files=tuple(path.as_posix() for path in training),
-        held_out_files=tuple(path.as_posix() for path in held_out),
+        training_files=tuple(map(Path.as_posix, training)),
+        held_out_files=tuple(map(Path.as_posix, held_out)),
     )
 
 
@@ -149,9 +145,9 @@ def check_long_enough(text: Text, *, length: int, longest: int) -> None:
         )
 
 
-def _is_source(path, root):
-    parts = path.relative_to(root).parts
-    return _LEFT_OUT.isdisjoint(parts) and not path.name.startswith("_sysconfigdata")
+def _is_source(path):
+    generated = path.name.startswith("_sysconfigdata")
+    return _LEFT_OUT.isdisjoint(path.parts) and not generated
 
 
 def _read(file, most):
@@ -159,7 +155,7 @@ def _read(file, most):
         with open(file, "rb") as opened:
             return opened.read(most)
     except OSError as error:
-        shown = file if len(str(file)) <= 300 else f"{str(file)[:300]}…"
+        shown = file if len(file) <= 300 else f"{file[:300]}…"
         long = error.errno == errno.ENAMETOOLONG
         cure = " Give text itself as bytes." if long else ""
         raise Refused(

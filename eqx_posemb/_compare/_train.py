@@ -43,23 +43,11 @@ def untrained(build: Builder, settings: Settings, task: Task) -> Decoder:
 
     def of_seed(seed):
         key = jr.key(seed)
-        return decoder(
-            build(sizes, jr.fold_in(key, 1)),
-            vocabulary=task.vocabulary,
-            dim=settings.dim,
-            heads=settings.heads,
-            depth=settings.depth,
-            key=jr.fold_in(key, 0),
-        )
+        embedding = build(sizes, jr.fold_in(key, 1))
+        return decoder(embedding, settings, task.vocabulary, jr.fold_in(key, 0))
 
-    seeds = range(settings.seed, settings.seed + settings.seeds)
-    return stacked([of_seed(seed) for seed in seeds])
-
-
-def stacked(models: list[Any]) -> Any:
-    """Models of one structure as one, with a first axis."""
     stack = lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0]
-    return jax.tree.map(stack, *models)
+    return jax.tree.map(stack, *map(of_seed, settings.every_seed))
 
 
 class Training:
@@ -79,8 +67,7 @@ class Training:
 
     def prepare(self, state: State) -> None:
         """Compiles the program for a state like this one."""
-        model, optimizer = _devices.replicated(state[:2])
-        self._program(model, optimizer, self._batches(0, 1))
+        self._program(*_devices.replicated(state[:2]))
 
     def run(self, state: State, after: Callable[[State], None]) -> State:
         """Trains until all steps are done.
@@ -94,15 +81,12 @@ class Training:
         """
         settings = self._settings
         model, optimizer = _devices.replicated(state[:2])
+        program, there = self._program(model, optimizer)
         losses, count = state.losses, 1
-        program = there = None
         while len(losses) < settings.steps:
             begin = time.monotonic()
             count = min(count, settings.steps - len(losses))
             batches = self._batches(len(losses), count)
-            if program is None:
-                program, there = self._program(model, optimizer, batches)
-                begin = time.monotonic()
             model, optimizer, found = program(model, optimizer, there, *batches)
             # A new list leaves the losses of earlier states unchanged.
             losses = losses + np.asarray(found)[:count].tolist()
@@ -113,34 +97,29 @@ class Training:
             count = _devices.agreed(max(1, min(_STEPS, fits, 4 * count)))
         return State(model, optimizer, losses)
 
-    def _program(self, model, optimizer, batches):
-        there = self._fixed(model.embedding)
-        arguments = model, optimizer, there, *batches
+    def _program(self, model, optimizer):
+        """The program of some steps, and the embedding at its positions, if no
+        parameter of it is trained."""
+        there = None
+        if not jax.tree.leaves(eqx.filter(model.embedding, eqx.is_inexact_array)):
+            there = _devices.replicated(self._at(model.embedding))
+        arguments = model, optimizer, there, *self._batches(0, 1)
         return self._programs.compiled(self._advance, *arguments), there
 
-    def _fixed(self, embedding) -> At | None:
-        """The embedding at its positions, if no parameter of it is trained."""
-        if jax.tree.leaves(eqx.filter(embedding, eqx.is_inexact_array)):
-            return None
-        return _devices.replicated(
-            at(embedding, consecutive(self._length), self._settings.dim)
-        )
+    def _at(self, embedding) -> At:
+        return at(embedding, consecutive(self._length), self._settings.dim)
 
     def _batches(self, first, count):
         """The examples of some steps, of a fixed size, and how many steps they are."""
-        seeds = range(self._settings.seed, self._settings.seed + self._settings.seeds)
-        steps = [first + min(i, count - 1) for i in range(_STEPS)]
+        settings = self._settings
         found = [
-            [self._task.batch(self._settings, seed, step) for seed in seeds]
-            for step in dict.fromkeys(steps)
+            [self._task.batch(settings, seed, step) for seed in settings.every_seed]
+            for step in range(first, first + count)
         ]
         # A fixed number of batches serves every count of steps with one compiled
         # program.
         found += [found[-1]] * (_STEPS - len(found))
-        tokens, answers = (
-            np.stack([np.stack([pair[i] for pair in step]) for step in found])
-            for i in (0, 1)
-        )
+        tokens, answers = np.moveaxis(np.array(found), 2, 0)
         return (
             _devices.sharded(tokens, 2, 0),
             _devices.sharded(answers, 2, -1),
@@ -178,10 +157,7 @@ class Training:
 
         @eqx.filter_value_and_grad
         def loss_and_gradients(model):
-            placed = there
-            if placed is None:
-                positions = consecutive(self._length)
-                placed = at(model.embedding, positions, settings.dim)
+            placed = self._at(model.embedding) if there is None else there
             logits = forward(
                 model.weights, placed, tokens, settings.heads, self._dtype, unroll=4
             )

@@ -39,8 +39,7 @@ class Weights(NamedTuple):
     def load(self, like: State) -> State | None:
         """The state, on every process; nothing if there is none of that identity."""
         found = self._read(like) if _devices.writes() else None
-        there = _devices.agreed(found is not None)
-        if not there:
+        if not _devices.agreed(found is not None):
             return None
         state = like if found is None else found
         losses = _devices.agreed(state.losses)

@@ -15,7 +15,7 @@ from ..interop.huggingface._load import made_of
 from ..interop.huggingface._parts import part_of
 from ..interop.huggingface._rows import MOST_LAYERS
 from ..interop.huggingface._unread import unread_around
-from ._schedule import fates, float32_error, float32_limit, in_context, numbers
+from ._schedule import fates, float32_error, float32_limit, numbers
 
 
 Facts = dict[str, Any]
@@ -100,7 +100,8 @@ def _rotary(rotary, context: int | None) -> Facts:
     angles = schedule.pairs
     if rotary.axes is not None:
         angles = rotary.axes.frequency(angles).shape[-1]
-    now = in_context(schedule, context)
+    # Without a context, the schedule is for a short text.
+    now = schedule if context is None else schedule.for_length(context)
     still = 0 if learned else int(np.sum(numbers(now) == 0))
     facts: Facts = {
         "class": "Rotary",
@@ -129,7 +130,7 @@ def _numbers(schedule, now, context) -> Facts:
     """How fast the pairs turn, in a context of that length."""
     frequencies = numbers(now)
     facts: Facts = {"frequencies": {"count": len(frequencies)}}
-    for fate, which in fates(now)._asdict().items():
+    for fate, which in fates(now).items():
         ends = [int(which[0]), int(which[-1])] if len(which) else None
         found = frequencies[which]
         waves = None

@@ -13,11 +13,8 @@ from ._warnings import warnings_of
 from ._words import words_of
 
 
-def run(options: argparse.Namespace) -> int:
-    """Prints what a configuration says of positions.
-
-    **Returns:** the exit code, 0.
-    """
+def run(options: argparse.Namespace) -> None:
+    """Prints what a configuration says of positions."""
     part, model_type = options.part, options.model_type
     keys, _ = chosen(options.config, part=None, model_type=model_type)
     try:
@@ -31,7 +28,6 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({**facts, "warnings": warnings}, indent=2))
     else:
         print(words_of(facts, warnings))
-    return 0
 
 
 def chosen(

@@ -1,7 +1,5 @@
 """What a schedule does to the frequencies that it began with."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from .._frequencies import AbstractFrequencies
@@ -11,29 +9,14 @@ Host = np.ndarray
 """Frequencies in float64, in radians per unit of position."""
 
 
-class Fates(NamedTuple):
-    """The indices of frequencies that scaling keeps, divides in full, or blends."""
-
-    kept: Host
-    blended: Host
-    interpolated: Host
-    still: Host
-
-
-def in_context(
-    schedule: AbstractFrequencies, length: int | None
-) -> AbstractFrequencies:
-    """The schedule at a context length, or for a short text without a length."""
-    return schedule if length is None else schedule.for_length(length)
-
-
 def numbers(schedule: AbstractFrequencies) -> Host:
     """The frequencies, whatever holds them."""
     return np.asarray(schedule(), np.float64)
 
 
-def fates(schedule: AbstractFrequencies) -> Fates:
-    """What has become of each frequency."""
+def fates(schedule: AbstractFrequencies) -> dict[str, Host]:
+    """The indices of frequencies that scaling keeps, blends or divides in full, and the
+    indices of zeros."""
     after, first = numbers(schedule), numbers(schedule.unscaled)
     moves = after > 0
     # A frequency of zero has no ratio, and its division would warn.
@@ -42,9 +25,9 @@ def fates(schedule: AbstractFrequencies) -> Fates:
     # few digits.
     kept = moves & (ratio < 1 + 1e-9)
     divided = moves & ~kept & (ratio > schedule.scaling_factor * (1 - 1e-9))
-    return Fates(
-        *map(np.flatnonzero, (kept, moves & ~kept & ~divided, divided, ~moves))
-    )
+    blended = moves & ~kept & ~divided
+    found = dict(kept=kept, blended=blended, interpolated=divided, still=~moves)
+    return {fate: np.flatnonzero(which) for fate, which in found.items()}
 
 
 def float32_error(frequencies: Host, length: int) -> float:

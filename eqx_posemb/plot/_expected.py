@@ -47,10 +47,8 @@ def check_readable(embedding: PositionalEmbedding) -> None:
             f"`embedding` must not read {' and '.join(sorted(embedding.reads))}, which "
             "only a model has, to be drawn by itself."
         )
-    rotary = embedding.rotary
-    if embedding.encoding is not None and not (
-        rotary or embedding.bias or embedding.score
-    ):
+    of_logits = embedding.rotary, embedding.bias, embedding.score
+    if embedding.encoding is not None and not any(of_logits):
         raise ValueError(
             "`embedding` must change logits, to be drawn over the distance, but got "
             f"{type(embedding.encoding).__name__}, which is added to tokens."

@@ -145,7 +145,7 @@ def _panel(axes, about, multiples, scores, styles):
 
 
 def _limits(means):
-    values = np.concatenate([*means.values(), [0.0, 8.0] if not means else []])
+    values = np.concatenate([*means.values()] or [[0.0, 8.0]])
     low, high = values.min(), values.max()
     # A uniform guess costs eight bits, so larger values are not compared.
     high = min(high, max(8.0, low + 1))

@@ -15,7 +15,6 @@ from .._catalogue import find, Refused
 from .._encoding._learned_grid import LearnedGrid
 from .._frequencies import LearnedFrequencies
 from .._inspect import chosen, facts_of, refused
-from .._inspect._schedule import in_context
 from .._make import make
 from .._registry import EXAMPLE, resolved, variants
 from .._rotary import Chain, Rotary
@@ -44,11 +43,8 @@ class _Subject(NamedTuple):
         return f"{self.name} (initial values)" if self.untrained else self.name
 
 
-def run(options: argparse.Namespace) -> int:
-    """Draws every picture of an embedding, and prints the names of the files.
-
-    **Returns:** the exit code, 0.
-    """
+def run(options: argparse.Namespace) -> None:
+    """Draws every picture of an embedding, and prints the names of the files."""
     folder = Path(options.out)
     count = 0
     try:
@@ -68,7 +64,6 @@ def run(options: argparse.Namespace) -> int:
             f"there is no picture of {options.what!r}: its positions have more than "
             "three coordinates, or its logits need a model around it."
         )
-    return 0
 
 
 def _pictures(options) -> Iterator[tuple[str, Any]]:
@@ -82,8 +77,9 @@ def _pictures(options) -> Iterator[tuple[str, Any]]:
         yield f"{path.stem}-extrapolation", extrapolation(results)
         return
     # A file with the name of a variant must not hide the variant.
-    is_file = path.exists() and options.what not in variants()
-    is_file = is_file or path.suffix == ".json"
+    is_file = path.suffix == ".json" or (
+        path.exists() and options.what not in variants()
+    )
     if not is_file and (options.part or options.model_type or options.layer_type):
         raise Refused(
             "--part, --model-type and --layer-type choose within a config.json, and "
@@ -121,7 +117,7 @@ def _of_subject(subject: _Subject) -> Iterator[tuple[str, Any]]:
         frequencies = part.frequencies
         if not isinstance(frequencies.unscaled, LearnedFrequencies):
             yield "wavelengths", wavelengths(frequencies, context=context)
-            if in_context(frequencies, context).scaling_factor > 1:
+            if frequencies.for_length(context).scaling_factor > 1:
                 yield "schedule", schedule(frequencies, context=context)
     if subject.axes > 3:
         return

@@ -7,7 +7,7 @@ import numpy as np
 
 from .._checks import check_positive
 from .._frequencies import AbstractFrequencies, LearnedFrequencies
-from .._inspect._schedule import fates, in_context, numbers
+from .._inspect._schedule import fates, numbers
 from ._style import (
     BLACK,
     BLUE,
@@ -66,7 +66,7 @@ def wavelengths(
     axes = figure.add_subplot()
     axes.set_yscale("log")
     scaled = now.scaling_factor > 1
-    for fate, which in fates(now)._asdict().items():
+    for fate, which in fates(now).items():
         if fate != "still" and len(which):
             axes.plot(
                 which, 2 * math.pi / after[which], linestyle="none", markersize=3.5,
@@ -164,4 +164,4 @@ def _checked(frequencies, context):
             "`frequencies` must be a schedule that is not learned, but got "
             f"{type(frequencies).__name__}."
         )
-    return in_context(frequencies, context)
+    return frequencies.for_length(context)

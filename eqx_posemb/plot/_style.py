@@ -50,8 +50,7 @@ def dress(axes: "Axes", x: str, y: str, title: str = "") -> None:
     axes.set_xlabel(x, fontsize=8)
     axes.set_ylabel(y, fontsize=8)
     axes.set_title(title, fontsize=8)
-    axes.tick_params(labelsize=SMALL)
-    axes.tick_params(which="minor", labelsize=SMALL)
+    axes.tick_params(which="both", labelsize=SMALL)
 
 
 def open_to_the_right(axes: "Axes") -> None:
