@@ -156,6 +156,9 @@ def cycles(folder: str, kernel: str) -> float:
         if len(entered) == 5:
             # A kept strip is expanded first; vectors have a gradient that starts later.
             times = [1, *times] if "forward" in kernel else [rows, 1, *times[1:]]
+        if len(entered) == 6:
+            # On some TPUs every step waits for the vectors.
+            times = [rows * rows, rows, 1, *times[1:]]
         if len(entered) == 7:
             times = [1, rows, 1, whole, rows, rows, 1]
     steps = sum(n * bundles for n, bundles in zip(times, entered, strict=True))

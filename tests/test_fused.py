@@ -190,6 +190,20 @@ def test_a_head_of_keys_serves_several_of_queries(kv_heads):
     assert_same(*both_ways(attend, arguments))
 
 
+def test_many_tiles_of_several_rows_add_up_the_gradients_of_a_score():
+    score = pe.TransformerXL(2, 16, 8, std=0.5, key=jax.random.key(0))
+
+    def attend(implementation, embedding, *tokens):
+        p = pe.positions.consecutive(500)
+        tiles = dict(block_size=256) if implementation == "pallas" else {}
+        return embedding.attend(
+            *tokens, p, p, window=(300, 40), implementation=implementation, **tiles
+        )
+
+    arguments = pe.PositionalEmbedding(score=score), *qkv(500, 500)
+    assert_same(*both_ways(attend, arguments))
+
+
 def test_a_strip_that_is_not_kept_is_expanded_by_every_tile(monkeypatch):
     monkeypatch.setattr(
         "eqx_posemb._attention._fused._tpu._tiles.keeps", lambda n: False
