@@ -5,10 +5,11 @@ state the sharding of its result. Here a whole computation states the sharding o
 result. The compiler chooses all other shardings, as with Auto axes.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -34,7 +35,8 @@ def shards(x: Array, axis: int) -> int:
     return Shards(_sharding(x).mesh, mesh_axes(x)[axis]).count
 
 
-class Shards(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Shards:
     """How an axis of arrays is sharded over Explicit axes of a mesh."""
 
     mesh: AbstractMesh
