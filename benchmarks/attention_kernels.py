@@ -162,7 +162,10 @@ def cycles(folder: str, kernel: str) -> float:
         if len(entered) == 7:
             times = [1, rows, 1, whole, rows, rows, 1]
     steps = sum(n * bundles for n, bundles in zip(times, entered, strict=True))
-    loops = chunks * (EXPAND * (len(entered) > 4) + FOLD * (len(entered) == 7))
+    # A strip that is kept is expanded by a loop, and its gradient folded by another.
+    folds = len(entered) == 7
+    expands = folds or (len(entered) == 5 and "forward" in kernel)
+    loops = chunks * (EXPAND * expands + FOLD * folds)
     return HEADS * (rows * rows * every + steps + loops) / 1e6
 
 
