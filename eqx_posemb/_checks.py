@@ -40,6 +40,17 @@ def check_at_least(name: str, value: float, bound: float) -> None:
         )
 
 
+def check_between(
+    name: str, value: float, low: float, high: float, what: str = ""
+) -> None:
+    """Checks both bounds. `what` may say what the upper bound is."""
+    if not (_is_number(value) and low <= value <= high):
+        end = f"{high}, {what}" if what else f"{high}"
+        raise ValueError(
+            f"`{name}` must be between {low} and {end}, but got {described(value)}."
+        )
+
+
 def check_count(name: str, value: int, bound: int) -> None:
     check_at_least(name, value, bound)
     if not is_integer(value):

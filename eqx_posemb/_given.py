@@ -4,7 +4,7 @@ Every part accepts both, checks them by the same functions, and computes with th
 the same dtypes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast, TYPE_CHECKING
 
 import equinox as eqx
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Int, Num, Shaped
+from jaxtyping import Array, Float, Int, Num, Shaped
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ._checks import described
@@ -234,6 +234,29 @@ def check_tokens(name: str, x: Any, shape: str = "") -> None:
         )
 
 
+def check_both(
+    check: Callable[..., None],
+    q_positions: Shaped[Positions, "..."],
+    k_positions: Shaped[Positions, "..."],
+    *settings: Any,
+) -> None:
+    """Checks the positions of queries and of keys by one rule."""
+    check("q_positions", q_positions, *settings)
+    check("k_positions", k_positions, *settings)
+
+
+def check_state(
+    name: str, state: Float[Array, "seq dim"] | None, dim: int
+) -> Float[Array, "seq dim"]:
+    """Hidden states of tokens, which must be there and have `dim` channels."""
+    if state is None or state.ndim != 2 or state.shape[1] != dim:
+        raise ValueError(
+            f"`{name}` must be the hidden states of the tokens, [seq, dim] with "
+            f"dim={dim}, which this part reads, but got {described(state)}."
+        )
+    return state
+
+
 def check_sequence(name: str, positions: Shaped[Positions, "..."], why: str) -> None:
     check_array(name, positions)
     if positions.ndim != 1:
@@ -268,14 +291,17 @@ def check_sums(
     each: str,
 ) -> None:
     """Positions made by a gate must have a number for each sum of gates."""
-    for name, positions in ("q", q_positions), ("k", k_positions):
-        check_array(f"{name}_positions", positions)
-        if positions.ndim != 2 or positions.shape[1] != numbers:
-            raise ValueError(
-                f"`{name}_positions` must have shape [{name}, {numbers}], a number for "
-                f"each {each}, but got {positions.shape}. Make them by a `ForgetGate` "
-                f"with `heads={numbers}`."
-            )
+    check_both(_check_sums, q_positions, k_positions, numbers, each)
+
+
+def _check_sums(name, positions, numbers, each):
+    check_array(name, positions)
+    if positions.ndim != 2 or positions.shape[1] != numbers:
+        raise ValueError(
+            f"`{name}` must have shape [{name[0]}, {numbers}], a number for each "
+            f"{each}, but got {positions.shape}. Make them by a `ForgetGate` with "
+            f"`heads={numbers}`."
+        )
 
 
 def cure_for_axes(positions: Shaped[Positions, "..."], axes: int = 1) -> str:

@@ -33,7 +33,8 @@ STANDARD = {
 }
 
 # Each room, and the rooms it may look into.
-BASE = {"_checks", "_given", "_module", "_phase", "_sharding", "_symbolic"}
+BASE = {"_checks", "_given", "_layers", "_module", "_phase"}
+BASE |= {"_sharding", "_symbolic"}
 ROOMS = {
     "_checks": set(),
     "_module": {"_checks"},
@@ -41,6 +42,7 @@ ROOMS = {
     "_symbolic": {"_sharding"},
     "_given": {"_checks", "_module"},
     "_phase": {"_given"},
+    "_layers": {"_phase"},
     "_positions": BASE,
     "_spread": BASE | {"_positions"},
     "_buckets": {"_checks", "_phase"},

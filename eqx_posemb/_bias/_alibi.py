@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_choice, check_count, check_positive
+from .._checks import check_between, check_choice, check_count, check_positive
 from .._given import Positions
 from .._low_rank import centered, Factors
 from .._phase import as_float
@@ -168,11 +168,7 @@ class ALiBi(AbstractRelativeBias):
         check_positive("factor", factor)
         check_positive("bias_max", bias_max)
         biased = heads if biased_heads is None else biased_heads
-        if not 1 <= biased <= heads:
-            raise ValueError(
-                f"`biased_heads` must be between 1 and `heads`, {heads}, but got "
-                f"{biased_heads}."
-            )
+        check_between("biased_heads", biased, 1, heads, "the number of heads")
         check_form(form, biased)
         self.heads = heads
         self.form = form

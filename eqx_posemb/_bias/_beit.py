@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_at_least, check_count
 from .._phase import as_float
 from .._sharding import sharded_as_pairs
 from .._spread import (
@@ -24,7 +23,7 @@ from .._state_dicts import array, filled, only
 from .._symbolic import error_if
 from ._abstract import AbstractBias
 from ._resize import Method, resized_table
-from ._window import cells, check_window, fitting_window, within
+from ._window import cells, drawn_table, fitting_window, within
 
 
 class BEiTBias(AbstractBias):
@@ -97,12 +96,8 @@ class BEiTBias(AbstractBias):
         **Raises:** a `ValueError` if `window` is not two positive sizes, `heads` is
         less than one, or `std` is negative.
         """
-        height, width = check_window("window", window)
-        check_count("heads", heads, 1)
-        check_at_least("std", std, 0)
         table_key, cls_key = jr.split(key)
-        shape = 2 * height - 1, 2 * width - 1, heads
-        self.weight = std * jr.normal(table_key, shape)
+        self.weight = drawn_table(window, heads, std, table_key)
         self.cls = std * jr.normal(cls_key, (3, heads))
 
     @classmethod

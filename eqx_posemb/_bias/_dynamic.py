@@ -9,9 +9,9 @@ import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_choice, check_count
+from .._layers import linear_layer, uniform
 from .._phase import as_float
 from ._abstract import AbstractRelativeBias
-from ._linear import linear_layer, uniform
 
 
 # The distances whose hidden layers are in memory at a time.
@@ -97,15 +97,10 @@ class DynamicBias(AbstractRelativeBias):
         check_count("depth", depth, 1)
         check_choice("distances", distances, ("linear", "log"))
         sizes = [1, *[width] * depth, heads]
-        w_keys, b_keys = (jr.split(k, depth + 1) for k in jr.split(key))
-        self.weights = tuple(
-            uniform(k, (out, size), size)
-            for k, size, out in zip(w_keys, sizes, sizes[1:], strict=False)
-        )
-        self.biases = tuple(
-            uniform(k, (out,), size)
-            for k, size, out in zip(b_keys, sizes, sizes[1:], strict=False)
-        )
+        keys = (jr.split(each, depth + 1) for each in jr.split(key))
+        layers = list(zip(*keys, sizes, sizes[1:], strict=False))
+        self.weights = tuple(uniform(k, (out, n), n) for k, _, n, out in layers)
+        self.biases = tuple(uniform(k, (out,), n) for _, k, n, out in layers)
         self.distances = distances
 
     def along(self, delta: Num[Array, " distances"]) -> Float[Array, "heads distances"]:
@@ -130,9 +125,7 @@ class DynamicBias(AbstractRelativeBias):
         x = -delta[None]
         if self.distances == "log":
             x = jnp.sign(x) * jnp.log1p(jnp.abs(x))
-        last = len(self.weights) - 1
-        layers = zip(self.weights, self.biases, strict=True)
-        for i, (weight, bias) in enumerate(layers):
-            x = linear_layer(as_float(weight), as_float(bias), x)
-            x = x if i == last else jax.nn.silu(x)
-        return x
+        *layers, last = zip(self.weights, self.biases, strict=True)
+        for weight, bias in layers:
+            x = jax.nn.silu(linear_layer(weight, bias, x))
+        return linear_layer(*last, x)

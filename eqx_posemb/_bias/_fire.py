@@ -8,10 +8,10 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_count, check_positive
 from .._given import as_positions, Positions
+from .._layers import linear_layer, uniform
 from .._phase import as_float
 from .._positions import distance
 from ._abstract import AbstractBias
-from ._linear import linear_layer, uniform
 
 
 class FIRE(AbstractBias):
@@ -122,17 +122,7 @@ class FIRE(AbstractBias):
 
         The bias of each pair, in JAX's default float dtype.
         """
-        hidden_weight, hidden_bias, out_weight, out_bias, c, multiplier = map(
-            as_float,
-            (
-                self.hidden_weight,
-                self.hidden_bias,
-                self.out_weight,
-                self.out_bias,
-                self.c,
-                self.multiplier,
-            ),
-        )
+        c, multiplier = as_float(self.c), as_float(self.multiplier)
         # Training may make `c` negative, and the absolute value keeps the logarithm
         # defined.
         squeeze = lambda x: jnp.log1p(jnp.abs(c) * x)
@@ -141,5 +131,5 @@ class FIRE(AbstractBias):
         most = jnp.maximum(as_float(as_positions(q_positions)), threshold)
         # The authors add 1e-6 against a division by zero.
         fraction = squeeze(far) / (squeeze(most) + 1e-6)[:, None]
-        hidden = jax.nn.relu(linear_layer(hidden_weight, hidden_bias, fraction[None]))
-        return linear_layer(out_weight, out_bias, hidden)
+        hidden = linear_layer(self.hidden_weight, self.hidden_bias, fraction[None])
+        return linear_layer(self.out_weight, self.out_bias, jax.nn.relu(hidden))

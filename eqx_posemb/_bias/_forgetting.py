@@ -7,12 +7,12 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_count, check_finite
 from .._given import check_sums
+from .._layers import linear_layer, uniform
 from .._low_rank import centered, Factors
 from .._module import Module
 from .._phase import as_float
 from .._positions import distance
 from ._abstract import AbstractBias
-from ._linear import linear_layer, uniform
 
 
 class Forgetting(AbstractBias):
@@ -232,8 +232,7 @@ class ForgetGate(Module):
 
         The positions, in JAX's default float dtype.
         """
-        weight, bias = as_float(self.weight), as_float(self.bias)
-        gates = linear_layer(weight, bias, as_float(x).T)
+        gates = linear_layer(self.weight, self.bias, as_float(x).T)
         # The logarithm of a sigmoid that underflows would be infinite. `log_sigmoid`
         # stays finite.
         positions = jnp.cumsum(-jax.nn.log_sigmoid(gates), axis=1).T

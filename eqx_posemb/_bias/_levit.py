@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._checks import check_at_least, check_count
 from .._encoding import Method, resize
 from .._phase import as_float
 from .._spread import Window
 from .._state_dicts import array, filled, only
-from ._window import AbstractWindowBias, check_window, fitting_window
+from ._window import AbstractWindowBias, check_window, drawn_table, fitting_window
 
 
 class LeViTBias(AbstractWindowBias):
@@ -87,10 +86,7 @@ class LeViTBias(AbstractWindowBias):
         **Raises:** a `ValueError` if `window` is not two positive sizes, `heads` is
         less than one, or `std` is negative.
         """
-        height, width = check_window("window", window)
-        check_count("heads", heads, 1)
-        check_at_least("std", std, 0)
-        self.weight = std * jr.normal(key, (height, width, heads))
+        self.weight = drawn_table(window, heads, std, key, signed=False)
 
     @classmethod
     def from_state_dict(

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_choice, check_count
+from .._layers import linear_layer, uniform
 from .._phase import as_float
 from .._spread import Window
 from .._state_dicts import array, filled, only
@@ -129,9 +130,6 @@ class LogCPB(AbstractWindowBias):
         check_count("heads", heads, 1)
         check_count("hidden", hidden, 1)
         keys = jr.split(key, 3)
-        uniform = lambda key, shape, inputs: jr.uniform(
-            key, shape, minval=-(inputs**-0.5), maxval=inputs**-0.5
-        )
         self.hidden_weight = uniform(keys[0], (hidden, 2), 2)
         self.hidden_bias = uniform(keys[1], (hidden,), 2)
         self.weight = uniform(keys[2], (heads, hidden), hidden)
@@ -256,20 +254,13 @@ class LogCPB(AbstractWindowBias):
                 8 * difference / max(trained - 1, 1)
                 for difference, trained in zip(differences, self.trained, strict=True)
             ]
-        far = np.stack(np.meshgrid(*differences, indexing="ij"), axis=-1)
+        far = np.stack(np.meshgrid(*differences, indexing="ij"))
         # Swin V2 has log₂(1 + r) / 3, which equals ln(1 + r) / ln 8.
         unit = {"swin": np.log(8), "cr": 1.0, "rw": np.log(9)}[self.form]
         logs = np.sign(far) * np.log1p(np.abs(far)) / unit
-        w_1, b_1, w_2 = map(
-            as_float, (self.hidden_weight, self.hidden_bias, self.weight)
-        )
-        # Accelerators round the factors of float32 products by default. The products
-        # here are few, so full precision is cheap.
-        hidden = jnp.matmul(jnp.asarray(logs, w_1.dtype), w_1.T, precision="highest")
-        hidden = jax.nn.relu(hidden + b_1[None, None])
-        out = jnp.moveaxis(jnp.matmul(hidden, w_2.T, precision="highest"), -1, 0)
-        if self.bias is not None:
-            out = out + as_float(self.bias)[:, None, None]
+        logs = as_float(jnp.asarray(logs))
+        hidden = linear_layer(self.hidden_weight, self.hidden_bias, logs)
+        out = linear_layer(self.weight, self.bias, jax.nn.relu(hidden))
         if self.form == "cr":
             return out
         return 4 * jnp.tanh(out) if self.form == "rw" else 16 * jax.nn.sigmoid(out)

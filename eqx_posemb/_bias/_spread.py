@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._given import check_sequence, in_common, Positions
+from .._given import check_both, check_sequence, in_common, Positions
 from .._positions import distance
 from .._spread import (
     all_distances,
@@ -27,8 +27,8 @@ def spread(
     bias, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
 ) -> Float[Array, "heads q k"]:
     """`bias.along(delta)` for the distance `delta` of every pair."""
-    for name, positions in ("q", q_positions), ("k", k_positions):
-        check_sequence(f"{name}_positions", positions, "for one distance to each pair")
+    why = "for one distance to each pair"
+    check_both(check_sequence, q_positions, k_positions, why)
     q, k = in_common(q_positions, k_positions)
     few = is_less(q.size, 2) or is_less(k.size, 2)
     if few or not jnp.issubdtype(q.dtype, jnp.integer):

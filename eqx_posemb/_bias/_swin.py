@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._checks import check_at_least, check_count
 from .._phase import as_float
 from .._spread import Window
 from .._state_dicts import array, filled, only
 from ._resize import Method, resized_table
-from ._window import AbstractWindowBias, check_window, fitting_window
+from ._window import AbstractWindowBias, drawn_table, fitting_window
 
 
 class SwinBias(AbstractWindowBias):
@@ -82,11 +81,7 @@ class SwinBias(AbstractWindowBias):
         **Raises:** a `ValueError` if `window` is not two positive sizes, `heads` is
         less than one, or `std` is negative.
         """
-        height, width = check_window("window", window)
-        check_count("heads", heads, 1)
-        check_at_least("std", std, 0)
-        shape = 2 * height - 1, 2 * width - 1, heads
-        self.weight = std * jr.normal(key, shape)
+        self.weight = drawn_table(window, heads, std, key)
 
     @classmethod
     def from_state_dict(

@@ -7,7 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from .._checks import check_count, check_positive
-from .._given import check_grid
+from .._given import check_both, check_grid
 from .._phase import as_float
 from .._positions import distance
 from .._sharding import sharded_as_pairs
@@ -132,8 +132,7 @@ class T5GridBias(AbstractBias):
 
         **Raises:** a `ValueError` if positions have another number of axes.
         """
-        for name, positions in ("q", q_positions), ("k", k_positions):
-            check_grid(f"{name}_positions", positions, len(self.biases))
+        check_both(check_grid, q_positions, k_positions, len(self.biases))
         delta = self._steps(distance(q_positions, k_positions))
         shape = (self.biases[0].weight.shape[1], *delta.shape[:2])
         parts = [

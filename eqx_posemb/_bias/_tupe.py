@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_count, check_key, check_positive
 from .._given import as_positions, check_integers, check_sequence, Positions
+from .._layers import layer_norm
 from .._low_rank import Factors
 from .._phase import as_float
 from .._sharding import rows_of, sharded_as_pairs
@@ -297,12 +298,7 @@ class TUPE(AbstractBias):
             f"`{name}` must be between 0 and {self.length - 1}, to have a row in the "
             "table of this `TUPE`. Build it with a larger `length`.",
         )
-        # The epsilon equals the default of `torch.nn.LayerNorm`.
-        normal = (rows - rows.mean(axis=1, keepdims=True)) * jax.lax.rsqrt(
-            rows.var(axis=1, keepdims=True) + 1e-5
-        )
-        normal = normal * as_float(self.norm_weight)[None]
-        normal = normal + as_float(self.norm_bias)[None]
+        normal = layer_norm(rows, self.norm_weight, self.norm_bias)
         projected = jnp.einsum(
             "hed,sd->hse", as_float(weight), normal, precision=jax.lax.Precision.HIGHEST
         )

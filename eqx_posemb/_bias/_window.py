@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from .._checks import check_shape
-from .._given import check_grid, check_integers, in_common
+from .._checks import check_at_least, check_count, check_shape
+from .._given import check_both, check_grid, check_integers, in_common
 from .._sharding import sharded_as_pairs
 from .._spread import (
     are_the_window,
@@ -83,9 +84,8 @@ def cells(
     q_positions: Int[Array, "q 2"], k_positions: Int[Array, "k 2"]
 ) -> list[Int[Array, "seq 2"]]:
     """Rows and columns of queries and keys in one dtype, after checks."""
-    for name, positions in ("q", q_positions), ("k", k_positions):
-        check_grid(f"{name}_positions", positions, 2)
-        check_integers(f"{name}_positions", positions, "to look differences up with")
+    check_both(check_grid, q_positions, k_positions, 2)
+    check_both(check_integers, q_positions, k_positions, "to look differences up with")
     return in_common(q_positions, k_positions)
 
 
@@ -127,6 +127,23 @@ def check_window(name: str, window: Sequence[int]) -> Window:
     rule = "be a positive height and width"
     height, width = check_shape(name, window, axes=2, rule=rule)
     return height, width
+
+
+def drawn_table(
+    window: Sequence[int],
+    heads: int,
+    std: float,
+    key: PRNGKeyArray,
+    *,
+    signed: bool = True,
+) -> Float[Array, "rows columns heads"]:
+    """Initial numbers of each difference of cells, or of each distance if it has no
+    sign."""
+    height, width = check_window("window", window)
+    check_count("heads", heads, 1)
+    check_at_least("std", std, 0)
+    shape = (2 * height - 1, 2 * width - 1) if signed else (height, width)
+    return std * jr.normal(key, (*shape, heads))
 
 
 def fitting_window(

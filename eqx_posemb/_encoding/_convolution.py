@@ -10,6 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._checks import check_count
+from .._layers import layer_norm
 from .._module import Module
 from .._phase import as_float
 from .._state_dicts import array, filled, only
@@ -250,8 +251,7 @@ class PositionalConvolution(Module):
         )
         out = out[0].T + as_float(self.bias[layer])[None]
         if self.norm:
-            out = out - out.mean(-1, keepdims=True)
-            out = out * jax.lax.rsqrt((out**2).mean(-1, keepdims=True) + 1e-5)
+            out = layer_norm(out)
         # PyTorch's GELU is exact by default, and JAX's is an approximation.
         return jax.nn.gelu(out, approximate=False)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_count, check_positive
+from .._checks import check_between, check_count, check_positive
 from .._given import as_positions, check_integers, check_sequence, Positions
 from .._sharding import rows_of
 from .._state_dicts import array, filled, only
@@ -104,11 +104,8 @@ class Learned(AbstractEncoding):
         rows = length + offset
         if padding_idx is not None:
             check_count("padding_idx", padding_idx, 0)
-            if padding_idx >= rows:
-                raise ValueError(
-                    f"`padding_idx` must be a row of the table, from 0 to {rows - 1}, "
-                    f"but got {padding_idx}."
-                )
+            last = "the last row of the table"
+            check_between("padding_idx", padding_idx, 0, rows - 1, last)
         self.weight = std * jr.normal(key, (rows, dim))
         self.offset = offset
         self.padding_idx = padding_idx

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .._checks import check_count, check_even, check_positive
 from .._given import as_positions, check_grid
+from .._layers import linear_layer, uniform
 from .._phase import as_float
 from ._abstract import AbstractEncoding
 
@@ -94,9 +95,9 @@ class LearnedFourier(AbstractEncoding):
         is odd, or if `groups` divides `axes` or `dim` unevenly.
         """
         features = dim if features is None else features
-        for name, value in ("dim", dim), ("axes", axes), ("hidden", hidden):
+        sizes = dict(dim=dim, axes=axes, hidden=hidden, groups=groups)
+        for name, value in sizes.items():
             check_count(name, value, 1)
-        check_count("groups", groups, 1)
         check_positive("gamma", gamma)
         check_even("features", features, "for every cosine to have its sine")
         if axes % groups or dim % groups:
@@ -105,9 +106,6 @@ class LearnedFourier(AbstractEncoding):
                 f"{groups} for {axes} axes and {dim} channels."
             )
         keys = jr.split(key, 5)
-        uniform = lambda key, shape, inputs: jr.uniform(
-            key, shape, minval=-(inputs**-0.5), maxval=inputs**-0.5
-        )
         self.waves = jr.normal(keys[0], (features // 2, axes // groups)) / gamma
         self.hidden_weight = uniform(keys[1], (hidden, features), features)
         self.hidden_bias = uniform(keys[2], (hidden,), features)
@@ -129,21 +127,13 @@ class LearnedFourier(AbstractEncoding):
         """
         axes = self.groups * self.waves.shape[1]
         check_grid("positions", positions, axes)
-        waves, w_1, b_1, w_2, b_2 = map(
-            as_float,
-            (
-                self.waves,
-                self.hidden_weight,
-                self.hidden_bias,
-                self.weight,
-                self.bias,
-            ),
-        )
         points = as_float(as_positions(positions)).reshape(-1, self.waves.shape[1])
         # Rounded factors would lose the fraction of a turn at large coordinates.
-        angles = jnp.matmul(points, waves.T, precision="highest")
-        features = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
-        features = features * features.shape[1] ** -0.5
-        hidden = jax.nn.gelu(features @ w_1.T + b_1[None], approximate=False)
-        vectors = hidden @ w_2.T + b_2[None]
-        return vectors.reshape(positions.shape[0], self.groups * b_2.shape[0])
+        angles = linear_layer(self.waves, None, points.T)
+        features = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
+        features = features * features.shape[0] ** -0.5
+        hidden = linear_layer(self.hidden_weight, self.hidden_bias, features)
+        # PyTorch's GELU is exact by default, and JAX's is an approximation.
+        hidden = jax.nn.gelu(hidden, approximate=False)
+        vectors = linear_layer(self.weight, self.bias, hidden).T
+        return vectors.reshape(positions.shape[0], self.groups * self.bias.size)

@@ -7,7 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Shaped
 
-from .._checks import as_number, check_at_least, check_positive
+from .._checks import as_number, check_at_least, check_between, check_positive
 from .._phase import decimals, TWO_PI
 from ._base import (
     AbstractScaledFrequencies,
@@ -175,12 +175,7 @@ class YaRNFrequencies(AbstractScaledFrequencies):
                 "`slow` and `fast` are numbers of turns with `0 < slow <= fast`, but "
                 f"got slow={self.slow} and fast={self.fast}."
             )
-        check_at_least("extrapolation_factor", self.extrapolation_factor, 0)
-        if self.extrapolation_factor > 1:
-            raise ValueError(
-                "`extrapolation_factor` must be between 0 and 1, but got "
-                f"{self.extrapolation_factor}."
-            )
+        check_between("extrapolation_factor", self.extrapolation_factor, 0, 1)
         check_schedule("base", self.base, Geometric)
         if self.base.theta <= 1:
             raise ValueError(

@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Shaped
 
-from .._checks import check_count
+from .._checks import check_between, check_count
 from .._phase import decimals, TWO_PI
 from ._base import (
     AbstractDerivedFrequencies,
@@ -52,11 +52,7 @@ class Clipped(AbstractDerivedFrequencies):
     def __check_init__(self):
         check_schedule("base", self.base)
         check_count("count", self.count, 2)
-        if self.count > self.pairs:
-            raise ValueError(
-                "`count` must be at most the number of frequencies, "
-                f"{self.pairs}, but got {self.count}."
-            )
+        check_between("count", self.count, 2, self.pairs, "the number of frequencies")
 
     @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:

@@ -6,7 +6,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Shaped
 
-from .._checks import as_number, check_count, check_positive
+from .._checks import as_number, check_between, check_count, check_positive
 from .._phase import TWO_PI
 from ._base import (
     AbstractDerivedFrequencies,
@@ -62,11 +62,7 @@ class RIFLEx(AbstractDerivedFrequencies):
         check_count("pair", self.pair, 0)
         check_count("length", self.length, 1)
         check_positive("turns_in_length", self.turns_in_length)
-        if self.pair >= self.pairs:
-            raise ValueError(
-                "`pair` must be less than the number of frequencies, "
-                f"{self.pairs}, but got {self.pair}."
-            )
+        check_between("pair", self.pair, 0, self.pairs - 1, "the last pair of `base`")
         # A pair that turned faster than before would repeat within the video.
         if self.scaling_factor < self.base.scaling_factor:
             raise ValueError(

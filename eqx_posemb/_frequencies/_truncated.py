@@ -6,7 +6,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Shaped
 
-from .._checks import check_count
+from .._checks import check_between, check_count
 from ._base import (
     AbstractDerivedFrequencies,
     AbstractStaticFrequencies,
@@ -51,11 +51,7 @@ class Truncated(AbstractDerivedFrequencies):
     def __check_init__(self):
         check_schedule("base", self.base)
         check_count("keep", self.keep, 0)
-        if self.keep > self.pairs:
-            raise ValueError(
-                "`keep` must be between 0 and the number of frequencies, "
-                f"{self.pairs}, but got {self.keep}."
-            )
+        check_between("keep", self.keep, 0, self.pairs, "the number of frequencies")
 
     @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._checks import check_choice, check_positive, described
+from .._checks import check_between, check_choice, check_positive, described
 from .._given import as_positions, check_integers
 
 
@@ -247,10 +247,7 @@ def circle_positions(
         ```
     """
     check_positive("radius", radius)
-    if not 0 <= share <= 1:
-        raise ValueError(
-            f"`share` must be between 0 and 1, but got {described(share)}."
-        )
+    check_between("share", share, 0, 1)
     _check_runs(runs)
     as_positions(start, "start")
     parts = [np.zeros((0, 3))]

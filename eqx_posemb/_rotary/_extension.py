@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
 from .._checks import as_number, check_at_least, check_count, described
-from .._given import check_sequence, in_common, Positions
+from .._given import check_both, check_sequence, in_common, Positions
 from .._phase import as_float, computing_dtype
 from ._abstract import AbstractRotary, check_rotary, each_head
 from ._products import AbstractProducts
@@ -77,8 +77,7 @@ class AbstractExtension(AbstractProducts):
 
         **Raises:** a `ValueError` if positions are not one-dimensional.
         """
-        for name, positions in ("q", q_positions), ("k", k_positions):
-            check_sequence(f"{name}_positions", positions, "to be near or far")
+        check_both(check_sequence, q_positions, k_positions, "to be near or far")
         dtype = computing_dtype(q.dtype)
         # Pieces are disjoint and cover all pairs that a causal mask shows.
         chosen = jnp.zeros((q.shape[0], q.shape[1], k.shape[1]), dtype)

@@ -6,7 +6,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
 
 from .._checks import check_count
-from .._given import check_sequence, in_common, Positions
+from .._given import check_both, check_sequence, check_state, in_common, Positions
 from .._phase import computing_dtype
 from .._sharding import alike, repeated
 from .._spread import either, keys_in_order
@@ -170,8 +170,7 @@ class PaTH(AbstractProducts):
         queries have another number of heads or channels, or if positions are not
         one-dimensional.
         """
-        self._check(q, q_positions, k_positions, k_state)
-        assert k_state is not None
+        k_state = self._check(q, q_positions, k_positions, k_state)
         q_positions, k_positions = in_common(q_positions, k_positions)
         dtype = computing_dtype(q.dtype)
         # Each head of queries transforms the keys that it shares with other heads.
@@ -209,15 +208,8 @@ class PaTH(AbstractProducts):
     def _check(self, q, q_positions, k_positions, k_state):
         heads, head_dim, _ = self.up.shape
         check_queries("PaTH", q, heads, head_dim)
-        for name, positions in ("q", q_positions), ("k", k_positions):
-            check_sequence(f"{name}_positions", positions, "to have keys in order")
-        dim = self.down.shape[1]
-        if k_state is None or k_state.ndim != 2 or k_state.shape[1] != dim:
-            raise ValueError(
-                "`k_state` must be the hidden states of the keys, [seq, dim] with "
-                f"dim={dim}, which a `PaTH` reads, but got "
-                f"{None if k_state is None else k_state.shape}."
-            )
+        check_both(check_sequence, q_positions, k_positions, "to have keys in order")
+        return check_state("k_state", k_state, self.down.shape[1])
 
 
 def _has_no_gaps(shown):

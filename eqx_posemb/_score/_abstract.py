@@ -95,16 +95,3 @@ class AbstractScore(Part):
         """
         del q, k, q_positions, k_positions
         return None
-
-
-def needed(
-    name: str, state: Float[Array, "seq dim"] | None, dim: int
-) -> Float[Array, "seq dim"]:
-    """Returns the hidden states that a score needs, after a check."""
-    if state is None or state.ndim != 2 or state.shape[1] != dim:
-        raise ValueError(
-            f"`{name}` must be the hidden states of the tokens, [seq, dim] with "
-            f"dim={dim}, which this score reads, but got "
-            f"{None if state is None else state.shape}."
-        )
-    return state

@@ -8,7 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
 
 from .._checks import check_at_least, check_count
-from .._given import check_sequence, in_common, Positions
+from .._given import check_both, check_sequence, in_common, Positions
 from .._phase import as_float
 from .._spread import keys_in_order, look_up
 from ._abstract import AbstractScore
@@ -131,8 +131,7 @@ class CoPE(AbstractScore):
         **Raises:** a `ValueError` if positions are not one-dimensional, or if `q` has
         another number of channels than the vectors.
         """
-        for name, positions in ("q", q_positions), ("k", k_positions):
-            check_sequence(f"{name}_positions", positions, "to count keys in order")
+        check_both(check_sequence, q_positions, k_positions, "to count keys in order")
         if q.shape[-1] != self.weight.shape[1]:
             raise ValueError(
                 f"`q` must have the {self.weight.shape[1]} channels of the vectors of "

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 from .._buckets import firsts_of
 from .._checks import check_count, check_even, check_positive
 from .._given import Positions
+from .._layers import layer_norm
 from .._phase import as_float
 from ._abstract import AbstractScore
 from ._relative import check_whole
@@ -205,18 +206,12 @@ class DeBERTa(AbstractScore):
     ) -> tuple[Array, Array]:
         """The table as keys and as queries, each projected for each head."""
         del q_positions, k_positions
-        table = self._normed()
+        table = as_float(self.table)
+        # The first version has no norm.
+        if self.norm_weight is not None:
+            table = layer_norm(table, self.norm_weight, self.norm_bias, eps=self.eps)
         keys = _projected(table, self.key_weight, self.key_bias)
         return keys, _projected(table, self.query_weight, self.query_bias)
-
-    def _normed(self):
-        table = as_float(self.table)
-        if self.norm_weight is None or self.norm_bias is None:
-            return table
-        centered = table - jnp.mean(table, axis=-1, keepdims=True)
-        variance = jnp.mean(centered**2, axis=-1, keepdims=True)
-        unit = centered * jax.lax.rsqrt(variance + self.eps)
-        return unit * as_float(self.norm_weight)[None] + as_float(self.norm_bias)[None]
 
 
 def _projected(table, weight, bias):

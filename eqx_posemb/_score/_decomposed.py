@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import check_at_least, check_count, check_shape
-from .._given import check_grid
+from .._given import check_both, check_grid
 from .._low_rank import Factors
 from .._phase import as_float
 from .._positions import distance
@@ -256,8 +256,7 @@ class Decomposed(AbstractScore):
         return jnp.concatenate(of_q, axis=-1), jnp.concatenate(of_k, axis=-1)[None]
 
     def _within(self, q, q_positions, k_positions):
-        for name, positions in ("q", q_positions), ("k", k_positions):
-            check_grid(f"{name}_positions", positions, len(self.shape))
+        check_both(check_grid, q_positions, k_positions, len(self.shape))
         most = tuple(size - 1 for size in self.shape)
         return within(
             q,

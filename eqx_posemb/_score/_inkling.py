@@ -6,9 +6,8 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_at_least, check_count, check_positive
-from .._given import as_positions
+from .._given import as_positions, check_state
 from .._phase import as_float
-from ._abstract import needed
 from ._rows import AbstractTable, Rows
 
 
@@ -126,7 +125,7 @@ class Inkling(AbstractTable):
 
     def _rows(self, q, q_positions, k_positions, q_state):
         del q, k_positions
-        x = as_float(needed("q_state", q_state, self.weight.shape[2]))
+        x = as_float(check_state("q_state", q_state, self.weight.shape[2]))
         mix = jnp.einsum("hrd,qd->hqr", as_float(self.weight), x)
         if self.mix_scale is not None and self.clip is not None:
             mix = mix * as_float(self.mix_scale)[:, None]

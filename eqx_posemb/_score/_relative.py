@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from .._given import check_integers, check_sequence, in_common, Positions
+from .._given import check_both, check_integers, check_sequence, in_common, Positions
 from .._module import Module
 from .._phase import as_float
 from .._spread import (
@@ -223,14 +223,12 @@ def within(
 def check_sequences(
     q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]
 ) -> None:
-    for name, positions in ("q", q_positions), ("k", k_positions):
-        why = "for one distance to each pair"
-        check_sequence(f"{name}_positions", positions, why)
+    why = "for one distance to each pair"
+    check_both(check_sequence, q_positions, k_positions, why)
 
 
 def check_whole(
     q_positions: Num[Positions, "q *axes"], k_positions: Num[Positions, "k *axes"]
 ) -> None:
     """Raises an error unless positions are integers."""
-    for name, positions in ("q", q_positions), ("k", k_positions):
-        check_integers(f"{name}_positions", positions, "to look distances up with")
+    check_both(check_integers, q_positions, k_positions, "to look distances up with")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_count, check_positive
+from .._checks import check_between, check_count, check_positive
 from .._given import Positions
 from .._phase import as_float
 from .._positions import distance
@@ -200,10 +200,7 @@ def shaw_values(
     """
     check_whole(q_positions, k_positions)
     rows = table.shape[0]
-    if not 0 <= back < rows:
-        raise ValueError(
-            f"`back` must be a row of `table`, from 0 to {rows - 1}, but got {back}."
-        )
+    check_between("back", back, 0, rows - 1, "the last row of `table`")
 
     def attended(weights, table, q_positions, k_positions):
         delta = distance(q_positions, k_positions)

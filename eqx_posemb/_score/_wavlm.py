@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._buckets import bucket, check_buckets
 from .._checks import check_count, check_positive
+from .._given import check_state
 from .._phase import as_float
-from ._abstract import needed
 from ._rows import AbstractTable, Rows
 
 
@@ -111,7 +111,7 @@ class WavLM(AbstractTable):
     def _rows(self, q, q_positions, k_positions, q_state):
         del q, q_positions, k_positions
         heads, head_dim = self.weight.shape[1], self.gate_weight.shape[1]
-        x = as_float(needed("q_state", q_state, heads * head_dim))
+        x = as_float(check_state("q_state", q_state, heads * head_dim))
         x = x.reshape(x.shape[0], heads, head_dim)
         opened = jnp.einsum("qhd,gd->ghq", x, as_float(self.gate_weight))
         a, b = jax.nn.sigmoid(opened + as_float(self.gate_bias)[:, None, None])

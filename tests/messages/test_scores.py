@@ -52,7 +52,7 @@ SETTINGS = [
     case("`back` must be at least 0 and finite, but got -1", lambda: pe.Shaw(8, back=-1, key=KEY)),
     case("`ahead` must be at least 0 and finite, but got -1", lambda: pe.Shaw(8, ahead=-1, key=KEY)),
     case("`std` must be positive and finite, but got 0", lambda: pe.Shaw(8, std=0, key=KEY)),
-    case("`back` must be a row of `table`, from 0 to 2, but got 3", lambda: pe.functional.shaw_values(jnp.ones((1, 4, 4)), jnp.ones((3, 2)), P, P, back=3)),
+    case("`back` must be between 0 and 2, the last row of `table`, but got 3", lambda: pe.functional.shaw_values(jnp.ones((1, 4, 4)), jnp.ones((3, 2)), P, P, back=3)),
     case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.CoPE(0, key=KEY)),
     case("`reach` must be at least 2 and finite, but got 1", lambda: pe.CoPE(8, reach=1, key=KEY)),
     case("`std` must be at least 0 and finite, but got -1", lambda: pe.CoPE(8, std=-1, key=KEY)),
@@ -63,7 +63,7 @@ SETTINGS = [
         for name in ("heads", "head_dim", "dim", "rank")
     ),
     case("`q` must have shape \\[heads, q, dim\\] with 3 heads and 16 channels, as this `PaTH` has, but got \\(2, 4, 16\\)", lambda: pe.PaTH(3, 16, 8, key=KEY).products(Q, Q, P, P)),
-    case("`k_state` must be the hidden states of the keys.*with dim=8, which a `PaTH` reads, but got None", lambda: pe.PaTH(2, 16, 8, key=KEY).products(Q, Q, P, P)),
+    case("`k_state` must be the hidden states of the tokens.*with dim=8, which this part reads, but got None", lambda: pe.PaTH(2, 16, 8, key=KEY).products(Q, Q, P, P)),
     case("`k_positions` must have shape \\[seq\\], to have keys in order, but got \\(4, 1\\)", lambda: pe.PaTH(2, 16, 8, key=KEY).products(Q, Q, P, P[:, None])),
     case("`heads` must be at least 1 and finite, but got 0", lambda: pe.MusicTransformer(0, 8, 8, key=KEY)),
     case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.MusicTransformer(2, 0, 8, key=KEY)),
@@ -120,8 +120,8 @@ SHAPES = [
     ),
     case("`q_positions` must have shape \\[seq, axes\\] with 2 axes, but got shape \\(4,\\)", lambda: pe.Decomposed((2, 2), 16, key=KEY)(Q, Q, P, P)),
     case("`k_positions` must be integers, to look distances up.*float32", lambda: pe.Decomposed((2, 2), 16, key=KEY)(Q, Q, pe.positions.grid_positions((2, 2)), jnp.ones((4, 2)))),
-    case("`q_state` must be the hidden states.*with dim=8, which this score reads, but got None", lambda: pe.Inkling(2, 8, key=KEY)(Q, Q, P, P)),
-    case("`q_state` must be the hidden states.*with dim=32, which this score reads, but got \\(4, 8\\)", lambda: pe.WavLM(2, 16, key=KEY)(Q, Q, P, P, q_state=jnp.ones((4, 8)))),
+    case("`q_state` must be the hidden states.*with dim=8, which this part reads, but got None", lambda: pe.Inkling(2, 8, key=KEY)(Q, Q, P, P)),
+    case("`q_state` must be the hidden states.*with dim=32, which this part reads, but got an array of shape \\(4, 8\\)", lambda: pe.WavLM(2, 16, key=KEY)(Q, Q, P, P, q_state=jnp.ones((4, 8)))),
     case("`k_positions` must be integers, to look distances up.*float32", lambda: pe.functional.shaw_values(Q, Q[0], P, jnp.ones(4), back=0)),
 ]
 # fmt: on

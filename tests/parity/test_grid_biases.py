@@ -103,11 +103,10 @@ def test_log_cpb_for_another_window_keeps_the_scale_of_training():
     bias = made(pe.LogCPB, (4, 4), HEADS)
     larger = bias.for_window((6, 6))
     assert larger.window == (6, 6) and larger.for_window((4, 4)).window == (4, 4)
-    # In reverse, both compute pair by pair: in order, the smaller window alone would be
-    # known to be whole, and sums of another program are rounded otherwise.
     back = cells((4, 4))[::-1]
-    ours, smaller = _square(larger, back), _square(bias, back)
-    np.testing.assert_array_equal(ours, smaller)
+    # Tables of another size sum 512 products of about one in another order. The last
+    # place of their sum is 3e-5, and the slope of 16σ is at most 4.
+    assert_close(_square(larger, back), _square(bias, back), atol=1e-4)
 
 
 @pytest.mark.parametrize("window", [(3, 4), (5, 5)])
