@@ -21,7 +21,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("optax")
 
 from eqx_posemb._compare import _tasks, _text
-from eqx_posemb._compare._entries import EMBEDDINGS, entries, Sizes
+from eqx_posemb._compare._entries import bounded, EMBEDDINGS, entries, Sizes
 from eqx_posemb._compare._evaluate import BEYOND, Evaluation, hardly_learnt, NOT_FINITE
 from eqx_posemb._compare._extensions import EXTENSIONS
 from eqx_posemb._compare._model import at, forward, score
@@ -277,6 +277,9 @@ def test_the_end_of_a_custom_embedding_is_found(tiny, task):
         tiny("learned"), entry(built), 2, NOTHING
     )
     assert found == BEYOND
+    within = pe.tupe(8, 8, 2, 4, key=jax.random.key(0))
+    assert bounded(pe.PositionalEmbedding(bias=within))
+    assert not bounded(pe.make("t5", heads=2, dim=16, key=jax.random.key(0)))
 
 
 @pytest.mark.parametrize(

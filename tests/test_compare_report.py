@@ -112,7 +112,11 @@ def test_the_figure_is_written_in_the_formats_that_papers_take(tmp_path):
     for kind, start in starts.items():
         path = tmp_path / f"figure.{kind}"
         found.plot(path)
-        assert path.read_bytes().startswith(start)
+        written = path.read_bytes()
+        assert written.startswith(start)
+        # Equal results give equal files.
+        found.plot(path)
+        assert path.read_bytes() == written
 
 
 def test_styles_of_the_default_embeddings_differ_without_color():
@@ -131,39 +135,20 @@ def test_labels_are_moved_apart_and_kept_in_order():
     )
 
 
-def test_the_time_left_is_the_sum_of_what_such_parts_took(monkeypatch):
+def test_the_time_left_is_in_proportion_to_the_costs(monkeypatch):
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     progress = Progress(quiet=True)
-    kinds = ("training", "test", "training", "test", "extension")
-    progress.expect([("text", kind) for kind in kinds], {"text": 3.0})
-    progress.begin()
+    progress.expect([3.0, 1.0, 2.0, 1.0])
     assert progress.seconds_left() is None
     now += 30
-    # Half of 60 s, and 60 s more; three tests of a third, one with its programs.
-    assert progress.seconds_left(0.5) == pytest.approx(30 + 60 + 2 * 20 + 20 / 1.5)
+    # Half of the first part took 30 s, so one unit takes 20 s.
+    assert progress.seconds_left(0.5) == pytest.approx(20 * (1.5 + 1 + 2 + 1))
     now += 30
     progress.done()
-    progress.begin()
-    now += 12
-    progress.done()
-    progress.begin()
-    assert progress.seconds_left() == pytest.approx(60 + 12 + 8)
-
-
-def test_the_time_of_another_task_is_in_proportion_to_its_cost(monkeypatch):
-    now = 100.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    progress = Progress(quiet=True)
-    parts = [("text", "training"), ("text", "training"), ("recall", "training")]
-    progress.expect(parts, {"text": 4.0, "recall": 3.0})
-    progress.begin()
-    now += 20
-    assert progress.seconds_left(0.5) == pytest.approx(20 + 40 + 30)
-    now += 24
-    progress.done()
-    progress.begin()
-    assert progress.seconds_left() == pytest.approx(44 + 33)
+    assert progress.seconds_left() == pytest.approx(20 * (1 + 2 + 1))
+    progress.done(loaded=True)
+    assert progress.seconds_left(0.5) == pytest.approx(60 / 4 * 2)
 
 
 def test_a_token_costs_the_products_of_its_blocks_and_attention():

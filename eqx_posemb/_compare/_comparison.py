@@ -125,7 +125,8 @@ class Comparison:
         from ..plot import extrapolation
 
         # A vector file keeps text as text, and not as outlines.
-        with matplotlib.rc_context({"svg.fonttype": "none", "font.size": 8}):
+        style = {"svg.fonttype": "none", "svg.hashsalt": "eqx_posemb", "font.size": 8}
+        with matplotlib.rc_context(style):
             figure = extrapolation(self.results)
             if path is not None:
                 if kind is None and isinstance(path, str | Path):

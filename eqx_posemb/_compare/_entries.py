@@ -140,9 +140,9 @@ def _bundled(value: Any) -> PositionalEmbedding | None:
 
 
 def bounded(embedding: PositionalEmbedding) -> bool:
-    """Whether a part of the embedding has no positions beyond some end."""
-    parts = (getattr(embedding, slot) for slot, _ in KINDS)
-    return any("bounded" in getattr(part, "traits", ()) for part in parts)
+    """Whether a part of the embedding, or of a sum, ends at some position."""
+    ends = lambda part: "bounded" in getattr(part, "traits", ())
+    return any(map(ends, jax.tree.leaves(embedding, is_leaf=ends)))
 
 
 def _checked(name, builder):

@@ -73,8 +73,7 @@ class Run:
             self._progress.say(
                 f"{total - len(missing)} of {total} are finished in {self._folder}."
             )
-        costs = {task.name: task.cost(self._settings) for task in self._tasks}
-        self._progress.expect(_parts(missing), costs)
+        self._progress.expect(_costs(missing, self._settings))
         # Settings are written before the first training, so that an interrupted run can
         # be resumed.
         self._write()
@@ -112,7 +111,6 @@ class Run:
             self.trained[key] = self._train(task, entry, training, test, check)
         model, losses = self.trained[key]
         middle = time.monotonic()
-        self._progress.begin()
         scores, reasons = {}, {}
         for index, multiple in enumerate(self._settings.multiples):
             check()
@@ -146,7 +144,6 @@ class Run:
         steps, weights = self._settings.steps, self._weights(task, entry)
         place = f"{self._bases.index(entry.base) + 1} of {len(self._bases)}"
         title = f"{task.name}, {entry.base}: training {place}"
-        self._progress.begin()
         self._progress.show(f"{task.name}, {entry.base}: compiling {place}")
         start = self._start(task, entry, training)
         loaded = weights.load(start)
@@ -175,7 +172,7 @@ class Run:
         if first < steps:
             state = training.run(state, after)
             weights.save(state, finished=True)
-        self._progress.done(record=loaded is None)
+        self._progress.done(loaded=loaded is not None)
         return state.model, state.losses
 
     def _ahead(self, task, entry, model, training, test):
@@ -322,16 +319,17 @@ def _writable(out):
     return folder
 
 
-def _parts(missing):
-    """What is left, for the estimate of time."""
-    trained, parts = set(), []
+def _costs(missing, settings):
+    """The relative cost of each training and of each test, in order."""
+    trained, costs = set(), []
     for task, entry in missing:
+        cost = task.cost(settings)
         if (task.name, entry.base) not in trained:
-            parts.append((task.name, "training"))
+            costs.append(cost)
             trained.add((task.name, entry.base))
-        kind = "test" if entry.extend is None else "extension"
-        parts.append((task.name, kind))
-    return parts
+        # A test takes a third of a training, and an extension compiles nothing.
+        costs.append(cost * (1 / 3 if entry.extend is None else 2 / 9))
+    return costs
 
 
 def _file_name(name):
