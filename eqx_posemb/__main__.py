@@ -1,6 +1,7 @@
 """The command line: `eqx-posemb list`, `show`, `cite`, `inspect`, `plot`, `compare`."""
 
 import argparse
+import dataclasses
 import importlib
 import os
 import shutil
@@ -20,6 +21,7 @@ from ._catalogue import (
     selected,
     table,
 )
+from ._compare._settings import Settings
 
 
 class _Parser(argparse.ArgumentParser):
@@ -152,37 +154,16 @@ def _parser():
         help="your own text, the last tenth of each file being held out (default: the "
         "sources of Python's standard library, every tenth file being held out)",
     )
-    compare.add_argument(
-        "--tasks",
-        nargs="+",
-        metavar="TASK",
-        help="text, recall, copy, passkey (default: text recall)",
-    )
-    compare.add_argument(
-        "--multiples",
-        nargs="+",
-        type=int,
-        metavar="N",
-        help="lengths of tests, in training lengths (default: 1 4 16)",
-    )
-    for name, kind, meaning in (
-        ("length", int, "tokens in a training example"),
-        ("steps", int, "training steps"),
-        ("batch", int, "training examples in a step"),
-        ("dim", int, "channels of a token"),
-        ("heads", int, "heads of attention"),
-        ("depth", int, "blocks of the model"),
-        ("learning-rate", float, "the largest learning rate"),
-        (
-            "position-rate",
-            float,
-            "how much faster the parameters of an embedding learn; 1 is an ablation",
-        ),
-        ("seed", int, "the first seed"),
-        ("seeds", int, "the number of seeds, for a mean and a standard deviation"),
-        ("passages", int, "passages of the longest length in a test"),
-    ):
-        compare.add_argument(f"--{name}", type=kind, metavar="N", help=meaning)
+    for setting in dataclasses.fields(Settings):
+        several = isinstance(setting.default, tuple)
+        values = setting.default if several else (setting.default,)
+        compare.add_argument(
+            f"--{setting.name.replace('_', '-')}",
+            nargs="+" if several else None,
+            type=type(values[0]),
+            metavar="NAME" if setting.name == "tasks" else "N",
+            help=f"{setting.metadata['help']} (default: {' '.join(map(str, values))})",
+        )
     compare.add_argument(
         "--out",
         default="eqx-posemb-compare",

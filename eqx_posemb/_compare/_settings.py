@@ -1,7 +1,7 @@
 """How large the model is, how long it is trained, and on what."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -11,27 +11,33 @@ from .._catalogue import Refused
 TASKS = ("text", "recall", "copy", "passkey")
 
 
+def _setting(default: Any, meaning: str) -> Any:
+    """A setting with its help on the command line."""
+    return field(default=default, metadata={"help": meaning})
+
+
 @dataclass(frozen=True)
 class Settings:
     """All that a result depends on, but for the text and the embeddings."""
 
-    tasks: tuple[str, ...] = ("text", "recall")
-    length: int = 128
+    tasks: tuple[str, ...] = _setting(("text", "recall"), f"some of {', '.join(TASKS)}")
+    length: int = _setting(128, "tokens in a training example")
     # Three lengths show a trend, and each is a program to compile.
-    multiples: tuple[int, ...] = (1, 4, 16)
-    steps: int = 300
-    batch: int = 8
-    dim: int = 96
-    heads: int = 4
-    depth: int = 3
-    learning_rate: float = 3e-3
-    position_rate: float = 10.0
-    """How much faster the parameters of the embedding learn."""
-    seed: int = 0
-    seeds: int = 1
-    """How many models are trained for an embedding: with `seed`, `seed + 1`, …"""
-    passages: int = 8
-    """How many passages of the longest length, or as many tokens, are a test."""
+    multiples: tuple[int, ...] = _setting(
+        (1, 4, 16), "lengths of tests, in training lengths"
+    )
+    steps: int = _setting(300, "training steps")
+    batch: int = _setting(8, "training examples in a step")
+    dim: int = _setting(96, "channels of a token")
+    heads: int = _setting(4, "heads of attention")
+    depth: int = _setting(3, "blocks of the model")
+    learning_rate: float = _setting(3e-3, "the largest learning rate")
+    position_rate: float = _setting(
+        10.0, "how much faster the parameters of an embedding learn; 1 is an ablation"
+    )
+    seed: int = _setting(0, "the first seed")
+    seeds: int = _setting(1, "seeds, for a mean and a standard deviation")
+    passages: int = _setting(8, "passages of the longest length in a test")
 
     def __post_init__(self):
         least = dict(length=8, steps=1, batch=1, dim=1, heads=1, depth=1, seeds=1)
