@@ -66,6 +66,11 @@ def duplicate_interleave(m: Float[Tensor, "... n"]) -> Float[Tensor, "... twice"
     return m.repeat_interleave(2, dim=-1)
 
 
+def twice(columns: Tensor) -> Tensor:
+    """The table with every column again after the last one."""
+    return torch.cat([columns, columns], dim=-1)
+
+
 def apply_rotary_pos_emb(
     x: Tokens, sin: Table, cos: Table, scale: float | Table = 1
 ) -> Tokens:
