@@ -13,9 +13,8 @@ import torch
 from torch import nn, Tensor
 
 from ..._rotary import AbstractRotary, Pairing, Rotary
-from ._angles import Angles, as_positions, check_tensor, computing_dtype
+from ._angles import Angles, as_positions, check_tensor, computing_dtype, Layout, rotate
 from ._operator import call, frame_of, leaves_of
-from ._rotate import Layout, rotate
 
 
 def to_torch(module: eqx.Module) -> dict[str, Tensor]:
