@@ -196,7 +196,7 @@ def test_biases_of_bloom_follow_the_mask_and_the_cache():
         assert_same(logits(model, **mask), padded)
         again = model.generate(TOKENS, max_new_tokens=3, do_sample=False)
         assert torch.equal(again, told)
-        model.transformer.build_alibi_tensor.slopes = [0.0, 0.0]
+        model.transformer.build_alibi_tensor.keywords["slopes"] = [0.0, 0.0]
         assert not torch.allclose(logits(model), before, atol=1e-3)
     assert torch.equal(logits(model), before)
 

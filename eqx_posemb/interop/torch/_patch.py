@@ -261,7 +261,9 @@ def _bucket(buckets: Buckets, delta: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 def _patch_alibi(undo, model, name, module):
-    ours, method = _ALiBi(huggingface.load(model.config).bias), "build_alibi_tensor"
+    bias: Any = huggingface.load(model.config).bias
+    slopes = np.asarray(bias.slopes, np.float32).tolist()
+    ours, method = functools.partial(_alibi, slopes=slopes), "build_alibi_tensor"
     # The example has padding before its tokens, where counts of positions could differ.
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
     example = mask, module.num_heads, torch.float32
@@ -271,18 +273,11 @@ def _patch_alibi(undo, model, name, module):
     undo.callback(hook.remove)
 
 
-class _ALiBi:
-    """Stands where `build_alibi_tensor` of Bloom stood."""
-
-    def __init__(self, bias: Any):
-        self.slopes = np.asarray(bias.slopes, np.float32).tolist()
-
-    def __call__(self, mask: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-        # Bloom multiplies slopes by key positions, which equals ALiBi after the
-        # softmax.
-        positions = ((mask.cumsum(dim=-1) - 1) * mask)[:, None, None]
-        slopes = torch.tensor(self.slopes, device=mask.device)[:, None, None]
-        return (slopes * positions).flatten(0, 1).to(dtype)
+def _alibi(mask: Tensor, heads: int, dtype: torch.dtype, *, slopes: Any) -> Tensor:
+    """Slopes times key positions, as in Bloom, which equals ALiBi after the softmax."""
+    positions = ((mask.cumsum(dim=-1) - 1) * mask)[:, None, None]
+    slopes = torch.tensor(slopes, device=mask.device)[:, None, None]
+    return (slopes * positions).flatten(0, 1).to(dtype)
 
 
 def _with_mask(module, args, kwargs):
