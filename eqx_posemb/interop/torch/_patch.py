@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class Patch:
     """
 
     patched: tuple[str, ...]
-    """The names of the modules that are ours now."""
+    """The names of the modules that have our numbers now."""
     left: dict[str, str]
     """The names of unchanged modules, each with the reason."""
     _undo: contextlib.ExitStack = dataclasses.field(repr=False)
@@ -88,7 +88,7 @@ def patch_rotary(model: nn.Module) -> Patch:
     modules can be replaced.
     """
     modules = dict(model.named_modules())
-    if any(isinstance(module, PatchedRotation) for module in modules.values()):
+    if any(isinstance(module, ExactTables) for module in modules.values()):
         raise ValueError(
             "`model` must be as transformers made it, but it is patched already. Call "
             "`remove` of the handle first."
@@ -124,54 +124,34 @@ def patch_rotary(model: nn.Module) -> Patch:
 _LAYOUTS = (twice, duplicate_interleave, torch.clone)
 
 
-class PatchedRotation(nn.Module):
-    """Replaces a rotary embedding of transformers, and has its other attributes."""
+class ExactTables(nn.Module):
+    """A hook that replaces the tables of a rotary embedding of transformers for one
+    kind of layer: [batch, seq, channels] at positions [batch, seq], or [3, batch, seq]
+    for M-RoPE."""
 
-    def __init__(self, original: nn.Module, made: Mapping[Any, nn.Module]):
-        super().__init__()
-        # As a submodule, the original moves and is cast with the model until it is
-        # restored.
-        self.original = original
-        self.kinds = nn.ModuleDict({str(kind): one for kind, one in made.items()})
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("original"), name)
-
-    def forward(
-        self, x: Tensor, position_ids: Tensor, layer_type: str | None = None
-    ) -> tuple[Tensor, Tensor]:
-        return self.kinds[str(layer_type)](x, position_ids)
-
-
-class _Tables(nn.Module):
-    """The tables of one kind of layer, [batch, seq, channels], of positions [batch,
-    seq], or [3, batch, seq] for M-RoPE."""
-
-    def __init__(self, rotary: Rotary, layout: Any, coordinates: int, keeps: bool):
+    def __init__(self, kind: str | None, rotary: Rotary, layout: Any, coordinates: int):
         super().__init__()
         self.rotary = TorchRotary(rotary, "torch")
-        self.layout, self.coordinates, self.keeps_dtype = layout, coordinates, keeps
+        self.kind, self.layout, self.coordinates = kind, layout, coordinates
 
     @torch.no_grad()
-    def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, module: nn.Module, args: Any, kwargs: Any, theirs: Any) -> Any:
+        return self.tables(theirs, *args, **kwargs)
+
+    def tables(self, theirs, x, position_ids, layer_type=None):
+        if layer_type != self.kind:
+            return theirs
         positions = position_ids
         if self.coordinates:
             # Text has one number for all coordinates.
             positions = positions.expand(self.coordinates, -1, -1).movedim(0, -1)
         length = None if self.rotary.exact else position_ids.max() + 1
-        # Some classes of transformers return float32 tables for inputs of every dtype.
-        dtype = x.dtype if self.keeps_dtype else torch.float32
         tables = self.rotary.tables(positions, length=length)
-        return tuple(self.layout(table).to(dtype) for table in tables)
+        # Some classes of transformers have float32 tables for inputs of every dtype.
+        return tuple(self.layout(table).to(theirs[0].dtype) for table in tables)
 
 
 def _patch_rotation(undo, model, name, module):
-    parent, _, last = name.rpartition(".")
-    if not last:
-        raise ValueError("a rotary embedding cannot be replaced in itself")
     given = list(inspect.signature(type(module).forward).parameters)[1:]
     # A `forward` with other arguments belongs to a class that is not known here.
     if given not in (["x", "position_ids"], ["x", "position_ids", "layer_type"]):
@@ -183,29 +163,29 @@ def _patch_rotation(undo, model, name, module):
     kinds = [None]
     if "layer_type" in given:
         kinds = [kind for kind, rope in fresh.rope_type.items() if rope is not None]
-    made = {kind: _equal(fresh, module.config, kind) for kind in kinds}
-    holder = model.get_submodule(parent)
     buffers = (buffer.device for buffer in module.buffers())
-    patched = PatchedRotation(module, made).to(next(buffers, torch.device("cpu")))
-    setattr(holder, last, patched.train(module.training))
-    undo.callback(setattr, holder, last, module)
+    device = next(buffers, torch.device("cpu"))
+    for tables in [_equal(fresh, module.config, kind) for kind in kinds]:
+        # As a submodule, the hook moves with the model.
+        module.add_module(f"exact_{tables.kind}", tables.to(device))
+        undo.callback(delattr, module, f"exact_{tables.kind}")
+        hook = module.register_forward_hook(tables, with_kwargs=True)
+        undo.callback(hook.remove)
 
 
 def _equal(fresh, config, kind):
     """Tables of this library that equal the tables of transformers, at short
     positions."""
-    theirs = functools.partial(fresh, **({} if kind is None else {"layer_type": kind}))
-    x, half = torch.zeros(1), torch.zeros(1, dtype=torch.float16)
     for rotary in _candidates(config, kind):
         for coordinates, positions in _examples(rotary):
+            given = (torch.zeros(1), positions, *([] if kind is None else [kind]))
             try:
-                wanted = theirs(x, positions)
-                keeps = theirs(half, positions)[0].dtype == half.dtype
+                theirs = fresh(*given)
             except (IndexError, RuntimeError):
                 continue
             for layout in _LAYOUTS:
-                tables = _Tables(rotary, layout, coordinates, keeps)
-                if all(map(_same, tables(x, positions), wanted)):
+                tables = ExactTables(kind, rotary, layout, coordinates)
+                if all(map(_same, tables.tables(theirs, *given), theirs)):
                     return tables
     raise ValueError(
         "its tables differ from its configuration, or have an unknown layout"

@@ -325,6 +325,6 @@ def _checked(inputs, dim, rule):
 
 def _growth(positions, dim, scale_base):
     """What queries are multiplied by, at positions that count from the center."""
-    on = dict(dtype=exact_dtype(positions.device), device=positions.device)
-    rates = torch.as_tensor(log_zeta(dim), **on)
+    device = positions.device
+    rates = torch.as_tensor(log_zeta(dim), dtype=exact_dtype(device), device=device)
     return (positions.unsqueeze(-1) * rates / scale_base).exp()
