@@ -1,6 +1,7 @@
 """Exact angles and rotations in PyTorch's own arithmetic."""
 
 import copy
+import math
 import pickle
 
 import mpmath
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import eqx_posemb as pe
+from eqx_posemb.interop.torch import _angles
 from eqx_posemb.interop.torch._angles import Angles, rotate
 
 
@@ -163,6 +165,29 @@ def test_learned_tables_get_gradients(angles, layout):
     tables = [t.requires_grad_() for t in angles(torch.arange(5), torch.float64)]
     turn = lambda cos, sin: rotate(x, cos, sin, layout)
     assert torch.autograd.gradcheck(turn, tables)
+
+
+@pytest.mark.parametrize("heads", [(), (2, 1), (2, 3)])
+@pytest.mark.parametrize("layout", ["halves", "adjacent"])
+def test_pieces_of_a_large_input_turn_as_the_whole(angles, layout, heads, monkeypatch):
+    x = torch.randn(2, 3, 5, DIM).bfloat16().requires_grad_()
+    positions = torch.arange(5 * math.prod(heads)).reshape(*heads, 5)
+    tables = [table.requires_grad_() for table in angles(positions)]
+
+    def turned():
+        out = rotate(x, *tables, layout)
+        return out, *torch.autograd.grad(out.square().sum(), (x, *tables))
+
+    whole = turned()
+    # Two heads at once, of two examples with three heads.
+    monkeypatch.setattr(_angles, "PIECE", 2 * 5 * DIM)
+    cat, calls = torch.cat, []
+    monkeypatch.setattr(torch, "cat", lambda *each: calls.append(each) or cat(*each))
+    pieces = turned()
+    assert calls
+    assert torch.equal(pieces[0], whole[0]) and torch.equal(pieces[1], whole[1])
+    # Sums over heads, in another order.
+    torch.testing.assert_close(pieces[2:], whole[2:], atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("layout", ["halves", "adjacent"])

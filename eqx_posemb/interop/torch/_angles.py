@@ -20,6 +20,8 @@ from ..._phase import Turns
 # A layout is "halves", "adjacent", or the rows of a `Pairing`: source, partner, pair
 # and sign.
 Layout = Any
+# The most numbers that an eager operation on a CPU takes at once: 2 MiB in float32.
+PIECE = 2**19
 
 
 class Fixed(nn.Module):
@@ -97,15 +99,23 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
     by tables [*ones, seq, half]. It computes in at least float32, and returns the dtype
     of `x`."""
     half, wide = cos.shape[-1], computing_dtype(x.dtype)
-    cos, sin = cos.to(wide), sin.to(wide)
     if isinstance(layout, tuple):
         rows = (torch.tensor(row, device=x.device) for row in layout)
         source, partner, pair, sign = rows
         a, b = x[..., source].to(wide), x[..., partner].to(wide)
-        turned = a * cos[..., pair] + sign * b * sin[..., pair]
+        turned = a * cos.to(wide)[..., pair] + sign * b * sin.to(wide)[..., pair]
         # A select passes channels on unchanged. Adding a zero sine would lose the sign
         # of a negative zero.
         return torch.where(sign == 0, a, turned).to(x.dtype)
+    axis = next((i for i, size in enumerate(x.shape[:-2]) if size > 1), None)
+    eager = x.is_cpu and not torch.compiler.is_compiling()
+    if eager and axis is not None and x.numel() > PIECE:
+        # A cache of the CPU keeps a piece of some heads from one operation to the next.
+        count = -(-x.numel() // PIECE)
+        tables = (each.expand(*x.shape[:-2], -1, -1) for each in (cos, sin))
+        pieces = zip(*(each.chunk(count, axis) for each in (x, *tables)), strict=True)
+        return torch.cat([rotate(*piece, layout) for piece in pieces], axis)
+    cos, sin = cos.to(wide), sin.to(wide)
     first, rest = x[..., : 2 * half], x[..., 2 * half :]
     axis, sizes = (-2, (2, half)) if layout == "halves" else (-1, (half, 2))
     a, b = first.to(wide).unflatten(-1, sizes).unbind(axis)
