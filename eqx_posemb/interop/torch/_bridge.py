@@ -24,12 +24,6 @@ from ._parts import TorchExtension, TorchPart, TorchRotary, TorchTerm
 
 
 _Module = TypeVar("_Module", bound=eqx.Module)
-# Each kind of part is called with tensors of these names.
-_INPUTS: dict[Any, str] = {
-    AbstractEncoding: "positions",
-    AbstractBias: "q_positions k_positions",
-    AbstractScore: "q k q_positions k_positions",
-}
 
 
 def as_torch(
@@ -81,9 +75,8 @@ def as_torch(
         return TorchRotary(module, rotation)
     if isinstance(module, AbstractProducts):
         return TorchExtension(module)
-    for kind, names in _INPUTS.items():
-        if isinstance(module, kind):
-            return TorchTerm(module, tuple(names.split()))
+    if isinstance(module, AbstractEncoding | AbstractBias | AbstractScore):
+        return TorchTerm(module)
     raise ValueError(
         "`module` must be an encoding, a rotary embedding, a bias, a score or a "
         f"PositionalEmbedding, but got {type(module).__name__}."

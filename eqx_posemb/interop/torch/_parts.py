@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -45,11 +46,9 @@ class TorchPart(nn.Module):
             # PyTorch allows no dots in the name of a parameter, so groups become
             # submodules.
             *groups, last = name.split(".")
-            holder = self
+            holder: Any = self
             for group in groups:
-                if group not in holder._modules:
-                    holder.add_module(group, nn.Module())
-                holder = holder.get_submodule(group)
+                holder = holder._modules.setdefault(group, nn.Module())
             holder.register_parameter(last, nn.Parameter(tensor))
 
     def __repr__(self) -> str:
@@ -87,10 +86,12 @@ class TorchTerm(TorchPart):
     """An encoding, a bias or a score, with the call that it has in JAX after the batch.
     Positions may come without the batch."""
 
-    def __init__(self, module: Any, names: tuple[str, ...]):
+    def __init__(self, module: Any):
         super().__init__(module)
-        self._names = names
-        self._rank = None if "q" in names else rank_of_positions(module, len(names))
+        given = inspect.signature(module.__call__).parameters.values()
+        self._names = [each.name for each in given if each.kind != each.KEYWORD_ONLY]
+        of_data = "q" in self._names
+        self._rank = None if of_data else rank_of_positions(module, len(self._names))
 
     def forward(self, *inputs: Tensor, **named: Any) -> Tensor:
         if len(inputs) > len(self._names):

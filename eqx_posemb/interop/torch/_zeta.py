@@ -161,10 +161,8 @@ class RotaryEmbedding(Named):
         of queries, likewise, or 1.0 without xPos; keys have their inverse."""
         dtype, at = torch.get_default_dtype(), torch.arange(seq_len, device=device)
         angles = at[:, None] * radians(self.angles.values.to(device))
-        if not self.use_xpos:
-            return twice(angles).to(dtype), 1.0
         grown = _growth(at - seq_len // 2, self.dim, self.scale_base)
-        return twice(angles).to(dtype), twice(grown).to(dtype)
+        return twice(angles).to(dtype), twice(grown).to(dtype) if self.use_xpos else 1.0
 
     def cos_sin(
         self, positions: Num[Tensor, "*shape"], dtype: torch.dtype | None = None
