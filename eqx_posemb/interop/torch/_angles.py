@@ -112,8 +112,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
     if eager and axis is not None and x.numel() > PIECE:
         # A cache of the CPU keeps a piece of some heads from one operation to the next.
         count = -(-x.numel() // PIECE)
-        tables = (each.expand(*x.shape[:-2], -1, -1) for each in (cos, sin))
-        pieces = zip(*(each.chunk(count, axis) for each in (x, *tables)), strict=True)
+        cut = lambda each: each.expand(*x.shape[:-2], -1, -1).chunk(count, axis)
+        pieces = zip(cut(x), cut(cos), cut(sin), strict=True)
         return torch.cat([rotate(*piece, layout) for piece in pieces], axis)
     cos, sin = cos.to(wide), sin.to(wide)
     first, rest = x[..., : 2 * half], x[..., 2 * half :]

@@ -63,8 +63,8 @@ def patch_rotary(model: nn.Module) -> Patch:
     0.06 at a million. The biases of T5 and Bloom are replaced, too. Weights and the
     state dict do not change.
 
-    A module is replaced if the new module has the numbers of a fresh module of its
-    class at short positions. [`eqx_posemb.interop.huggingface.load`][] reads its
+    A module is patched if our numbers equal the numbers of a fresh module of its class
+    at short positions. [`eqx_posemb.interop.huggingface.load`][] reads its
     configuration. Any other module is listed in `left` with the reason.
 
     !!! Example
@@ -125,9 +125,8 @@ _LAYOUTS = (twice, duplicate_interleave, torch.clone)
 
 
 class ExactTables(nn.Module):
-    """A hook that replaces the tables of a rotary embedding of transformers for one
-    kind of layer: [batch, seq, channels] at positions [batch, seq], or [3, batch, seq]
-    for M-RoPE."""
+    """Replaces the tables of transformers for one kind of layer: [batch, seq, channels]
+    at positions [batch, seq], or [3, batch, seq] for M-RoPE."""
 
     def __init__(self, kind: str | None, rotary: Rotary, layout: Any, coordinates: int):
         super().__init__()
@@ -135,10 +134,9 @@ class ExactTables(nn.Module):
         self.kind, self.layout, self.coordinates = kind, layout, coordinates
 
     @torch.no_grad()
-    def forward(self, module: nn.Module, args: Any, kwargs: Any, theirs: Any) -> Any:
-        return self.tables(theirs, *args, **kwargs)
-
-    def tables(self, theirs, x, position_ids, layer_type=None):
+    def forward(
+        self, theirs: Any, x: Tensor, position_ids: Tensor, layer_type: Any = None
+    ) -> Any:
         if layer_type != self.kind:
             return theirs
         positions = position_ids
@@ -166,11 +164,17 @@ def _patch_rotation(undo, model, name, module):
     buffers = (buffer.device for buffer in module.buffers())
     device = next(buffers, torch.device("cpu"))
     for tables in [_equal(fresh, module.config, kind) for kind in kinds]:
-        # As a submodule, the hook moves with the model.
-        module.add_module(f"exact_{tables.kind}", tables.to(device))
-        undo.callback(delattr, module, f"exact_{tables.kind}")
-        hook = module.register_forward_hook(tables, with_kwargs=True)
-        undo.callback(hook.remove)
+        # Submodules move with the model.
+        name = f"exact_{tables.kind}"
+        module.add_module(name, tables.to(device))
+        undo.callback(delattr, module, name)
+        hook = functools.partial(_exact, name)
+        undo.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+
+
+def _exact(name, module, args, kwargs, theirs):
+    """A hook, which finds the tables in the module or in a replica of it."""
+    return getattr(module, name)(theirs, *args, **kwargs)
 
 
 def _equal(fresh, config, kind):
@@ -185,7 +189,7 @@ def _equal(fresh, config, kind):
                 continue
             for layout in _LAYOUTS:
                 tables = ExactTables(kind, rotary, layout, coordinates)
-                if all(map(_same, tables.tables(theirs, *given), theirs)):
+                if all(map(_same, tables(theirs, *given), theirs)):
                     return tables
     raise ValueError(
         "its tables differ from its configuration, or have an unknown layout"
