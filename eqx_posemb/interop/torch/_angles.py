@@ -20,7 +20,7 @@ from ..._phase import Turns
 # A layout is "halves", "adjacent", or the rows of a `Pairing`: source, partner, pair
 # and sign.
 Layout = Any
-# The most numbers that an eager operation on a CPU takes at once: 2 MiB in float32.
+# The most numbers that an eager operation takes for each thread of a CPU: 2 MiB.
 PIECE = 2**19
 
 
@@ -108,10 +108,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
         # of a negative zero.
         return torch.where(sign == 0, a, turned).to(x.dtype)
     axis = next((i for i, size in enumerate(x.shape[:-2]) if size > 1), None)
-    eager = x.is_cpu and not torch.compiler.is_compiling()
-    if eager and axis is not None and x.numel() > PIECE:
-        # A cache of the CPU keeps a piece of some heads from one operation to the next.
-        count = -(-x.numel() // PIECE)
+    casts = x.is_cpu and x.dtype != wide and not torch.compiler.is_compiling()
+    if casts and axis is not None and x.numel() > PIECE * torch.get_num_threads():
+        # Caches of the CPU keep a piece of some heads from one operation to the next.
+        count = math.ceil(x.numel() / (PIECE * torch.get_num_threads()))
         cut = lambda each: each.expand(*x.shape[:-2], -1, -1).chunk(count, axis)
         pieces = zip(cut(x), cut(cos), cut(sin), strict=True)
         return torch.cat([rotate(*piece, layout) for piece in pieces], axis)
