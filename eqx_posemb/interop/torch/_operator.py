@@ -24,8 +24,11 @@ from torch import Tensor
 from ..._rotary import AbstractProducts, AbstractRotary, each_head
 
 
+# The path of a leaf as the name of a parameter: `parts.0.generator`.
+name_of = functools.partial(jax.tree_util.keystr, simple=True, separator=".")
 # JAX without 64-bit mode has no such dtypes.
 _WIDE = torch.float64, torch.uint64, torch.complex128
+_is_gap = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)
 _CURE = '`jax.config.update("jax_enable_x64", True)` before.'
 
 
@@ -88,8 +91,8 @@ _FRAMES: weakref.WeakValueDictionary[str, Frame] = weakref.WeakValueDictionary()
 def frame_of(module: eqx.Module) -> Frame:
     """The module without its arrays. Equal modules share it, and its compiled
     programs."""
-    gap = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-    shell = jax.tree.map(lambda x: gap(x) if eqx.is_inexact_array(x) else x, module)
+    chosen, others = eqx.partition(module, eqx.is_inexact_array)
+    shell = eqx.combine(jax.eval_shape(lambda: chosen), others)
     # The digest depends on the content alone, since compiled graphs may outlive a
     # process.
     digest = hashlib.sha256(pickle.dumps(shell)).hexdigest()[:16]
@@ -109,18 +112,9 @@ def _frame_with(program):
 def leaves_of(
     module: eqx.Module, chosen: Callable[[Any], bool] = eqx.is_inexact_array
 ) -> dict[str, Any]:
-    """The parameters by name: the path of the leaf, in dots."""
+    """The parameters by name."""
     leaves = jax.tree_util.tree_leaves_with_path(module)
     return {name_of(path): leaf for path, leaf in leaves if chosen(leaf)}
-
-
-def name_of(path: tuple) -> str:
-    """The path of a leaf, in dots: `parts.0.generator`."""
-    return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
-def _is_gap(leaf):
-    return isinstance(leaf, jax.ShapeDtypeStruct)
 
 
 def _vjp(function, wanted):
