@@ -20,8 +20,7 @@ from transformers.models.llama import modeling_llama as llama
 import eqx_posemb as pe
 from benchmarks.report import keep_memory, markdown, write
 from eqx_posemb.interop import torch as pt
-from eqx_posemb.interop.torch._angles import Angles
-from eqx_posemb.interop.torch._rotate import rotate
+from eqx_posemb.interop.torch._angles import Angles, rotate
 
 
 HEADS, KV_HEADS, DIM = 32, 8, 128

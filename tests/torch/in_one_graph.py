@@ -4,8 +4,7 @@ import torch
 
 import eqx_posemb as pe
 from eqx_posemb.interop import torch as pt
-from eqx_posemb.interop.torch._angles import Angles
-from eqx_posemb.interop.torch._rotate import rotate
+from eqx_posemb.interop.torch._angles import Angles, rotate
 
 
 def main():

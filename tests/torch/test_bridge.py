@@ -15,9 +15,8 @@ import torch
 
 import eqx_posemb as pe
 from eqx_posemb.interop.torch import as_torch, from_torch, to_torch
-from eqx_posemb.interop.torch._operator import call
+from eqx_posemb.interop.torch._operator import call, frame_of
 from eqx_posemb.interop.torch._parts import rank_of_positions
-from eqx_posemb.interop.torch._programs import frame_of
 from tests.helpers import (
     at,
     build,
@@ -39,6 +38,8 @@ BATCH, SEQ = 2, 7
 # with those of JAX, turned by JAX, by its products, by positions alone and by content.
 ROWS = ("learned", "rope", "mixed_rope", "xpos", "rerope", "t5", "wavlm")
 POSITIONS = torch.arange(SEQ)
+# The call of a bias, as programs have it.
+BIAS = repr(("__call__", {"q_positions": 0, "k_positions": 0}, {}))
 
 
 @pytest.fixture
@@ -252,7 +253,7 @@ def test_the_second_derivative_of_native_attention_is_there_or_says_that_it_is_n
 def test_the_operator_is_what_pytorch_wants_of_one():
     bias = build("t5").bias
     frame = frame_of(bias)
-    program = f"{frame.digest}|__call__|q_positions:0,k_positions:0|"
+    program = f"{frame.digest}|{BIAS}"
     weight = tensor(bias.weight).requires_grad_()
     torch.library.opcheck(call, (program, [weight, POSITIONS, POSITIONS]))
     back = f"{program}|vjp:100"
@@ -314,7 +315,7 @@ def test_equal_modules_share_what_is_compiled_and_others_do_not():
 
 def test_a_program_whose_module_is_gone_says_so():
     made = as_torch(pe.ALiBi(3))
-    program = f"{made._frame.digest}|__call__|q_positions:0,k_positions:0|"
+    program = f"{made._frame.digest}|{BIAS}"
     del made
     gc.collect()
     with pytest.raises(

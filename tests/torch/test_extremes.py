@@ -8,7 +8,7 @@ import torch
 import eqx_posemb as pe
 from eqx_posemb.interop import torch as pt
 from eqx_posemb.interop.torch import as_torch
-from eqx_posemb.interop.torch._rotate import rotate
+from eqx_posemb.interop.torch._angles import rotate
 from tests.helpers import at, build, DIM, HEAD_DIM, HEADS, NAMES
 from tests.parity.references import made
 from tests.torch.test_positional import built, MODULES

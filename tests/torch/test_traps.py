@@ -12,7 +12,7 @@ import torch
 
 import eqx_posemb as pe
 from eqx_posemb.interop.torch import as_torch, from_torch, to_torch
-from eqx_posemb.interop.torch._memory import (
+from eqx_posemb.interop.torch._operator import (
     device_of,
     jax_device,
     to_array,

@@ -8,7 +8,6 @@ from ...functional import (
 from ._bridge import (
     as_torch as as_torch,
     from_torch as from_torch,
-    to_torch as to_torch,
 )
 from ._functions import (
     apply_rotary_pos_emb as apply_rotary_pos_emb,
@@ -17,6 +16,7 @@ from ._functions import (
     linear_ramp_mask as linear_ramp_mask,
     rotate_every_two as rotate_every_two,
 )
+from ._parts import to_torch as to_torch
 from ._patch import Patch as Patch, patch_rotary as patch_rotary
 from ._positional import (
     LearnedPositionalEmbedding as LearnedPositionalEmbedding,

@@ -1,4 +1,4 @@
-"""Exact angles of positions, in PyTorch's integers.
+"""Exact angles of positions in PyTorch's integers, and rotations by them.
 
 Frequencies come from our schedules as turns per position, in fixed point. Their product
 with a position wraps around in an int64, which drops whole turns. This works on any
@@ -15,6 +15,11 @@ from torch import nn, Tensor
 from ..._checks import described
 from ..._frequencies import Geometric, YaRNFrequencies
 from ..._phase import Turns
+
+
+# A layout is "halves", "adjacent", or the rows of a `Pairing`: source, partner, pair
+# and sign.
+Layout = Any
 
 
 class Fixed(nn.Module):
@@ -42,9 +47,6 @@ class Angles(Fixed):
 
     def __init__(self, turns: Turns):
         super().__init__(_words(turns))
-
-    def words(self) -> Tensor:
-        return self.values
 
     def forward(
         self, positions: Tensor, dtype: torch.dtype = torch.float32
@@ -80,13 +82,37 @@ def cos_sin(
 
 # `torch.compile` cannot trace decimals, and the result depends on settings alone.
 @torch.compiler.assume_constant_result
-def words_of(dim: int, base: float, device: torch.device, *scaling: Any) -> Tensor:
+def words_of(
+    device: torch.device, dim: int, base: float = 10_000, *scaling: Any
+) -> Tensor:
     """The words of geometric frequencies, or of YaRN's with `scaling`, where a call
     decides on the settings."""
-    schedule: Any = Geometric(dim, base)
-    if scaling:
-        schedule = YaRNFrequencies(schedule, *scaling)
+    plain = Geometric(dim, base)
+    schedule = YaRNFrequencies(plain, *scaling) if scaling else plain
     return torch.tensor(_words(schedule.turns()), device=device)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
+    """Rotates the first channels of `x`, [*shape, dim], or the channels of a `Pairing`,
+    by tables [*ones, seq, half]. It computes in at least float32, and returns the dtype
+    of `x`."""
+    half, wide = cos.shape[-1], computing_dtype(x.dtype)
+    cos, sin = cos.to(wide), sin.to(wide)
+    if isinstance(layout, tuple):
+        rows = (torch.tensor(row, device=x.device) for row in layout)
+        source, partner, pair, sign = rows
+        a, b = x[..., source].to(wide), x[..., partner].to(wide)
+        turned = a * cos[..., pair] + sign * b * sin[..., pair]
+        # A select passes channels on unchanged. Adding a zero sine would lose the sign
+        # of a negative zero.
+        return torch.where(sign == 0, a, turned).to(x.dtype)
+    first, rest = x[..., : 2 * half], x[..., 2 * half :]
+    axis, sizes = (-2, (2, half)) if layout == "halves" else (-1, (half, 2))
+    a, b = first.to(wide).unflatten(-1, sizes).unbind(axis)
+    # `addcmul` computes a cos - b sin and b cos + a sin with one temporary fewer each.
+    pair = torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)
+    turned = torch.stack([each.to(x.dtype) for each in pair], axis).flatten(-2)
+    return torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned
 
 
 def radians(words: Tensor) -> Tensor:

@@ -19,18 +19,11 @@ from ..._encoding import AbstractEncoding
 from ..._rotary import AbstractProducts, AbstractRotary
 from ..._score import AbstractScore
 from ._angles import as_positions, check_tensor
-from ._memory import copy_of, to_array
-from ._parts import leaves_of, TorchExtension, TorchPart, TorchRotary, TorchTerm
-from ._programs import name_of
+from ._operator import leaves_of, name_of, to_array
+from ._parts import TorchExtension, TorchPart, TorchRotary, TorchTerm
 
 
 _Module = TypeVar("_Module", bound=eqx.Module)
-# Each kind of part is called with tensors of these names.
-_INPUTS: dict[Any, str] = {
-    AbstractEncoding: "positions",
-    AbstractBias: "q_positions k_positions",
-    AbstractScore: "q k q_positions k_positions",
-}
 
 
 def as_torch(
@@ -82,29 +75,12 @@ def as_torch(
         return TorchRotary(module, rotation)
     if isinstance(module, AbstractProducts):
         return TorchExtension(module)
-    for kind, names in _INPUTS.items():
-        if isinstance(module, kind):
-            return TorchTerm(module, tuple(names.split()))
+    if isinstance(module, AbstractEncoding | AbstractBias | AbstractScore):
+        return TorchTerm(module)
     raise ValueError(
         "`module` must be an encoding, a rotary embedding, a bias, a score or a "
         f"PositionalEmbedding, but got {type(module).__name__}."
     )
-
-
-def to_torch(module: eqx.Module) -> dict[str, Tensor]:
-    """A state dict of the parameters, as of [`eqx_posemb.interop.torch.as_torch`][].
-
-    !!! Example
-
-        ```python
-        import jax
-        import eqx_posemb as pe
-        from eqx_posemb.interop.torch import to_torch
-
-        assert list(to_torch(pe.Learned(8, 4, key=jax.random.key(0)))) == ["weight"]
-        ```
-    """
-    return {name: copy_of(leaf) for name, leaf in leaves_of(module).items()}
 
 
 def from_torch(module: _Module, state: Mapping[str, Any] | nn.Module) -> _Module:
@@ -177,9 +153,6 @@ class TorchEmbedding(TorchPart):
         native = isinstance(self.rotary, TorchRotary) and self.rotary.exact
         # Biases and scores run in JAX, so PyTorch's attention serves rotations alone.
         self._native = native and module.bias is module.score is None
-
-    def _place(self, name, parameter):
-        """Does nothing, since the parts hold the parameters under the same names."""
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Adds the encoding of positions [seq, *axes], with or without the batch, to

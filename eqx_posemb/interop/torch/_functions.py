@@ -5,8 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...functional._xpos import check_pairs
-from ._angles import computing_dtype, cos_sin, words_of
-from ._rotate import rotate
+from ._angles import computing_dtype, cos_sin, rotate, words_of
 
 
 Tokens = Float[Tensor, "*batch seq dim"]
@@ -29,7 +28,7 @@ def fixed_pos_embedding(x: Table) -> tuple[Table, Table]:
     positions = torch.arange(seq, device=x.device)
     # Each channel of `x` has a frequency of its own, as in Zeta, so the schedule has
     # twice the channels.
-    cos, sin = cos_sin(positions, words_of(2 * dim, 10_000, x.device), x.dtype)
+    cos, sin = cos_sin(positions, words_of(x.device, 2 * dim), x.dtype)
     return sin, cos
 
 
@@ -64,6 +63,11 @@ def duplicate_interleave(m: Float[Tensor, "... n"]) -> Float[Tensor, "... twice"
         ```
     """
     return m.repeat_interleave(2, dim=-1)
+
+
+def twice(columns: Tensor) -> Tensor:
+    """The table with every column again after the last one."""
+    return torch.cat([columns, columns], dim=-1)
 
 
 def apply_rotary_pos_emb(

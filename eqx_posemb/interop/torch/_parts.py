@@ -1,6 +1,8 @@
 """The parts of an embedding as modules of PyTorch."""
 
+import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -12,11 +14,25 @@ import torch
 from torch import nn, Tensor
 
 from ..._rotary import AbstractRotary, Pairing, Rotary
-from ._angles import Angles, as_positions, check_tensor, computing_dtype
-from ._memory import copy_of
-from ._operator import call
-from ._programs import frame_of, name_of
-from ._rotate import Layout, rotate
+from ._angles import Angles, as_positions, check_tensor, computing_dtype, Layout, rotate
+from ._operator import call, frame_of, leaves_of
+
+
+def to_torch(module: eqx.Module) -> dict[str, Tensor]:
+    """A state dict of the parameters, as of [`eqx_posemb.interop.torch.as_torch`][].
+
+    !!! Example
+
+        ```python
+        import jax
+        import eqx_posemb as pe
+        from eqx_posemb.interop.torch import to_torch
+
+        assert list(to_torch(pe.Learned(8, 4, key=jax.random.key(0)))) == ["weight"]
+        ```
+    """
+    copied = lambda leaf: torch.from_dlpack(jnp.asarray(leaf)).clone()
+    return {name: copied(leaf) for name, leaf in leaves_of(module).items()}
 
 
 class TorchPart(nn.Module):
@@ -26,29 +42,24 @@ class TorchPart(nn.Module):
     def __init__(self, module: eqx.Module):
         super().__init__()
         self._frame = frame_of(module)
-        for name, leaf in leaves_of(module).items():
-            self._place(name, nn.Parameter(copy_of(leaf)))
+        for name, tensor in to_torch(module).items():
+            # PyTorch allows no dots in the name of a parameter, so groups become
+            # submodules.
+            *groups, last = name.split(".")
+            holder: Any = self
+            for group in groups:
+                holder = holder._modules.setdefault(group, nn.Module())
+            holder.register_parameter(last, nn.Parameter(tensor))
 
     def __repr__(self) -> str:
         """The settings, and the shapes of the parameters."""
         settings = eqx.tree_pformat(self._frame.shell, struct_as_array=True)
         return f"{type(self).__name__}({settings})"
 
-    def _place(self, name, parameter):
-        # PyTorch allows no dots in the name of a parameter, so groups become
-        # submodules.
-        *groups, last = name.split(".")
-        holder = self
-        for group in groups:
-            if group not in holder._modules:
-                holder.add_module(group, nn.Module())
-            holder = holder.get_submodule(group)
-        holder.register_parameter(last, parameter)
-
     def _run(self, method, rank=None, **inputs):
         """Calls a method on the inputs that are there. The axes of positions before the
         last `rank` are batch; by default the queries or tokens have the batch."""
-        tensors, settings = {}, ""
+        tensors, settings = {}, {}
         for name, x in inputs.items():
             if name.endswith("positions"):
                 x = as_positions(x, name)
@@ -61,26 +72,26 @@ class TorchPart(nn.Module):
                 x = torch.full((), x, dtype=torch.int32, device=device)
             elif name in _OWN:
                 check_tensor(name, x)
-            if isinstance(x, Tensor):
-                tensors[name] = x
-            else:
-                settings += f"{name!r}:{x!r},"
-        depths = _depths_of(tensors, rank)
-        names = ",".join([f"{name}:{depth}" for name, depth in depths.items()])
-        program = f"{self._frame.digest}|{method}|{names}|{settings}"
+            (tensors if isinstance(x, Tensor) else settings)[name] = x
+        called = (method, _depths_of(tensors, rank), settings)
         # `functional_call`, replicas and parametrizations have plain tensors here.
         get = lambda name: functools.reduce(getattr, name.split("."), self)
-        return call(program, [*map(get, self._frame.names), *tensors.values()])
+        parameters = map(get, self._frame.names)
+        return call(
+            f"{self._frame.digest}|{called!r}", [*parameters, *tensors.values()]
+        )
 
 
 class TorchTerm(TorchPart):
     """An encoding, a bias or a score, with the call that it has in JAX after the batch.
     Positions may come without the batch."""
 
-    def __init__(self, module: Any, names: tuple[str, ...]):
+    def __init__(self, module: Any):
         super().__init__(module)
-        self._names = names
-        self._rank = None if "q" in names else rank_of_positions(module, len(names))
+        given = inspect.signature(module.__call__).parameters.values()
+        self._names = [each.name for each in given if each.kind != each.KEYWORD_ONLY]
+        of_data = "q" in self._names
+        self._rank = None if of_data else rank_of_positions(module, len(self._names))
 
     def forward(self, *inputs: Tensor, **named: Any) -> Tensor:
         if len(inputs) > len(self._names):
@@ -205,23 +216,14 @@ class TorchRotary(TorchPart):
         return rotate(x, cos, sin, self._layout)
 
 
-def leaves_of(module: eqx.Module) -> dict[str, jax.Array]:
-    """The parameters by name: the path of the leaf, in dots."""
-    arrays = eqx.filter(module, eqx.is_inexact_array)
-    leaves = jax.tree_util.tree_leaves_with_path(arrays)
-    return {name_of(path): leaf for path, leaf in leaves}
-
-
 def rank_of_positions(module: Callable[..., Any], count: int) -> int:
     """1 if a position is a number for this module, and 2 if it has coordinates."""
     for dtype in jnp.int32, jnp.float32:
-        try:
+        # A wrong shape or dtype raises these errors, also in a part that a user
+        # defines.
+        with contextlib.suppress(IndexError, TypeError, ValueError):
             jax.eval_shape(module, *[jax.ShapeDtypeStruct((4,), dtype)] * count)
             return 1
-        except (IndexError, TypeError, ValueError):
-            # A wrong shape or dtype raises these errors, also in a part that a user
-            # defines.
-            continue
     return 2
 
 
@@ -233,17 +235,14 @@ _OWN |= dict(q_segments=1, k_segments=1, q_order=1, k_order=1, sinks=1, length=0
 def _depths_of(inputs: Mapping[str, Tensor], rank: int | None) -> dict[str, int]:
     """How many axes of each input are batch: all before the last `rank`, or as many as
     queries or tokens have."""
-    if rank is not None:
-        return {name: max(x.ndim - rank, 0) for name, x in inputs.items()}
-    first = "q" if "q" in inputs else "x"
-    batch = inputs[first].shape[: max(inputs[first].ndim - _OWN[first], 0)]
-    depths = {}
-    for name, value in inputs.items():
-        if name in _OWN:
-            depths[name] = max(value.ndim - _OWN[name], 0)
-        else:
-            tokens = inputs["k" if name == "k_positions" else first]
-            wanted = (*batch, tokens.shape[-2])
-            there = tuple(value.shape[: len(wanted)]) == wanted
-            depths[name] = len(batch) if there else 0
-    return depths
+    own = _OWN if rank is None else dict.fromkeys(inputs, rank)
+    depths = {
+        name: max(inputs[name].ndim - own[name], 0) for name in inputs if name in own
+    }
+    for name in inputs.keys() - own.keys():
+        first = "q" if "q" in inputs else "x"
+        count = inputs["k" if name == "k_positions" else first].shape[-2]
+        wanted = (*inputs[first].shape[: depths[first]], count)
+        there = tuple(inputs[name].shape[: len(wanted)]) == wanted
+        depths[name] = depths[first] if there else 0
+    return {name: depths[name] for name in inputs}

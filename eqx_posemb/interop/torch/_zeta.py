@@ -12,9 +12,17 @@ from ..._frequencies import Geometric, Linear, YaRNFrequencies
 from ..._rotary import log_zeta
 from ...functional import get_mscale
 from ...functional._xpos import rescaled
-from ._angles import Angles, computing_dtype, cos_sin, exact_dtype, radians, words_of
-from ._named import Named
-from ._rotate import rotate
+from ._angles import (
+    Angles,
+    computing_dtype,
+    cos_sin,
+    exact_dtype,
+    radians,
+    rotate,
+    words_of,
+)
+from ._functions import twice
+from ._positional import Named
 
 
 Tokens = Float[Tensor, "*batch seq dim"]
@@ -60,7 +68,7 @@ class XPOS(Named):
                 "`scale` must have a `head_dim` to be for, but got None. Name it when "
                 "the module is made."
             )
-        return _log_zeta(self.head_dim, torch.device("cpu")).exp().float()
+        return _growth(torch.ones(()), self.head_dim, 1).float()
 
     def forward(self, x: Tokens, offset: int = 0, downscale: bool = False) -> Tokens:
         """Queries, or keys with `downscale`, that come after `offset` tokens, rotated.
@@ -95,7 +103,7 @@ class XPOS(Named):
             )
         at = torch.arange(offset, offset + seq, device=x.device)
         # Without `head_dim`, only a call knows the number of channels.
-        words = self.angles.words() if self.angles else words_of(dim, 10_000, x.device)
+        words = self.angles.values if self.angles else words_of(x.device, dim)
         cos, sin = cos_sin(at, words, computing_dtype(x.dtype))
         grown = _growth(at - center, dim, self.scale_base)
         # Keys shrink as queries grow, so their products fade with the distance.
@@ -152,11 +160,9 @@ class RotaryEmbedding(Named):
         """The angles of `seq_len` positions in radians, [seq_len, dim], and the factors
         of queries, likewise, or 1.0 without xPos; keys have their inverse."""
         dtype, at = torch.get_default_dtype(), torch.arange(seq_len, device=device)
-        angles = at[:, None] * radians(self.angles.words().to(device))
-        if not self.use_xpos:
-            return _twice(angles).to(dtype), 1.0
+        angles = at[:, None] * radians(self.angles.values.to(device))
         grown = _growth(at - seq_len // 2, self.dim, self.scale_base)
-        return _twice(angles).to(dtype), _twice(grown).to(dtype)
+        return twice(angles).to(dtype), twice(grown).to(dtype) if self.use_xpos else 1.0
 
     def cos_sin(
         self, positions: Num[Tensor, "*shape"], dtype: torch.dtype | None = None
@@ -164,7 +170,7 @@ class RotaryEmbedding(Named):
         """The cosine and the sine of the angles of integers or floats, exact at every
         int32 position; in PyTorch's default dtype or another."""
         cos, sin = self.angles(positions, dtype or torch.get_default_dtype())
-        return _twice(cos), _twice(sin)
+        return twice(cos), twice(sin)
 
 
 class YarnEmbedding(Named):
@@ -223,12 +229,11 @@ class YarnEmbedding(Named):
         self.original_max_position_embeddings = original
         self._base = float(base)
         self._settings = (original, beta_slow, beta_fast, extrapolation_factor)
-        schedule = Geometric(dim, self._base)
         # The constructor builds the schedule, so that it raises the error of a wrong
         # setting.
-        factor = self._stretch(max_position_embeddings)
-        stretched = YaRNFrequencies(schedule, factor, *self._settings)
-        turns = (stretched if finetuned else schedule).turns()
+        factor, plain = self._stretch(max_position_embeddings), Geometric(dim, base)
+        stretched = YaRNFrequencies(plain, factor, *self._settings)
+        turns = (stretched if finetuned else plain).turns()
         self.angles = Angles(turns).to(device)
 
     def forward(
@@ -266,7 +271,7 @@ class YarnEmbedding(Named):
         times YaRN's factor: [1, 1, seq_len, dim] in the dtype of `x`."""
         seq_len = x.shape[-2] if seq_len is None else seq_len
         tables = self._cos_sin(torch.arange(seq_len, device=x.device), seq_len, x.dtype)
-        cos, sin = (_twice(table)[None, None].to(x.dtype) for table in tables)
+        cos, sin = (twice(table)[None, None].to(x.dtype) for table in tables)
         return cos, sin
 
     def _rotated(self, inputs, seq_len, positions) -> Any:
@@ -283,12 +288,12 @@ class YarnEmbedding(Named):
         return tuple(rotate(each, cos, sin, "halves") for each in inputs)
 
     def _cos_sin(self, at, seq_len, dtype):
-        words, scale, stretch = self.angles.words(), 1.0, self._stretch(seq_len)
+        words, scale, stretch = self.angles.values, 1.0, self._stretch(seq_len)
         long = seq_len > self.max_position_embeddings
         if long and not self.finetuned:
             # Dynamic YaRN has the scaling factor of each call.
-            schedule = (self.dim, self._base, at.device)
-            words = words_of(*schedule, stretch, *self._settings)
+            settings = (self.dim, self._base, stretch, *self._settings)
+            words = words_of(at.device, *settings)
         if long or self.finetuned:
             scale = get_mscale(stretch) * self.attn_factor
         cos, sin = cos_sin(at, words, computing_dtype(dtype))
@@ -318,14 +323,6 @@ def _checked(inputs, dim, rule):
 
 def _growth(positions, dim, scale_base):
     """What queries are multiplied by, at positions that count from the center."""
-    rates = _log_zeta(dim, positions.device)
+    device = positions.device
+    rates = torch.as_tensor(log_zeta(dim), dtype=exact_dtype(device), device=device)
     return (positions.unsqueeze(-1) * rates / scale_base).exp()
-
-
-@torch.compiler.assume_constant_result
-def _log_zeta(dim: int, device: torch.device) -> Tensor:
-    return torch.tensor(log_zeta(dim), dtype=exact_dtype(device), device=device)
-
-
-def _twice(columns):
-    return torch.cat([columns, columns], dim=-1)
