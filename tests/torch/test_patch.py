@@ -263,8 +263,7 @@ def test_a_patched_model_is_copied_pickled_and_cast():
 def test_a_model_without_position_or_patched_already_is_refused():
     with pytest.raises(ValueError, match=r"`model` must have a rotary .* got Linear"):
         patch_rotary(torch.nn.Linear(2, 2))
-    for name in "llama", "bloom":
-        model = build(name)
+    for model in build("llama"), bloom(), t5():
         with patch_rotary(model):
             with pytest.raises(ValueError, match=r"`model` must .* patched already"):
                 patch_rotary(model)
