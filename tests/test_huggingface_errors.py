@@ -87,12 +87,14 @@ def test_what_a_rope_type_needs_is_an_error_if_it_is_missing(kind):
 
 
 CONTRADICTIONS = {
-    "`rope_type` and `type`": scaled(rope_type="linear", type="yarn", factor=2.0),
+    "`rope_parameters.rope_type` and `rope_parameters.type`": scaled(
+        rope_type="linear", type="yarn", factor=2.0
+    ),
     "`rope_parameters` and `rope_scaling`": scaled(rope_type="linear", factor=2.0)
     | {"rope_scaling": {"type": "linear", "factor": 4.0}},
-    "`original_max_position_embeddings` must agree": scaled(**YARN)
+    "and `original_max_position_embeddings` must agree": scaled(**YARN)
     | {"original_max_position_embeddings": 1024},
-    "`partial_rotary_factor` must be the same": llama(
+    "and `partial_rotary_factor` must agree, but got 0.25 and 0.5": llama(
         model_type="glm4",
         partial_rotary_factor=0.5,
         rope_parameters={"rope_type": "default", "partial_rotary_factor": 0.25},

@@ -32,10 +32,11 @@ def facts_of(
 ) -> Facts:
     """All that is reported but for the warnings, ready to be JSON."""
     keys = dict(keys)
-    settings, row, own = part_of(keys, model_type, part)
+    settings, own = part_of(keys, model_type, part)
+    row = settings.row
     kinds = layer_types(keys, model_type=model_type, part=part)
     settings.engine_keys = engine_keys
-    unread = made_of(settings, row, kinds[0])[1] if kinds else {}
+    unread = made_of(settings, kinds[0])[1] if kinds else {}
     around = unread_around(settings, keys, model_type)
     # `load` refuses keys that nothing reads, and the report lists them.
     keys = {key: value for key, value in settings.keys.items() if key not in unread}

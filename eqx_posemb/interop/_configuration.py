@@ -1,15 +1,14 @@
 """Reads the keys of a configuration, and checks each as it is read."""
 
+import copy
 import difflib
 import json
 import math
 import os
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-from .._checks import check_choice
 
 
 class _Quoted(reprlib.Repr):
@@ -59,17 +58,16 @@ def read(config: Any) -> dict[str, Any]:
                 f"or have a method `to_dict`, but got {type(config).__name__}."
             )
         config = config.to_dict()
-        if not isinstance(config, Mapping):
-            raise ValueError(
-                "`config` must have a method `to_dict` that returns a dictionary, but "
-                f"got {quoted(config)} from it."
-            )
-    keys = dict(config)
-    if not all(isinstance(key, str) for key in keys):
-        raise ValueError(
-            f"`config` must have strings for keys, but got {quoted(list(keys))}."
-        )
-    return keys
+        rule = "have a method `to_dict` that returns a dictionary"
+        require(isinstance(config, Mapping), "config", rule, config)
+    return _named("config", config)
+
+
+def _named(name: str, keys: Mapping[Any, Any]) -> dict[str, Any]:
+    """The same keys, which have to be strings."""
+    fine = all(isinstance(key, str) for key in keys)
+    require(fine, name, "have strings for keys", list(keys))
+    return dict(keys)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -86,14 +84,12 @@ def _read_file(path: Path) -> dict[str, Any]:
             f"`config` must be a path to a config.json or its folder, but got {shown}: "
             f"{reason.strerror}.{cure}"
         ) from reason
-    except RecursionError as reason:
-        raise ValueError(
-            f"`config` must be JSON that is not nested deeply, but got {shown}."
-        ) from reason
-    except ValueError as reason:
-        raise ValueError(
-            f"`config` must be JSON, but got {shown}: {reason}."
-        ) from reason
+    except (RecursionError, ValueError) as reason:
+        rule = "be JSON"
+        if isinstance(reason, RecursionError):
+            rule = "be JSON that is not nested deeply"
+        told = f"but got {shown}: {reason}"
+        raise ValueError(f"`config` must {rule}, {told}.") from reason
     if not isinstance(keys, dict):
         raise ValueError(f"`config` must be a JSON object, but got {shown}.")
     return keys
@@ -105,45 +101,71 @@ def meant(key: str, names: Iterable[str]) -> str:
     return f"Did you mean `{near[0]}`? " if near else ""
 
 
-def known(name: str, value: Any, choices: Iterable[str]) -> str:
+def require(fine: Any, name: str, rule: str, *found: Any, cure: str = "") -> None:
+    """An error that names the argument, its rule, the values and the cure, unless all
+    is fine."""
+    if not fine:
+        told = " and ".join(map(quoted, found))
+        raise ValueError(f"`{name}` must {rule}, but got {told}. {cure}".rstrip())
+
+
+def known(
+    name: str,
+    value: Any,
+    choices: Iterable[str],
+    kind: str = "one of those known",
+    cure: str = "",
+) -> str:
     """One of some names, or an error with those that are near it."""
     choices = set(choices)
     if not isinstance(value, str) or value not in choices:
         some = sorted(choice[:80] for choice in choices)[:1000]
         near = difflib.get_close_matches(quoted(value).strip("'"), some, n=3)
-        raise ValueError(
-            f"`{name}` must be one of those known, such as "
-            f"{', '.join(near) or listed(choices)}, but got {quoted(value)}."
-        )
+        rule = f"be {kind}, such as {', '.join(near) or listed(choices)}"
+        require(False, name, rule, value, cure=cure)
     return value
 
 
-class Settings:
-    """The keys of a configuration, with the defaults of its model type.
+def agreed(found: Mapping[str, Any], needed: bool = True) -> Any:
+    """What keys say, whose names `found` has: the same, or the first if none needs to.
+    None if no key is there."""
+    first = next(iter(found.values()), None)
+    if needed and any(value != first for value in found.values()):
+        names = " and ".join(f"`{name}`" for name in found)
+        told = " and ".join(map(quoted, found.values()))
+        raise ValueError(f"{names} must agree, but got {told}. Give only one of them.")
+    return first
 
-    A key that is null is as one that is not there. Each is checked as it is read, so
-    that an error can name it.
+
+class Settings:
+    """The keys of a configuration, with the row of its model type.
+
+    A key that is null is as one that is not there, and so is a key that the row has as
+    `lost`. Each is checked as it is read, so that an error can name it.
     """
 
+    # Whether to reproduce transformers where it deviates.
+    quirks = False
+    # Keys that only inference engines read are handled by "apply", "ignore" or None.
+    engine_keys: str | None = None
+    # The rope settings of all layers are read once, and not once for each kind.
+    rope: tuple[dict[str, Any], bool] | None = None
+
     def __init__(
-        self,
-        keys: Mapping[str, Any],
-        defaults: Mapping[str, Any] | None = None,
-        inside: str = "",
+        self, keys: Mapping[str, Any], row: Mapping[str, Any] = {}, inside: str = ""
     ):
-        self.keys = {key: value for key, value in keys.items() if value is not None}
-        self.defaults = dict(defaults or {})
-        self.inside = inside
+        self.row, self.inside = row, inside
+        self.defaults = row.get("defaults", {})
         # `read` collects all keys that were asked for, so that unread keys can be
         # reported.
-        self.read: set[str] = set()
-        # Keys that only inference engines read are handled by "apply", "ignore" or
-        # None.
-        self.engine_keys: str | None = None
+        self.read: set[str] = {*row.get("lost", ())}
+        self.keys = self._there(keys)
         # Keys of a composite configuration around the part that has these keys.
         self.around: dict[str, Any] = {}
-        # The rope settings of all layers are read once, and not once for each kind.
-        self.rope: tuple[dict[str, Any], bool] | None = None
+
+    def _there(self, keys):
+        there = {**keys, **dict.fromkeys(self.row.get("lost", ()))}
+        return {key: value for key, value in there.items() if value is not None}
 
     def has(self, key: str) -> bool:
         """Whether the configuration itself has the key."""
@@ -155,16 +177,23 @@ class Settings:
         return self.keys.get(key, self.defaults.get(key, default))
 
     def changed(self, keys: Mapping[str, Any]) -> "Settings":
-        """The same with other values for some keys."""
-        made = Settings({**self.keys, **keys}, self.defaults, self.inside)
-        made.read, made.engine_keys = self.read, self.engine_keys
+        """The same with other values for some keys, or without those that are None."""
+        made = copy.copy(self)
+        made.keys, made.rope = self._there({**self.keys, **keys}), None
         return made
 
-    def without(self, keys: Iterable[str]) -> "Settings":
-        """The same without some keys, which have no effect."""
-        made = self.changed(dict.fromkeys(keys))
-        made.rope = self.rope
-        return made
+    def within(self, key: str, **defaults: Any) -> "Settings":
+        """The settings in the object of that key."""
+        return Settings(self.mapping(key), {"defaults": defaults}, inside=key)
+
+    def told(
+        self, read: Callable[..., Any], *keys: str, **limits: float
+    ) -> dict[str, Any]:
+        """What some keys say that are there, by their whole names."""
+        return {self._name(key): read(key, **limits) for key in keys if self.has(key)}
+
+    def require(self, fine: Any, key: str, rule: str, *found: Any) -> None:
+        require(fine, self._name(key), rule, *found)
 
     def _needed(self, key, default):
         value = self.get(key, default)
@@ -176,11 +205,7 @@ class Settings:
         return value
 
     def _name(self, key: str) -> str:
-        key = key[:80]
-        return f"{self.inside}.{key}" if self.inside else key
-
-    def _refuse(self, key: str, rule: str, value: Any):
-        raise ValueError(f"`{self._name(key)}` must {rule}, but got {quoted(value)}.")
+        return f"{self.inside}.{key[:80]}" if self.inside else key[:80]
 
     def integer(
         self, key: str, default: int | None = None, *, most: int = 2**62, least: int = 1
@@ -188,10 +213,10 @@ class Settings:
         value = self._needed(key, default)
         # Some files store integers as floats.
         whole = isinstance(value, float) and value.is_integer()
-        if isinstance(value, bool) or not (isinstance(value, int) or whole):
-            self._refuse(key, "be an integer", value)
-        if not least <= value <= most:
-            self._refuse(key, f"be between {least} and {most}", value)
+        fine = whole or (isinstance(value, int) and not isinstance(value, bool))
+        self.require(fine, key, "be an integer", value)
+        fine = least <= value <= most
+        self.require(fine, key, f"be between {least} and {most}", value)
         return int(value)
 
     def width(self, key: str) -> int:
@@ -206,73 +231,52 @@ class Settings:
         above: float | None = None,
     ) -> float:
         value = self._needed(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            self._refuse(key, "be a number", value)
+        fine = isinstance(value, int | float) and not isinstance(value, bool)
+        self.require(fine, key, "be a number", value)
         # `math.isfinite` raises an OverflowError for an integer beyond float64.
-        if isinstance(value, int) and abs(value) > 2**1000:
-            self._refuse(key, "be finite", value)
-        if not math.isfinite(value):
-            self._refuse(key, "be finite", value)
-        if above is not None and not value > above:
-            self._refuse(key, f"be above {above}", value)
-        if value < least:
-            self._refuse(key, f"be at least {least}", value)
+        huge = isinstance(value, int) and abs(value) > 2**1000
+        self.require(not huge and math.isfinite(value), key, "be finite", value)
+        if above is not None:
+            self.require(value > above, key, f"be above {above}", value)
+        self.require(value >= least, key, f"be at least {least}", value)
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
         value = self._needed(key, default)
-        if not isinstance(value, bool):
-            self._refuse(key, "be true or false", value)
+        self.require(isinstance(value, bool), key, "be true or false", value)
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self._needed(key, default)
-        if not isinstance(value, str):
-            self._refuse(key, "be a string", value)
-        return value
-
-    def choice(self, key: str, choices: tuple[str, ...], default: str) -> str:
-        value = self.text(key, default)
-        check_choice(self._name(key), value, choices)
+        self.require(isinstance(value, str), key, "be a string", value)
         return value
 
     def items(self, key: str, most: int = WIDEST) -> list[Any]:
         value = self._needed(key, None)
-        if not isinstance(value, list | tuple):
-            self._refuse(key, "be a list", value)
-        if len(value) > most:
-            self._refuse(key, f"have at most {most} entries", f"{len(value)} of them")
+        self.require(isinstance(value, list | tuple), key, "be a list", value)
+        rule = f"have at most {most} entries"
+        self.require(len(value) <= most, key, rule, len(value))
         return list(value)
 
     def numbers(self, key: str, *, above: float | None = None) -> tuple[float, ...]:
-        return tuple(
-            Settings({key: value}, inside=self.inside).number(key, above=above)
-            for value in self.items(key)
-        )
+        return tuple(each.number(key, above=above) for each in self._each(key))
 
     def integers(self, key: str, *, least: int = 0) -> tuple[int, ...]:
-        return tuple(
-            Settings({key: value}, inside=self.inside).integer(
-                key, least=least, most=WIDEST
-            )
-            for value in self.items(key)
-        )
+        each = self._each(key)
+        return tuple(one.integer(key, least=least, most=WIDEST) for one in each)
+
+    def _each(self, key):
+        return (Settings({key: one}, inside=self.inside) for one in self.items(key))
 
     def mapping(self, key: str) -> dict[str, Any]:
         value = self._needed(key, None)
-        if not isinstance(value, Mapping):
-            self._refuse(key, "be an object", value)
-        if not all(isinstance(name, str) for name in value):
-            self._refuse(key, "have strings for keys", list(value))
-        return dict(value)
+        self.require(isinstance(value, Mapping), key, "be an object", value)
+        return _named(self._name(key), value)
 
     def only(self, allowed: Iterable[str], why: str) -> None:
         """Nothing is ignored: a key without effect is an error that names it."""
-        for key in self.keys:
-            if key not in allowed:
-                text = (
-                    f"`{self._name(key)}` must not be there: {why} has no such key, "
-                    f"but {', '.join(sorted(allowed))}; got {quoted(self.keys[key])}. "
-                    f"{meant(key, allowed)}"
-                )
-                raise ValueError(text.rstrip())
+        wrong = min(self.keys.keys() - {*allowed}, default=None)
+        if wrong is not None:
+            rule = f"not be there, as {why} has only {', '.join(sorted(allowed))}"
+            cure = meant(wrong, allowed)
+            require(False, self._name(wrong), rule, self.keys[wrong], cure=cure)

@@ -13,11 +13,7 @@ import pytest
 from transformers import CONFIG_MAPPING
 
 from eqx_posemb.interop.huggingface import layer_types, load
-from eqx_posemb.interop.huggingface._layers import (
-    labels_of,
-    ROTATES,
-    rotating_labels,
-)
+from eqx_posemb.interop.huggingface._layers import labels_of, rotating_labels
 from eqx_posemb.interop.huggingface._parts import part_of
 from eqx_posemb.interop.huggingface._rotaries import layer_of
 from eqx_posemb.interop.huggingface._rows import models
@@ -66,22 +62,23 @@ def loaded(config):
     """What `load` builds the kinds of layers from, which takes less time than building
     them, or None for an error."""
     try:
-        settings, row, _ = part_of(config, None)
-        if "adds" in row:
+        settings, _ = part_of(config, None)
+        if "adds" in settings.row:
             kinds = dict.fromkeys(layer_types(config))
             # Shapes alone: drawing a table takes longer than reading a file.
             of = lambda kind: eqx.filter_eval_shape(load, config, layer_type=kind)
             return {str(of(kind)) for kind in kinds}
-        labels = {*labels_of(settings, row)}
-        every = {*labels, *rotating_labels(row)}
-        names = {ROTATES, *every}
-        of = lambda label: layer_of(settings, row, label, names, quirks=False)
+        labels = {*labels_of(settings)}
+        every = {*labels, *rotating_labels(settings)}
+        of = lambda label: layer_of(settings, label)
         made = {label: of(label) for label in labels}
-        if unread(settings, row, lambda: map(of, every)):
+        if unread(settings, lambda: map(of, every)):
             return None
     except ValueError:
         return None
-    return {_seen(layer, row) if layer.rope else None for layer in made.values()}
+    return {
+        _seen(layer, settings.row) if layer.rope else None for layer in made.values()
+    }
 
 
 def _seen(layer, row):

@@ -17,8 +17,11 @@ from ..._frequencies import (
 )
 from ..._rotary import Assigned, Mixed, Pairing, Rotary
 from ..._rotary._recipes._axes import axial, thirds
-from .._configuration import Settings
-from ._rows import rotates, row_of
+from .._configuration import require, Settings
+from ._rows import rotates, settings_of
+
+
+HEAD = ("attention_head_dim",)
 
 
 def load(
@@ -80,41 +83,36 @@ def load(
     same if the class has no row, if the model adds a table of the checkpoint, or if
     `extend` is given for a model without a schedule for each coordinate.
     """
-    settings, row, name = row_of(config)
-    turns, widths = rotates(settings, row), row.get("widths")
-    if extend is not None and (not turns or widths in ("all_heads", "learned")):
-        raise ValueError(
-            f"`extend` must be None for {name}, which has no schedule for each "
-            f"coordinate, but got {extend!r}."
-        )
+    settings, name = settings_of(config)
+    row = settings.row
+    turns, widths = rotates(settings), row.get("widths")
+    fine = extend is None or (turns and widths not in ("all_heads", "learned"))
+    rule = f"be None for {name}, which has no schedule for each coordinate"
+    require(fine, "extend", rule, extend)
     # The encodings of these models are functions of positions, without weights.
     if not turns:
-        made = SinusoidalGrid(
-            _all_heads(settings), axes=row.get("axes", 3), layout=row["adds"]
-        )
-        return PositionalEmbedding(encoding=made)
+        dim, axes = _all_heads(settings), row.get("axes", 3)
+        encoding = SinusoidalGrid(dim, axes=axes, layout=row["adds"])
+        return PositionalEmbedding(encoding=encoding)
     if widths == "all_heads":
         return PositionalEmbedding(rotary=_over_all_heads(_all_heads(settings)))
     if widths == "learned":
-        heads, dim = settings.width("num_attention_heads"), _head(settings, row)
+        heads, dim = settings.width("num_attention_heads"), _head(settings)
         # Zeros rotate nothing until the weights of a checkpoint are there.
         start = LearnedFrequencies(jnp.zeros((heads, 3 * (dim // 2))))
         made = Rotary(start, axes=Mixed(3), pairing="adjacent")
         return PositionalEmbedding(rotary=made)
-    return PositionalEmbedding(rotary=_axial(settings, row, extend))
+    return PositionalEmbedding(rotary=_axial(settings, extend))
 
 
-def _axial(settings: Settings, row: dict[str, Any], extend) -> Rotary:
-    dim = _head(settings, row)
+def _axial(settings: Settings, extend) -> Rotary:
+    row, dim = settings.row, _head(settings)
     theta = settings.number(row["theta"], above=1) if "theta" in row else 10_000.0
-    schedules: list[Any] = [Geometric(w, theta) for w in _widths(dim, settings, row)]
+    schedules: list[Any] = [Geometric(w, theta) for w in _widths(dim, settings)]
     if "factors" in row:
         factors = settings.numbers(row["factors"])
-        if len(factors) != len(schedules):
-            raise ValueError(
-                f"`{row['factors']}` must have a factor for each of the "
-                f"{len(schedules)} coordinates, but got {list(factors)}."
-            )
+        rule = f"have a factor for each of the {len(schedules)} coordinates"
+        require(len(factors) == len(schedules), row["factors"], rule, list(factors))
         schedules = list(map(NTK, schedules, factors))
     # An extension follows the scaling of the configuration.
     if extend is not None:
@@ -122,38 +120,39 @@ def _axial(settings: Settings, row: dict[str, Any], extend) -> Rotary:
     return axial(dim, schedules, row.get("pairing", "adjacent"))
 
 
-def _widths(dim: int, settings: Settings, row: dict[str, Any]) -> tuple[int, ...]:
+_RULES: dict[str, Callable[[int], tuple[int, ...]]] = {
+    "equal": lambda dim: (dim // 2, dim // 2),
+    "thirds": thirds,
+    "quarter_time": lambda dim: (dim // 4, dim // 8 * 3, dim // 8 * 3),
+}
+
+
+def _widths(dim: int, settings: Settings) -> tuple[int, ...]:
     """The channels of each coordinate."""
-    rule = row["widths"]
-    if rule == "equal":
-        widths = (dim // 2, dim // 2)
-    elif rule == "thirds":
-        widths = thirds(dim)
-    elif rule == "quarter_time":
-        widths = (dim // 4, dim // 8 * 3, dim // 8 * 3)
+    key = settings.row["widths"]
+    if key in _RULES:
+        widths = _RULES[key](dim)
+        key = settings.row.get("head", HEAD)[0]
     else:
-        widths = settings.integers(rule, least=1)
-    name = row.get("head", ("attention_head_dim",))[0]
-    if sum(widths) != dim or any(width % 2 or not width for width in widths):
-        key = name if rule in ("equal", "thirds", "quarter_time") else rule
-        raise ValueError(
-            f"`{key}` must give each coordinate an even number of channels, which add "
-            f"up to the {dim} of a head, but got {list(widths)}."
-        )
+        widths = settings.integers(key, least=1)
+    fine = sum(widths) == dim and all(width and width % 2 == 0 for width in widths)
+    rule = (
+        "give each coordinate an even number of channels, which add up to the "
+        f"{dim} of a head"
+    )
+    require(fine, key, rule, list(widths))
     return widths
 
 
-def _head(settings: Settings, row: dict[str, Any]) -> int:
-    """The channels of a head."""
-    if "head" not in row:
-        return settings.width("attention_head_dim")
-    total, heads = map(settings.width, row["head"])
-    if total % heads:
-        raise ValueError(
-            f"`{row['head'][0]}` must be a multiple of `{row['head'][1]}`, {heads}, "
-            f"but got {total}."
-        )
-    return total // heads
+def _head(settings: Settings) -> int:
+    """The channels of a head: a key, or the quotient of two."""
+    key, *divisor = settings.row.get("head", HEAD)
+    dim = settings.width(key)
+    for other in divisor:
+        heads = settings.width(other)
+        require(dim % heads == 0, key, f"be a multiple of `{other}`, {heads}", dim)
+        dim //= heads
+    return dim
 
 
 def _all_heads(settings: Settings) -> int:

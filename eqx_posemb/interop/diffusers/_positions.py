@@ -15,8 +15,8 @@ from ..._positions._patches import (
     normalized_positions,
     resized_positions,
 )
-from .._configuration import Settings
-from ._rows import rotates, row_of
+from .._configuration import require, Settings
+from ._rows import rotates, settings_of
 
 
 # LTX counts pixels of 8 frames, 32 rows and 32 columns for a token.
@@ -83,7 +83,8 @@ def positions(
     axes, if `text` is given where the attention has none, or if `frame_rate` is missing
     or not read.
     """
-    settings, row, name = row_of(config)
+    settings, name = settings_of(config)
+    row = settings.row
     axes = row.get("axes", 3)
     # An image is a video of one frame.
     if axes == 3 and isinstance(shape, Sequence) and len(shape) == 2:
@@ -91,22 +92,16 @@ def positions(
     rule = f"have rows and columns{', or frames, rows and columns' * (axes == 3)}"
     shape = check_shape("shape", shape, axes=axes, rule=rule)
     check_count("text", text, 0)
-    has_text = "text" in row and rotates(settings, row)
-    if text and not has_text:
-        raise ValueError(
-            f"`text` must be 0 for {name}, whose text has no positions, but got {text}."
-        )
+    has_text = "text" in row and rotates(settings)
+    rule = f"be 0 for {name}, whose text has no positions"
+    require(has_text or not text, "text", rule, text)
     grid = row.get("grid", "cells")
-    if grid not in ("seconds", "frame_rate") and frame_rate is not None:
-        raise ValueError(
-            f"`frame_rate` must be None for {name}, which counts frames, but got "
-            f"{frame_rate}."
-        )
-    if grid == "seconds" and frame_rate is None:
-        raise ValueError(
-            f"`frame_rate` must be given for {name}, which counts seconds, but got "
-            "None."
-        )
+    counts = frame_rate is None or grid in ("seconds", "frame_rate")
+    rule = f"be None for {name}, which counts frames"
+    require(counts, "frame_rate", rule, frame_rate)
+    known = frame_rate is not None or grid != "seconds"
+    rule = f"be given for {name}, which counts seconds"
+    require(known, "frame_rate", rule, frame_rate)
     if frame_rate is not None:
         check_positive("frame_rate", frame_rate)
     image = _GRIDS[grid](shape, settings, frame_rate)

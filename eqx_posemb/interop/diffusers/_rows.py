@@ -1,13 +1,12 @@
 """How each model of diffusers places its tokens, as rows of data."""
 
-import difflib
 import functools
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-from .._configuration import listed, meant, quoted, read, rows_of, Settings
+from .._configuration import known, meant, read, require, rows_of, Settings
 
 
 _SPEAKS = re.compile(r"rope|rotary|pos_emb|positional|axes_|theta|interpolation")
@@ -36,29 +35,27 @@ def models() -> dict[str, dict[str, Any]]:
     return rows_of(Path(__file__).with_name("models.json"))
 
 
-def row_of(config: Any) -> tuple[Settings, dict[str, Any], str]:
-    """The settings of a configuration, the row of its class, and the name of it."""
+def settings_of(config: Any) -> tuple[Settings, str]:
+    """The settings of a configuration with the row of its class, and its name."""
     keys = read(getattr(config, "config", config))
     name = keys.get("_class_name")
     if name is None and hasattr(config, "config"):
         # A model object has its settings without the name of its class.
         name = type(config).__name__
-    rows = models()
-    if not isinstance(name, str) or name not in rows:
-        near = difflib.get_close_matches(quoted(name).strip("'"), rows, n=3)
-        raise ValueError(
-            "`_class_name` must be a class of diffusers with a row, such as "
-            f"{', '.join(near) or listed(rows)}, but got {quoted(name)}. Give the name "
-            "of a class that rotates alike, or build another embedding by "
-            "`eqx_posemb.axial_rope`."
-        )
-    row = rows[name]
+    cure = (
+        "Give the name of a class that rotates alike, or build another embedding by "
+        "`eqx_posemb.axial_rope`."
+    )
+    kind = "a class of diffusers with a row"
+    name = known("_class_name", name, models(), kind, cure)
+    row = models()[name]
     _check_read(keys, row, name)
-    return Settings(keys, row["defaults"]), row, name
+    return Settings(keys, row), name
 
 
-def rotates(settings: Settings, row: dict[str, Any]) -> bool:
+def rotates(settings: Settings) -> bool:
     """Whether the model rotates queries and keys, and adds no encoding."""
+    row = settings.row
     if "rotates_if" in row:
         return settings.flag(row["rotates_if"], False)
     return "widths" in row
@@ -66,20 +63,15 @@ def rotates(settings: Settings, row: dict[str, Any]) -> bool:
 
 def _check_read(keys: dict[str, Any], row: dict[str, Any], name: str) -> None:
     """Every key about positions has an effect, or is an error that names the cure."""
-    known = row["defaults"]
+    read = row["defaults"]
     for key, value in keys.items():
         unset = value is None or value is False
-        if key in known or unset or not _SPEAKS.search(key.lower()):
-            continue
-        raise ValueError(
-            f"`{key[:80]}` must not be there, as {name} does not read it, but got "
-            f"{quoted(value)}. {meant(key, known)}Remove it, as diffusers ignores it."
-        )
+        fine = key in read or unset or not _SPEAKS.search(key.lower())
+        cure = "" if fine else f"{meant(key, read)}Remove it, as diffusers ignores it."
+        rule = f"not be there, as {name} does not read it"
+        require(fine, key[:80], rule, value, cure=cure)
     for key, (accepted, cure) in row.get("refuses", {}).items():
         # A null is a value here, and not a key that is not there.
-        value = keys.get(key, known[key])
-        if value != accepted:
-            raise ValueError(
-                f"`{key}` must be {json.dumps(accepted)} for a part that `load` "
-                f"builds, but got {quoted(value)}. {cure}"
-            )
+        value = keys.get(key, read[key])
+        rule = f"be {json.dumps(accepted)} for a part that `load` builds"
+        require(value == accepted, key, rule, value, cure=cure)

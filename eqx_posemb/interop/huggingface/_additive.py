@@ -12,50 +12,45 @@ from ..._encoding._learned_grid import LearnedGrid
 from ..._encoding._scaled_sinusoidal import ScaledSinusoidal
 from ..._rotary import NoPE
 from ..._state_dicts import square
-from .._configuration import known, quoted, Settings, WIDEST
+from .._configuration import known, require, Settings, WIDEST
 from ._layers import count_of, ROTATES as ALIKE
 from ._rows import MOST_LAYERS
 
 
 STACKS = ("encoder", "decoder")
+LENGTH = "max_position_embeddings"
 
 
-def stacks_of(settings: Settings, row: dict[str, Any]) -> tuple[str, ...]:
+def stacks_of(settings: Settings) -> tuple[str, ...]:
     """For each layer, the stack that it is in, or that it is as all others."""
-    if "stacks" not in row:
-        return (ALIKE,) * count_of(settings, row)
-    names = []
-    for stack, key in zip(STACKS, row["stacks"], strict=True):
-        # By default, T5's decoder has the number of layers of its encoder.
-        same = settings.get(row["stacks"][0], 1)
-        names += [stack] * settings.integer(key, same, most=MOST_LAYERS)
-    return tuple(names)
+    keys = settings.row.get("stacks")
+    if keys is None:
+        return (ALIKE,) * count_of(settings)
+    # By default, T5's decoder has the number of layers of its encoder.
+    same = settings.get(keys[0], 1)
+    first, second = (settings.integer(key, same, most=MOST_LAYERS) for key in keys)
+    return ("encoder",) * first + ("decoder",) * second
 
 
 def additive_of(
-    settings: Settings,
-    row: dict[str, Any],
-    layer_type: str | None,
-    key: PRNGKeyArray | None,
+    settings: Settings, layer_type: str | None, key: PRNGKeyArray | None
 ) -> PositionalEmbedding:
     """The embedding of a model whose positions are added, to tokens or to logits."""
-    if "stacks" in row and layer_type is None:
+    stacked = "stacks" in settings.row
+    if stacked and layer_type is None:
         raise ValueError(
             "`layer_type` must be given, as the layers of this model differ, but got "
             "None. Give one of 'encoder', 'decoder'."
         )
     if layer_type is not None:
-        known("layer_type", layer_type, STACKS if "stacks" in row else (ALIKE,))
+        known("layer_type", layer_type, STACKS if stacked else (ALIKE,))
     # Weights of a checkpoint replace the initial values, so the key is optional.
     key = jax.random.key(0) if key is None else key
-    return BUILDERS[row["adds"]](settings, row, layer_type, key)
+    slots = BUILDERS[settings.row["adds"]](settings, layer_type, key)
+    return PositionalEmbedding(**slots)
 
 
-def _nothing(settings, row, layer_type, key):
-    return PositionalEmbedding(rotary=NoPE())
-
-
-def _t5(settings, row, layer_type, key):
+def _t5(settings, layer_type, key):
     bias = T5Bias(
         _any(settings, "num_heads", "num_attention_heads"),
         num_buckets=settings.width("relative_attention_num_buckets"),
@@ -63,10 +58,10 @@ def _t5(settings, row, layer_type, key):
         bidirectional=layer_type == "encoder",
         key=key,
     )
-    return PositionalEmbedding(bias=bias, scale=1.0)
+    return dict(bias=bias, scale=1.0)
 
 
-def _mpnet(settings, row, layer_type, key):
+def _mpnet(settings, layer_type, key):
     first, second = jax.random.split(key)
     bias = T5Bias(
         settings.width("num_attention_heads"),
@@ -76,81 +71,84 @@ def _mpnet(settings, row, layer_type, key):
         max_distance=128,
         key=first,
     )
-    return PositionalEmbedding(encoding=_table(settings, row, second), bias=bias)
+    return dict(bias=bias, **_learned(settings, layer_type, second))
 
 
-def _alibi(settings, row, layer_type, key):
-    heads = _any(settings, "n_head", "n_heads", "num_attention_heads")
-    return PositionalEmbedding(bias=ALiBi(heads))
-
-
-def _falcon(settings, row, layer_type, key):
+def _falcon(settings, layer_type, key):
     heads = settings.width("num_attention_heads")
     head = settings.width("hidden_size") // heads
-    if head < 1:
-        raise ValueError(
-            f"`num_attention_heads` must be at most `hidden_size`, but got {heads}."
-        )
+    require(head >= 1, "num_attention_heads", "be at most `hidden_size`", heads)
     # Falcon scales the bias together with the products.
-    return PositionalEmbedding(bias=ALiBi(heads, factor=head**-0.5))
+    return dict(bias=ALiBi(heads, factor=head**-0.5))
 
 
-def _mpt(settings, row, layer_type, key):
-    attention = Settings(
-        settings.mapping("attn_config") if settings.has("attn_config") else {},
-        {"alibi": True, "alibi_bias_max": 8},
-        "attn_config",
-    )
-    if not attention.flag("alibi", True):
-        raise ValueError(
-            "`attn_config.alibi` must be true, as their code has no other embedding "
-            "for this model type, but got False."
-        )
-    most = attention.number("alibi_bias_max", above=0)
+def _mpt(settings, layer_type, key):
+    attention = Settings({}, inside="attn_config")
+    if settings.has("attn_config"):
+        attention = settings.within("attn_config")
+    rule = "be true, as their code has no other embedding for this model type"
+    attention.require(attention.flag("alibi", True), "alibi", rule, False)
+    most = attention.number("alibi_bias_max", 8, above=0)
     scale = None
     if attention.has("softmax_scale"):
         scale = attention.number("softmax_scale", above=0)
-    bias = ALiBi(_any(settings, "n_heads"), bias_max=most)
-    return PositionalEmbedding(bias=bias, scale=scale)
+    return dict(bias=ALiBi(settings.width("n_heads"), bias_max=most), scale=scale)
 
 
-def _learned(settings, row, layer_type, key):
-    return PositionalEmbedding(encoding=_table(settings, row, key))
+def _learned(settings, layer_type, key):
+    row = settings.row
+    kind = settings.text("position_embedding_type", "absolute")
+    rule = "be 'absolute' for this model type"
+    require(kind == "absolute", "position_embedding_type", rule, kind)
+    name, offset, padding = row.get("length", LENGTH), row.get("offset", 0), None
+    rows = settings.integer(name, most=2**20)
+    if "padding" in row:
+        # Positions of the model begin after the row of padding, and positions here
+        # begin at zero.
+        padding = _padding(settings)
+        offset = padding + 1
+        rows -= offset
+        rule = f"be beyond the row of padding, `pad_token_id` {padding}"
+        require(rows >= 1, name, rule, rows + offset)
+    dim = _dim(settings)
+    return dict(
+        encoding=Learned(rows, dim, offset=offset, padding_idx=padding, key=key)
+    )
 
 
-def _grid(settings, row, layer_type, key):
-    tokens = row.get("tokens", 1)
+def _grid(settings, layer_type, key):
+    tokens = settings.row.get("tokens", 1)
     if isinstance(tokens, str):
         tokens = settings.integer(tokens, least=0, most=WIDEST)
-    shape, dim = _cells(settings, row), _dim(settings, row)
-    encoding = LearnedGrid(shape, dim, prefix=tokens, key=key)
-    return PositionalEmbedding(encoding=encoding)
+    shape, dim = _cells(settings), _dim(settings)
+    return dict(encoding=LearnedGrid(shape, dim, prefix=tokens, key=key))
 
 
-def _sinusoidal(settings, row, layer_type, key):
-    offset = row.get("offset", 0)
+def _sinusoidal(settings, layer_type, key):
+    row, dim = settings.row, _dim(settings)
+    offset, layout = row.get("offset", 0), row["layout"]
     if "padding" in row:
         offset = _padding(settings) + 1
-    dim, layout = _dim(settings, row), row["layout"]
     if "scaled" in row:
-        return PositionalEmbedding(encoding=ScaledSinusoidal(dim, layout=layout))
-    encoding = Sinusoidal(dim, layout=layout, offset=offset)
-    return PositionalEmbedding(encoding=encoding)
+        return dict(encoding=ScaledSinusoidal(dim, layout=layout))
+    return dict(encoding=Sinusoidal(dim, layout=layout, offset=offset))
 
 
-def _whisper(settings, row, layer_type, key):
+def _whisper(settings, layer_type, key):
     # Whisper has sinusoids in its encoder, and a learned table in its decoder.
-    if layer_type == "decoder":
-        length = settings.integer("max_target_positions", most=2**20)
-        return PositionalEmbedding(
-            encoding=Learned(length, _dim(settings, row), key=key)
-        )
-    encoding = Sinusoidal(_dim(settings, row), layout="tensor2tensor")
-    return PositionalEmbedding(encoding=encoding)
+    if layer_type == "encoder":
+        return _sinusoidal(settings, layer_type, key)
+    length = settings.integer("max_target_positions", most=2**20)
+    return dict(encoding=Learned(length, _dim(settings), key=key))
+
+
+def _alibi(settings, layer_type, key):
+    heads = _any(settings, "n_head", "n_heads", "num_attention_heads")
+    return dict(bias=ALiBi(heads))
 
 
 BUILDERS: dict[str, Any] = {
-    "nothing": _nothing,
+    "nothing": lambda settings, layer_type, key: dict(rotary=NoPE()),
     "t5": _t5,
     "mpnet": _mpnet,
     "alibi": _alibi,
@@ -163,45 +161,17 @@ BUILDERS: dict[str, Any] = {
 }
 
 
-def _table(settings, row, key) -> Learned:
-    kind = settings.text("position_embedding_type", "absolute")
-    if kind != "absolute":
-        raise ValueError(
-            "`position_embedding_type` must be 'absolute' for this model type, but got "
-            f"{quoted(kind)}."
-        )
-    rows = settings.integer(row.get("length", "max_position_embeddings"), most=2**20)
-    padding = None
-    offset = row.get("offset", 0)
-    if "padding" in row:
-        # Positions of the model begin after the row of padding, and positions here
-        # begin at zero.
-        padding = _padding(settings)
-        offset = padding + 1
-        rows -= offset
-        if rows < 1:
-            raise ValueError(
-                "`max_position_embeddings` must be beyond the row of padding, but "
-                f"got {rows + offset} and `pad_token_id` {padding}."
-            )
-    return Learned(
-        rows, _dim(settings, row), offset=offset, padding_idx=padding, key=key
-    )
-
-
-def _cells(settings, row) -> tuple[int, int]:
+def _cells(settings) -> tuple[int, int]:
     """The height and the width of the grid that a table has rows for."""
+    row = settings.row
     if "cells" in row:
-        cells = settings.integer(row["cells"], most=2**20)
-        return square(row["cells"], cells)
+        return square(row["cells"], settings.integer(row["cells"], most=2**20))
     image, patch = row.get("image", "image_size"), row.get("patch", "patch_size")
     sizes = zip(_sides(settings, image), _sides(settings, patch), strict=True)
     height, width = (side // each for side, each in sizes)
-    if not (height and width):
-        raise ValueError(
-            f"`{image}` must be at least `{patch}`, for an image to have patches, but "
-            f"got {quoted(settings.get(image))} and {quoted(settings.get(patch))}."
-        )
+    rule = f"be at least `{patch}`, for an image to have patches"
+    told = settings.get(image), settings.get(patch)
+    require(height and width, image, rule, *told)
     return height, width
 
 
@@ -209,10 +179,7 @@ def _sides(settings, key) -> tuple[int, ...]:
     if not isinstance(settings.get(key), list | tuple):
         return (settings.width(key),) * 2
     sides = settings.integers(key, least=1)
-    if len(sides) != 2:
-        raise ValueError(
-            f"`{key}` must be a size or a height and a width, but got {list(sides)}."
-        )
+    require(len(sides) == 2, key, "be a size or a height and a width", list(sides))
     return sides
 
 
@@ -220,12 +187,12 @@ def _padding(settings) -> int:
     return settings.integer("pad_token_id", 1, least=0, most=WIDEST)
 
 
-def _dim(settings, row) -> int:
-    return settings.width(row.get("dim", "hidden_size"))
+def _dim(settings) -> int:
+    return settings.width(settings.row.get("dim", "hidden_size"))
 
 
 def _any(settings, *names: str) -> int:
     """The first of some keys that is there."""
-    name = next((name for name in names if settings.has(name)), None)
-    name = name or next((n for n in names if settings.get(n) is not None), names[0])
-    return settings.width(name)
+    given = [name for name in names if settings.has(name)]
+    default = [name for name in names if name in settings.defaults]
+    return settings.width((given or default or names)[0])

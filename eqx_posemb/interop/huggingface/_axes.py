@@ -5,7 +5,7 @@ Each rule states the coordinates of its positions, in their order.
 
 import dataclasses
 import math
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.random as jr
@@ -20,34 +20,27 @@ from ..._frequencies import (
     Scaled,
 )
 from ..._rotary import AbstractAxes, Assigned, Axial, Mixed, Pairing, Sections
-from .._configuration import Settings
-from ._rope import IMAGE_AXES, Rope
+from .._configuration import require, Settings
+from ._rope import Rope
 
 
-@dataclasses.dataclass(frozen=True)
-class Axes:
-    """A schedule and its assignment to coordinates, with `dim` and `pairing` if they
-    are unusual."""
+class Axes(NamedTuple):
+    """A schedule and its assignment to coordinates, and an unusual pairing."""
 
     frequencies: AbstractFrequencies
     axes: AbstractAxes
-    dim: int | None = None
     pairing: Pairing | None = None
 
 
 def _quarters(head: int, key: str = "head_dim") -> int:
-    if head % 4:
-        raise ValueError(
-            f"`{key}` must be a multiple of 4, for pairs of channels of two axes, but "
-            f"got {head}."
-        )
+    rule = "be a multiple of 4, for pairs of channels of two axes"
+    require(head % 4 == 0, key, rule, head)
     return head // 4
 
 
 def grid(head: int, theta: float) -> Axes:
     """(row, column): a block of pairs for each."""
-    _quarters(head)
-    return Axes(Geometric(head // 2, theta), Axial(2))
+    return Axes(Geometric(2 * _quarters(head), theta), Axial(2))
 
 
 def columns_first(head: int, theta: float) -> Axes:
@@ -59,9 +52,17 @@ def columns_first(head: int, theta: float) -> Axes:
 
 def columns_alternate(head: int, theta: float) -> Axes:
     """(row, column): each frequency for the column, and then for the row."""
-    count = _quarters(head)
-    axes = Assigned([1, 0] * count, [i // 2 for i in range(2 * count)])
-    return Axes(Geometric(head // 2, theta), axes)
+    return _alternating(_quarters(head), [1, 0], theta)
+
+
+def rows_alternate(head: int, theta: float) -> Axes:
+    """(row, column) from one, over all channels of a token, before they are heads."""
+    return _alternating(_quarters(head, "hidden_size"), [0, 1], theta)
+
+
+def _alternating(count, axes, theta):
+    steps = [i // 2 for i in range(2 * count)]
+    return Axes(Geometric(2 * count, theta), Assigned(axes * count, steps))
 
 
 def ladder(head: int, theta: float) -> Axes:
@@ -74,29 +75,20 @@ def ladder(head: int, theta: float) -> Axes:
 
 def blocks(head: int, theta: float) -> Axes:
     """(row, column): half of the channels for each, in halves of their own."""
-    _quarters(head)
-    pairing = Pairing.halves_per_block(head, 2)
-    return Axes(Geometric(head // 2, theta), Axial(2), pairing=pairing)
+    return grid(head, theta)._replace(pairing=Pairing.halves_per_block(head, 2))
 
 
 def centers(head: int, theta: float) -> Axes:
     """(row, column) of the centers of patches, between -1 and 1."""
-    _quarters(head)
-    return Axes(Scaled(Geometric(head // 2, theta), 2 * math.pi), Axial(2))
+    base = Geometric(2 * _quarters(head), theta)
+    return Axes(Scaled(base, 2 * math.pi), Axial(2))
 
 
 def video(head: int, theta: float) -> Axes:
     """(frame, row, column), with equal widths; the channels left over pass through."""
-    return Axes(Geometric(_third(head), theta), Axial(3))
-
-
-def _third(head):
-    if head < 6:
-        raise ValueError(
-            "`head_dim` must be at least 6, for a pair of channels of three axes, but "
-            f"got {head}."
-        )
-    return 2 * (head // 3 // 2)
+    rule = "be at least 6, for a pair of channels of three axes"
+    require(head >= 6, "head_dim", rule, head)
+    return Axes(Geometric(2 * (head // 3 // 2), theta), Axial(3))
 
 
 def clip(head: int, theta: float) -> Axes:
@@ -105,15 +97,20 @@ def clip(head: int, theta: float) -> Axes:
     The channels of a pair so have different angles, which is no rotation. It is how the
     released models are trained, by the authors' own code.
     """
-    width = _third(head)
-    half = width // 2
-    adjacent = Pairing.adjacent(head, 3 * width)
+    made = video(head, theta)
+    half = made.frequencies.pairs
+    width = 2 * half
     pair = tuple(
         lane // width * half + lane % half if lane < 3 * width else 0
         for lane in range(head)
     )
-    pairing = dataclasses.replace(adjacent, pair=pair)
-    return Axes(Geometric(width, theta), Axial(3), pairing=pairing)
+    adjacent = Pairing.adjacent(head, 3 * width)
+    return made._replace(pairing=dataclasses.replace(adjacent, pair=pair))
+
+
+def seconds(width: int, theta: float) -> Axes:
+    """(time x window, time x step), times -2 pi, over the channels of a token."""
+    return Axes(Geometric(width, theta), Axial(2))
 
 
 def atoms(head: int, settings: Settings) -> Axes:
@@ -121,12 +118,11 @@ def atoms(head: int, settings: Settings) -> Axes:
     each = settings.width("num_spatial_rope_pairs_per_axis")
     tokens = settings.width("num_uid_rope_pairs")
     left = head // 2 - 3 * each - tokens
-    if left < 0 or head % 2:
-        raise ValueError(
-            "`head_dim` must be even and have room for the pairs of "
-            "`num_spatial_rope_pairs_per_axis` and `num_uid_rope_pairs`, "
-            f"{3 * each + tokens}, but got {head}."
-        )
+    rule = (
+        "be even and have room for the pairs of `num_spatial_rope_pairs_per_axis` and "
+        f"`num_uid_rope_pairs`, {3 * each + tokens}"
+    )
+    require(left >= 0 and head % 2 == 0, "head_dim", rule, head)
     schedules: list[AbstractFrequencies] = [
         Geometric(2 * each, settings.number("spatial_rope_base_frequency", above=1)),
         Geometric(2 * tokens, settings.number("uid_rope_base_frequency", above=1)),
@@ -141,70 +137,48 @@ def atoms(head: int, settings: Settings) -> Axes:
     )
 
 
-def rows_alternate(head: int, theta: float) -> Axes:
-    """(row, column) from one, over all channels of a token, before they are heads."""
-    count = _quarters(head, "hidden_size")
-    axes = Assigned([0, 1] * count, [i // 2 for i in range(2 * count)])
-    return Axes(Geometric(head // 2, theta), axes)
-
-
-def points(head: int, key: PRNGKeyArray) -> Axes:
+def points(head: int, key: PRNGKeyArray | None) -> Axes:
     """(x, y) of keypoints, with learned directions: the weight of a projection."""
-    if head % 2:
-        raise ValueError(f"`head_dim` must be even, but got {head}.")
+    require(head % 2 == 0, "head_dim", "be even", head)
+    key = jax.random.key(0) if key is None else key
     # `torch.nn.Linear` with two inputs has the same initial distribution.
     start = jr.uniform(key, (head,), minval=-1, maxval=1) / math.sqrt(2)
     return Axes(LearnedFrequencies(start), Mixed(2))
 
 
-def seconds(width: int, theta: float) -> Axes:
-    """(time x window, time x step), times -2 pi, over the channels of a token."""
-    return Axes(Geometric(width, theta), Axial(2))
-
-
-# The rules that take the width of a head and a theta.
-IMAGES = (*IMAGE_AXES, "clip", "rows_alternate")
-
-
-def sections(rope: Rope, pairs: int, row: dict[str, Any], quirks: bool) -> Sections:
+def sections(rope: Rope, pairs: int, settings: Settings) -> Sections:
     """(frame, row, column) of M-RoPE, whose tokens of text have them all the same."""
+    row = settings.row
     rule = row["axes"]
     if rule == "turns":
-        if pairs % 2:
-            raise ValueError(
-                "`head_dim` must leave an even number of pairs for rows and columns, "
-                f"but got {pairs}."
-            )
+        even = "leave an even number of pairs for rows and columns"
+        require(pairs % 2 == 0, "head_dim", even, pairs)
         return Sections([pairs // 2, pairs // 2], order="interleaved")
     # Some model types have default sections in their code.
-    sizes = rope.sections or tuple(row.get("sections", ()))
-    if rope.sections and sum(sizes) != pairs and not quirks:
-        raise ValueError(
-            f"`mrope_section` must add up to the {pairs} pairs of channels that "
-            f"rotate, but got {list(sizes)}."
-        )
+    sizes = list(rope.sections or row.get("sections", ()))
+    whole = f"add up to the {pairs} pairs of channels that rotate"
+    fits, several = sum(sizes) == pairs, len(sizes) > 1
     if rule == "interleaved":
+        unchecked = settings.quirks or not rope.sections
+        require(fits or unchecked, "mrope_section", whole, sizes)
+        each = "have a number of pairs for each coordinate"
+        require(several, "mrope_section", each, sizes)
         return Sections(_dealt(sizes, pairs), order="interleaved")
-    if sum(sizes) != pairs or len(sizes) < 2:
+    if not (fits and several):
+        whose = "" if rope.sections else "the default of the model type, "
         raise ValueError(
-            f"`mrope_section` must add up to the {pairs} pairs of channels that "
-            f"rotate, but got the default of the model type, {list(sizes)}. Give it, "
-            "or a `partial_rotary_factor`."
+            f"`mrope_section` must {whole}, but got {whose}{sizes}. Give it, or a "
+            "`partial_rotary_factor`."
         )
     if rule == "tail":
         # Ernie's configuration has time last, and `Sections` has time first.
         return Sections([sizes[-1], *sizes[:-1]], order="tail")
-    return Sections(list(sizes))
+    return Sections(sizes)
 
 
 def _dealt(sizes, pairs):
     """The number of pairs of each coordinate, where the first coordinate takes the
     remainder."""
-    if len(sizes) < 2:
-        raise ValueError(
-            "`mrope_section` must have a number of pairs for each coordinate, but got "
-            f"{list(sizes)}."
-        )
     count = len(sizes)
     others = [
         sum(1 for i in range(axis, pairs, count) if i // count < sizes[axis])
@@ -224,7 +198,3 @@ def torn(sizes: tuple[int, ...], pairs: int) -> tuple[Assigned, Pairing]:
         Pairing.halves(2 * pairs), pair=tuple(range(2 * pairs))
     )
     return Assigned(axes, list(range(pairs)) * 2), pairing
-
-
-def default_key() -> PRNGKeyArray:
-    return jax.random.key(0)

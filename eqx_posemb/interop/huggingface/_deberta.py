@@ -9,7 +9,7 @@ from ..._bundle import PositionalEmbedding
 from ..._encoding import Learned
 from ..._score import DeBERTa
 from ..._state_dicts import array, by_head, filled
-from .._configuration import known, read, Settings
+from .._configuration import known, read, require, Settings
 
 
 def deberta_from_state_dict(
@@ -73,15 +73,13 @@ def deberta_from_state_dict(
     **Raises:** a `ValueError` if a name is missing, if an array does not fit, or if the
     configuration has no such positions.
     """
-    settings = Settings(read(config), {"max_position_embeddings": 512})
+    settings = Settings(read(config))
     version = known("model_type", settings.text("model_type"), _VERSIONS)
-    if not settings.flag("relative_attention", False):
-        raise ValueError(
-            "`relative_attention` must be true, for a model to have positions in its "
-            "scores, but got false."
-        )
+    rule = "be true, for a model to have positions in its scores"
+    relative = settings.flag("relative_attention", False)
+    require(relative, "relative_attention", rule, relative)
     _check_terms(settings.get("pos_att_type"))
-    length = settings.integer("max_position_embeddings", most=2**20)
+    length = settings.integer("max_position_embeddings", 512, most=2**20)
     reach = settings.integer("max_relative_positions", -1, least=-1, most=2**20)
     # transformers replaces a reach that is not positive by the length.
     reach = reach if reach > 0 else length
@@ -142,8 +140,6 @@ def _projections(version: str, shared: bool) -> tuple[str, str]:
 def _check_terms(told: Any) -> None:
     terms = told.lower().split("|") if isinstance(told, str) else told
     named = terms if isinstance(terms, list | tuple) else []
-    if {str(term).strip() for term in named} != {"c2p", "p2c"}:
-        raise ValueError(
-            "`pos_att_type` must have both c2p and p2c, as a score with one term has "
-            f"another scale, but got {str(told)[:80]}."
-        )
+    fine = {str(term).strip() for term in named} == {"c2p", "p2c"}
+    rule = "have both c2p and p2c, as a score with one term has another scale"
+    require(fine, "pos_att_type", rule, told)

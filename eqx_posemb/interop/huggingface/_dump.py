@@ -1,12 +1,14 @@
 """From a positional embedding back to a configuration."""
 
+import operator
+import textwrap
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from ..._bias import ALiBi, T5Bias
 from ..._bundle import PositionalEmbedding
 from ..._encoding import Learned, Sinusoidal
 from ..._frequencies import (
-    Divided,
     DynamicNTK,
     Geometric,
     Linear,
@@ -16,7 +18,9 @@ from ..._frequencies import (
     Truncated,
     YaRNFrequencies,
 )
-from ..._rotary import Axial, Chain, Pairing, Rotary, Sections, Temperature
+from ..._rotary import Chain, Rotary, Sections, Temperature
+from ._load import load
+from ._rope_keys import ORIGINAL
 
 
 def dump(embedding: PositionalEmbedding) -> dict[str, Any]:
@@ -48,40 +52,27 @@ def dump(embedding: PositionalEmbedding) -> dict[str, Any]:
 
     **Raises:** a `ValueError` if no model type has such an embedding.
     """
-    slots = {
-        name: value
-        for name in ("encoding", "rotary", "bias", "score")
-        if (value := getattr(embedding, name)) is not None
-    }
+    names = "bias", "encoding", "rotary", "score"
+    slots = [name for name in names if getattr(embedding, name) is not None]
     if len(slots) != 1 or "score" in slots:
         raise ValueError(
             "`embedding` must have one slot filled, with an encoding, a rotary "
             "embedding or a bias, for a configuration to say so, but got "
-            f"{sorted(slots)}."
+            f"{slots}."
         )
-    ((name, part),) = slots.items()
-    config = {"encoding": _encoding, "rotary": _rotary, "bias": _bias}[name](part)
-    return _with_scale(config, embedding)
+    if embedding.rotary is not None:
+        return _rotary(embedding)
+    config = _bias(embedding.bias) if "bias" in slots else _encoding(embedding.encoding)
+    if embedding.scale != (1.0 if config["model_type"] == "t5" else None):
+        _refuse(f"for {config['model_type']} the scale", embedding.scale)
+    return config
 
 
 def _refuse(what: str, value: Any) -> NoReturn:
     raise ValueError(
         "`embedding` must be one that a model type of transformers has, but got "
-        f"{what} {value}."
+        f"{what} {textwrap.shorten(str(value), 400, placeholder='…')}."
     )
-
-
-def _with_scale(config, embedding):
-    if embedding.scale == (1.0 if config["model_type"] == "t5" else None):
-        return config
-    # Granite rotates as Llama does, and its scale is a setting.
-    if config["model_type"] == "llama" and embedding.scale is not None:
-        return {
-            **config,
-            "model_type": "granite",
-            "attention_multiplier": embedding.scale,
-        }
-    _refuse(f"for {config['model_type']} the scale", embedding.scale)
 
 
 def _encoding(encoding) -> dict[str, Any]:
@@ -119,85 +110,98 @@ def _bias(bias) -> dict[str, Any]:
     _refuse("the bias", bias)
 
 
-def _rotary(rotary) -> dict[str, Any]:
-    beta = None
+def _rotary(embedding: PositionalEmbedding) -> dict[str, Any]:
+    for config in _candidates(embedding):
+        try:
+            if load(config) == embedding:
+                return config
+        except ValueError:
+            # The model type has no such settings.
+            continue
+    _refuse("the embedding", embedding)
+
+
+def _candidates(embedding: PositionalEmbedding) -> Iterator[dict[str, Any]]:
+    """Configurations of all kinds of models, in the order in which they are tried."""
+    rotary, temperature = embedding.rotary, None
     if isinstance(rotary, Chain) and len(rotary.parts) == 2:
-        rotary, beta = rotary.parts[0], rotary.parts[1]
+        rotary, temperature = rotary.parts
     if not isinstance(rotary, Rotary):
         _refuse("the rotary part", rotary)
-    if rotary.decay is not None or rotary.arithmetic != "exact":
-        _refuse("the rotary part", rotary)
-    rope, more, width = _schedule(rotary)
+    rope, beside, width = _schedule(rotary)
     # Only YaRN and LongRoPE have an attention factor among their settings.
-    if rotary.scale != 1 or rope["rope_type"] in ("yarn", "longrope"):
-        if rope["rope_type"] not in ("yarn", "longrope"):
-            _refuse(f"for {rope['rope_type']} the scale", rotary.scale)
+    if rope["rope_type"] in ("yarn", "longrope"):
         rope["attention_factor"] = rotary.scale
-    if rotary.axes is not None:
-        width = 2 * rotary.axes.frequency(rotary.frequencies.pairs).shape[-1]
-    if width != rotary.dim and rope["rope_type"] == "proportional":
-        _refuse("a proportional rotary embedding of part of a head:", rotary.dim)
-    config, rope = _model(rotary, rope, width)
-    config |= more | {"rope_parameters": rope}
-    return config if beta is None else _tempered(config, rope, beta)
+    dim, axes = rotary.dim, rotary.axes
+    share = {**rope}
+    share.setdefault("partial_rotary_factor", _share(width, dim))
+
+    def of(model_type, rope=rope, **keys):
+        return {"model_type": model_type, **keys, **beside, "rope_parameters": rope}
+
+    if isinstance(temperature, Temperature):
+        tempered = {**rope, "llama_4_scaling_beta": temperature.beta}
+        yield of("ministral3", tempered, head_dim=dim)
+    plain = "llama" if width == dim else "glm4_moe"
+    plain = "hunyuan_v1_dense" if "alpha" in rope else plain
+    yield of(plain, share if plain == "glm4_moe" else rope, head_dim=dim)
+    if embedding.scale is not None:
+        # Granite rotates as Llama does, and its scale is a setting.
+        yield of("granite", head_dim=dim) | {"attention_multiplier": embedding.scale}
+    # GLM-4 rotates half of a head by default.
+    yield of("glm4", share, head_dim=dim)
+    # Multi-head latent attention rotates the last channels of a head.
+    for model_type in "deepseek_v3", "deepseek_v2", "minicpm3":
+        widths = dict(qk_rope_head_dim=width, qk_nope_head_dim=dim - width)
+        yield of(model_type, **widths)
+    yield of("qwen3_vl_vision", hidden_size=dim, num_heads=1)
+    yield of("sam3_vit_model", hidden_size=dim, num_attention_heads=1)
+    if isinstance(axes, Sections) and axes.coordinates == 3:
+        sizes = list(axes.sizes)
+        dealt = sizes[1:] + sizes[:1] if axes.order == "tail" else sizes
+        for model_type, partial in _SECTIONED.items():
+            told = share if partial else rope
+            yield of(model_type, {**told, "mrope_section": dealt}, head_dim=dim)
 
 
-def _tempered(config, rope, temperature):
-    fits = (
-        isinstance(temperature, Temperature)
-        and temperature.kind == "stepped"
-        and not temperature.offset
-        and config["model_type"] == "llama"
-        and rope.get("original_max_position_embeddings") == temperature.length
-    )
-    if not fits:
-        _refuse("the temperature", temperature)
-    rope["llama_4_scaling_beta"] = temperature.beta
-    return {**config, "model_type": "ministral3"}
+# Model types with sections, and whether they state the share that rotates.
+_SECTIONED = {
+    "qwen2_vl_text": False,
+    "glm4v_moe_text": True,
+    "glm_ocr_text": False,
+    "glm4v_text": True,
+    "qwen3_vl_text": False,
+    "qwen3_5_text": True,
+    "ernie4_5_vl_moe_text": False,
+}
 
 
 def _schedule(rotary) -> tuple[dict[str, Any], dict[str, Any], int]:
     """The rope settings, what stands beside them, and how many channels rotate."""
-    schedule = rotary.frequencies
+    schedule, beside = rotary.frequencies, {}
     # Only the exact class counts, since a subclass may have another formula.
-    settings = _SETTINGS.get(type(schedule))
-    if settings is None:
+    if type(schedule) not in _SETTINGS:
         _refuse("the schedule", schedule)
-    rope, base = settings(schedule)
-    if not isinstance(base, Geometric) or base.endpoint:
+    kind, keys = _SETTINGS[type(schedule)]
+    base = schedule.unscaled
+    # The unscaled form of a truncated schedule is truncated, too.
+    base = getattr(base, "base", base)
+    rope: dict[str, Any] = {"rope_type": kind}
+    try:
+        for key, place in keys.items():
+            value = operator.attrgetter(place)(schedule) if place else 1.0
+            rope[key] = list(value) if isinstance(value, tuple) else value
+        if kind == "proportional":
+            rope["partial_rotary_factor"] = _share(2 * schedule.keep, base.dim)
+        rope["rope_theta"], width = base.theta, base.dim
+    except AttributeError:
+        # It is a schedule of other schedules than a model type has.
         _refuse("the schedule", schedule)
-    more = {}
     if isinstance(schedule, DynamicNTK):
-        more["max_position_embeddings"] = schedule.original_length
-    return {**rope, "rope_theta": base.theta}, more, base.dim
-
-
-def _yarn(schedule):
-    if schedule.extrapolation_factor != 1:
-        _refuse("the schedule", schedule)
-    rope, base = _by_parts("yarn", schedule, "beta_slow", "beta_fast")
-    return {**rope, "truncate": schedule.truncate}, base
-
-
-def _by_parts(kind, schedule, slow: str, fast: str):
-    return {
-        "rope_type": kind,
-        "factor": schedule.factor,
-        "original_max_position_embeddings": schedule.original_length,
-        slow: schedule.slow,
-        fast: schedule.fast,
-    }, schedule.base
-
-
-def _proportional(schedule):
-    linear, width = schedule.base, 2 * schedule.pairs
-    if not isinstance(linear, Linear):
-        _refuse("the schedule", schedule)
-    return {
-        "rope_type": "proportional",
-        "factor": linear.factor,
-        "partial_rotary_factor": _share(2 * schedule.keep, width),
-    }, linear.base
+        beside["max_position_embeddings"] = schedule.original_length
+    if rotary.axes is not None:
+        width = 2 * rotary.axes.frequency(schedule.pairs).shape[-1]
+    return rope, beside, width
 
 
 def _share(width: int, dim: int) -> float:
@@ -206,109 +210,30 @@ def _share(width: int, dim: int) -> float:
     return share if int(share * dim) == width else (width + 0.25) / dim
 
 
-def _longrope(schedule):
-    short, long = schedule.short, schedule.long
-    if not (isinstance(short, Divided) and isinstance(long, Divided)):
-        _refuse("the schedule", schedule)
-    if short.base != long.base:
-        _refuse("the schedule", schedule)
-    return {
-        "rope_type": "longrope",
-        # The factor would only set the attention factor, which is given as a value.
-        "factor": 1.0,
-        "original_max_position_embeddings": schedule.original_length,
-        "short_factor": list(short.divisors),
-        "long_factor": list(long.divisors),
-    }, short.base
-
-
-_SETTINGS = {
-    Geometric: lambda schedule: ({"rope_type": "default"}, schedule),
-    Linear: lambda schedule: (
-        {"rope_type": "linear", "factor": schedule.factor},
-        schedule.base,
-    ),
-    DynamicNTK: lambda schedule: (
-        {"rope_type": "dynamic", "factor": schedule.factor},
-        schedule.base,
-    ),
+# For each class the rope type, and its keys with the attribute of the class; a key
+# without one is 1.
+_SCALED = {"factor": "factor", ORIGINAL: "original_length"}
+_RAMP = {"beta_slow": "slow", "beta_fast": "fast", "truncate": "truncate"}
+_SETTINGS: dict[type, tuple[str, dict[str, str]]] = {
+    Geometric: ("default", {}),
+    Linear: ("linear", {"factor": "factor"}),
+    DynamicNTK: ("dynamic", {"factor": "factor"}),
     # transformers requires a factor, too, and does not read it.
-    NTK: lambda schedule: (
-        {"rope_type": "dynamic", "alpha": schedule.factor, "factor": 1.0},
-        schedule.base,
+    NTK: ("dynamic", {"alpha": "factor", "factor": ""}),
+    YaRNFrequencies: ("yarn", _SCALED | _RAMP),
+    NTKByParts: (
+        "llama3",
+        _SCALED | {"low_freq_factor": "slow", "high_freq_factor": "fast"},
     ),
-    YaRNFrequencies: _yarn,
-    NTKByParts: lambda schedule: _by_parts(
-        "llama3", schedule, "low_freq_factor", "high_freq_factor"
+    LongRoPEFrequencies: (
+        "longrope",
+        {
+            # The factor would only set the attention factor, which is given as a value.
+            "factor": "",
+            ORIGINAL: "original_length",
+            "short_factor": "short.divisors",
+            "long_factor": "long.divisors",
+        },
     ),
-    LongRoPEFrequencies: _longrope,
-    Truncated: _proportional,
-}
-
-
-def _model(rotary, rope, width) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The model type with that pairing and those axes, and how it says its widths."""
-    head, partial = {"head_dim": rotary.dim}, width != rotary.dim
-    layout = rotary.pairing
-    if partial:
-        rope = {**rope, "partial_rotary_factor": _share(width, rotary.dim)}
-    if rotary.axes is not None:
-        return _of_axes(rotary, rope, width, partial)
-    if "alpha" in rope:
-        if layout != "halves" or partial:
-            _refuse("the pairing", layout)
-        return {"model_type": "hunyuan_v1_dense", **head}, rope
-    if layout == "halves":
-        return {"model_type": "glm4_moe" if partial else "llama", **head}, rope
-    if layout == "adjacent":
-        # GLM-4 rotates half of a head by default.
-        if not partial and rope["rope_type"] != "proportional":
-            rope = {**rope, "partial_rotary_factor": 1.0}
-        return {"model_type": "glm4", **head}, rope
-    # Multi-head latent attention rotates the last channels of a head.
-    for name, model in _LATENT.items():
-        if layout == getattr(Pairing, name)(rotary.dim, width, rotary.dim - width):
-            if rope["rope_type"] == "proportional" or not partial:
-                break
-            rope.pop("partial_rotary_factor")
-            widths = {"qk_rope_head_dim": width, "qk_nope_head_dim": rotary.dim - width}
-            return {"model_type": model, **widths}, rope
-    _refuse("the pairing", layout)
-
-
-_LATENT = {
-    "adjacent_to_halves": "deepseek_v3",
-    "adjacent": "deepseek_v2",
-    "halves": "minicpm3",
-}
-
-
-def _of_axes(rotary, rope, width, partial):
-    axes, layout = rotary.axes, rotary.pairing
-    head = {"head_dim": rotary.dim}
-    if isinstance(axes, Axial) and axes == Axial(2) and rope["rope_type"] == "default":
-        models = {"halves": ("qwen3_vl_vision", "num_heads")}
-        models["adjacent"] = ("sam3_vit_model", "num_attention_heads")
-        if not partial and layout in models:
-            model, heads = models[layout]
-            return {"model_type": model, "hidden_size": rotary.dim, heads: 1}, rope
-    if isinstance(axes, Sections) and axes.coordinates == 3 and isinstance(layout, str):
-        model = _SECTIONED.get((axes.order, layout, partial))
-        sizes = axes.sizes
-        if axes.order == "tail":
-            sizes = (*sizes[1:], sizes[0])
-        if model is not None:
-            rope = {**rope, "mrope_section": list(sizes)}
-            return {"model_type": model, **head}, rope
-    _refuse("the axes", axes)
-
-
-_SECTIONED = {
-    ("chunked", "halves", False): "qwen2_vl_text",
-    ("chunked", "halves", True): "glm4v_moe_text",
-    ("chunked", "adjacent", False): "glm_ocr_text",
-    ("chunked", "adjacent", True): "glm4v_text",
-    ("interleaved", "halves", False): "qwen3_vl_text",
-    ("interleaved", "halves", True): "qwen3_5_text",
-    ("tail", "adjacent", False): "ernie4_5_vl_moe_text",
+    Truncated: ("proportional", {"factor": "base.factor"}),
 }

@@ -137,11 +137,12 @@ def load(
     if engine_keys is not None:
         check_choice("engine_keys", engine_keys, ("apply", "ignore"))
     keys = read(config)
-    settings, row, own = part_of(keys, model_type, part)
+    settings, own = part_of(keys, model_type, part)
+    settings.quirks = quirks
     # transformers ignores the keys of inference engines, and `quirks` follows
     # transformers.
     settings.engine_keys = engine_keys or ("ignore" if quirks else None)
-    made, found = made_of(settings, row, layer_type, quirks, key)
+    made, found = made_of(settings, layer_type, key)
     if not quirks:
         why = f"the model type {quoted(own)} does not read"
         refuse(found, why, lambda key: meant(key, settings.read))
@@ -152,30 +153,24 @@ def load(
 
 
 def made_of(
-    settings: Settings,
-    row: dict[str, Any],
-    layer_type: str | None,
-    quirks: bool = False,
-    key: PRNGKeyArray | None = None,
+    settings: Settings, layer_type: str | None, key: PRNGKeyArray | None = None
 ) -> tuple[PositionalEmbedding, dict[str, Any]]:
     """The embedding of a part, and the keys about positions that nothing reads."""
-    if "adds" in row:
-        made = additive_of(settings, row, layer_type, key)
-        return made, unread(settings, row, lambda: ())
-    labels = labels_of(settings, row)
-    names = {ROTATES, *labels, *rotating_labels(row)}
-    of = lambda label: layer_of(settings, row, label, names, quirks)
-    label = _chosen(layer_type, labels, settings, row, of)
-    layer = of(label)
+    if "adds" in settings.row:
+        made = additive_of(settings, layer_type, key)
+        return made, unread(settings, lambda: ())
+    labels = labels_of(settings)
+    label = _chosen(layer_type, labels, settings)
+    layer = layer_of(settings, label)
     rotary = None
     if label not in NO_ATTENTION:
-        rotary = rotary_of(layer, settings, row, quirks, key)
+        rotary = rotary_of(layer, settings, key)
     made = PositionalEmbedding(rotary=rotary, scale=layer.scale)
-    every = dict.fromkeys([label, *labels, *rotating_labels(row)])
+    every = dict.fromkeys([label, *labels, *rotating_labels(settings)])
     if NO_ATTENTION.issuperset(every):
         # The settings are of the attention that other models of this type have.
         every = every | {ROTATES: None}
-    return made, unread(settings, row, lambda: map(of, every))
+    return made, unread(settings, lambda: (layer_of(settings, kind) for kind in every))
 
 
 def layer_types(
@@ -205,26 +200,24 @@ def layer_types(
 
     **Raises:** as `load`.
     """
-    settings, row, _ = part_of(read(config), model_type, part)
-    if "adds" in row:
-        return stacks_of(settings, row)
-    return labels_of(settings, row)
+    settings, _ = part_of(read(config), model_type, part)
+    return stacks_of(settings) if "adds" in settings.row else labels_of(settings)
 
 
-def _chosen(layer_type, labels, settings, row, of) -> str:
+def _chosen(layer_type, labels, settings) -> str:
     attending = [label for label in dict.fromkeys(labels) if label not in NO_ATTENTION]
     if layer_type is not None:
-        renamed = row.get("labels", {})
-        names = {*labels, *layer_types_of(settings, row), *renamed}
-        names |= {*rotating_labels(row)} or (set() if attending else {ROTATES})
+        renamed = settings.row.get("labels", {})
+        names = {*labels, *layer_types_of(settings), *renamed}
+        names |= {*rotating_labels(settings)} or (set() if attending else {ROTATES})
         known("layer_type", layer_type, names)
         return renamed.get(layer_type, layer_type)
     if not attending:
         return ROTATES
     first, *others = attending
-    likeness = of(first) if others else None
+    likeness = layer_of(settings, first) if others else None
     # Layers with different names may rotate alike, so their settings are compared.
-    if any(of(label) != likeness for label in others):
+    if any(layer_of(settings, label) != likeness for label in others):
         kinds = listed(attending, mark="'")
         raise ValueError(
             "`layer_type` must be given, as the layers of this model differ, but got "

@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from .._configuration import known, listed, quoted, Settings
+from .._configuration import known, listed, quoted, require, Settings
+from ._rope_keys import OF_ROPE
 from ._rows import by_hand, DEEPEST, models
 
 
 def part_of(
     keys: dict[str, Any], model_type: str | None, part: str | None = None
-) -> tuple[Settings, dict[str, Any], str]:
-    """The settings, the row and the type of a model, or of its part of that name; by
-    default of its one part that rotates.
+) -> tuple[Settings, str]:
+    """The settings and the type of a model, or of its part of that name; by default of
+    its one part that rotates.
 
     **Raises:** a `ValueError` that names the parts if there are several.
     """
@@ -41,12 +42,9 @@ def part_of(
             "`model_type` must be given, in the configuration or as an argument, but "
             f"got keys {listed(keys)}."
         )
-    reason = _reason(name)
-    if reason:
-        raise ValueError(
-            "`model_type` must be of a model that `load` builds from its "
-            f"configuration, but got {quoted(name)}.{reason}"
-        )
+    rule = "be of a model that `load` builds from its configuration"
+    reason = by_hand(name)
+    require(not reason, "model_type", rule, name, cure=reason)
     if f"{name}_text" in models():
         raise ValueError(
             f"`config` must have the parts of {quoted(name)}, such as `text_config`, "
@@ -57,11 +55,6 @@ def part_of(
     raise AssertionError(name)
 
 
-def _reason(name: str) -> str:
-    reason = by_hand(name)
-    return "" if reason is None else f" {reason}"
-
-
 def _check_text(keys, parts):
     """The text of a model with other parts must be known: else they would stand for
     the whole model."""
@@ -70,11 +63,13 @@ def _check_text(keys, parts):
         return
     own = text.get("model_type")
     if parts and isinstance(own, str) and own:
-        raise ValueError(
-            f"`text_config.model_type` must be a known type, but got {quoted(own)}."
-            f"{_reason(own)} Give `part` to load one of "
-            f"{listed(parts, mark='`')}, or load the text by itself with the "
-            "`model_type` of a model that rotates alike."
+        cure = (
+            f"{by_hand(own)} Give `part` to load one of {listed(parts, mark='`')}, or "
+            "load the text by itself with the `model_type` of a model that rotates "
+            "alike."
+        )
+        require(
+            False, "text_config.model_type", "be a known type", own, cure=cure.strip()
         )
 
 
@@ -101,43 +96,40 @@ def named_part(
 
 def _within(keys, path, part):
     """The part at a path, with the keys around it."""
-    found = settings, _, _ = _found(*part)
+    settings, own = _found(*part)
     for name in path.split("."):
         # A text at the top has no keys around it.
         if isinstance(keys.get(name), dict):
             settings.around |= keys
             keys = keys[name]
-    return found
+    return settings, own
 
 
 def _name(keys, model_type):
     name = model_type or keys.get("model_type") or ""
-    if name and not isinstance(name, str):
-        raise ValueError(f"`model_type` must be a string, but got {quoted(name)}.")
+    require(isinstance(name, str), "model_type", "be a string", name)
     return name
 
 
 def _found(keys, own):
-    row = _with_axes(keys, models()[own])
-    settings = Settings(keys, row["defaults"])
-    if "instead" in row:
-        key, rotary, default, other = row["instead"]
-        told = settings.get(key, default)
-        if told != rotary or type(told) is not type(rotary):
-            if other is None:
-                raise ValueError(
-                    f"`{key}` must be {rotary!r} for this model type, as its other "
-                    f"embeddings are not made here, but got {quoted(told)}."
-                    f"{_reason(own)}"
-                )
-            _check_known(key, told, rotary, default)
-            # Rope settings have no effect in a model that does not rotate, so they
-            # count as read.
-            settings, row, own = _found(keys, other)
-            settings.read |= {key, "rope_parameters", "rope_scaling", "rope_theta"}
-            settings.read.add("partial_rotary_factor")
-            return settings, row, own
-    return settings, row, own
+    settings = Settings(keys, _with_axes(keys, models()[own]))
+    if "instead" not in settings.row:
+        return settings, own
+    key, rotary, default, other = settings.row["instead"]
+    told = settings.get(key, default)
+    if told == rotary and type(told) is type(rotary):
+        return settings, own
+    if other is None:
+        rule = f"be {rotary!r} for this model type, as others are not built here"
+        require(False, key, rule, told, cure=by_hand(own))
+    choices = (rotary, default) if isinstance(rotary, str) else (True, False)
+    fine = told in choices and type(told) is type(rotary)
+    require(fine, key, f"be {' or '.join(map(repr, choices))}", told)
+    # Rope settings have no effect in a model that does not rotate, so they count as
+    # read.
+    settings, own = _found(keys, other)
+    settings.read |= {key, *OF_ROPE}
+    return settings, own
 
 
 def _with_axes(keys, row):
@@ -150,14 +142,6 @@ def _with_axes(keys, row):
             dealt = "interleaved" if rope.get("mrope_interleaved") else "chunked"
             return {**row, "axes": dealt}
     return row
-
-
-def _check_known(key, told, rotary, default):
-    known = (rotary, default) if isinstance(rotary, str) else (True, False)
-    if told not in known or type(told) is not type(rotary):
-        raise ValueError(
-            f"`{key}` must be {' or '.join(map(repr, known))}, but got {quoted(told)}."
-        )
 
 
 def _own(keys: dict[str, Any], name: str) -> str | None:
@@ -180,11 +164,8 @@ def _own(keys: dict[str, Any], name: str) -> str | None:
 def _parts(keys: dict[str, Any], parent: str, prefix: str = ""):
     """Paths to the parts that rotate, with their keys and types."""
     # A file may be faulty, and endless nesting would exhaust the stack.
-    if prefix.count(".") >= DEEPEST:
-        raise ValueError(
-            f"`config` must have at most {DEEPEST} parts within each other, but got "
-            f"{prefix[:80]}…."
-        )
+    rule = f"have at most {DEEPEST} parts within each other"
+    require(prefix.count(".") < DEEPEST, "config", rule, prefix)
     # Older files, such as the files of Qwen2.5-VL, have the settings of the text at the
     # top.
     at_top = "text_config" not in keys and "num_attention_heads" in keys

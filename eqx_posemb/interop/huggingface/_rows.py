@@ -23,8 +23,8 @@ def models() -> dict[str, dict[str, Any]]:
 
     - `pairing`: the layout; `interleave`: the key that turns it off.
     - `head`: the keys, or sums and quotients of keys, that the width of a head follows
-      from, the first that is there; `rotary`: the key of how many channels rotate;
-      `start`: `"last"` if those are the last of a head.
+      from, the first that is there; `rotary`: the key of how many channels rotate,
+      which are the last of a head for `qk_rope_head_dim`, and the first for others.
     - `partial`: whether the default rope type reads `partial_rotary_factor`, and
       `rotary_dim`: whether that key says the same; `"unread"` if transformers ignores
       the key.
@@ -47,8 +47,8 @@ def models() -> dict[str, dict[str, Any]]:
       `nope_if`: the key without which all do; `nope_every`: without the list, the last
       layer and one in so many before it do not. `pattern`: the layer types, repeated.
     - `attends`: which layers attend in a model whose other layers do not: `every` so
-      many by that key, `at` the indices of that key, by the `blocks` of that key, or
-      by the `ratios` of that key; with the `default` of the key and the type of the
+      many, by that number or key, `at` the indices of that key, or else `all`, by the
+      `blocks` of that key, or by the `ratios` of that key; with the type of the
       `others`.
     - `attention_factor`: of YaRN, where the settings have none.
     - `layers`: the keys whose sum is the number of layers, if it has another name.
@@ -74,14 +74,14 @@ def models() -> dict[str, dict[str, Any]]:
     return rows_of(Path(__file__).with_name("models.json"))
 
 
-def by_hand(model_type: str) -> str | None:
-    """What to build by hand for a model type without a row, or why nothing.
+def by_hand(model_type: str) -> str:
+    """What to build by hand for a model type without a row, or why nothing; empty for
+    an unknown type.
 
     `by_hand.json` has an entry for each, with the name of its reason.
     """
     table = _by_hand()
-    reason = table["model_types"].get(model_type)
-    return None if reason is None else table["reasons"][reason]
+    return table["reasons"].get(table["model_types"].get(model_type, ""), "")
 
 
 @functools.cache

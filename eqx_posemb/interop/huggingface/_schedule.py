@@ -1,7 +1,5 @@
 """From rope settings to frequencies."""
 
-from typing import Any
-
 from ..._frequencies import (
     AbstractFrequencies,
     Divided,
@@ -15,85 +13,72 @@ from ..._frequencies import (
     YaRNFrequencies,
 )
 from ..._frequencies._shifted import LogShifted
+from .._configuration import require, Settings
 from ._rope import Rope
 
 
 def schedule(
-    rope: Rope, head: int, width: int, row: dict[str, Any], quirks: bool
+    rope: Rope, head: int, width: int, settings: Settings
 ) -> AbstractFrequencies:
     """The frequencies of `width` rotated channels in a head of `head`."""
-    made = _static_or_dynamic(rope, head, width, row, quirks)
-    return LogShifted(made) if row.get("learned") else made
-
-
-def _static_or_dynamic(rope, head, width, row, quirks):
     if rope.kind == "proportional":
-        return _proportional(rope, width)
-    base = _base(rope, head, width, quirks)
-    if rope.kind == "linear":
-        return Linear(base, rope.factor)
-    if rope.kind in ("dynamic", "ntk_alpha") and width < 4:
-        raise ValueError(
-            "`head_dim` must leave at least 4 channels to rotate for the rope type "
-            f"'dynamic', but got {width}."
-        )
-    if rope.kind == "dynamic":
-        if not rope.length:
-            raise ValueError(
-                "`max_position_embeddings` must be given for the rope type 'dynamic', "
-                "which scales longer contexts, but got none."
-            )
-        return DynamicNTK(base, rope.factor, rope.length)
-    if rope.kind == "ntk_alpha":
-        return NTK(base, rope.factor)
-    if rope.kind == "llama3":
-        length, slow, fast = rope.original_length, rope.slow, rope.fast
-        return NTKByParts(base, rope.factor, length, slow, fast)
-    if rope.kind == "yarn":
-        return YaRNFrequencies(
-            base,
-            rope.factor,
-            rope.original_length,
-            rope.slow,
-            rope.fast,
-            truncate=rope.truncate,
-        )
-    if rope.kind == "longrope":
-        return _longrope(rope, base, row, quirks)
-    return base
+        made = Linear(Geometric(width, rope.theta), rope.factor)
+        made = Truncated(made, keep=int(rope.partial * width // 2))
+    else:
+        base = _base(rope, head, width, settings.quirks)
+        made = _SCHEDULES[rope.kind](rope, base, settings)
+    return LogShifted(made) if settings.row.get("learned") else made
 
 
 def _base(rope, head, width, quirks) -> Geometric:
     if width % 2 == 0:
         return Geometric(width, rope.theta)
-    if width == head and not quirks:
-        raise ValueError(
-            f"`head_dim` must be even, to be rotated in pairs, but got {head}."
-        )
-    if rope.kind != "default":
-        raise ValueError(
-            "`partial_rotary_factor` must leave an even number of channels to rotate "
-            f"for the rope type {rope.kind!r}, but got {width} of {head}."
-        )
+    rule = "be even, to be rotated in pairs"
+    require(width != head or quirks, "head_dim", rule, head)
+    rule = (
+        "leave an even number of channels to rotate for the rope type "
+        f"{rope.kind!r}, of {head}"
+    )
+    require(rope.kind == "default", "partial_rotary_factor", rule, width)
     # One channel more is rotated, at the spacing of the odd number.
     return Geometric(width + 1, rope.theta ** ((width + 1) / width))
 
 
-def _proportional(rope, width) -> AbstractFrequencies:
-    base = Linear(Geometric(width, rope.theta), rope.factor)
-    return Truncated(base, keep=int(rope.partial * width // 2))
+def _dynamic(rope, base, settings):
+    rule = "leave at least 4 channels to rotate for the rope type 'dynamic'"
+    require(base.dim >= 4, "head_dim", rule, base.dim)
+    if rope.kind == "ntk_alpha":
+        return NTK(base, rope.factor)
+    rule = "be given for the rope type 'dynamic', which scales longer contexts"
+    require(rope.length, "max_position_embeddings", rule, None)
+    return DynamicNTK(base, rope.factor, rope.length)
 
 
-def _longrope(rope, base, row, quirks) -> AbstractFrequencies:
+def _by_parts(rope, base, settings):
+    ramp = base, rope.factor, rope.original_length, rope.slow, rope.fast
+    if rope.kind == "llama3":
+        return NTKByParts(*ramp)
+    return YaRNFrequencies(*ramp, truncate=rope.truncate)
+
+
+def _longrope(rope, base, settings):
     pairs = base.dim // 2
+    rule = f"have a number for each of the {pairs} pairs of channels that rotate"
     for key, values in ("short_factor", rope.short), ("long_factor", rope.long):
-        if len(values) != pairs:
-            raise ValueError(
-                f"`{key}` must have a number for each of the {pairs} pairs of channels "
-                f"that rotate, but got {len(values)}."
-            )
+        require(len(values) == pairs, key, rule, len(values))
     short = Divided(base, rope.short)
     # PhiMoE in transformers never switches to the long divisors.
-    if quirks and row.get("never_long"):
+    if settings.quirks and settings.row.get("never_long"):
         return short
     return LongRoPEFrequencies(short, Divided(base, rope.long), rope.original_length)
+
+
+_SCHEDULES = {
+    "default": lambda rope, base, settings: base,
+    "linear": lambda rope, base, settings: Linear(base, rope.factor),
+    "dynamic": _dynamic,
+    "ntk_alpha": _dynamic,
+    "llama3": _by_parts,
+    "yarn": _by_parts,
+    "longrope": _longrope,
+}

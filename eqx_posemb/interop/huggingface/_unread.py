@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 from .._configuration import listed, quoted, Settings, WIDEST
-from ._layers import labels_of, ROTATES, rotating_labels
+from ._layers import labels_of, rotating_labels
 from ._parts import part_of, parts_of
+from ._rope_keys import OF_ROPE, PLACES, SECTIONED
 from ._rotaries import Layer, layer_of
 from ._width import rotates_as_much
 
@@ -19,17 +20,12 @@ _SPEAKS = re.compile(
 _BESIDE = re.compile(r"_(dropout|sizes|bins)$")
 _FLAG = re.compile(r"(use_)?(rope|rotary)(_(pos|position|emb|embedding|embeddings))*$")
 _AXES = re.compile(r"(use_)?(mrope|3d_rope|rope_3d)$")
-_SHARE = re.compile(r"pct|percent|fraction|partial")
-_SETTINGS = ("rope_parameters", "rope_scaling")
-_OF_ROPE = (*_SETTINGS, "rope_theta", "partial_rotary_factor")
 # Models have at most a dozen parts.
 MOST_PARTS = 32
 _TYPE = re.compile(r"^pos(ition(al)?)?_(emb|enc)")
 
 
-def unread(
-    settings: Settings, row: dict[str, Any], layers: Callable[[], Iterable[Layer]]
-) -> dict[str, Any]:
+def unread(settings: Settings, layers: Callable[[], Iterable[Layer]]) -> dict[str, Any]:
     """Keys that contradict the embedding, with their values.
 
     `layers` makes all layers, for all their keys to be read; only if it has to.
@@ -37,12 +33,9 @@ def unread(
     told = _told(settings)
     if not speaking(told, settings.read):
         return {}
-    seen = _seen(layers())
-    return {
-        key: value
-        for key, value in speaking(told, settings.read).items()
-        if not _is_done(key, value, seen, settings, row)
-    }
+    seen = _Seen(layers(), settings)
+    found = speaking(told, settings.read)
+    return {key: value for key, value in found.items() if not seen.says(key, value)}
 
 
 def unread_around(
@@ -62,30 +55,27 @@ def _done_by(part, own, around) -> set[str]:
     made = _made(part, own)
     if made is None:
         return done
-    layers, settings, row = made
-    seen = _seen(layers)
-    is_done = lambda key: _is_done(key, around[key], seen, settings, row)
-    done |= set(filter(is_done, around))
-    rope = around.keys() & _SETTINGS
+    layers, settings = made
+    seen = _Seen(layers, settings)
+    done |= {key for key, value in around.items() if seen.says(key, value)}
+    rope = around.keys() & {*PLACES}
     if rope:
-        told = {key: around[key] for key in _OF_ROPE if key in around}
-        told |= {key: part[key] for key in part if key not in (*_SETTINGS, *told)}
+        told = {key: around[key] for key in OF_ROPE if key in around}
+        told |= {key: part[key] for key in part if key not in (*PLACES, *told)}
         other = _made(told, own)
         done |= rope if other is not None and other[0] == layers else set()
     return done
 
 
-def _made(keys, own) -> tuple[list[Layer], Settings, dict[str, Any]] | None:
+def _made(keys, own) -> tuple[list[Layer], Settings] | None:
     """All layers of a part, or None if it cannot be loaded."""
     try:
-        settings, row, _ = part_of(keys, own)
+        settings, _ = part_of(keys, own)
         settings.engine_keys = "ignore"
-        if "adds" in row:
-            return [], settings, row
-        every = [*labels_of(settings, row), *rotating_labels(row)]
-        names = {ROTATES, *every}
-        of = lambda label: layer_of(settings, row, label, names, quirks=False)
-        return list(map(of, dict.fromkeys(every))), settings, row
+        if "adds" in settings.row:
+            return [], settings
+        every = dict.fromkeys([*labels_of(settings), *rotating_labels(settings)])
+        return [layer_of(settings, label) for label in every], settings
     except ValueError:
         return None
 
@@ -136,53 +126,62 @@ def _says_nothing(value: Any) -> bool:
     return value is False or (isinstance(value, int) and value == -1)
 
 
-def _seen(layers: Iterable[Layer]) -> dict[str, set[Any]]:
+class _Seen:
     """What the layers that rotate have, each value once."""
-    found = [(layer, layer.rope) for layer in layers if layer.rope is not None]
-    return {
-        "pairings": {layer.pairing for layer, _ in found},
-        "widths": {(layer.head, layer.width) for layer, _ in found},
-        "kinds": {rope.kind for _, rope in found},
-        "thetas": {rope.theta for _, rope in found},
-        "factors": {rope.factor for _, rope in found},
-        "sections": {rope.sections for _, rope in found},
-    }
+
+    def __init__(self, layers: Iterable[Layer], settings: Settings):
+        found = [(layer, layer.rope) for layer in layers if layer.rope is not None]
+        self.settings = settings
+        self.pairings = {layer.pairing for layer, _ in found}
+        self.widths = {(layer.head, layer.width) for layer, _ in found}
+        self.kinds = {rope.kind for _, rope in found}
+        self.thetas = {rope.theta for _, rope in found}
+        self.factors = {1, *(rope.factor for _, rope in found)}
+        self.sections = [list(rope.sections) for _, rope in found]
+
+    def says(self, key: str, value: Any) -> bool:
+        """Whether some of the layers have the value anyway."""
+        row, rotates = self.settings.row, bool(self.kinds)
+        alibi = row.get("adds") in ("alibi", "falcon", "mpt")
+        if key in OF_ROPE and not rotates and "adds" not in row:
+            # No layer rotates, as in a hybrid without any layer of attention.
+            return True
+        if value is True:
+            if "interleave" in key:
+                return bool(self.pairings - {"halves"})
+            if "alibi" in key:
+                return alibi
+            axes = row.get("axes") in SECTIONED and _AXES.match(key)
+            return rotates and bool(axes or _FLAG.match(key))
+        if isinstance(value, str):
+            named = value.lower()
+            if _TYPE.search(key) and "alibi" in named:
+                return alibi
+            rotary = _TYPE.search(key) and named.startswith(("rope", "rotary"))
+            return named in self.kinds or (rotates and bool(rotary))
+        if isinstance(value, list | tuple):
+            return list(value) in self.sections
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if not abs(value) < WIDEST**2:
+            return False
+        says = next((says for end, says in _SAYS if end.search(key)), None)
+        return says is not None and says(self, value)
 
 
-def _is_done(key, value, seen, settings, row) -> bool:
-    """Whether some of the layers have the value anyway."""
-    rotates, kinds, widths = bool(seen["kinds"]), seen["kinds"], seen["widths"]
-    if key in _OF_ROPE and not rotates and "adds" not in row:
-        # No layer rotates, as in a hybrid without any layer of attention.
-        return True
-    if value is True:
-        if "interleave" in key:
-            return bool(seen["pairings"] - {"halves"})
-        if "alibi" in key:
-            return row.get("adds") in ("alibi", "falcon", "mpt")
-        axes = row.get("axes") in ("chunked", "interleaved", "tail")
-        return bool(rotates and (_FLAG.match(key) or (axes and _AXES.match(key))))
-    if isinstance(value, str):
-        named = value.lower()
-        if _TYPE.search(key) and "alibi" in named:
-            return row.get("adds") in ("alibi", "falcon", "mpt")
-        return named in kinds or bool(
-            rotates and _TYPE.search(key) and named.startswith(("rope", "rotary"))
-        )
-    if isinstance(value, list | tuple):
-        return list(value) in map(list, seen["sections"])
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    if not abs(value) < WIDEST**2:
-        return False
-    if _SHARE.search(key):
-        return any(
-            rotates_as_much(value, head, width, settings) for head, width in widths
-        )
-    if re.search(r"(dims?|emb)$", key):
-        return value in {width for _, width in widths}
-    if re.search(r"(theta|base|base_freq)$", key):
-        return value in seen["thetas"]
-    return bool(re.search(r"(factor|ratio)$", key)) and (
-        value == 1 or value in seen["factors"]
-    )
+# What a number says, by the end of its key; the first that fits counts.
+_SAYS = (
+    (
+        re.compile(r"pct|percent|fraction|partial"),
+        lambda seen, share: any(
+            rotates_as_much(share, head, width, seen.settings)
+            for head, width in seen.widths
+        ),
+    ),
+    (
+        re.compile(r"(dims?|emb)$"),
+        lambda seen, width: width in {width for _, width in seen.widths},
+    ),
+    (re.compile(r"(theta|base|base_freq)$"), lambda seen, theta: theta in seen.thetas),
+    (re.compile(r"(factor|ratio)$"), lambda seen, factor: factor in seen.factors),
+)

@@ -1,54 +1,35 @@
 """How many channels of a head rotate."""
 
-from typing import Any
-
-from .._configuration import Settings
+from .._configuration import agreed, require, Settings
 
 
-def share_of(
-    kind: str,
-    rope: Settings,
-    settings: Settings,
-    row: dict[str, Any],
-    quirks: bool,
-    head: int,
-) -> float:
+def share_of(kind: str, rope: Settings, settings: Settings, head: int) -> float:
     """The share of the channels of a head that rotate."""
-    legacy = row.get("legacy", {}).get("partial_rotary_factor")
-    key = legacy or "partial_rotary_factor"
+    row, quirks, own = settings.row, settings.quirks, "partial_rotary_factor"
     name, width = row.get("rotary"), head
     reads = kind != "default" or bool(row.get("partial"))
     if name is not None and settings.get(name) is not None:
         width, reads = settings.width(name), kind == "proportional"
-    default = row.get("partial_rotary_factor", 1.0) if reads else 1.0
+    default = row.get(own, 1.0) if reads else 1.0
     most = 4.0 if default > 1 else 1.0
-    found = []
-    if rope.has("partial_rotary_factor"):
-        share = rope.number("partial_rotary_factor", above=0)
-        if reads:
-            found.append(share)
+    found = rope.told(rope.number, own, above=0)
+    if found and not reads:
         # A key without effect is an error, unless it states the width that rotates.
-        elif not quirks and not rotates_as_much(share, head, width, settings):
-            raise ValueError(
-                f"`rope_parameters.partial_rotary_factor` must not be there, as "
-                f"{width} of {head} channels rotate in this model type whatever it "
-                f"is, but got {share}."
-            )
-    if reads and settings.has(key):
-        found.append(settings.number(key, above=0))
+        found = {}
+        fine = quirks or rotates_as_much(rope.number(own), head, width, settings)
+        rule = (
+            f"not be there, as {width} of {head} channels rotate in this model type "
+            "whatever it is"
+        )
+        rope.require(fine, own, rule, rope.get(own))
+    if reads:
+        beside = row.get("legacy", {}).get(own) or own
+        found |= settings.told(settings.number, beside, above=0)
     dim = row.get("rotary_dim")
     if dim and not (quirks and dim == "unread") and settings.get("rotary_dim"):
-        found.append(settings.integer("rotary_dim", most=head) / head)
-    if len(set(found)) > 1 and not quirks:
-        raise ValueError(
-            f"`partial_rotary_factor` must be the same wherever it is given, but got "
-            f"{' and '.join(map(str, found))}."
-        )
-    partial = found[0] if found else default
-    if partial > most:
-        raise ValueError(
-            f"`partial_rotary_factor` must be at most {most}, but got {partial}."
-        )
+        found["rotary_dim"] = settings.integer("rotary_dim", most=head) / head
+    partial = agreed(found, not quirks) or default
+    require(partial <= most, own, f"be at most {most}", partial)
     return partial
 
 
@@ -58,24 +39,20 @@ def rotates_as_much(share: float, head: int, width: int, settings: Settings) -> 
     return any(isinstance(dim, int) and int(dim * share) == width for dim in heads)
 
 
-def width_of(rope, head: int, settings: Settings, row: dict[str, Any]) -> int:
+def width_of(rope, head: int, settings: Settings) -> int:
     """How many channels of a head rotate."""
-    key = row.get("rotary")
+    key = settings.row.get("rotary")
     if key is not None and settings.get(key) is not None:
         width = settings.width(key)
-        if width > head:
-            raise ValueError(f"`{key}` must be at most {head}, but got {width}.")
-        if width % 2:
-            raise ValueError(f"`{key}` must be even, but got {width}.")
+        require(width <= head, key, f"be at most {head}", width)
+        require(width % 2 == 0, key, "be even", width)
         return width
-    # A proportional schedule rotates whole heads, and its slow pairs have a frequency
-    # of zero.
-    width = head if rope.kind == "proportional" else int(head * rope.partial)
-    if rope.kind == "proportional" and head % 2:
-        raise ValueError(f"`head_dim` must be even, but got {head}.")
-    if width < 2:
-        raise ValueError(
-            "`partial_rotary_factor` must leave at least 2 channels to rotate, but got "
-            f"{rope.partial} of a head of {head}."
-        )
+    if rope.kind == "proportional":
+        # It rotates whole heads, and its slow pairs have a frequency of zero.
+        require(head % 2 == 0, "head_dim", "be even", head)
+        width = head
+    else:
+        width = int(head * rope.partial)
+    rule = f"leave at least 2 of {head} channels to rotate"
+    require(width >= 2, "partial_rotary_factor", rule, rope.partial)
     return width
