@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import __version__
 from ._catalogue import (
@@ -155,8 +155,9 @@ def _parser():
         "sources of Python's standard library, every tenth file being held out)",
     )
     for setting in dataclasses.fields(Settings):
-        several = isinstance(setting.default, tuple)
-        values = setting.default if several else (setting.default,)
+        default: Any = setting.default
+        several = isinstance(default, tuple)
+        values = default if several else (default,)
         compare.add_argument(
             f"--{setting.name.replace('_', '-')}",
             nargs="+" if several else None,

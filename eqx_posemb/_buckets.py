@@ -14,7 +14,7 @@ from operator import mul
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from ._checks import check_count
+from ._checks import check_count, require
 from ._phase import HOST_PRECISION
 
 
@@ -27,16 +27,12 @@ def check_buckets(num_buckets: int, max_distance: int, bidirectional: bool) -> N
     least = 4 if bidirectional else 2
     check_count("num_buckets", num_buckets, least)
     check_count("max_distance", max_distance, 1)
-    if bidirectional and num_buckets % 2:
-        raise ValueError(
-            f"`num_buckets` must be even for bidirectional=True, but got {num_buckets}."
-        )
+    rule = "be even for bidirectional=True"
+    require(not bidirectional or num_buckets % 2 == 0, "num_buckets", rule, num_buckets)
     exact = num_buckets // least
-    if max_distance <= exact:
-        raise ValueError(
-            f"`max_distance` must be beyond the {exact} distances with a bucket "
-            f"each, but got {max_distance}. Lower `num_buckets`, or raise it."
-        )
+    rule = f"be beyond the {exact} distances with a bucket each"
+    cure = "Lower `num_buckets`, or raise it."
+    require(max_distance > exact, "max_distance", rule, max_distance, cure)
 
 
 def bucket(

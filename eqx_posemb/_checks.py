@@ -19,42 +19,43 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, Iterable) else value
 
 
+def require(
+    fine: Any, name: str, rule: str, value: Any = None, cure: str = "", words: str = ""
+) -> None:
+    """Raises an error with the argument, its rule, the value and the cure, unless all
+    is fine. `words` may stand for the value."""
+    if not fine:
+        told = words or described(value)
+        raise ValueError(f"`{name}` must {rule}, but got {told}. {cure}".rstrip())
+
+
 def check_positive(name: str, value: float) -> None:
-    if not (_is_number(value) and value > 0 and math.isfinite(value)):
-        raise ValueError(
-            f"`{name}` must be positive and finite, but got {described(value)}."
-        )
+    fine = _is_number(value) and value > 0 and math.isfinite(value)
+    require(fine, name, "be positive and finite", value)
 
 
 def check_finite(name: str, value: float) -> None:
-    if not (_is_number(value) and math.isfinite(value)):
-        raise ValueError(
-            f"`{name}` must be a finite number, but got {described(value)}."
-        )
+    fine = _is_number(value) and math.isfinite(value)
+    require(fine, name, "be a finite number", value)
 
 
 def check_at_least(name: str, value: float, bound: float) -> None:
-    if not (_is_number(value) and value >= bound and math.isfinite(value)):
-        raise ValueError(
-            f"`{name}` must be at least {bound} and finite, but got {described(value)}."
-        )
+    fine = _is_number(value) and value >= bound and math.isfinite(value)
+    require(fine, name, f"be at least {bound} and finite", value)
 
 
 def check_between(
     name: str, value: float, low: float, high: float, what: str = ""
 ) -> None:
     """Checks both bounds. `what` may say what the upper bound is."""
-    if not (_is_number(value) and low <= value <= high):
-        end = f"{high}, {what}" if what else f"{high}"
-        raise ValueError(
-            f"`{name}` must be between {low} and {end}, but got {described(value)}."
-        )
+    fine = _is_number(value) and low <= value <= high
+    end = f"{high}, {what}" if what else f"{high}"
+    require(fine, name, f"be between {low} and {end}", value)
 
 
 def check_count(name: str, value: int, bound: int) -> None:
     check_at_least(name, value, bound)
-    if not is_integer(value):
-        raise ValueError(f"`{name}` must be an integer, but got {value}.")
+    require(is_integer(value), name, "be an integer", value)
 
 
 def check_shape(
@@ -70,11 +71,9 @@ def check_shape(
         sizes = tuple(value)
     except TypeError:
         sizes = ()
-    count = len(sizes) if axes is None else axes
     whole = all(is_integer(size) and size >= bound for size in sizes)
-    if not sizes or len(sizes) != count or not whole:
-        shown = sizes if isinstance(value, tuple | list) else described(value)
-        raise ValueError(f"`{name}` must {rule}, but got {shown}.")
+    fine = sizes and whole and len(sizes) == (axes or len(sizes))
+    require(fine, name, rule, sizes if isinstance(value, list) else value)
     return sizes
 
 
@@ -85,32 +84,23 @@ def check_key(key: Any) -> None:
     rule = "a key, such as `jax.random.key(0)`"
     if isinstance(key, numbers.Integral):
         rule = f"`jax.random.key({key})`"
-    raise ValueError(f"`key` must be {rule}, but got {described(key)}.")
+    require(False, "key", f"be {rule}", key)
 
 
 def check_even(name: str, value: int, why: str) -> None:
-    if not is_integer(value) or value < 2 or value % 2:
-        raise ValueError(
-            f"`{name}` must be even and positive, {why}, but got {described(value)}."
-        )
+    fine = is_integer(value) and value >= 2 and value % 2 == 0
+    require(fine, name, f"be even and positive, {why}", value)
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if not (isinstance(value, str) and value in choices):
-        known = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(
-            f"`{name}` must be one of {known}, but got {described(value)}."
-        )
+    fine = isinstance(value, str) and value in choices
+    require(fine, name, f"be one of {', '.join(map(repr, choices))}", value)
 
 
 def check_kind(name: str, value: object, kind: type, cure: str) -> None:
-    if not isinstance(value, kind):
-        if inspect.isroutine(value) or inspect.isclass(value):
-            cure = f"Call it: `{value.__name__}(...)`."
-        raise ValueError(
-            f"`{name}` must be {_with_article(kind)}, but got {described(value)}. "
-            f"{cure}"
-        )
+    if inspect.isroutine(value) or inspect.isclass(value):
+        cure = f"Call it: `{value.__name__}(...)`."
+    require(isinstance(value, kind), name, f"be {_with_article(kind)}", value, cure)
 
 
 def is_integer(value: Any) -> bool:
@@ -130,6 +120,9 @@ def described(value: Any) -> str:
     if inspect.isroutine(value) or inspect.isclass(value):
         kind = "class" if inspect.isclass(value) else "function"
         return f"the {kind} `{value.__name__}`"
+    # NumPy's data types, JAX's and PyTorch's.
+    if "dtype" in type(value).__name__.lower():
+        return str(value)
     if getattr(value, "ndim", 0):
         return f"an array of shape {value.shape}"
     if isinstance(value, int | float | str | tuple):

@@ -15,7 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Num, Shaped
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from ._checks import described
+from ._checks import described, require
 from ._module import Module
 
 
@@ -169,11 +169,9 @@ def as_positions(positions: Any, name: str = "positions") -> Shaped[Array, "..."
         )
     if jnp.issubdtype(dtype, jnp.floating):
         return cast(Array, positions)
-    if not jnp.issubdtype(dtype, jnp.integer):
-        raise ValueError(
-            f"`{name}` must be integers or floats, but got {dtype}. "
-            "`eqx_posemb.positions.left_padded_positions` makes positions of a mask."
-        )
+    rule = "be integers or floats"
+    cure = "`eqx_posemb.positions.left_padded_positions` makes positions of a mask."
+    require(jnp.issubdtype(dtype, jnp.integer), f"{name}", rule, dtype, cure)
     # Without 64-bit mode, JAX would silently wrap NumPy's int64.
     kept = jax.dtypes.canonicalize_dtype(dtype)
     if isinstance(positions, np.ndarray) and kept != dtype:
@@ -217,11 +215,10 @@ def in_common(*positions: Num[Positions, "..."]) -> list[Num[Array, "..."]]:
 
 
 def check_array(name: str, positions: Any) -> None:
-    if not hasattr(positions, "ndim"):
-        raise ValueError(
-            f"`{name}` must be an array, but got {described(positions)}. Tokens from 0 "
-            "on have `jnp.arange(count)`, and `jnp.asarray` converts a list."
-        )
+    cure = (
+        "Tokens from 0 on have `jnp.arange(count)`, and `jnp.asarray` converts a list."
+    )
+    require(hasattr(positions, "ndim"), f"{name}", "be an array", positions, cure)
 
 
 def check_tokens(name: str, x: Any, shape: str = "") -> None:
@@ -259,20 +256,16 @@ def check_state(
 
 def check_sequence(name: str, positions: Shaped[Positions, "..."], why: str) -> None:
     check_array(name, positions)
-    if positions.ndim != 1:
-        raise ValueError(
-            f"`{name}` must have shape [seq], {why}, but got {positions.shape}. "
-            f"{cure_for_axes(positions)}"
-        )
+    rule = f"have shape [seq], {why}"
+    cure = cure_for_axes(positions)
+    require(positions.ndim == 1, f"{name}", rule, positions.shape, cure)
 
 
 def check_positions(name: str, positions: Shaped[Positions, "..."]) -> None:
     check_array(name, positions)
-    if positions.ndim not in (1, 2):
-        raise ValueError(
-            f"`{name}` must have shape [seq] or [seq, axes], but got "
-            f"{positions.shape}. {cure_for_axes(positions)}"
-        )
+    rule = "have shape [seq] or [seq, axes]"
+    cure = cure_for_axes(positions)
+    require(positions.ndim in (1, 2), f"{name}", rule, positions.shape, cure)
 
 
 def check_grid(name: str, positions: Shaped[Positions, "..."], axes: int) -> None:

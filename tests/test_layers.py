@@ -47,7 +47,7 @@ ROOMS = {
     "_spread": BASE | {"_positions"},
     "_buckets": {"_checks", "_phase"},
     "_low_rank": BASE,
-    "_state_dicts": set(),
+    "_state_dicts": {"_checks"},
     "_frequencies": BASE | {"_state_dicts"},
     "_rotary": BASE | {"_frequencies", "_spread"},
     "_encoding": BASE | {"_frequencies", "_state_dicts"},

@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_between, check_choice, check_count, check_positive
+from .._checks import check_between, check_choice, check_count, check_positive, require
 from .._given import Positions
 from .._low_rank import centered, Factors
 from .._phase import as_float
@@ -153,11 +153,8 @@ class ALiBi(AbstractRelativeBias):
                     f"{biased_heads} and {bias_max}. Give the slopes alone."
                 )
             slopes = _checked(slopes)
-            if heads not in (None, len(slopes)):
-                raise ValueError(
-                    f"`heads` must be the number of `slopes`, {len(slopes)}, but got "
-                    f"{heads}. Leave it out."
-                )
+            rule = f"be the number of `slopes`, {len(slopes)}"
+            require(heads in (None, len(slopes)), "heads", rule, heads, "Leave it out.")
             heads = len(slopes)
         if heads is None:
             raise ValueError(
@@ -244,10 +241,8 @@ class ALiBi(AbstractRelativeBias):
 def _checked(slopes):
     """The slopes, after checks, as a JAX array or as numbers."""
     shape = np.shape(slopes)
-    if len(shape) != 1 or not shape[0]:
-        raise ValueError(
-            f"`slopes` must have shape [heads], a number for each, but got {shape}."
-        )
+    rule = "have shape [heads], a number for each"
+    require(len(shape) == 1 and shape[0], "slopes", rule, shape)
     if isinstance(slopes, jax.Array) and not jnp.issubdtype(slopes.dtype, jnp.floating):
         raise ValueError(
             f"`slopes` must be floating point, but got {slopes.dtype}. Cast them to "
@@ -257,22 +252,16 @@ def _checked(slopes):
     if isinstance(slopes, Tracer):
         return slopes
     for slope in np.asarray(slopes, float).tolist():
-        if not 0 <= slope < math.inf:
-            raise ValueError(
-                "`slopes` must be finite and not negative, as `form` says where the "
-                f"bias falls, but got {slope}."
-            )
+        rule = "be finite and not negative, as `form` says where the bias falls"
+        require(0 <= slope < math.inf, "slopes", rule, slope)
     is_array = isinstance(slopes, jax.Array)
     return slopes if is_array else tuple(np.asarray(slopes, float).tolist())
 
 
 def check_form(form: str, heads: int) -> None:
     check_choice("form", form, ("causal", "symmetric", "asymmetric", "one_sided"))
-    if form == "one_sided" and heads % 2:
-        raise ValueError(
-            "`heads` must be even for `form='one_sided'`, half of them for each side, "
-            f"but got {heads}."
-        )
+    rule = "be even for `form='one_sided'`, half of them for each side"
+    require(form != "one_sided" or heads % 2 == 0, "heads", rule, heads)
 
 
 def alibi_slopes(

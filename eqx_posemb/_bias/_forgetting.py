@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_count, check_finite
+from .._checks import check_count, check_finite, require
 from .._given import check_sums
 from .._layers import linear_layer, uniform
 from .._low_rank import centered, Factors
@@ -144,11 +144,10 @@ class Forgetting(AbstractBias):
 
         **Raises:** a `ValueError` as `__call__`, or if the bias is `bidirectional`.
         """
-        if self.bidirectional:
-            raise ValueError(
-                "`bidirectional` must be False for channels, as a product of a query "
-                "and a key has no other side, but got True. Use `attend`."
-            )
+        rule = (
+            "be False for channels, as a product of a query and a key has no other side"
+        )
+        require(not self.bidirectional, "bidirectional", rule, True, "Use `attend`.")
         self._check(q_positions, k_positions)
         q, k = (as_float(p).T for p in centered(q_positions, k_positions))
         of_q = jnp.stack([-q, jnp.ones_like(q)], axis=-1)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._checks import check_choice
+from .._checks import check_choice, require
 from .._encoding import resize
 from .._phase import as_float
 from ._window import check_window
@@ -28,11 +28,8 @@ def resized_table(
     check_choice("method", method, ("bicubic", "bilinear", "geometric"))
     if method != "geometric":
         return resize(table, shape, method=method, antialias=antialias)
-    if antialias:
-        raise ValueError(
-            "`antialias` must be False with `method='geometric'`, which has no kernel "
-            "to widen, but got True."
-        )
+    rule = "be False with `method='geometric'`, which has no kernel to widen"
+    require(not antialias, "antialias", rule, True)
     # An equal window needs the ratio one, which the interval of the bisection excludes.
     if table.shape[:2] == shape:
         return table

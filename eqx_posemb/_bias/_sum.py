@@ -5,6 +5,7 @@ from functools import reduce
 
 from jaxtyping import Array, Bool, Float, Num
 
+from .._checks import require
 from .._given import Positions
 from .._low_rank import Factors, factors, side_by_side
 from .._phase import as_float
@@ -44,8 +45,7 @@ class SumBias(AbstractBias):
 
         **Raises:** a `ValueError` if there are none.
         """
-        if not biases:
-            raise ValueError("`biases` must have at least one to add, but got none.")
+        require(biases, "biases", "have at least one to add", words="none")
         for bias in biases:
             check_bias("biases", bias)
         self.biases = biases

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_count, check_key, check_positive
+from .._checks import check_count, check_key, check_positive, require
 from .._given import as_positions, check_integers, check_sequence, Positions
 from .._layers import layer_norm
 from .._low_rank import Factors
@@ -173,11 +173,8 @@ class TUPE(AbstractBias):
         check_count("heads", heads, 1)
         rows = array(state, prefix + "pos.weight")
         dim = rows.shape[1]
-        if dim % heads:
-            raise ValueError(
-                f"`heads` must divide the {dim} channels of `pos.weight`, but got "
-                f"{heads}."
-            )
+        rule = f"divide the {dim} channels of `pos.weight`"
+        require(dim % heads == 0, "heads", rule, heads)
         shape = (heads, dim // heads)
         projections = []
         for kind in "weight", "bias":

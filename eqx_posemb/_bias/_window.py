@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from .._checks import check_at_least, check_count, check_shape
+from .._checks import check_at_least, check_count, check_shape, require
 from .._given import check_both, check_grid, check_integers, in_common
 from .._sharding import sharded_as_pairs
 from .._spread import (
@@ -157,9 +157,7 @@ def fitting_window(
         return side, side
     height, width = check_window("window", window)
     rows = (2 * height - 1) * (2 * width - 1) if signed else height * width
-    if rows != count:
-        raise ValueError(
-            f"`window` must fit the {count} rows of `{name}`, but got "
-            f"{(height, width)}. Resize the bias afterwards."
-        )
+    rule = f"fit the {count} rows of `{name}`"
+    cure = "Resize the bias afterwards."
+    require(rows == count, "window", rule, (height, width), cure)
     return height, width

@@ -125,7 +125,11 @@ class Comparison:
         from ..plot import extrapolation
 
         # A vector file keeps text as text, and not as outlines.
-        style = {"svg.fonttype": "none", "svg.hashsalt": "eqx_posemb", "font.size": 8}
+        style: Any = {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "eqx_posemb",
+            "font.size": 8,
+        }
         with matplotlib.rc_context(style):
             figure = extrapolation(self.results)
             if path is not None:

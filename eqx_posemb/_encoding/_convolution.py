@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from .._checks import check_count
+from .._checks import check_count, require
 from .._layers import layer_norm
 from .._module import Module
 from .._phase import as_float
@@ -109,10 +109,8 @@ class PositionalConvolution(Module):
             ("stride", stride),
         ):
             check_count(name, value, 1)
-        if dim % groups:
-            raise ValueError(
-                f"`groups` must divide the {dim} channels of `dim`, but got {groups}."
-            )
+        rule = f"divide the {dim} channels of `dim`"
+        require(dim % groups == 0, "groups", rule, groups)
         shape = layers, dim, dim // groups, kernel
         # The standard deviation equals the initial value of wav2vec 2.0 in fairseq.
         self.weight = 2 * (kernel * dim) ** -0.5 * jr.normal(key, shape)
@@ -217,11 +215,8 @@ class PositionalConvolution(Module):
         **Raises:** a `ValueError` if `x` has another number of channels.
         """
         dim = self.weight.shape[1]
-        if x.shape[-1] != dim:
-            raise ValueError(
-                f"`x` must have {dim} channels, as the convolution has, but got "
-                f"{x.shape}."
-            )
+        rule = f"have {dim} channels, as the convolution has"
+        require(x.shape[-1] == dim, "x", rule, x.shape)
         tokens = as_float(x)
         if mask is not None:
             tokens = jnp.where(mask[:, None], tokens, 0)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_choice, check_count, check_even, check_positive
+from .._checks import check_choice, check_count, check_even, check_positive, require
 from .._given import as_positions, check_grid
 from .._phase import as_float, cos_sin, HOST_PRECISION, Turns, TWO_PI
 from ._abstract import AbstractEncoding
@@ -74,10 +74,9 @@ class Fourier(AbstractEncoding):
     def __check_init__(self):
         check_count("bands", self.bands, 1)
         check_choice("spacing", self.spacing, ("linear", "geometric"))
-        if not self.resolution:
-            raise ValueError(
-                "`resolution` must have a number for each axis, but got none."
-            )
+        require(
+            self.resolution, "resolution", "have a number for each axis", words="none"
+        )
         for size in self.resolution:
             check_positive("resolution", size)
 

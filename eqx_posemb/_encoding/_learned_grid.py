@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import check_count, check_positive, check_shape
+from .._checks import check_count, check_positive, check_shape, require
 from .._given import check_grid, check_integers, in_common
 from .._sharding import rows_of
 from .._state_dicts import array, filled, only, square
@@ -159,11 +159,8 @@ class LearnedGrid(AbstractEncoding):
         cells = rows.shape[0] - tokens
         shape = square(name, cells) if shape is None else shape
         made = cls(shape, rows.shape[1], prefix=tokens, key=jr.key(0))
-        if math.prod(made.shape) != cells:
-            raise ValueError(
-                f"`shape` must have {cells} cells, one for each row of `{name}`, "
-                f"but got {made.shape}."
-            )
+        rule = f"have {cells} cells, one for each row of `{name}`"
+        require(math.prod(made.shape) == cells, "shape", rule, made.shape)
         weight = rows[tokens:].reshape(made.weight.shape)
         made = filled(made, weight=weight)
         if not tokens:
@@ -220,11 +217,8 @@ class LearnedGrid(AbstractEncoding):
         `offset`.
         """
         shape = check_shape("shape", shape)
-        if len(shape) != len(self.shape):
-            raise ValueError(
-                f"`shape` must have a size for each of the {len(self.shape)} axes of "
-                f"the grid, but got {shape}."
-            )
+        rule = f"have a size for each of the {len(self.shape)} axes of the grid"
+        require(len(shape) == len(self.shape), "shape", rule, shape)
         weight = resize(
             self.weight,
             shape,

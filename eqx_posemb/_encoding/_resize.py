@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._checks import check_choice, check_shape
+from .._checks import check_choice, check_shape, require
 from .._phase import as_float
 
 
@@ -40,11 +40,8 @@ def resize(
                 f"no such resizing, but got {given!r}, {antialias} and {offset}."
             )
     shape = check_shape("shape", shape)
-    if len(shape) > table.ndim:
-        raise ValueError(
-            f"`shape` must have at most {table.ndim} sizes for this table, but got "
-            f"{shape}."
-        )
+    rule = f"have at most {table.ndim} sizes for this table"
+    require(len(shape) <= table.ndim, "shape", rule, shape)
     resized = as_float(table)
     for axis, size in enumerate(shape):
         if size == table.shape[axis] and (antialias or method == "bilinear"):

@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import as_number, check_choice, check_count, check_finite, check_positive
+from .._checks import (
+    as_number,
+    check_choice,
+    check_count,
+    check_finite,
+    check_positive,
+    require,
+)
 from .._frequencies import Geometric
 from .._given import check_sequence, in_common, Positions
 from .._phase import cos_sin
@@ -95,11 +102,10 @@ class Sinusoidal(AbstractEncoding):
         )
         least = 4 if self.layout == "tensor2tensor" else 2
         check_count("dim", self.dim, least)
-        if self.layout == "interleaved" and self.dim % 2:
-            raise ValueError(
-                "`dim` must be even for `layout='interleaved'`, for every sine to have "
-                f"its cosine, but got {self.dim}."
-            )
+        rule = "be even for `layout='interleaved'`, for every sine to have its cosine"
+        require(
+            self.layout != "interleaved" or self.dim % 2 == 0, "dim", rule, self.dim
+        )
 
     @property
     def frequencies(self) -> Geometric:

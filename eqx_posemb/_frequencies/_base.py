@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Num, Shaped
 
-from .._checks import as_number, check_even, check_kind, check_positive
+from .._checks import as_number, check_even, check_kind, check_positive, require
 from .._module import Module
 from .._phase import Frequencies, HOST_PRECISION, Turns
 from ._length import Length
@@ -325,11 +325,8 @@ class Geometric(AbstractStaticFrequencies):
     def __check_init__(self):
         check_even("dim", self.dim, "to be rotated in pairs")
         check_positive("theta", self.theta)
-        if self.endpoint and self.dim < 4:
-            raise ValueError(
-                "`dim` must be at least 4 for `endpoint=True`, to have a first and a "
-                f"last frequency, but got {self.dim}."
-            )
+        rule = "be at least 4 for `endpoint=True`, to have a first and a last frequency"
+        require(not self.endpoint or self.dim >= 4, "dim", rule, self.dim)
 
     @property
     def pairs(self) -> int:

@@ -7,7 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Shaped
 
-from .._checks import as_number, check_at_least, check_between, check_positive
+from .._checks import as_number, check_at_least, check_between, check_positive, require
 from .._phase import decimals, TWO_PI
 from ._base import (
     AbstractScaledFrequencies,
@@ -177,11 +177,8 @@ class YaRNFrequencies(AbstractScaledFrequencies):
             )
         check_between("extrapolation_factor", self.extrapolation_factor, 0, 1)
         check_schedule("base", self.base, Geometric)
-        if self.base.theta <= 1:
-            raise ValueError(
-                "`base` must have a `theta` above 1, for its frequencies to fall with "
-                f"the index, but got {self.base.theta}."
-            )
+        rule = "have a `theta` above 1, for its frequencies to fall with the index"
+        require(self.base.theta > 1, "base", rule, self.base.theta)
 
     @evaluated_once
     def exact(self) -> Shaped[np.ndarray, " half"]:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+from .._checks import require
 from .._phase import Frequencies, Turns
 from ._base import AbstractFrequencies, check_schedule
 
@@ -40,8 +41,7 @@ class Concatenated(AbstractFrequencies):
     parts: tuple[AbstractFrequencies, ...] = eqx.field(converter=tuple)
 
     def __check_init__(self):
-        if not self.parts:
-            raise ValueError("`parts` must have at least one schedule, but got none.")
+        require(self.parts, "parts", "have at least one schedule", words="none")
         for part in self.parts:
             check_schedule("parts", part, AbstractFrequencies)
 

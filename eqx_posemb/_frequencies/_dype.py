@@ -13,7 +13,7 @@ from .._checks import (
     check_at_least,
     check_choice,
     check_positive,
-    described,
+    require,
 )
 from .._phase import as_float, Frequencies
 from ._base import AbstractFrequencies, Geometric
@@ -87,12 +87,9 @@ class DyPE(AbstractFrequencies):
     original_length: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
-        if not isinstance(self.base, Geometric):
-            raise ValueError(
-                "`base` must be geometric, for an index to have a number of turns, but "
-                f"got {described(self.base)}. Give "
-                "`eqx_posemb.frequencies.Geometric(dim=...)`."
-            )
+        rule = "be geometric, for an index to have a number of turns"
+        cure = "Give `eqx_posemb.frequencies.Geometric(dim=...)`."
+        require(isinstance(self.base, Geometric), "base", rule, self.base, cure)
         check_at_least("factor", self.factor, 1)
         check_choice("method", self.method, ("ntk", "yarn"))
         if self.original_length is not None:

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._checks import described
+from .._checks import described, require
 from .._phase import as_float
 from ._base import AbstractFrequencies
 
@@ -49,11 +49,8 @@ class LearnedFrequencies(AbstractFrequencies):
                 f"`weight` must be an array, but got {described(weight)}. Call the "
                 "schedule for its frequencies: `LearnedFrequencies(schedule())`."
             )
-        if not hasattr(weight, "ndim"):
-            raise ValueError(
-                f"`weight` must be an array, but got {described(weight)}. Use "
-                "`jnp.array`."
-            )
+        cure = "Use `jnp.array`."
+        require(hasattr(weight, "ndim"), "weight", "be an array", weight, cure)
         if weight.ndim not in (1, 2) or 0 in weight.shape:
             raise ValueError(
                 "`weight` must have shape [half] or [heads, half], but got "

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Num, Shaped
 
-from .._checks import check_positive
+from .._checks import check_positive, require
 from .._phase import as_float, decimals, Turns
 from ._base import (
     AbstractDerivedFrequencies,
@@ -50,11 +50,13 @@ class Divided(AbstractDerivedFrequencies):
     def __check_init__(self):
         check_schedule("base", self.base)
         # A single divisor would broadcast to all frequencies silently.
-        if len(self.divisors) != self.pairs:
-            raise ValueError(
-                f"`divisors` must have one number per frequency, {self.pairs}, but got "
-                f"{len(self.divisors)}."
-            )
+        rule = f"have one number per frequency, {self.pairs}"
+        require(
+            len(self.divisors) == self.pairs,
+            "divisors",
+            rule,
+            words=f"{len(self.divisors)}",
+        )
         if not all(0 < value < math.inf for value in self.divisors):
             raise ValueError(
                 f"`divisors` must be positive and finite, but got {self.divisors}."

@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Shaped
 
-from .._checks import check_between, check_count
+from .._checks import check_between, check_count, require
 from .._phase import decimals, TWO_PI
 from ._base import (
     AbstractDerivedFrequencies,
@@ -117,12 +117,15 @@ class Resonance(AbstractDerivedFrequencies):
             return frequency
         # The authors round half to even, as PyTorch does.
         wavelength = (TWO_PI / frequency).quantize(Decimal(1), decimal.ROUND_HALF_EVEN)
-        if not wavelength:
-            raise ValueError(
-                "`base` must have wavelengths of at least half a position, but got a "
-                f"frequency of {float(frequency)} radians. Count positions in a "
-                "smaller unit."
-            )
+        rule = "have wavelengths of at least half a position"
+        cure = "Count positions in a smaller unit."
+        require(
+            wavelength,
+            "base",
+            rule,
+            words=f"a frequency of {float(frequency)} radians",
+            cure=cure,
+        )
         return TWO_PI / wavelength
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Num, Shaped
 
-from .._checks import as_number, check_at_least, check_count, check_positive
+from .._checks import as_number, check_at_least, check_count, check_positive, require
 from .._phase import as_float, HOST_PRECISION
 from ._base import (
     AbstractDynamicFrequencies,
@@ -280,8 +280,5 @@ def slowed_evenly(frequencies, factor: Decimal) -> Shaped[np.ndarray, " half"]:
 
 def _check_two(base: AbstractStaticFrequencies) -> None:
     check_schedule("base", base)
-    if base.pairs < 2:
-        raise ValueError(
-            "`base` must have at least 2 frequencies, the fastest to keep and the "
-            f"slowest to divide, but got {base.pairs}. Rotate at least 4 channels."
-        )
+    rule = "have at least 2 frequencies, the fastest to keep and the slowest to divide"
+    require(base.pairs >= 2, "base", rule, base.pairs, "Rotate at least 4 channels.")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from .._checks import described
+from .._checks import require
 from .._phase import as_float
 from .._state_dicts import array
 from ._base import AbstractFrequencies, check_schedule
@@ -61,11 +61,8 @@ class LogShifted(AbstractFrequencies):
         """
         check_schedule("base", base, AbstractFrequencies)
         weight = jnp.zeros(base.pairs) if weight is None else weight
-        if getattr(weight, "shape", None) != (base.pairs,):
-            raise ValueError(
-                f"`weight` must have a number for each of the {base.pairs} "
-                f"frequencies of `base`, but got {described(weight)}."
-            )
+        rule = f"have a number for each of the {base.pairs} frequencies of `base`"
+        require(getattr(weight, "shape", None) == (base.pairs,), "weight", rule, weight)
         self.base = base
         self.weight = jnp.asarray(weight, jnp.result_type(float))
 

@@ -5,7 +5,7 @@ from typing import cast
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from .._checks import check_count
+from .._checks import check_count, require
 from .._given import as_positions, check_integers, Consecutive, Positions
 
 
@@ -55,10 +55,13 @@ def consecutive(
         check_count("length", length, 0)
     given = jnp.asarray(as_positions(start, "start"))
     check_integers("start", given, "as positions follow one another in steps of one")
-    if given.ndim:
-        raise ValueError(
-            f"`start` must be one integer, but got shape {given.shape}. Use `jax.vmap` "
-            "over a batch."
-        )
+    cure = "Use `jax.vmap` over a batch."
+    require(
+        not given.ndim,
+        "start",
+        "be one integer",
+        words=f"shape {given.shape}",
+        cure=cure,
+    )
     # A Python number has a weak type, which `astype` makes strong.
     return cast(Positions, Consecutive(given.astype(given.dtype), length))

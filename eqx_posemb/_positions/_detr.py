@@ -5,6 +5,8 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Num
 
+from .._checks import require
+
 
 def detr_positions(
     mask: Bool[Array, "height width"],
@@ -54,16 +56,11 @@ def detr_positions(
     **Raises:** a `ValueError` if `centered` is set for positions that are not
     normalized, or if `mask` has not two axes.
     """
-    if centered and not normalized:
-        raise ValueError(
-            "`centered` must be False where `normalized` is, as no model has half "
-            "pixels, but got True. Subtract a half from the positions."
-        )
-    if mask.ndim != 2:
-        raise ValueError(
-            "`mask` must have shape [height, width], to count along both, but got "
-            f"{mask.shape}. Use `jax.vmap` over a batch."
-        )
+    rule = "be False where `normalized` is, as no model has half pixels"
+    cure = "Subtract a half from the positions."
+    require(not centered or normalized, "centered", rule, True, cure)
+    rule = "have shape [height, width], to count along both"
+    require(mask.ndim == 2, "mask", rule, mask.shape, "Use `jax.vmap` over a batch.")
     counts = [jnp.cumsum(mask, axis=axis, dtype=jnp.int32) for axis in (0, 1)]
     if normalized:
         along = [jnp.asarray(n, jnp.result_type(float)) for n in counts]

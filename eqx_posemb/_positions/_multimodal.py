@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._checks import check_between, check_choice, check_positive, described
+from .._checks import check_between, check_choice, check_positive, require
 from .._given import as_positions, check_integers
 
 
@@ -283,11 +283,8 @@ def _first(start) -> int:
 
 
 def _check_runs(runs):
-    if not isinstance(runs, Sequence):
-        raise ValueError(
-            "`runs` must be a sequence, such as [3, (1, 2, 2)], but got "
-            f"{described(runs)}."
-        )
+    rule = "be a sequence, such as [3, (1, 2, 2)]"
+    require(isinstance(runs, Sequence), "runs", rule, runs)
 
 
 def _run(run) -> tuple[Int[np.ndarray, "seq 3"], int, int]:

@@ -7,12 +7,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from .._checks import (
-    check_choice,
-    check_count,
-    check_positive,
-    is_integer,
-)
+from .._checks import check_choice, check_count, check_positive, is_integer, require
 from .._given import as_positions, check_array, cure_for_axes
 from .._phase import as_float
 from .._sharding import compiler_sharded
@@ -190,17 +185,12 @@ def resized_positions(
     """
     cells = grid_positions(shape)
     onto = tuple(onto)
-    if len(onto) != cells.shape[1]:
-        raise ValueError(
-            f"`onto` must have one size for each of the {cells.shape[1]} axes of the "
-            f"grid, but got {onto}."
-        )
+    rule = f"have one size for each of the {cells.shape[1]} axes of the grid"
+    require(len(onto) == cells.shape[1], "onto", rule, onto)
     for size in onto:
         check_positive("onto", size)
-        if whole and not is_integer(size):
-            raise ValueError(
-                f"`onto` must be integers where `whole` is, but got {onto}."
-            )
+        rule = "be integers where `whole` is"
+        require(not whole or is_integer(size), "onto", rule, onto)
     if whole:
         return cells * jnp.array(onto, jnp.int32)[None] // jnp.array(tuple(shape))[None]
     # An axis without cells has no positions to scale.
@@ -243,10 +233,14 @@ def zero_prefixed(
     """
     check_count("count", count, 0)
     check_array("positions", positions)
-    if positions.ndim != 2:
-        raise ValueError(
-            "`positions` must have shape [seq, axes], to be on a grid, but got shape "
-            f"{positions.shape}. {cure_for_axes(positions, 2)}"
-        )
+    rule = "have shape [seq, axes], to be on a grid"
+    cure = cure_for_axes(positions, 2)
+    require(
+        positions.ndim == 2,
+        "positions",
+        rule,
+        words=f"shape {positions.shape}",
+        cure=cure,
+    )
     pad = lambda positions: jnp.pad(positions, [(count, 0), (0, 0)])
     return compiler_sharded(pad, (None, None), as_positions(positions))

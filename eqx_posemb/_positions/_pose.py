@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from .._checks import check_count, check_key, check_positive
+from .._checks import check_count, check_key, check_positive, require
 from .._given import check_integers, check_sequence, in_common, Positions
 from .._symbolic import error_if
 
@@ -180,11 +180,8 @@ def _counted(positions, longest, key):
     count = positions.shape[0]
     check_count("longest", longest, 1)
     check_key(key)
-    if longest < count:
-        raise ValueError(
-            f"`longest` must be at least the number of tokens, {count}, but got "
-            f"{longest}."
-        )
+    rule = f"be at least the number of tokens, {count}"
+    require(longest >= count, "longest", rule, longest)
     (positions,) = in_common(positions)
     return jnp.asarray(positions), count
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_count, check_key, check_positive
+from .._checks import check_at_least, check_count, check_key, check_positive, require
 from .._given import (
     as_positions,
     check_integers,
@@ -89,11 +89,8 @@ def randomized_positions(
     check_integers("positions", positions, "to be counted")
     check_key(key)
     count = positions.shape[0]
-    if longest < count:
-        raise ValueError(
-            f"`longest` must be at least the number of tokens, {count}, but got "
-            f"{longest}."
-        )
+    rule = f"be at least the number of tokens, {count}"
+    require(longest >= count, "longest", rule, longest)
     (positions,) = in_common(positions)
     # Without replacement, no two tokens have equal positions.
     drawn = jnp.sort(jr.choice(key, longest, (count,), replace=False))
@@ -251,11 +248,10 @@ def cape_positions(
     for step in apart:
         check_positive("spacing", step)
     axes = positions.shape[1:]
-    if len(apart) > 1 and axes != (len(apart),):
-        raise ValueError(
-            "`spacing` must be one number, or one for each axis of positions of shape "
-            f"{positions.shape}, but got {apart}."
-        )
+    rule = (
+        f"be one number, or one for each axis of positions of shape {positions.shape}"
+    )
+    require(len(apart) <= 1 or axes == (len(apart),), "spacing", rule, apart)
     positions = as_float(as_positions(positions))
     shift_key, jitter_key, scale_key = jr.split(key, 3)
     uniform = lambda key, shape: jr.uniform(

@@ -3,6 +3,7 @@
 import equinox as eqx
 from jaxtyping import Array, Float, Num
 
+from .._checks import require
 from .._frequencies import in_context, Length
 from .._given import Positions
 from ._abstract import AbstractRotary, AbstractRotation, check_rotary, each_head
@@ -34,11 +35,8 @@ class Chain(AbstractRotary):
     parts: tuple[AbstractRotary, ...] = eqx.field(converter=tuple)
 
     def __check_init__(self):
-        if not self.parts:
-            raise ValueError(
-                "`parts` must have at least one map, but got none. `NoPE` changes "
-                "nothing."
-            )
+        cure = "`NoPE` changes nothing."
+        require(self.parts, "parts", "have at least one map", words="none", cure=cure)
         for part in self.parts:
             check_rotary("parts", part)
 

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from .._checks import as_number, check_at_least, check_count, described
+from .._checks import as_number, check_at_least, check_count, described, require
 from .._given import check_both, check_sequence, in_common, Positions
 from .._phase import as_float, computing_dtype
 from ._abstract import AbstractRotary, check_rotary, each_head
@@ -306,11 +306,8 @@ class DualChunk(AbstractExtension):
 
     def __check_init__(self):
         check_at_least("window", self.window, 1)
-        if self.chunk <= self.window:
-            raise ValueError(
-                f"`chunk` must be larger than `window`, {self.window}, but got "
-                f"{self.chunk}."
-            )
+        rule = f"be larger than `window`, {self.window}"
+        require(self.chunk > self.window, "chunk", rule, self.chunk)
 
     def pieces(
         self, q_positions: Num[Positions, " q"], k_positions: Num[Positions, " k"]

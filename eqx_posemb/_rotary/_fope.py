@@ -10,7 +10,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_count, check_positive
+from .._checks import check_count, check_positive, require
 from .._frequencies import Geometric
 from .._given import check_sequence, Positions
 from .._phase import as_float, cos_sin
@@ -113,11 +113,8 @@ class FoPE(AbstractRotary):
         # With a base above one, frequencies descend, so the kept frequencies are the
         # first ones.
         kept = int(np.sum(self.frequencies() * length >= 2 * math.pi))
-        if kept == 0:
-            raise ValueError(
-                "`length` must be at least 2π, for one frequency to turn once within "
-                f"it, but got {length}."
-            )
+        rule = "be at least 2π, for one frequency to turn once within it"
+        require(kept != 0, "length", rule, length)
         self.cosines, self.sines = _start(key, (heads, kept, kept), std)
         self.pairing = pairing
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .._checks import check_count, check_positive, described, is_integer
+from .._checks import check_count, check_positive, is_integer, require
 from .._given import as_positions, check_grid, check_positions, check_tokens, Positions
 from .._phase import as_float, computing_dtype
 from .._sharding import compiler_sharded, mesh_axes
@@ -114,11 +114,8 @@ class LieRE(AbstractRotary):
 def blocks_of(dim: int, block: int) -> tuple[int, int, int]:
     """The number of blocks of channels, and the shape of the matrix of each block."""
     check_count("dim", dim, 2)
-    if not is_integer(block) or block < 2 or dim % block:
-        raise ValueError(
-            "`block` must be an integer of at least 2 that divides `dim`, "
-            f"{dim}, but got {described(block)}."
-        )
+    rule = f"be an integer of at least 2 that divides `dim`, {dim}"
+    require(is_integer(block) and block >= 2 and dim % block == 0, "block", rule, block)
     return dim // block, block, block
 
 

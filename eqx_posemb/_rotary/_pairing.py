@@ -8,7 +8,7 @@ import numpy as np
 import wadler_lindig as wl
 from jaxtyping import Array, Float
 
-from .._checks import check_choice, check_even
+from .._checks import check_choice, check_even, require
 from .._module import Module
 
 
@@ -164,11 +164,8 @@ class Pairing(Module):
         channels = tuple(range(self.dim))
         place = {channel: output for output, channel in enumerate(self.source)}
         # A layout that drops a channel cannot be inverted.
-        if len(place) < self.dim:
-            raise ValueError(
-                "`source` must have every channel once, to be undone, but got "
-                f"{self.source}."
-            )
+        rule = "have every channel once, to be undone"
+        require(len(place) >= self.dim, "source", rule, self.source)
         partner = tuple(place[channel] for channel in self.partner)
         return Pairing(channels, partner, self.sign, self.pair)
 

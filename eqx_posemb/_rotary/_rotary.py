@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
-from .._checks import check_choice, check_count, check_kind, check_positive
+from .._checks import check_choice, check_count, check_kind, check_positive, require
 from .._frequencies import AbstractFrequencies, check_schedule, in_context, Length
 from .._given import as_positions, cure_for_axes, Positions
 from .._phase import cos_sin, Turns
@@ -111,11 +111,8 @@ class Rotary(AbstractRotary):
         if dim is None:
             dim = pairing.dim if isinstance(pairing, Pairing) else rotated
         check_count("dim", dim, 2)
-        if dim < rotated and not isinstance(pairing, Pairing):
-            raise ValueError(
-                f"`dim` must be at least the number of rotated channels, {rotated}, "
-                f"but got {dim}."
-            )
+        rule = f"be at least the number of rotated channels, {rotated}"
+        require(dim >= rotated or isinstance(pairing, Pairing), "dim", rule, dim)
         check_positive("scale", scale)
         check_layout(pairing, dim)
         if isinstance(pairing, Pairing) and max(pairing.pair) + 1 != angles:
@@ -124,11 +121,10 @@ class Rotary(AbstractRotary):
                 f"pairing of {max(pairing.pair) + 1}. Give a frequency for each "
                 "pair."
             )
-        if decay is not None and axes is not None:
-            raise ValueError(
-                "`decay` must be None where there are `axes`: on a grid there is no "
-                f"past to fade towards, but got {decay}."
-            )
+        rule = (
+            "be None where there are `axes`: on a grid there is no past to fade towards"
+        )
+        require(decay is None or axes is None, "decay", rule, decay)
         if decay is not None and decay.dim != rotated:
             raise ValueError(
                 f"`decay` must be over the rotated channels, {rotated}, but got one "

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
 
-from .._checks import check_at_least, check_count
+from .._checks import check_at_least, check_count, require
 from .._given import check_both, check_sequence, in_common, Positions
 from .._phase import as_float
 from .._spread import keys_in_order, look_up
@@ -132,12 +132,15 @@ class CoPE(AbstractScore):
         another number of channels than the vectors.
         """
         check_both(check_sequence, q_positions, k_positions, "to count keys in order")
-        if q.shape[-1] != self.weight.shape[1]:
-            raise ValueError(
-                f"`q` must have the {self.weight.shape[1]} channels of the vectors of "
-                f"this `CoPE`, but got shape {q.shape}. Build it with `head_dim="
-                f"{q.shape[-1]}`."
-            )
+        rule = f"have the {self.weight.shape[1]} channels of the vectors of this `CoPE`"
+        cure = f"Build it with `head_dim={q.shape[-1]}`."
+        require(
+            q.shape[-1] == self.weight.shape[1],
+            "q",
+            rule,
+            words=f"shape {q.shape}",
+            cure=cure,
+        )
         # Gates and vectors multiply the query with the scale of the logits.
         scale = 1 / math.sqrt(q.shape[-1])
         q, k = scale * as_float(q), as_float(k)

@@ -6,7 +6,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import check_positive
+from .._checks import check_positive, require
 from .._frequencies import index_of_turns
 from .._given import Positions
 from .._phase import HOST_PRECISION
@@ -49,11 +49,10 @@ def find_correction_dim(
     check_positive("num_rotations", num_rotations)
     check_positive("max_position_embeddings", max_position_embeddings)
     check_positive("base", base)
-    if base == 1:
-        raise ValueError(
-            "`base` must not be 1, for frequencies to differ, but got 1. It is 10,000 "
-            "in most models."
-        )
+    cure = "It is 10,000 in most models."
+    require(
+        base != 1, "base", "not be 1, for frequencies to differ", words="1", cure=cure
+    )
     # The schedule computes the same decimals, so both round to the same indices.
     with decimal.localcontext(HOST_PRECISION):
         index = index_of_turns(num_rotations, dim, base, max_position_embeddings)

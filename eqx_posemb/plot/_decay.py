@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._bundle import PositionalEmbedding
-from .._checks import check_at_least
+from .._checks import check_at_least, require
 from ._expected import check_readable, expected_logits
 from ._style import dress, LEAST, new_figure, open_to_the_right, SMALL, STYLES
 
@@ -62,8 +62,7 @@ def decay(
     **Raises:** a `ValueError` if there is nothing to draw, or if `length` is less than
     2. The same if an embedding is only added to tokens or reads the states of a model.
     """
-    if not embeddings:
-        raise ValueError("`embeddings` must have at least one, but got none.")
+    require(embeddings, "embeddings", "have at least one", words="none")
     check_at_least("length", length, 2)
     for embedding in embeddings.values():
         check_readable(embedding)

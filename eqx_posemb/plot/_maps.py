@@ -10,7 +10,7 @@ import numpy as np
 
 from .._bias import AbstractBias
 from .._bundle import PositionalEmbedding
-from .._checks import check_at_least
+from .._checks import check_at_least, require
 from .._positions import grid_positions
 from ._expected import similarities
 from ._style import dress, LEAST, new_figure, RED, SEQUENTIAL, SMALL
@@ -51,8 +51,9 @@ def bias(
     **Raises:** a `ValueError` if `shape` is not one or two sizes, or `most` is less
     than one.
     """
-    if len(shape) not in (1, 2):
-        raise ValueError(f"`shape` must be one or two sizes, but got {tuple(shape)}.")
+    require(
+        len(shape) in (1, 2), "shape", "be one or two sizes", words=f"{tuple(shape)}"
+    )
     check_at_least("most", most, 1)
     where = None
     if len(shape) == 1:

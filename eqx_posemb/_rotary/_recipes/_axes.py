@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
-from ..._checks import check_count, check_key, check_shape
+from ..._checks import check_count, check_key, check_shape, require
 from ..._frequencies import (
     AbstractFrequencies,
     Concatenated,
@@ -250,11 +250,8 @@ def mixed_rope(
     """
     check_count("heads", heads, 1)
     check_count("dim", dim, 4)
-    if dim % 4:
-        raise ValueError(
-            "`dim` must be a multiple of 4, for pairs along a direction and across it, "
-            f"but got {dim}."
-        )
+    rule = "be a multiple of 4, for pairs along a direction and across it"
+    require(dim % 4 == 0, "dim", rule, dim)
     check_key(key)
     start = _directions(Geometric(dim // 2, theta)(), heads, key)
     return Rotary(LearnedFrequencies(start), axes=Mixed(2), pairing=pairing)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from jaxtyping import Array, Real
 
-from ..._checks import check_count, check_shape
+from ..._checks import check_count, check_shape, require
 from ..._frequencies import DyPE, Geometric, RIFLEx
 from .._pairing import Layout, Pairing
 from .._rotary import Rotary
@@ -154,11 +154,8 @@ def dype_rope(
     widths = (dim // 2, dim // 2) if widths is None else check_shape("widths", widths)
     one = isinstance(factor, int | float)
     factors = (factor,) * len(widths) if one else tuple(factor)
-    if len(factors) != len(widths):
-        raise ValueError(
-            f"`factor` must be one number, or one for each of the {len(widths)} "
-            f"coordinates, but got {factors}."
-        )
+    rule = f"be one number, or one for each of the {len(widths)} coordinates"
+    require(len(factors) == len(widths), "factor", rule, factors)
     axes = list(zip(widths, factors, strict=True))
     # Equal axes share one schedule, which is evaluated once.
     schedules = {

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..._checks import check_even, check_positive
+from ..._checks import check_even, check_positive, require
 from ..._frequencies import Clipped, Listed, Resonance
 from .._pairing import Layout, Pairing
 from .._rotary import Rotary
@@ -207,17 +207,11 @@ def rope_id(
     pairs = dim // 2
     check_positive("fraction", fraction)
     count = math.floor(fraction * pairs)
-    if not 1 <= count <= pairs:
-        raise ValueError(
-            f"`fraction` must give between 1 and {pairs} of {pairs} pairs, but got "
-            f"{fraction}."
-        )
+    rule = f"give between 1 and {pairs} of {pairs} pairs"
+    require(1 <= count <= pairs, "fraction", rule, fraction)
     longest = length / turns
-    if longest < shortest:
-        raise ValueError(
-            "`length` must be at least `turns` times `shortest`, "
-            f"{turns * shortest}, but got {length}. Make `shortest` smaller."
-        )
+    rule = f"be at least `turns` times `shortest`, {turns * shortest}"
+    require(longest >= shortest, "length", rule, length, "Make `shortest` smaller.")
     fast = 2 * math.pi / np.geomspace(shortest, longest, count)
     schedule = Listed((*fast, *[0.0] * (pairs - count)))
     return Rotary(schedule, dim=dim, pairing=pairing)

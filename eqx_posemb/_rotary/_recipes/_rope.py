@@ -1,6 +1,6 @@
 """Rotary embeddings for the training length."""
 
-from ..._checks import check_even, check_positive
+from ..._checks import check_even, check_positive, require
 from ..._frequencies import Geometric, Linear, LogShifted, Truncated
 from .._decay import XPosDecay
 from .._pairing import Layout, Pairing
@@ -136,10 +136,7 @@ def proportional_rope(
         ```
     """
     check_positive("fraction", fraction)
-    if fraction > 1:
-        raise ValueError(
-            f"`fraction` must be above 0 and at most 1, but got {fraction}."
-        )
+    require(fraction <= 1, "fraction", "be above 0 and at most 1", fraction)
     base = geometric(dim, rotary_dim, theta)
     # The product is rounded in the same order as in transformers, so both keep the same
     # pairs.
@@ -283,8 +280,5 @@ def geometric(dim: int, rotary_dim: int | None, theta: float) -> Geometric:
     if rotary_dim is None:
         return Geometric(dim, theta)
     check_even("rotary_dim", rotary_dim, "to be rotated in pairs")
-    if rotary_dim > dim:
-        raise ValueError(
-            f"`rotary_dim` must be at most `dim`, {dim}, but got {rotary_dim}."
-        )
+    require(rotary_dim <= dim, "rotary_dim", f"be at most `dim`, {dim}", rotary_dim)
     return Geometric(rotary_dim, theta)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 
-from ..._checks import described
+from ..._checks import require
 from ..._frequencies import Geometric, YaRNFrequencies
 from ..._phase import Turns
 
@@ -140,11 +140,8 @@ def as_positions(
 
 
 def check_tensor(name: str, x: Any) -> None:
-    if not isinstance(x, Tensor):
-        raise ValueError(
-            f"`{name}` must be a tensor of PyTorch, but got {described(x)}. "
-            "`torch.from_numpy(numpy.array(x))` makes a tensor."
-        )
+    cure = "`torch.from_numpy(numpy.array(x))` makes a tensor."
+    require(isinstance(x, Tensor), f"{name}", "be a tensor of PyTorch", x, cure)
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
