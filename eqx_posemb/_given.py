@@ -171,7 +171,7 @@ def as_positions(positions: Any, name: str = "positions") -> Shaped[Array, "..."
         return cast(Array, positions)
     rule = "be integers or floats"
     cure = "`eqx_posemb.positions.left_padded_positions` makes positions of a mask."
-    require(jnp.issubdtype(dtype, jnp.integer), f"{name}", rule, dtype, cure)
+    require(jnp.issubdtype(dtype, jnp.integer), name, rule, dtype, cure)
     # Without 64-bit mode, JAX would silently wrap NumPy's int64.
     kept = jax.dtypes.canonicalize_dtype(dtype)
     if isinstance(positions, np.ndarray) and kept != dtype:
@@ -218,7 +218,7 @@ def check_array(name: str, positions: Any) -> None:
     cure = (
         "Tokens from 0 on have `jnp.arange(count)`, and `jnp.asarray` converts a list."
     )
-    require(hasattr(positions, "ndim"), f"{name}", "be an array", positions, cure)
+    require(hasattr(positions, "ndim"), name, "be an array", positions, cure)
 
 
 def check_tokens(name: str, x: Any, shape: str = "") -> None:
@@ -258,14 +258,14 @@ def check_sequence(name: str, positions: Shaped[Positions, "..."], why: str) -> 
     check_array(name, positions)
     rule = f"have shape [seq], {why}"
     cure = cure_for_axes(positions)
-    require(positions.ndim == 1, f"{name}", rule, positions.shape, cure)
+    require(positions.ndim == 1, name, rule, positions.shape, cure)
 
 
 def check_positions(name: str, positions: Shaped[Positions, "..."]) -> None:
     check_array(name, positions)
     rule = "have shape [seq] or [seq, axes]"
     cure = cure_for_axes(positions)
-    require(positions.ndim in (1, 2), f"{name}", rule, positions.shape, cure)
+    require(positions.ndim in (1, 2), name, rule, positions.shape, cure)
 
 
 def check_grid(name: str, positions: Shaped[Positions, "..."], axes: int) -> None:

@@ -16,7 +16,8 @@ _Module = TypeVar("_Module", bound=eqx.Module)
 
 def array(state: Mapping[str, Any], name: str) -> Float[Array, "..."]:
     """The array `name` of a state dict, in JAX's default float dtype."""
-    require(name in state, "state", f"have {name}", words=f"{listed(state)}")
+    if name not in state:
+        raise ValueError(f"`state` must have {name}, but got {listed(state)}.")
     value = state[name]
     # NumPy reads no tensor of PyTorch in bfloat16, and none that requires a gradient.
     if hasattr(value, "detach"):
@@ -29,7 +30,7 @@ def only(state: Mapping[str, Any], prefix: str, *names: str) -> str:
     """The only one of the names that the state dict has after `prefix`."""
     found = [prefix + name for name in names if prefix + name in state]
     rule = f"have one of {', '.join(names)} after `prefix` {prefix!r}"
-    require(len(found) == 1, "state", rule, words=f"{listed(state)}")
+    require(len(found) == 1, "state", rule, words=listed(state))
     return found[0]
 
 
@@ -38,7 +39,7 @@ def square(name: str, count: int) -> tuple[int, int]:
     side = math.isqrt(max(count, 0))
     rule = "have rows for a square grid where no shape is given"
     cure = "Give the height and the width."
-    require(side >= 1 and side * side == count, f"{name}", rule, count, cure)
+    require(side >= 1 and side * side == count, name, rule, count, cure)
     return side, side
 
 

@@ -74,9 +74,8 @@ class Fourier(AbstractEncoding):
     def __check_init__(self):
         check_count("bands", self.bands, 1)
         check_choice("spacing", self.spacing, ("linear", "geometric"))
-        require(
-            self.resolution, "resolution", "have a number for each axis", words="none"
-        )
+        rule = "have a number for each axis"
+        require(self.resolution, "resolution", rule, words="none")
         for size in self.resolution:
             check_positive("resolution", size)
 

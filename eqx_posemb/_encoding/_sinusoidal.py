@@ -103,9 +103,8 @@ class Sinusoidal(AbstractEncoding):
         least = 4 if self.layout == "tensor2tensor" else 2
         check_count("dim", self.dim, least)
         rule = "be even for `layout='interleaved'`, for every sine to have its cosine"
-        require(
-            self.layout != "interleaved" or self.dim % 2 == 0, "dim", rule, self.dim
-        )
+        fine = self.layout != "interleaved" or self.dim % 2 == 0
+        require(fine, "dim", rule, self.dim)
 
     @property
     def frequencies(self) -> Geometric:

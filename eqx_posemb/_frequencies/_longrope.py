@@ -50,13 +50,8 @@ class Divided(AbstractDerivedFrequencies):
     def __check_init__(self):
         check_schedule("base", self.base)
         # A single divisor would broadcast to all frequencies silently.
-        rule = f"have one number per frequency, {self.pairs}"
-        require(
-            len(self.divisors) == self.pairs,
-            "divisors",
-            rule,
-            words=f"{len(self.divisors)}",
-        )
+        rule, count = f"have one number per frequency, {self.pairs}", len(self.divisors)
+        require(count == self.pairs, "divisors", rule, count)
         if not all(0 < value < math.inf for value in self.divisors):
             raise ValueError(
                 f"`divisors` must be positive and finite, but got {self.divisors}."

@@ -119,13 +119,8 @@ class Resonance(AbstractDerivedFrequencies):
         wavelength = (TWO_PI / frequency).quantize(Decimal(1), decimal.ROUND_HALF_EVEN)
         rule = "have wavelengths of at least half a position"
         cure = "Count positions in a smaller unit."
-        require(
-            wavelength,
-            "base",
-            rule,
-            words=f"a frequency of {float(frequency)} radians",
-            cure=cure,
-        )
+        words = f"a frequency of {float(frequency)} radians"
+        require(wavelength, "base", rule, cure=cure, words=words)
         return TWO_PI / wavelength
 
 

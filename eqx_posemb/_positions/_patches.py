@@ -235,12 +235,6 @@ def zero_prefixed(
     check_array("positions", positions)
     rule = "have shape [seq, axes], to be on a grid"
     cure = cure_for_axes(positions, 2)
-    require(
-        positions.ndim == 2,
-        "positions",
-        rule,
-        words=f"shape {positions.shape}",
-        cure=cure,
-    )
+    require(positions.ndim == 2, "positions", rule, positions.shape, cure)
     pad = lambda positions: jnp.pad(positions, [(count, 0), (0, 0)])
     return compiler_sharded(pad, (None, None), as_positions(positions))

@@ -132,15 +132,10 @@ class CoPE(AbstractScore):
         another number of channels than the vectors.
         """
         check_both(check_sequence, q_positions, k_positions, "to count keys in order")
-        rule = f"have the {self.weight.shape[1]} channels of the vectors of this `CoPE`"
+        width = self.weight.shape[1]
+        rule = f"have the {width} channels of the vectors of this `CoPE`"
         cure = f"Build it with `head_dim={q.shape[-1]}`."
-        require(
-            q.shape[-1] == self.weight.shape[1],
-            "q",
-            rule,
-            words=f"shape {q.shape}",
-            cure=cure,
-        )
+        require(q.shape[-1] == width, "q", rule, q.shape, cure)
         # Gates and vectors multiply the query with the scale of the logits.
         scale = 1 / math.sqrt(q.shape[-1])
         q, k = scale * as_float(q), as_float(k)

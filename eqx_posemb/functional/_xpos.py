@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from .._checks import require
 from .._frequencies import Geometric, Linear
 from .._given import as_positions, check_sequence, Positions
 from .._phase import as_float, computing_dtype, cos_sin
@@ -259,10 +258,11 @@ def rescaled(base: float, factor: float, dim: int) -> float:
 
 def check_pairs(x: Any) -> None:
     """Checks that the channels of an array or a tensor are pairs."""
-    rule = "have an even last axis, to be turned in pairs"
-    require(
-        x.ndim != 0 and x.shape[-1] % 2 == 0, "x", rule, words=f"shape {tuple(x.shape)}"
-    )
+    if x.ndim == 0 or x.shape[-1] % 2:
+        raise ValueError(
+            "`x` must have an even last axis, to be turned in pairs, but got shape "
+            f"{tuple(x.shape)}."
+        )
 
 
 def _over_batch(turn, x):

@@ -50,9 +50,7 @@ def find_correction_dim(
     check_positive("max_position_embeddings", max_position_embeddings)
     check_positive("base", base)
     cure = "It is 10,000 in most models."
-    require(
-        base != 1, "base", "not be 1, for frequencies to differ", words="1", cure=cure
-    )
+    require(base != 1, "base", "not be 1, for frequencies to differ", base, cure)
     # The schedule computes the same decimals, so both round to the same indices.
     with decimal.localcontext(HOST_PRECISION):
         index = index_of_turns(num_rotations, dim, base, max_position_embeddings)

@@ -51,9 +51,7 @@ def bias(
     **Raises:** a `ValueError` if `shape` is not one or two sizes, or `most` is less
     than one.
     """
-    require(
-        len(shape) in (1, 2), "shape", "be one or two sizes", words=f"{tuple(shape)}"
-    )
+    require(len(shape) in (1, 2), "shape", "be one or two sizes", tuple(shape))
     check_at_least("most", most, 1)
     where = None
     if len(shape) == 1:

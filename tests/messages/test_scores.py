@@ -56,7 +56,7 @@ SETTINGS = [
     case("`head_dim` must be at least 1 and finite, but got 0", lambda: pe.CoPE(0, key=KEY)),
     case("`reach` must be at least 2 and finite, but got 1", lambda: pe.CoPE(8, reach=1, key=KEY)),
     case("`std` must be at least 0 and finite, but got -1", lambda: pe.CoPE(8, std=-1, key=KEY)),
-    case("`q` must have the 8 channels of the vectors of this `CoPE`, but got shape \\(2, 4, 16\\). Build it with `head_dim=16`", lambda: pe.CoPE(8, key=KEY)(Q, Q, P, P)),
+    case("`q` must have the 8 channels of the vectors of this `CoPE`, but got \\(2, 4, 16\\). Build it with `head_dim=16`", lambda: pe.CoPE(8, key=KEY)(Q, Q, P, P)),
     case("`k_positions` must have shape \\[seq\\], to count keys in order, but got \\(4, 1\\)", lambda: pe.CoPE(16, key=KEY)(Q, Q, P, P[:, None])),
     *(
         case(f"`{name}` must be at least 1 and finite, but got 0", lambda name=name: pe.PaTH(**{**dict(heads=2, head_dim=16, dim=8), name: 0}, key=KEY))

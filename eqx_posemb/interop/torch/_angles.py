@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 
-from ..._checks import require
+from ..._checks import described
 from ..._frequencies import Geometric, YaRNFrequencies
 from ..._phase import Turns
 
@@ -140,8 +140,11 @@ def as_positions(
 
 
 def check_tensor(name: str, x: Any) -> None:
-    cure = "`torch.from_numpy(numpy.array(x))` makes a tensor."
-    require(isinstance(x, Tensor), f"{name}", "be a tensor of PyTorch", x, cure)
+    if not isinstance(x, Tensor):
+        raise ValueError(
+            f"`{name}` must be a tensor of PyTorch, but got {described(x)}. "
+            "`torch.from_numpy(numpy.array(x))` makes a tensor."
+        )
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:

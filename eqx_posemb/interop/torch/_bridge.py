@@ -14,7 +14,7 @@ from torch import nn, Tensor
 from ..._attention import reach_of, Window
 from ..._bias import AbstractBias
 from ..._bundle import PositionalEmbedding
-from ..._checks import check_choice, require
+from ..._checks import check_choice
 from ..._encoding import AbstractEncoding
 from ..._rotary import AbstractProducts, AbstractRotary
 from ..._score import AbstractScore
@@ -118,17 +118,14 @@ def from_torch(module: _Module, state: Mapping[str, Any] | nn.Module) -> _Module
 
 def _fitting(name, leaf, tensor):
     shape, there = tuple(tensor.shape), getattr(torch, leaf.dtype.name)
-    require(shape == leaf.shape, f"{name}", f"have shape {leaf.shape}", shape)
+    if shape != leaf.shape:
+        raise ValueError(f"`{name}` must have shape {leaf.shape}, but got {shape}.")
     # A tensor on the meta device has a shape and no memory to read.
-    rule = "have values"
-    cure = "Use `to_empty` and `load_state_dict` before."
-    require(
-        not tensor.is_meta,
-        f"{name}",
-        rule,
-        words="a tensor on the meta device",
-        cure=cure,
-    )
+    if tensor.is_meta:
+        raise ValueError(
+            f"`{name}` must have values, but got a tensor on the meta device. Use "
+            "`to_empty` and `load_state_dict` before."
+        )
     # A cast to a narrower dtype would silently round weights.
     if torch.promote_types(tensor.dtype, there) != there:
         raise ValueError(
@@ -259,8 +256,10 @@ def _seen(
     # A rule with a batch needs an axis for heads, over which it broadcasts.
     seen = [each.unsqueeze(-3) if each.ndim > 2 else each for each in seen]
     if mask is not None:
-        rule = "be boolean, True where a query attends to a key"
-        cure = "Add numbers to logits by a bias."
-        require(mask.dtype == torch.bool, "mask", rule, mask.dtype, cure)
+        if mask.dtype != torch.bool:
+            raise ValueError(
+                "`mask` must be boolean, True where a query attends to a key, but got "
+                f"{mask.dtype}. Add numbers to logits by a bias."
+            )
         seen.append(mask)
     return functools.reduce(operator.and_, seen) if seen else None

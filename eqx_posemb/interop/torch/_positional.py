@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int, Integer, Num
 from torch import nn, Tensor
 
-from ..._checks import check_at_least, require
+from ..._checks import check_at_least
 from ..._frequencies import Geometric
 from ._angles import Angles, as_positions, computing_dtype
 
@@ -153,13 +153,11 @@ class _Encoding(Positional):
         self.embed_dim, self.padding_idx = embed_dim, padding_idx
 
     def forward_input(self, input_, positions=None):
-        rule = f"have shape [batch, seq, dim] with dim={self.embed_dim}"
-        require(
-            input_.shape[-1] == self.embed_dim,
-            "input_",
-            rule,
-            words=f"{list(input_.shape)}",
-        )
+        if input_.shape[-1] != self.embed_dim:
+            raise ValueError(
+                f"`input_` must have shape [batch, seq, dim] with dim={self.embed_dim},"
+                f" but got {list(input_.shape)}."
+            )
         if positions is None:
             positions = torch.arange(input_.shape[-2], device=input_.device)
         dtype = computing_dtype(input_.dtype)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import nn, Tensor
 
 from ..._buckets import check_buckets, thresholds
-from ..._checks import check_at_least, check_positive, require
+from ..._checks import check_at_least, check_positive
 from ..._frequencies import Geometric
 from ..._score import EnformerBasis, KEPT
 from ._angles import Angles, Fixed
@@ -175,10 +175,11 @@ class TUPE(Positional):
         check_at_least("num_heads", num_heads, 1)
         check_at_least("max_length", max_length, 1)
         check_positive("pos_scale_factor", pos_scale_factor)
-        rule = f"be a multiple of `num_heads`, {num_heads}"
-        require(
-            embed_dim >= 1 and embed_dim % num_heads == 0, "embed_dim", rule, embed_dim
-        )
+        if embed_dim < 1 or embed_dim % num_heads:
+            raise ValueError(
+                f"`embed_dim` must be a multiple of `num_heads`, {num_heads}, but got "
+                f"{embed_dim}."
+            )
         dim = embed_dim // num_heads
         super().__init__((dim * pos_scale_factor) ** -0.5, dropout_p, num_heads, dim)
         self.has_cls_token = has_cls_token

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from ..._checks import check_positive, require
+from ..._checks import check_positive
 from ..._frequencies import Geometric, Linear, YaRNFrequencies
 from ..._rotary import log_zeta
 from ...functional import get_mscale
@@ -63,9 +63,11 @@ class XPOS(Named):
     @property
     def scale(self) -> Float[Tensor, " half"]:
         """The factor of a query `scale_base` positions after the center."""
-        rule = "have a `head_dim` to be for"
-        cure = "Name it when the module is made."
-        require(self.head_dim is not None, "scale", rule, None, cure)
+        if self.head_dim is None:
+            raise ValueError(
+                "`scale` must have a `head_dim` to be for, but got None. Name it when "
+                "the module is made."
+            )
         return _growth(torch.ones(()), self.head_dim, 1).float()
 
     def forward(self, x: Tokens, offset: int = 0, downscale: bool = False) -> Tokens:
@@ -276,8 +278,11 @@ class YarnEmbedding(Named):
         x = _checked(inputs, self.dim, f"dim={self.dim}")
         seq = x.shape[-2]
         seq_len = seq if seq_len is None else seq_len
-        rule = f"be at least the {seq} tokens of `x`"
-        require(seq_len >= seq, "seq_len", rule, seq_len)
+        if seq_len < seq:
+            raise ValueError(
+                f"`seq_len` must be at least the {seq} tokens of `x`, but got "
+                f"{seq_len}."
+            )
         at = torch.arange(seq, device=x.device) if positions is None else positions
         cos, sin = self._cos_sin(at, seq_len, x.dtype)
         return tuple(rotate(each, cos, sin, "halves") for each in inputs)
