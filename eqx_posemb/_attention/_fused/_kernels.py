@@ -46,11 +46,9 @@ def attended(
 ) -> tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]:
     """The attended values, of `dtype`, and the log-sum-exp of the logits."""
     tiles = _tiles(settings, inputs)
-    q, k, v = _whole_blocks(settings, tiles, inputs.q, inputs.k, inputs.v)
-    terms = _strip(tiles, inputs), _band(tiles, inputs)
-    given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), *terms)
     forward = partial(settings.kernels.forward, tiles, dtype=dtype)
-    out, normalizer = _on_each_device(settings.shards, forward, given)
+    given = _given(inputs, settings, tiles)
+    out, normalizer = _on_each_device(settings.shards, forward, _offset(inputs), given)
     count, dim_v = inputs.q.shape[1], inputs.v.shape[-1]
     return out[:, :count, :dim_v], normalizer[:, 0, :count] / LOG2_E
 
@@ -67,31 +65,31 @@ def gradients(
     row = lambda x: _filled(x, tiles.padded[0])[:, None]
     # The cotangents of padded queries are zeros, so their weights have no effect.
     seeds = row(normalizer * LOG2_E), row(mean)
-    whole = partial(_whole_blocks, settings, tiles)
-    (q, k, v), pull = jax.vjp(whole, inputs.q, inputs.k, inputs.v)
+    given, pull = eqx.filter_vjp(
+        partial(_given, settings=settings, tiles=tiles), inputs
+    )
+    v = given.v
     d_out = _filled(d_out.astype(v.dtype), tiles.padded[0], v.shape[-1])
-    terms = lambda inputs: (_strip(tiles, inputs), _band(tiles, inputs))
-    (strip, band), pull_terms = eqx.filter_vjp(terms, inputs)
-    given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), strip, band)
     backward = partial(settings.kernels.backward, tiles)
-    found = _on_each_device(settings.shards, backward, given, (d_out, *seeds))
-    d_q, d_k, d_v, *d_terms = found
-    # Kernels differentiate logits in base e, and both terms are in base 2.
-    d_terms = [x / LOG2_E for x in d_terms]
-    d_strip, d_band = d_terms[: len(strip)], d_terms[len(strip) :]
-    for index, x in enumerate(band):
+    found = _on_each_device(
+        settings.shards, backward, _offset(inputs), given, (d_out, *seeds)
+    )
+
+    def of_term(d_x, x):
         # Heads may share the vectors of distances.
-        shared = x.shape[0] < d_band[index].shape[0]
-        d_x = d_band[index].sum(axis=0, keepdims=True) if shared else d_band[index]
-        d_band[index] = d_x.astype(x.dtype)
-    (found,) = pull_terms((d_strip, d_band))
-    return eqx.tree_at(lambda x: (x.q, x.k, x.v), found, pull((d_q, d_k, d_v)))
+        shared = x.shape[0] < d_x.shape[0]
+        # Kernels differentiate logits in base e, and both terms are in base 2.
+        d_x = d_x / LOG2_E
+        return (d_x.sum(axis=0, keepdims=True) if shared else d_x).astype(x.dtype)
+
+    d_strip, d_band = map(partial(map, of_term), found[-2:], given[-2:])
+    return pull(found._replace(strip=[*d_strip], band=[*d_band]))[0]
 
 
-def _on_each_device(shards, kernels, given, *seeds):
+def _on_each_device(shards, kernels, *arguments):
     """Calls the kernels of each device, which has some of the heads."""
     if shards is None:
-        return kernels(given, *seeds)
+        return kernels(*arguments)
     # A program is lowered where the same axes of the mesh may be Auto.
     context = jax.sharding.get_abstract_mesh()
     of_heads, whole = PartitionSpec(shards.axes), PartitionSpec()
@@ -100,10 +98,10 @@ def _on_each_device(shards, kernels, given, *seeds):
     return jax.shard_map(
         kernels,
         mesh=shards.mesh if context.empty else context,
-        in_specs=jax.tree.map(spec, (given, *seeds)),
+        in_specs=jax.tree.map(spec, arguments),
         out_specs=of_heads,
         check_vma=False,
-    )(given, *seeds)
+    )(*arguments)
 
 
 def _tiles(settings, inputs):
@@ -126,21 +124,26 @@ def _tiles(settings, inputs):
         q=sizes[0],
         k=sizes[1],
         bias=logits.bias is not None,
-        score=logits.score is not None,
         segments=rules.q_segments is not None,
         interpret=settings.interpret,
     )
 
 
-def _whole_blocks(settings, tiles, q, k, v):
+def _given(inputs, settings, tiles) -> Given:
     # Every shard of heads has whole heads of keys.
     count = 1 if settings.shards is None else settings.shards.count
+    q, k, v = inputs.q, inputs.k, inputs.v
     heads = math.lcm(k.shape[0], v.shape[0], count)
     k, v = (repeated(x, heads // x.shape[0]) for x in (k, v))
     width = lambda x: width_of(settings.platform, x.shape[-1])
     of_q, of_k = tiles.padded
-    q = _filled(q, of_q, width(q))
-    return q, *(_filled(x, of_k, width(x)) for x in (k, v))
+    return Given(
+        _filled(q, of_q, width(q)),
+        *(_filled(x, of_k, width(x)) for x in (k, v)),
+        _segments(tiles, inputs),
+        _strip(tiles, inputs),
+        _band(tiles, inputs),
+    )
 
 
 def _segments(tiles, inputs):
