@@ -6,6 +6,7 @@ backward pass they move around again, together with their gradients. No device h
 more than two shards.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -21,7 +22,6 @@ from ._blockwise import attended, gradients_of_attended
 from ._derivative import with_gradients
 from ._inputs import Attended, Inputs
 from ._logits import Tokens
-from ._visible import Rules
 
 
 class Hop(NamedTuple):
@@ -142,16 +142,14 @@ def _together(known, more):
 def _moving(inputs: Inputs):
     """The arrays that move from device to device."""
     # Masks compare positions and segments, so both move together with the keys.
-    return _of_keys(inputs), inputs.rules.k_segments
+    return *_of_keys(inputs), inputs.rules.k_segments
 
 
 def _with(inputs: Inputs, moving) -> Inputs:
     """The inputs, with the keys of another device."""
-    keys, k_segments = moving
-    rules = inputs.rules
-    # A ring refuses a mask, since no device has all keys.
-    rules = Rules(None, rules.q_segments, k_segments, rules.causal, rules.reach)
-    return _replace_keys(eqx.tree_at(lambda x: x.rules, inputs, rules), keys)
+    *keys, k_segments = moving
+    rules = dataclasses.replace(inputs.rules, k_segments=k_segments)
+    return _replace_keys(dataclasses.replace(inputs, rules=rules), keys)
 
 
 def _of_keys(inputs: Inputs) -> tuple[Array, Array, Tokens]:
@@ -160,9 +158,7 @@ def _of_keys(inputs: Inputs) -> tuple[Array, Array, Tokens]:
 
 def _replace_keys(inputs: Inputs, keys) -> Inputs:
     k, v, k_tokens = keys
-    return Inputs(
-        inputs.logits, inputs.q, k, v, inputs.q_tokens, k_tokens, inputs.rules
-    )
+    return dataclasses.replace(inputs, k=k, v=v, k_tokens=k_tokens)
 
 
 def _to_the_next(tree, axis_name):

@@ -82,8 +82,10 @@ def gradients(
         d_x = d_x / LOG2_E
         return (d_x.sum(axis=0, keepdims=True) if shared else d_x).astype(x.dtype)
 
-    d_strip, d_band = map(partial(map, of_term), found[-2:], given[-2:])
-    return pull(found._replace(strip=[*d_strip], band=[*d_band]))[0]
+    terms = (
+        [*map(of_term, *pair)] for pair in zip(found[-2:], given[-2:], strict=True)
+    )
+    return pull(Given(*found[:-2], *terms))[0]
 
 
 def _on_each_device(shards, kernels, *arguments):
@@ -137,13 +139,10 @@ def _given(inputs, settings, tiles) -> Given:
     k, v = (repeated(x, heads // x.shape[0]) for x in (k, v))
     width = lambda x: width_of(settings.platform, x.shape[-1])
     of_q, of_k = tiles.padded
-    return Given(
-        _filled(q, of_q, width(q)),
-        *(_filled(x, of_k, width(x)) for x in (k, v)),
-        _segments(tiles, inputs),
-        _strip(tiles, inputs),
-        _band(tiles, inputs),
-    )
+    q = _filled(q, of_q, width(q))
+    k, v = (_filled(x, of_k, width(x)) for x in (k, v))
+    terms = _strip(tiles, inputs), _band(tiles, inputs)
+    return Given(q, k, v, _segments(tiles, inputs), *terms)
 
 
 def _segments(tiles, inputs):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.experimental
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 
 LOG2_E = 1.4426950408889634
@@ -30,8 +30,8 @@ class Given(NamedTuple):
     """Queries padded to whole blocks, as keys and values are."""
     k: Float[Array, "kv_heads k dim"]
     v: Float[Array, "kv_heads k dim_v"]
-    ids: list[Int[Array, "1 tokens"]]
-    """The segments of queries and of keys, if there are any."""
+    ids: list[Any]
+    """The segments of queries and of keys, [1, tokens], if there are any."""
     strip: list[Float[Array, "heads 1 places"]]
     """The bias of each distance, in base 2, or nothing."""
     band: list[Array]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 from jax.experimental import pallas as pl
@@ -18,26 +19,26 @@ class Blocks:
     at: Callable
     """The head of queries, the head of keys, the row and the column of a step."""
 
-    def queries(self, x) -> pl.BlockSpec:
+    def queries(self, x) -> Any:
         """Of an array `[heads, q, features]`."""
         shape = None, self.tiles.q, x.shape[-1]
         return self._of(shape, lambda h, of_k, i, j: (h, i, 0))
 
-    def keys(self, x) -> pl.BlockSpec:
+    def keys(self, x) -> Any:
         """Of an array `[kv_heads, k, features]`."""
         shape = None, self.tiles.k, x.shape[-1]
         return self._of(shape, lambda h, of_k, i, j: (of_k, j, 0))
 
     @property
-    def numbers(self) -> pl.BlockSpec:
+    def numbers(self) -> Any:
         """Of an array `[heads, 1, q]`."""
         return self._of((None, 1, self.tiles.q), lambda h, of_k, i, j: (h, 0, i))
 
-    def head(self, x) -> pl.BlockSpec:
+    def head(self, x) -> Any:
         """All of a head of queries."""
         return self._of((None, *x.shape[1:]), lambda h, of_k, i, j: (h, 0, 0))
 
-    def seeds(self, d_out) -> tuple[pl.BlockSpec, ...]:
+    def seeds(self, d_out) -> Any:
         """Of what the backward kernels read beside the inputs."""
         return self.queries(d_out), self.numbers, self.numbers
 
@@ -73,7 +74,7 @@ class Blocks:
         tokens = self.queries(q), self.keys(k), self.keys(v)
         return Given(*tokens, of_ids[: len(ids)], [of_strip] * len(strip), of_band)
 
-    def _of(self, shape, index):
+    def _of(self, shape, index) -> Any:
         return pl.BlockSpec(shape, lambda *grid: index(*self.at(*grid)))
 
 
