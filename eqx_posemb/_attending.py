@@ -50,10 +50,6 @@ def prepared(
     v,
     *,
     mask=None,
-    causal=False,
-    window=None,
-    q_segments=None,
-    k_segments=None,
     q_order=None,
     k_order=None,
     q_state=None,
@@ -65,8 +61,9 @@ def prepared(
     block_size=None,
     axis_name=None,
     keys_are_rotated=False,
+    **masks,
 ):
-    """The arguments of [`attend`][], after checks."""
+    """The arguments of [`attend`][], after checks. `masks` are more of `rules`."""
     check_axes(q=q, k=k, v=v)
     check_values(k, v)
     check_choice("implementation", implementation, IMPLEMENTATIONS)
@@ -84,12 +81,9 @@ def prepared(
         placed.k_positions,
         heads=q.shape[0],
         mask=mask,
-        causal=causal,
-        window=window,
-        q_segments=q_segments,
-        k_segments=k_segments,
         q_order=q_order,
         k_order=k_order,
+        **masks,
     )
     if keys_are_rotated and isinstance(placed.rotary, AbstractRotary):
         placed._check_rotates("attend(..., keys_are_rotated=True)")

@@ -7,7 +7,7 @@ import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
 from ._attending import Attended
-from ._attention import ImplementationName, Window
+from ._attention import ImplementationName, Widened, Window
 from ._bias import AbstractBias
 from ._encoding import AbstractEncoding
 from ._frequencies import Length
@@ -273,27 +273,12 @@ class PositionalEmbedding(Module):
         **Raises:** a `ValueError` as `logits`, if `soft_cap` or `block_size` is not
         positive, if `sinks` has another shape, or if `implementation` is unknown.
         """
+        arguments = dict(locals())
+        for name in ("self", "q_positions", "k_positions", "length"):
+            del arguments[name]
         placed = self.at(q_positions, k_positions, length=length)
-        return placed.attend(
-            q,
-            k,
-            v,
-            mask=mask,
-            causal=causal,
-            window=window,
-            q_segments=q_segments,
-            k_segments=k_segments,
-            q_order=q_order,
-            k_order=k_order,
-            q_state=q_state,
-            k_state=k_state,
-            soft_cap=soft_cap,
-            sinks=sinks,
-            return_lse=return_lse,
-            implementation=implementation,
-            block_size=block_size,
-            axis_name=axis_name,
-        )
+        # It has the same arguments beside these four.
+        return placed.attend(**arguments)
 
     def explain(self, q: Any, k: Any, v: Any, *positions: Any, **settings: Any) -> str:
         """Which implementation `attend` takes with the same arguments, and why none is
@@ -311,12 +296,7 @@ class PositionalEmbedding(Module):
         *,
         length: Length = None,
         pieces: int | None = None,
-    ) -> tuple[
-        Float[Array, "heads q wide"],
-        Float[Array, "to_heads k wide"],
-        Float[Array, "to_heads k wide"],
-        float,
-    ]:
+    ) -> tuple[*Widened, float]:
         r"""Folds a low-rank bias into query and key channels, for a fused kernel.
 
         $$\ell_{ij} = c \Big( \langle R_i q_i, R_j k_j \rangle

@@ -18,6 +18,7 @@ from ._attention import (
     ImplementationName,
     Logits,
     Tokens,
+    Widened,
     Window,
     with_channels,
 )
@@ -237,12 +238,7 @@ class Placed(Module):
         v: Float[Array, "kv_heads k dim_v"],
         *,
         pieces: int | None = None,
-    ) -> tuple[
-        Float[Array, "heads q wide"],
-        Float[Array, "to_heads k wide"],
-        Float[Array, "to_heads k wide"],
-        float,
-    ]:
+    ) -> tuple[*Widened, float]:
         """The inputs of a fused kernel: see
         [`eqx_posemb.PositionalEmbedding.for_kernel`][]."""
         check_axes(q=q, k=k, v=v)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -39,12 +39,12 @@ class Inputs(eqx.Module):
         """The dtype of the computation: at least float32."""
         return jnp.promote_types(*(computing_dtype(x.dtype) for x in (self.q, self.v)))
 
-    def astype(self, dtype: jnp.dtype) -> Self:
+    def astype(self, dtype: jnp.dtype) -> Any:
         """The inputs with queries, keys and values of a dtype."""
         q, k, v = (x.astype(dtype) for x in (self.q, self.k, self.v))
         return dataclasses.replace(self, q=q, k=k, v=v)
 
-    def each(self, of_q: Callable, of_k: Callable, *others: "Inputs") -> Self:
+    def each(self, of_q: Callable, of_k: Callable, *others: "Inputs") -> Any:
         """Maps `of_q(axis, x, *y)` over the arrays of queries of inputs with equal
         structure, and `of_k` over the arrays of keys. `axis` is the axis of tokens."""
 
