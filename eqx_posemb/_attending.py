@@ -23,14 +23,7 @@ from ._checks import check_choice, check_count, check_positive, described
 from ._context import context_lengths
 from ._given import as_consecutive
 from ._rotary import AbstractRotary
-from ._sharding import (
-    axis_size,
-    by_heads,
-    compiler_sharded,
-    gathered,
-    mesh_axes,
-    shards,
-)
+from ._sharding import axis_size, compiler_sharded, gathered, mesh_axes
 
 
 # Type checkers see an array that may be unpacked, since a tuple has no `shape`.
@@ -88,11 +81,7 @@ def prepared(
     if keys_are_rotated and isinstance(placed.rotary, AbstractRotary):
         placed._check_rotates("attend(..., keys_are_rotated=True)")
     states = dict(q_state=q_state, k_state=k_state)
-    counts = q.shape[1], k.shape[1]
-    rows, heads = shards(q, 1), by_heads(q, k, v)
-    chosen = choose(
-        implementation, q.shape[0], counts, block_size, axis_name, rows, heads
-    )
+    chosen = choose(implementation, q, k, v, block_size, axis_name)
     # Calls with equal settings share a compiled program, so settings are static.
     static = chosen, axis_name, soft_cap, keys_are_rotated, bool(return_lse)
     order = q_order, k_order

@@ -94,15 +94,7 @@ class Blocks(Inputs):
 
         **Returns:** the last carry.
         """
-        tiles = plan(
-            self.q_tokens,
-            self.k_tokens,
-            self.rules,
-            size=self.size,
-            q_count=self.q_count,
-            k_count=self.k_count,
-            logits=self.logits,
-        )
+        tiles = plan(self, self.size, self.q_count, self.k_count)
         # A second loop for masked tiles spares the others the evaluation of the mask.
         padded = self.q_count % self.size or self.k_count % self.size
         masks = bool(padded) or self.rules.there

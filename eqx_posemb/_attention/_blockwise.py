@@ -5,6 +5,7 @@ and none are stored. An online softmax accumulates the keys: weights are relativ
 running maximum, and rescaled when the maximum grows.
 """
 
+import dataclasses
 from functools import partial
 from typing import NamedTuple
 
@@ -289,13 +290,9 @@ def of_tile(
     found, by_products, by_prepared = pull(by_finished)
     # `Blocks.finished` reads no queries, keys or values, so its pull-back has zeros in
     # their places.
-    found = eqx.tree_at(
-        lambda tile: (tile.q, tile.k, tile.v),
-        found,
-        (
-            times_transposed(by_products, tile.k),
-            over_queries(tile.q, by_products, tile.k.shape[0]),
-            over_queries(seeds.d_out, weights, tile.v.shape[0]),
-        ),
+    by_tokens = dict(
+        q=times_transposed(by_products, tile.k),
+        k=over_queries(tile.q, by_products, tile.k.shape[0]),
+        v=over_queries(seeds.d_out, weights, tile.v.shape[0]),
     )
-    return found, by_prepared
+    return dataclasses.replace(found, **by_tokens), by_prepared

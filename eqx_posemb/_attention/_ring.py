@@ -9,7 +9,7 @@ more than two shards.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,7 +21,6 @@ from .._sharding import axis_size
 from ._blockwise import attended, gradients_of_attended
 from ._derivative import with_gradients
 from ._inputs import Attended, Inputs
-from ._logits import Tokens
 
 
 class Hop(NamedTuple):
@@ -40,9 +39,9 @@ def by_blocks(size: int) -> Hop:
 
     def wide(inputs):
         # Gradients of all shards are summed in float32, and rounded once.
-        tokens = lambda x: (x.q, x.k, x.v)
         cast = lambda x: x.astype(computing_dtype(x.dtype))
-        return eqx.tree_at(tokens, inputs, tuple(map(cast, tokens(inputs))))
+        tokens = {name: cast(getattr(inputs, name)) for name in ("q", "k", "v")}
+        return dataclasses.replace(inputs, **tokens)
 
     return Hop(
         lambda inputs: attended(wide(inputs), size),
@@ -92,7 +91,8 @@ def _gradients(how, inputs, *found):
         total = jax.tree.map(lambda x, y: x + y.astype(x.dtype), total, more)
         # Gradients of keys move with their keys, and return to their device after the
         # last step.
-        total = _replace_keys(total, _to_the_next(_of_keys(total), axis_name))
+        keys = _to_the_next(_of_keys(total), axis_name)
+        total = dataclasses.replace(total, **keys)
         return (total, _to_the_next(moving, axis_name)), None
 
     # Sums over all shards are in at least float32, and rounded once at the end.
@@ -142,23 +142,18 @@ def _together(known, more):
 def _moving(inputs: Inputs):
     """The arrays that move from device to device."""
     # Masks compare positions and segments, so both move together with the keys.
-    return *_of_keys(inputs), inputs.rules.k_segments
+    return _of_keys(inputs), inputs.rules.k_segments
 
 
 def _with(inputs: Inputs, moving) -> Inputs:
     """The inputs, with the keys of another device."""
-    *keys, k_segments = moving
+    keys, k_segments = moving
     rules = dataclasses.replace(inputs.rules, k_segments=k_segments)
-    return _replace_keys(dataclasses.replace(inputs, rules=rules), keys)
+    return dataclasses.replace(inputs, rules=rules, **keys)
 
 
-def _of_keys(inputs: Inputs) -> tuple[Array, Array, Tokens]:
-    return inputs.k, inputs.v, inputs.k_tokens
-
-
-def _replace_keys(inputs: Inputs, keys) -> Inputs:
-    k, v, k_tokens = keys
-    return dataclasses.replace(inputs, k=k, v=v, k_tokens=k_tokens)
+def _of_keys(inputs: Inputs) -> dict[str, Any]:
+    return {name: getattr(inputs, name) for name in ("k", "v", "k_tokens")}
 
 
 def _to_the_next(tree, axis_name):

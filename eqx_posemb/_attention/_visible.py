@@ -62,15 +62,20 @@ class Rules(eqx.Module):
         q, k = gathered((self.q_segments, self.k_segments))
         return dataclasses.replace(self, q_segments=q, k_segments=k)
 
+    @property
+    def bounds(self) -> tuple[int | None, int | None]:
+        """How many positions back and ahead are unmasked, where a rule bounds them."""
+        back, ahead = self.reach or (None, None)
+        return back, 0 if self.causal else ahead
+
     def shown(self, delta: Num[Array, "*shape"]) -> Bool[Array, "*shape"]:
         """Whether keys at a distance are unmasked, by all masks that compare
         positions."""
-        shown = jnp.ones(delta.shape, bool)
-        if self.causal:
-            shown &= delta <= 0
-        if self.reach is not None:
-            back, ahead = self.reach
-            shown &= (-back <= delta) & (delta <= ahead)
+        shown, (back, ahead) = jnp.ones(delta.shape, bool), self.bounds
+        if ahead is not None:
+            shown &= delta <= ahead
+        if back is not None:
+            shown &= -back <= delta
         return shown
 
     def seen(

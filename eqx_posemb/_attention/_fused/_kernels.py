@@ -3,7 +3,6 @@
 import math
 from functools import partial
 from types import ModuleType
-from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,8 +11,9 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from ..._given import in_common
-from ..._sharding import repeated, Shards
+from ..._sharding import repeated
 from .._inputs import Inputs
+from ._call import How
 from ._sizes import tile_of, width_of
 from ._tiling import Given, LOG2_E
 
@@ -23,56 +23,43 @@ from ._tiling import Given, LOG2_E
 _FAR = 2**29
 
 
-class Settings(NamedTuple):
-    """The settings of a call of the kernels."""
-
-    block_size: int | None
-    shards: Shards | None
-    platform: Literal["gpu", "tpu"]
-    interpret: bool
-
-    @property
-    def kernels(self) -> ModuleType:
-        # A JAX without the part of Pallas for one platform may have the other part.
-        if self.platform == "gpu":
-            from . import _gpu as kernels
-        else:
-            from . import _tpu as kernels
-        return kernels
+def _kernels(how) -> ModuleType:
+    # A JAX without the part of Pallas for one platform may have the other part.
+    if how.platform == "gpu":
+        from . import _gpu as kernels
+    else:
+        from . import _tpu as kernels
+    return kernels
 
 
 def attended(
-    settings: Settings, inputs: Inputs, dtype: jnp.dtype
+    how: How, inputs: Inputs, dtype: jnp.dtype
 ) -> tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]:
     """The attended values, of `dtype`, and the log-sum-exp of the logits."""
-    tiles = _tiles(settings, inputs)
-    forward = partial(settings.kernels.forward, tiles, dtype=dtype)
-    given = _given(inputs, settings, tiles)
-    out, normalizer = _on_each_device(settings.shards, forward, _offset(inputs), given)
+    tiles = _tiles(how, inputs)
+    forward = partial(_kernels(how).forward, tiles, dtype=dtype)
+    given = _given(inputs, how, tiles)
+    out, normalizer = _on_each_device(how.shards, forward, _offset(inputs), given)
     count, dim_v = inputs.q.shape[1], inputs.v.shape[-1]
     return out[:, :count, :dim_v], normalizer[:, 0, :count] / LOG2_E
 
 
-def gradients(
-    settings: Settings, inputs: Inputs, out, normalizer, cotangents
-) -> Inputs:
+def gradients(how: How, inputs: Inputs, out, normalizer, cotangents) -> Inputs:
     """The gradients with respect to the float arrays of the inputs, from the results of
     `attended` and their cotangents."""
     d_out, d_normalizer = cotangents
-    tiles = _tiles(settings, inputs)
+    tiles = _tiles(how, inputs)
     f32 = jnp.float32
     mean = jnp.sum(d_out.astype(f32) * out.astype(f32), axis=-1) - d_normalizer
     row = lambda x: _filled(x, tiles.padded[0])[:, None]
     # The cotangents of padded queries are zeros, so their weights have no effect.
     seeds = row(normalizer * LOG2_E), row(mean)
-    given, pull = eqx.filter_vjp(
-        partial(_given, settings=settings, tiles=tiles), inputs
-    )
+    given, pull = eqx.filter_vjp(partial(_given, how=how, tiles=tiles), inputs)
     v = given.v
     d_out = _filled(d_out.astype(v.dtype), tiles.padded[0], v.shape[-1])
-    backward = partial(settings.kernels.backward, tiles)
+    backward = partial(_kernels(how).backward, tiles)
     found = _on_each_device(
-        settings.shards, backward, _offset(inputs), given, (d_out, *seeds)
+        how.shards, backward, _offset(inputs), given, (d_out, *seeds)
     )
 
     def of_term(d_x, x):
@@ -106,17 +93,15 @@ def _on_each_device(shards, kernels, *arguments):
     )(*arguments)
 
 
-def _tiles(settings, inputs):
+def _tiles(how, inputs):
     logits, rules = inputs.logits, inputs.rules
     counts = inputs.q.shape[1], inputs.k.shape[1]
-    sizes = tile_of(settings.platform, inputs, settings.block_size)
+    sizes = tile_of(how.platform, inputs, how.block_size)
     # A GPU has tiles of other shapes in the backward pass.
-    blocks = sizes if settings.platform == "tpu" else (max(sizes),) * 2
+    blocks = sizes if how.platform == "tpu" else (max(sizes),) * 2
     filled = lambda count, size: count + -count % size
-    behind, ahead = rules.reach or (None, None)
-    if rules.causal:
-        ahead = 0
-    return settings.kernels.Tiles(
+    behind, ahead = rules.bounds
+    return _kernels(how).Tiles(
         scale=logits.scale,
         soft_cap=logits.soft_cap,
         ahead=ahead,
@@ -127,17 +112,17 @@ def _tiles(settings, inputs):
         k=sizes[1],
         bias=logits.bias is not None,
         segments=rules.q_segments is not None,
-        interpret=settings.interpret,
+        interpret=how.interpret,
     )
 
 
-def _given(inputs, settings, tiles) -> Given:
+def _given(inputs, how, tiles) -> Given:
     # Every shard of heads has whole heads of keys.
-    count = 1 if settings.shards is None else settings.shards.count
+    count = 1 if how.shards is None else how.shards.count
     q, k, v = inputs.q, inputs.k, inputs.v
     heads = math.lcm(k.shape[0], v.shape[0], count)
     k, v = (repeated(x, heads // x.shape[0]) for x in (k, v))
-    width = lambda x: width_of(settings.platform, x.shape[-1])
+    width = lambda x: width_of(how.platform, x.shape[-1])
     of_q, of_k = tiles.padded
     q = _filled(q, of_q, width(q))
     k, v = (_filled(x, of_k, width(x)) for x in (k, v))
