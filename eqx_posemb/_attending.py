@@ -88,9 +88,7 @@ def prepared(
     if chosen.reads_consecutive:
         # Inside of `attend` all arrays are traced.
         order = tuple(None if x is None else as_consecutive(x) for x in order)
-        stated = map(as_consecutive, (placed.q_positions, placed.k_positions))
-        names = "q_positions", "k_positions"
-        placed = dataclasses.replace(placed, **dict(zip(names, stated, strict=True)))
+        placed = with_positions(placed, as_consecutive)
     return placed, static, sinks, q, k, v, masked, states, order
 
 
@@ -153,7 +151,8 @@ def inputs(placed, static, q, k, v, masked, states, order) -> Inputs:
     _, axis_name, soft_cap, keys_are_rotated, _ = static
     # Positions and segments are small, and comparing their shards would exchange data
     # in every step.
-    placed, masked, order = whole(placed), masked.gathered, gathered(order)
+    placed = with_positions(placed, gathered)
+    masked, order = masked.gathered, gathered(order)
     q_tokens = Tokens(None, placed.q_positions, None, order[0])
     k_tokens = Tokens(None, placed.k_positions, None, order[1])
     # The masks come first, since masked keys must not lengthen the context.
@@ -166,7 +165,7 @@ def inputs(placed, static, q, k, v, masked, states, order) -> Inputs:
     return Inputs(logits, q, k, v, q_tokens, k_tokens, masked)
 
 
-def whole(placed):
-    """The placed embedding with all positions on every device."""
-    positions = lambda placed: (placed.q_positions, placed.k_positions)
-    return eqx.tree_at(positions, placed, gathered(positions(placed)))
+def with_positions(placed, function):
+    """The placed embedding with a function of its positions."""
+    q, k = function(placed.q_positions), function(placed.k_positions)
+    return dataclasses.replace(placed, q_positions=q, k_positions=k)

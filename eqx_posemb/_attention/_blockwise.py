@@ -19,23 +19,19 @@ from ._blocks import add, block, Blocks, into_blocks, put
 from ._derivative import parted, with_gradients
 from ._inputs import Attended, Inputs
 from ._logits import Prepared
-from ._parts import by_parts, joined, of_heads
+from ._parts import by_parts, of_heads
 from ._products import over_queries, times, times_transposed
 
 
 def blockwise(inputs: Inputs, size: int) -> Attended:
     """The result of [`dense`][], in tiles of `size` queries and `size` keys."""
-    blocks = partial(into_blocks, inputs, size)
-    by_distance = inputs.logits.by_distance(inputs.q_tokens, inputs.k_tokens)
+    score = inputs.logits.by_distance(inputs.q_tokens, inputs.k_tokens)
     # A score by distance needs consecutive positions, which run time may decide.
-    if by_distance is None:
-        out, normalizer = _of_blocks(blocks())
-    else:
-        out, normalizer = either(
-            by_distance.consecutive,
-            lambda: _of_blocks(blocks(by_distance)),
-            lambda: _of_blocks(blocks()),
-        )
+    out, normalizer = either(
+        score is not None and score.consecutive,
+        lambda: _of_blocks(into_blocks(inputs, size, score)),
+        lambda: _of_blocks(into_blocks(inputs, size)),
+    )
     count = inputs.q.shape[1]
     # Sums are in at least float32 until here, and one rounding to the dtype of the
     # values follows.
@@ -84,7 +80,7 @@ def gradients_of_attended(
 def _attended_of_blocks(how, blocks):
     del how
     of_some = lambda some: finish(accumulate(some, no_sums(some)))
-    return by_parts(of_some, partial(jax.tree.map, joined), blocks)
+    return by_parts(of_some, partial(jax.tree.map, _joined), blocks)
 
 
 def _gradients_of_blocks(how, blocks, out, normalizer, cotangents):
@@ -98,6 +94,10 @@ def _gradients_of_blocks(how, blocks, out, normalizer, cotangents):
 
 
 _of_blocks = partial(with_gradients(_attended_of_blocks, _gradients_of_blocks), None)
+
+
+# Joins the first axis, of groups, with the second, of heads.
+_joined = partial(jax.lax.collapse, start_dimension=0, stop_dimension=2)
 
 
 class Sums(NamedTuple):
@@ -221,7 +221,7 @@ def gradients(blocks: Blocks, seeds: Seeds) -> Blocks:
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _gradients(static, floats, others, seeds):
     def together(found):
-        join = lambda heads, x: joined(x) if heads else jnp.sum(x, axis=0)
+        join = lambda heads, x: _joined(x) if heads else jnp.sum(x, axis=0)
         return jax.tree.map(join, of_heads(floats), found)
 
     blocks = eqx.combine(floats, others, static)

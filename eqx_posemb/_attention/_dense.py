@@ -15,7 +15,7 @@ from .._sharding import gathered
 from ._blocks import filled
 from ._inputs import Attended, each_array, Inputs
 from ._logits import Logits, Tokens
-from ._products import by_kv_head
+from ._products import times, times_transposed
 
 
 def dense_logits(
@@ -30,12 +30,7 @@ def dense_logits(
 
     `seen` is the mask, for parts that read the keys between two tokens.
     """
-    products = jnp.einsum(
-        "hgqd,hkd->hgqk",
-        by_kv_head(q, k.shape[0]),
-        k,
-        preferred_element_type=computing_dtype(q.dtype),
-    ).reshape(*q.shape[:2], k.shape[1])
+    products = times(q, k, computing_dtype(q.dtype))
     prepared = logits.prepared(q_tokens, k_tokens)
     return logits.finished(products, prepared, q_tokens, k_tokens, seen=seen)
 
@@ -57,13 +52,7 @@ def dense(inputs: Inputs) -> Attended:
     lowest = jnp.finfo(finished.dtype).min
     weights, normalizer = _softmax(jnp.where(seen, finished, lowest))
     weights = jnp.where(seen, weights, 0).astype(v.dtype)
-    out = jnp.einsum(
-        "hgqk,hkd->hgqd",
-        by_kv_head(weights, v.shape[0]),
-        v,
-        preferred_element_type=finished.dtype,
-    )
-    out = out.reshape(*q.shape[:2], v.shape[-1]).astype(v.dtype)
+    out = times_transposed(weights, v, finished.dtype).astype(v.dtype)
     return out, normalizer.astype(inputs.dtype)
 
 

@@ -67,8 +67,3 @@ def of_heads(blocks: Blocks) -> Blocks:
 
     chosen = jax.tree.map(lambda _: False, blocks)
     return eqx.tree_at(lambda x: [*each(x)], chosen, replace_fn=lambda _: True)
-
-
-def joined(x: Array) -> Array:
-    """Joins the first axis, of groups, with the second, of heads."""
-    return jax.lax.collapse(x, 0, 2)

@@ -131,12 +131,11 @@ def _given(inputs, how, tiles) -> Given:
 
 
 def _segments(tiles, inputs):
-    q, k = inputs.rules.q_segments, inputs.rules.k_segments
-    if q is None or k is None:
-        return []
+    segments = inputs.rules.q_segments, inputs.rules.k_segments
     return [
         _filled(ids.astype(jnp.int32)[None], size)
-        for ids, size in zip((q, k), tiles.padded, strict=True)
+        for ids, size in zip(segments, tiles.padded, strict=True)
+        if ids is not None
     ]
 
 
@@ -144,8 +143,7 @@ def _offset(inputs):
     """The distance from the first query to the first key."""
     if not inputs.rules.ordered:
         return jnp.zeros(1, jnp.int32)
-    q, k = (tokens.compared[0] for tokens in (inputs.q_tokens, inputs.k_tokens))
-    q, k = in_common(q, k)
+    q, k = in_common(inputs.q_tokens.compared[0], inputs.k_tokens.compared[0])
     return jnp.clip(k - q, -_FAR, _FAR).astype(jnp.int32)[None]
 
 

@@ -11,7 +11,7 @@ from .._tiling import Given, OF_FEATURES, OF_TOKENS, product
 from ._band import add_to_band
 from ._blocks import Blocks, by_rows
 from ._strip import fold_all
-from ._tiles import as_column, over_lanes, Tiles
+from ._tiles import as_columns, Tiles
 
 
 def backward(tiles: Tiles, offset, given: Given, seeds) -> Given:
@@ -159,7 +159,7 @@ def _gradient(tiles, given, seeds, window, i, j, offset, masked, transposed=Fals
     (d_out, normalizer, mean), v = seeds, given.v
 
     def wide(x):
-        return x[...] if transposed else over_lanes(as_column(x[...]), logits.shape[1])
+        return x[...] if transposed else as_columns(x[...], logits.shape[1])
 
     # Weights need no division: the exponent subtracts the log-sum-exp.
     weights = jnp.exp2(logits - wide(normalizer))

@@ -76,7 +76,7 @@ class Tiles(AbstractTiling):
         if self.segments:
             # Ids are rows of lanes. The ids along the first axis become a column.
             down, along = reversed(given.ids) if transposed else given.ids
-            wide = over_lanes(as_column(down[...]), logits.shape[1])
+            wide = as_columns(down[...], logits.shape[1])
             same.append(wide == along[...])
         return self.masked(logits, i, j, offset, same, transposed), slope
 
@@ -151,9 +151,10 @@ class Tiles(AbstractTiling):
         return in_32_bits(call)
 
 
-def as_column(row):
-    """A row `[1, n]` as a column, the same in all lanes."""
-    return jnp.transpose(jnp.broadcast_to(row, (LANES, row.shape[1])))
+def as_columns(row, count):
+    """A row `[1, n]` as columns `[n, count]`, which are all the same."""
+    column = jnp.transpose(jnp.broadcast_to(row, (LANES, row.shape[1])))
+    return over_lanes(column, count)
 
 
 def over_lanes(column, count):
