@@ -7,7 +7,7 @@ import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
 from ._attending import Attended
-from ._attention import ImplementationName, Widened, Window
+from ._attention import ImplementationName, Window
 from ._bias import AbstractBias
 from ._encoding import AbstractEncoding
 from ._frequencies import Length
@@ -296,7 +296,12 @@ class PositionalEmbedding(Module):
         *,
         length: Length = None,
         pieces: int | None = None,
-    ) -> tuple[*Widened, float]:
+    ) -> tuple[
+        Float[Array, "heads q wide"],
+        Float[Array, "to_heads k wide"],
+        Float[Array, "to_heads k wide"],
+        float,
+    ]:
         r"""Folds a low-rank bias into query and key channels, for a fused kernel.
 
         $$\ell_{ij} = c \Big( \langle R_i q_i, R_j k_j \rangle

@@ -79,7 +79,7 @@ def gradients_of_attended(
 
 def _attended_of_blocks(how, blocks):
     del how
-    of_some = lambda some: finish(accumulate(some, no_sums(some)))
+    of_some = lambda some: finish(accumulate(some))
     return by_parts(of_some, partial(jax.tree.map, _joined), blocks)
 
 
@@ -109,18 +109,8 @@ class Sums(NamedTuple):
     values: Float[Array, "heads q dim_v"]
 
 
-def no_sums(blocks: Blocks) -> Sums:
-    """The sums before the first key."""
-    shape, v = blocks.q.shape[:-1], blocks.v
-    return Sums(
-        blocks.zeros(*shape) + jnp.finfo(v.dtype).min,
-        blocks.zeros(*shape),
-        blocks.zeros(*shape, v.shape[-1]),
-    )
-
-
-def accumulate(blocks: Blocks, sums: Sums) -> Sums:
-    """Adds all keys to the running sums of the queries."""
+def accumulate(blocks: Blocks) -> Sums:
+    """The sums of the queries over all keys."""
 
     def group(i, j, over, sums):
         # The tiles of a group have equal distances, so one evaluation of a relative
@@ -150,7 +140,10 @@ def accumulate(blocks: Blocks, sums: Sums) -> Sums:
 
         return over(tile, sums)
 
-    return blocks.sweep(group, sums)
+    zeros = partial(blocks.zeros, *blocks.q.shape[:-1])
+    lowest = jnp.finfo(blocks.v.dtype).min
+    start = Sums(zeros() + lowest, zeros(), zeros(blocks.v.shape[-1]))
+    return blocks.sweep(group, start)
 
 
 def finish(sums: Sums) -> Attended:

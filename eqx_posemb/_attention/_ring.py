@@ -73,8 +73,7 @@ def _attended(how, inputs):
     zeros = partial(jnp.zeros_like, inputs.v, dtype=dtype)
     nothing = zeros(shape=(heads, count)) + jnp.finfo(dtype).min
     start = (zeros(shape=(heads, count, inputs.v.shape[-1])), nothing), moving
-    shards = axis_size(axis_name)
-    (known, _), _ = jax.lax.scan(step, start, length=shards)
+    (known, _), _ = jax.lax.scan(step, start, length=axis_size(axis_name))
     return known
 
 
@@ -100,8 +99,7 @@ def _gradients(how, inputs, *found):
         return jnp.zeros_like(inputs.v, shape=x.shape, dtype=computing_dtype(x.dtype))
 
     start = jax.tree.map(zeros, floats), _moving(inputs)
-    shards = axis_size(axis_name)
-    (total, _), _ = jax.lax.scan(step, start, length=shards)
+    (total, _), _ = jax.lax.scan(step, start, length=axis_size(axis_name))
     return jax.tree.map(lambda x, like: x.astype(like.dtype), total, floats)
 
 
@@ -134,8 +132,8 @@ def _together(known, more):
     # The lowest finite number avoids -inf minus -inf, which would be NaN for a fully
     # masked query.
     both = jnp.logaddexp(normalizer, more_normalizer)
-    weights = (jnp.exp(x - both)[..., None] for x in (normalizer, more_normalizer))
-    before, after = weights
+    before = jnp.exp(normalizer - both)[..., None]
+    after = jnp.exp(more_normalizer - both)[..., None]
     return before * out + after * more_out, both
 
 
