@@ -277,7 +277,7 @@ class PositionalEmbedding(Module):
         for name in ("self", "q_positions", "k_positions", "length"):
             del arguments[name]
         placed = self.at(q_positions, k_positions, length=length)
-        # It has the same arguments beside these four.
+        # The method of a placed embedding has all other arguments.
         return placed.attend(**arguments)
 
     def explain(self, q: Any, k: Any, v: Any, *positions: Any, **settings: Any) -> str:

@@ -20,30 +20,30 @@ class Blocks:
     """The head of queries, the head of keys, the row and the column of a step."""
 
     def queries(self, x) -> Any:
-        """Of an array `[heads, q, features]`."""
+        """The block of an array `[heads, q, features]`."""
         shape = None, self.tiles.q, x.shape[-1]
         return self._of(shape, lambda h, of_k, i, j: (h, i, 0))
 
     def keys(self, x) -> Any:
-        """Of an array `[kv_heads, k, features]`."""
+        """The block of an array `[kv_heads, k, features]`."""
         shape = None, self.tiles.k, x.shape[-1]
         return self._of(shape, lambda h, of_k, i, j: (of_k, j, 0))
 
     @property
     def numbers(self) -> Any:
-        """Of an array `[heads, 1, q]`."""
+        """The block of an array `[heads, 1, q]`."""
         return self._of((None, 1, self.tiles.q), lambda h, of_k, i, j: (h, 0, i))
 
     def head(self, x) -> Any:
-        """All of a head of queries."""
+        """The block of an array with all entries of a head of queries."""
         return self._of((None, *x.shape[1:]), lambda h, of_k, i, j: (h, 0, 0))
 
     def seeds(self, d_out) -> Any:
-        """Of what the backward kernels read beside the inputs."""
+        """The blocks of the cotangents and of the numbers that they come with."""
         return self.queries(d_out), self.numbers, self.numbers
 
     def given(self, given: Given, transposed=False) -> Given:
-        """Of the inputs. Transposed, the strip is read backwards."""
+        """The blocks of the inputs. Transposed, the strip is read backwards."""
         tiles, (q, k, v, ids, strip, band) = self.tiles, given
         of_ids = [
             self._of((1, tiles.q), lambda h, of_k, i, j: (0, i)),
