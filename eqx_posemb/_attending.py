@@ -56,7 +56,7 @@ def prepared(
     keys_are_rotated=False,
     **masks,
 ):
-    """The arguments of [`attend`][], after checks. `masks` are arguments of [`rules`][]."""
+    """The arguments of [`attend`][], after checks. `masks` go to [`rules`][]."""
     check_axes(q=q, k=k, v=v)
     check_values(k, v)
     check_choice("implementation", implementation, IMPLEMENTATIONS)

@@ -18,7 +18,6 @@ from ._attention import (
     ImplementationName,
     Logits,
     Tokens,
-    Widened,
     Window,
     with_channels,
 )
@@ -238,7 +237,12 @@ class Placed(Module):
         v: Float[Array, "kv_heads k dim_v"],
         *,
         pieces: int | None = None,
-    ) -> tuple[*Widened, float]:
+    ) -> tuple[
+        Float[Array, "heads q wide"],
+        Float[Array, "to_heads k wide"],
+        Float[Array, "to_heads k wide"],
+        float,
+    ]:
         """The inputs of a fused kernel: see
         [`eqx_posemb.PositionalEmbedding.for_kernel`][]."""
         check_axes(q=q, k=k, v=v)

@@ -1,6 +1,6 @@
 """Attention with any positional embedding."""
 
-from ._channels import Widened as Widened, with_channels as with_channels
+from ._channels import with_channels as with_channels
 from ._dense import dense_logits as dense_logits
 from ._fitting import (
     check_axes as check_axes,

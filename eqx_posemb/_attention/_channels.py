@@ -11,12 +11,6 @@ from .._phase import as_float
 from .._sharding import repeated
 
 
-# Queries, keys and values.
-Widened = tuple[
-    Float[Array, "heads q wide"],
-    Float[Array, "to_heads k wide"],
-    Float[Array, "to_heads k wide"],
-]
 # The multiple of channels that cuDNN requires. Other kernels are faster with it, too.
 _MULTIPLE = 8
 # Of the significand of a float32, which features are computed in at least.
@@ -29,7 +23,11 @@ def with_channels(
     v: Float[Array, "v_heads k dim_v"],
     factors: Factors | None,
     pieces: int | None,
-) -> Widened:
+) -> tuple[
+    Float[Array, "heads q wide"],
+    Float[Array, "to_heads k wide"],
+    Float[Array, "to_heads k wide"],
+]:
     """Queries and keys with channels added, and values as wide as they are.
 
     The added channels come first. A sum from left to right then cancels their large
