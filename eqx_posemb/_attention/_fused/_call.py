@@ -2,44 +2,23 @@
 
 import warnings
 from functools import partial
-from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..._sharding import Shards
 from .._blockwise import attended, gradients_of_attended
 from .._dense import dense
 from .._derivative import with_gradients
 from .._inputs import Attended, Inputs
 from .._platform import by_platform
+from ._how import How
 from ._sizes import holds, lowers_triton
 
 
 # The platform whose kernels a CPU interprets.
 INTERPRETED = "tpu"
-
-
-class How(NamedTuple):
-    """The form of attention on each platform, which is static."""
-
-    size: int
-    """The size of blocks, on platforms without a kernel."""
-    block_size: int | None
-    """The tile size that the user gave, or `None`."""
-    asked_for: bool
-    """Whether the user gave `"pallas"`. A CPU then interprets the kernel."""
-    shards: Shards | None = None
-    """The Explicit axes that heads are sharded over."""
-    dense: bool = False
-    """Whether platforms without a kernel materialize logits. A CPU uses blocks."""
-    exact: bool = False
-    """Whether the attended values are float32, for a ring to sum."""
-    platform: Literal["gpu", "tpu"] = "tpu"
-    """The platform of the kernel, whatever platform interprets it."""
-    interpret: bool = False
 
 
 def fused(inputs: Inputs, how: How) -> Attended:

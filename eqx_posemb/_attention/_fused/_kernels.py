@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from ..._given import in_common
 from ..._sharding import repeated
 from .._inputs import Inputs
-from ._call import How
+from ._how import How
 from ._sizes import tile_of, width_of
 from ._tiling import Given, LOG2_E
 
