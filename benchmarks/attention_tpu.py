@@ -22,7 +22,7 @@ import jax.random as jr
 import eqx_posemb as pe
 from benchmarks.compiled import compiled, cycles, loops, TOPOLOGIES
 from benchmarks.report import markdown, write
-from eqx_posemb._attention import Logits, rules as rules_of, Tokens
+from eqx_posemb._attention import Inputs, Logits, rules as rules_of, Tokens
 from eqx_posemb._attention._choose import block_size_for
 from eqx_posemb._attention._plan import plan
 from eqx_posemb._registry import resolved, VARIANTS
@@ -104,8 +104,9 @@ def tiles(name: str, *, heads: int, length: int, head_dim: int) -> tuple[float, 
     bias, score = embedding.bias, embedding.score
     logits = Logits(bias, score, None, 1.0, None)
     tokens = Tokens(None, p, None, None)
-    counts = dict(size=size, q_count=length, k_count=length)
-    found = plan(tokens, tokens, rules, logits=logits, **counts)
+    x = jnp.zeros((heads, length, 1))
+    inputs = Inputs(logits, x, x, x, tokens, tokens, rules)
+    found = plan(inputs, size, length, length)
     groups = int(found.groups)
     starts, masked = found.starts[: groups + 1], found.masked[:groups]
     whole = int(jnp.sum(masked - starts[:-1])) / groups

@@ -23,14 +23,7 @@ from ._checks import check_choice, check_count, check_positive, described
 from ._context import context_lengths
 from ._given import as_consecutive
 from ._rotary import AbstractRotary
-from ._sharding import (
-    axis_size,
-    by_heads,
-    compiler_sharded,
-    gathered,
-    mesh_axes,
-    shards,
-)
+from ._sharding import axis_size, compiler_sharded, gathered, mesh_axes
 
 
 # Type checkers see an array that may be unpacked, since a tuple has no `shape`.
@@ -50,10 +43,6 @@ def prepared(
     v,
     *,
     mask=None,
-    causal=False,
-    window=None,
-    q_segments=None,
-    k_segments=None,
     q_order=None,
     k_order=None,
     q_state=None,
@@ -65,8 +54,9 @@ def prepared(
     block_size=None,
     axis_name=None,
     keys_are_rotated=False,
+    **masks,
 ):
-    """The arguments of [`attend`][], after checks."""
+    """The arguments of [`attend`][], after checks. `masks` go to [`rules`][]."""
     check_axes(q=q, k=k, v=v)
     check_values(k, v)
     check_choice("implementation", implementation, IMPLEMENTATIONS)
@@ -84,30 +74,21 @@ def prepared(
         placed.k_positions,
         heads=q.shape[0],
         mask=mask,
-        causal=causal,
-        window=window,
-        q_segments=q_segments,
-        k_segments=k_segments,
         q_order=q_order,
         k_order=k_order,
+        **masks,
     )
     if keys_are_rotated and isinstance(placed.rotary, AbstractRotary):
         placed._check_rotates("attend(..., keys_are_rotated=True)")
     states = dict(q_state=q_state, k_state=k_state)
-    counts = q.shape[1], k.shape[1]
-    rows, heads = shards(q, 1), by_heads(q, k, v)
-    chosen = choose(
-        implementation, q.shape[0], counts, block_size, axis_name, rows, heads
-    )
+    chosen = choose(implementation, q, k, v, block_size, axis_name)
     # Calls with equal settings share a compiled program, so settings are static.
     static = chosen, axis_name, soft_cap, keys_are_rotated, bool(return_lse)
     order = q_order, k_order
     if chosen.reads_consecutive:
         # Inside of `attend` all arrays are traced.
         order = tuple(None if x is None else as_consecutive(x) for x in order)
-        stated = map(as_consecutive, (placed.q_positions, placed.k_positions))
-        names = "q_positions", "k_positions"
-        placed = dataclasses.replace(placed, **dict(zip(names, stated, strict=True)))
+        placed = with_positions(placed, as_consecutive)
     return placed, static, sinks, q, k, v, masked, states, order
 
 
@@ -170,7 +151,8 @@ def inputs(placed, static, q, k, v, masked, states, order) -> Inputs:
     _, axis_name, soft_cap, keys_are_rotated, _ = static
     # Positions and segments are small, and comparing their shards would exchange data
     # in every step.
-    placed, masked, order = whole(placed), masked.gathered, gathered(order)
+    placed = with_positions(placed, gathered)
+    masked, order = masked.gathered, gathered(order)
     q_tokens = Tokens(None, placed.q_positions, None, order[0])
     k_tokens = Tokens(None, placed.k_positions, None, order[1])
     # The masks come first, since masked keys must not lengthen the context.
@@ -183,7 +165,7 @@ def inputs(placed, static, q, k, v, masked, states, order) -> Inputs:
     return Inputs(logits, q, k, v, q_tokens, k_tokens, masked)
 
 
-def whole(placed):
-    """The placed embedding with all positions on every device."""
-    positions = lambda placed: (placed.q_positions, placed.k_positions)
-    return eqx.tree_at(positions, placed, gathered(positions(placed)))
+def with_positions(placed, function):
+    """The placed embedding with a function of its positions."""
+    q, k = function(placed.q_positions), function(placed.k_positions)
+    return dataclasses.replace(placed, q_positions=q, k_positions=k)

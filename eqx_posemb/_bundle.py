@@ -273,27 +273,12 @@ class PositionalEmbedding(Module):
         **Raises:** a `ValueError` as `logits`, if `soft_cap` or `block_size` is not
         positive, if `sinks` has another shape, or if `implementation` is unknown.
         """
+        arguments = dict(locals())
+        for name in ("self", "q_positions", "k_positions", "length"):
+            del arguments[name]
         placed = self.at(q_positions, k_positions, length=length)
-        return placed.attend(
-            q,
-            k,
-            v,
-            mask=mask,
-            causal=causal,
-            window=window,
-            q_segments=q_segments,
-            k_segments=k_segments,
-            q_order=q_order,
-            k_order=k_order,
-            q_state=q_state,
-            k_state=k_state,
-            soft_cap=soft_cap,
-            sinks=sinks,
-            return_lse=return_lse,
-            implementation=implementation,
-            block_size=block_size,
-            axis_name=axis_name,
-        )
+        # The method of a placed embedding has all other arguments.
+        return placed.attend(**arguments)
 
     def explain(self, q: Any, k: Any, v: Any, *positions: Any, **settings: Any) -> str:
         """Which implementation `attend` takes with the same arguments, and why none is

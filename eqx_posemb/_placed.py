@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
-from ._attending import attend, Attended, inputs, prepared, whole
+from ._attending import attend, Attended, inputs, prepared, with_positions
 from ._attention import (
     check_axes,
     check_shapes,
@@ -34,7 +34,7 @@ from ._rotary import (
     in_lengths,
 )
 from ._score import AbstractScore
-from ._sharding import compiler_sharded, mesh_axes
+from ._sharding import compiler_sharded, gathered, mesh_axes
 
 
 class Placed(Module):
@@ -334,7 +334,7 @@ class Placed(Module):
 @eqx.filter_jit
 def _logits(placed, q, k, states):
     def finished(placed, q, k, states):
-        placed = whole(placed)
+        placed = with_positions(placed, gathered)
         every = placed.q_positions, placed.k_positions
         placed = placed._in_context(lambda: (context_length(*every),) * 2)
         logits, *tokens = placed._terms(q, k, states)

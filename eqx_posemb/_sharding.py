@@ -151,7 +151,7 @@ def axis_size(name: str) -> int:
     return jax.lax.psum(1, name)
 
 
-def varying(x: Array) -> frozenset[str]:
+def varying(x: Array | jax.ShapeDtypeStruct) -> frozenset[str]:
     """Under `jax.shard_map`, the axes of the mesh over which an array varies."""
     kind = jax.typeof(x)
     kind = getattr(kind, "manual_axis_type", kind)  # Where JAX 0.10 has it.

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import equinox as eqx
@@ -146,3 +147,22 @@ def test_a_check_of_positions_raises_where_axes_are_manual():
     np.testing.assert_array_equal(rows(jnp.arange(8)), learned.weight[:8])
     with pytest.raises(RuntimeError, match="`positions` must be between 0 and 15"):
         rows(jnp.arange(8) + 9)
+
+
+def test_a_ring_has_scores_by_distance_at_stated_positions():
+    mesh = jax.make_mesh((1,), ("seq",), axis_types=(AxisType.Auto,))
+    q = jax.random.normal(jax.random.key(0), (2, 8, 8))
+    score = pe.Shaw(8, key=jax.random.key(1))
+
+    def attend(q, axis_name=None):
+        start = 0 if axis_name is None else 8 * jax.lax.axis_index(axis_name)
+        p = pe.positions.consecutive(8, start=start)
+        rules = dict(causal=True, implementation="blockwise", block_size=4)
+        embedding = pe.PositionalEmbedding(score=score)
+        return embedding.attend(q, q, q, p, p, axis_name=axis_name, **rules)
+
+    heads = P(None, "seq")
+    here = partial(attend, axis_name="seq")
+    ring = jax.shard_map(here, mesh=mesh, in_specs=heads, out_specs=heads)
+    # One shard in two blocks of keys: sums of 8 weighted values in float32.
+    assert jnp.allclose(jax.jit(ring)(q), attend(q), rtol=0, atol=8 * 2**-23)

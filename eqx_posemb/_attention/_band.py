@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from .._sharding import vary_over, varying
 from .._spread import ByDistance, skew, unskew
 from ._products import over_queries, times, times_transposed
 from ._visible import Rules
@@ -118,7 +119,8 @@ def into_band(
     def of_shown(delta):
         vectors = lambda: of_some(delta)
         like = jax.eval_shape(vectors)
-        zeros = lambda: jnp.zeros(like.shape, like.dtype)
+        # Under `jax.shard_map`, both branches must vary over the same axes.
+        zeros = lambda: vary_over(jnp.zeros(like.shape, like.dtype), varying(like))
         return jax.lax.cond(rules.shown(delta).any(), vectors, zeros)
 
     # Masked blocks of distances skip their vectors at run time. Without such a mask,

@@ -1,5 +1,6 @@
 """Blocks of queries and of keys, and loops over the tiles that they form."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,26 +13,23 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from .._given import Consecutive
 from .._spread import ByDistance
 from ._band import Band, into_band
-from ._inputs import Inputs
-from ._logits import Logits, Prepared, Tokens
+from ._inputs import each_array, Inputs
+from ._logits import Prepared
 from ._plan import plan
-from ._visible import Rules
 
 
-class Tile(eqx.Module):
-    """The inputs of one attention tile, or of the whole attention padded to a multiple
-    of the block size."""
+class Blocks(Inputs):
+    """The inputs of attention, padded to whole blocks of queries and of keys, or of one
+    tile."""
 
-    logits: Logits
-    q: Float[Array, "heads q dim"]
-    k: Float[Array, "kv_heads k dim"]
-    v: Float[Array, "v_heads k dim_v"]
-    q_tokens: Tokens
-    k_tokens: Tokens
     band: Band | None
     """A score by distance, which replaces the score of the logits."""
     # XLA slices arrays at dynamic starts but by static sizes.
     size: int = eqx.field(static=True)
+    # The counts before the padding tell at trace time whether tiles need a mask for the
+    # padding.
+    q_count: int = eqx.field(static=True)
+    k_count: int = eqx.field(static=True)
 
     def prepared(self) -> Prepared:
         """The terms of the logits that read positions and no content."""
@@ -46,67 +44,29 @@ class Tile(eqx.Module):
         tokens = self.q_tokens, self.k_tokens
         return self.logits.finished(products, prepared, *tokens, self.band)
 
-    def at(self, i: Int[Array, ""], j: Int[Array, ""]) -> "Tile":
+    def at(self, i: Int[Array, ""], j: Int[Array, ""]) -> "Blocks":
         """The tile of query block `i` and key block `j`."""
-        of_q, of_k = partial(block, self.size, i), partial(block, self.size, j)
-        q, k, v = of_q(self.q), of_k(self.k), of_k(self.v)
-        q_tokens, k_tokens = of_q(self.q_tokens), of_k(self.k_tokens)
-        band = None if self.band is None else self.band.at(self.size, i, j)
-        return Tile(self.logits, q, k, v, q_tokens, k_tokens, band, self.size)
+        tile = self.each(partial(_slice, self.size, i), partial(_slice, self.size, j))
+        band = self.band and self.band.at(self.size, i, j)
+        return dataclasses.replace(tile, band=band)
 
-    def plus(self, i: Int[Array, ""], j: Int[Array, ""], tile: "Tile") -> "Tile":
+    def plus(self, i: Int[Array, ""], j: Int[Array, ""], tile: "Blocks") -> "Blocks":
         """The whole with `tile` added to the tile of blocks `i` and `j`."""
+        of_q, of_k = partial(_add, self.size, i), partial(_add, self.size, j)
         # The sum stays in the dtype of the whole, since the carry of a loop must not
         # change its dtype.
-        logits = jax.tree.map(
-            lambda x, y: x + y.astype(x.dtype), self.logits, tile.logits
-        )
-        to_q, to_k = partial(add, self.size, i), partial(add, self.size, j)
-        band = None
-        if self.band is not None and tile.band is not None:
-            band = self.band.plus(self.size, i, j, tile.band)
-        return Tile(
-            logits,
-            to_q(self.q, tile.q),
-            to_k(self.k, tile.k),
-            to_k(self.v, tile.v),
-            to_q(self.q_tokens, tile.q_tokens),
-            to_k(self.k_tokens, tile.k_tokens),
-            band,
-            self.size,
-        )
-
-
-class Blocks(eqx.Module):
-    """Attention in blocks of queries and of keys."""
-
-    whole: Tile
-    # Masks are padded as the tokens are, and each tile slices its own part.
-    rules: Rules
-    # The counts before the padding tell at trace time whether tiles need a mask for the
-    # padding.
-    q_count: int = eqx.field(static=True)
-    k_count: int = eqx.field(static=True)
-
-    @property
-    def size(self) -> int:
-        """The number of tokens in a block."""
-        return self.whole.size
+        plus = lambda x, y: x + y.astype(x.dtype)
+        logits = jax.tree.map(plus, self.logits, tile.logits)
+        band = self.band
+        if band is not None and tile.band is not None:
+            band = band.plus(self.size, i, j, tile.band)
+        whole = self.each(of_q, of_k, tile)
+        return dataclasses.replace(whole, logits=logits, band=band)
 
     def seen(self, i: Int[Array, ""], j: Int[Array, ""]) -> Bool[Array, "..."]:
         """The mask of a tile, `[1 or heads, q, k]`: True where a query attends."""
-        rules = self.rules
-        of_q, of_k = partial(_slice, self.size, i), partial(_slice, self.size, j)
-        mask, q_segments, k_segments = rules.mask, rules.q_segments, rules.k_segments
-        tile = Rules(
-            None if mask is None else of_k(-1, of_q(-2, mask)),
-            None if q_segments is None else of_q(0, q_segments),
-            None if k_segments is None else of_k(0, k_segments),
-            rules.causal,
-            rules.reach,
-        )
-        here = self.whole.at(i, j)
-        seen = tile.seen(here.q_tokens.compared, here.k_tokens.compared)
+        tile = self.at(i, j)
+        seen = tile.rules.seen(tile.q_tokens.compared, tile.k_tokens.compared)
         seen = seen if seen.ndim == 3 else seen[None]
         # The last block repeats its last token, which no other rule masks.
         within = jnp.arange(self.size, dtype=jnp.int32)
@@ -134,15 +94,7 @@ class Blocks(eqx.Module):
 
         **Returns:** the last carry.
         """
-        tiles = plan(
-            self.whole.q_tokens,
-            self.whole.k_tokens,
-            self.rules,
-            size=self.size,
-            q_count=self.q_count,
-            k_count=self.k_count,
-            logits=self.whole.logits,
-        )
+        tiles = plan(self, self.size, self.q_count, self.k_count)
         # A second loop for masked tiles spares the others the evaluation of the mask.
         padded = self.q_count % self.size or self.k_count % self.size
         masks = bool(padded) or self.rules.there
@@ -171,7 +123,7 @@ class Blocks(eqx.Module):
 
     def zeros(self, *shape: int) -> Float[Array, "..."]:
         """Zeros that vary over the same mesh axes as the inputs, to sum into."""
-        return jnp.zeros_like(self.whole.v, shape=shape)
+        return jnp.zeros_like(self.v, shape=shape)
 
 
 def into_blocks(
@@ -181,39 +133,31 @@ def into_blocks(
 
     `by_distance` replaces the score of the logits where positions are consecutive.
     """
-    logits, q, k, v, rules = inputs.logits, inputs.q, inputs.k, inputs.v, inputs.rules
-    q_tokens, k_tokens = inputs.q_tokens, inputs.k_tokens
-    dtype = inputs.dtype
-    counts = q.shape[1], k.shape[1]
+    q_count, k_count = inputs.q.shape[1], inputs.k.shape[1]
+    dtype, band = inputs.dtype, None
     if by_distance is not None:
         # The score has read content and states. Loops would carry them with gradients.
-        q_tokens, k_tokens = (
-            Tokens(None, tokens.positions, None, tokens.order)
-            for tokens in (q_tokens, k_tokens)
+        unread = lambda tokens: dataclasses.replace(tokens, content=None, state=None)
+        inputs = dataclasses.replace(
+            inputs,
+            logits=dataclasses.replace(inputs.logits, score=None),
+            q_tokens=unread(inputs.q_tokens),
+            k_tokens=unread(inputs.k_tokens),
         )
     # The rounding error of a bfloat16 sum grows with the number of keys, so the whole
     # computation is in at least float32.
-    q, k, v, q_tokens, k_tokens = (
-        each_array(partial(filled, size), x)
-        for x in (q.astype(dtype), k.astype(dtype), v.astype(dtype), q_tokens, k_tokens)
-    )
-    mask, q_segments, k_segments = rules.mask, rules.q_segments, rules.k_segments
-    if mask is not None:
-        mask = filled(size, -1, filled(size, -2, mask))
-    if q_segments is not None and k_segments is not None:
-        q_segments, k_segments = (filled(size, 0, x) for x in (q_segments, k_segments))
-    band = None
+    fill = partial(filled, size)
+    inputs = inputs.astype(dtype).each(fill, fill)
     if by_distance is not None:
-        logits = eqx.tree_at(lambda logits: logits.score, logits, None)
         # The band skips masked distances. Another order masks by no distance.
-        shown = rules if q_tokens.order is None else rules.unordered
-        band = into_band(by_distance, shown, q.shape[1], k.shape[1], size)
+        ordered = inputs.q_tokens.order is None
+        shown = inputs.rules if ordered else inputs.rules.unordered
+        sizes = inputs.q.shape[1], inputs.k.shape[1], size
+        band = into_band(by_distance, shown, *sizes)
         band = jax.tree.map(lambda x: x.astype(dtype), band)
-    blocks = Blocks(
-        Tile(logits, q, k, v, q_tokens, k_tokens, band, size),
-        Rules(mask, q_segments, k_segments, rules.causal, rules.reach),
-        *counts,
-    )
+    more = dict(band=band, size=size, q_count=q_count, k_count=k_count)
+    fields: dict[str, Any] = vars(inputs) | more
+    blocks = Blocks(**fields)
     # Under `shard_map`, parameters are equal on all devices and tokens are not, but the
     # carry of a loop must vary over the same axes. Adding a zero that varies over the
     # mesh has this effect, and its gradient sums over devices.
@@ -223,23 +167,6 @@ def into_blocks(
     return eqx.combine(jax.tree.map(lambda x: x + zero.astype(x.dtype), arrays), rest)
 
 
-def each_array(function: Callable[..., Array], tree: Any, *others: Any) -> Any:
-    """Maps `function(axis, x, *y)` over the arrays of pytrees of equal structure.
-
-    `axis` is the axis of tokens: 1 for arrays with heads, and 0 for positions, states
-    and orders. Consecutive positions count as one array.
-    """
-    axes = jax.tree.map(lambda _: 1, tree)
-    if isinstance(tree, Tokens):
-        where = lambda tokens: (tokens.positions, tokens.state, tokens.order)
-        first = jax.tree.map(lambda _: 0, where(tree))
-        # An absent state is None, and counts as a leaf here so that `tree_at` can
-        # address it.
-        axes = eqx.tree_at(where, axes, first, is_leaf=lambda x: x is None)
-    is_array = lambda x: isinstance(x, Consecutive)
-    return jax.tree.map(function, axes, tree, *others, is_leaf=is_array)
-
-
 def block(size: int, i: Int[Array, ""], tree: Any) -> Any:
     """Block `i` of every array."""
     return each_array(partial(_slice, size, i), tree)
@@ -247,20 +174,24 @@ def block(size: int, i: Int[Array, ""], tree: Any) -> Any:
 
 def put(size: int, i: Int[Array, ""], tree: Any, part: Any) -> Any:
     """The pytree with block `i` of every array replaced."""
-
-    def put(axis, x, y) -> Any:
-        # Consecutive positions are integers, so they have no gradient to write.
-        if isinstance(x, Consecutive):
-            return x
-        return jax.lax.dynamic_update_slice_in_dim(x, y, i * size, axis)
-
-    return each_array(put, tree, part)
+    return each_array(partial(_put, size, i), tree, part)
 
 
 def add(size: int, i: Int[Array, ""], tree: Any, part: Any) -> Any:
     """The pytree with `part` added to block `i` of every array."""
-    plus = lambda x, y: x + y.astype(x.dtype)
-    return put(size, i, tree, jax.tree.map(plus, block(size, i, tree), part))
+    return each_array(partial(_add, size, i), tree, part)
+
+
+def _put(size, i, axis, x, part) -> Any:
+    return jax.lax.dynamic_update_slice_in_dim(x, part, i * size, axis)
+
+
+def _add(size, i, axis, x, part) -> Any:
+    # Consecutive positions are integers, so they have no gradient to write.
+    if isinstance(x, Consecutive):
+        return x
+    here = _slice(size, i, axis, x)
+    return _put(size, i, axis, x, here + part.astype(x.dtype))
 
 
 def _slice(size, i, axis, x) -> Any:

@@ -5,6 +5,7 @@ and none are stored. An online softmax accumulates the keys: weights are relativ
 running maximum, and rescaled when the maximum grows.
 """
 
+import dataclasses
 from functools import partial
 from typing import NamedTuple
 
@@ -14,27 +15,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .._spread import either
-from ._blocks import add, block, Blocks, into_blocks, put, Tile
+from ._blocks import add, block, Blocks, into_blocks, put
 from ._derivative import parted, with_gradients
 from ._inputs import Attended, Inputs
 from ._logits import Prepared
-from ._parts import by_parts, joined, of_heads
+from ._parts import by_parts, of_heads
 from ._products import over_queries, times, times_transposed
 
 
 def blockwise(inputs: Inputs, size: int) -> Attended:
     """The result of [`dense`][], in tiles of `size` queries and `size` keys."""
-    blocks = partial(into_blocks, inputs, size)
-    by_distance = inputs.logits.by_distance(inputs.q_tokens, inputs.k_tokens)
+    score = inputs.logits.by_distance(inputs.q_tokens, inputs.k_tokens)
     # A score by distance needs consecutive positions, which run time may decide.
-    if by_distance is None:
-        out, normalizer = _of_blocks(blocks())
-    else:
-        out, normalizer = either(
-            by_distance.consecutive,
-            lambda: _of_blocks(blocks(by_distance)),
-            lambda: _of_blocks(blocks()),
-        )
+    out, normalizer = either(
+        score is not None and score.consecutive,
+        lambda: _of_blocks(into_blocks(inputs, size, score)),
+        lambda: _of_blocks(into_blocks(inputs, size)),
+    )
     count = inputs.q.shape[1]
     # Sums are in at least float32 until here, and one rounding to the dtype of the
     # values follows.
@@ -82,8 +79,8 @@ def gradients_of_attended(
 
 def _attended_of_blocks(how, blocks):
     del how
-    of_some = lambda some: finish(accumulate(some, no_sums(some)))
-    return by_parts(of_some, partial(jax.tree.map, joined), blocks)
+    of_some = lambda some: finish(accumulate(some))
+    return by_parts(of_some, partial(jax.tree.map, _joined), blocks)
 
 
 def _gradients_of_blocks(how, blocks, out, normalizer, cotangents):
@@ -93,11 +90,14 @@ def _gradients_of_blocks(how, blocks, out, normalizer, cotangents):
     # The gradient of the softmax subtracts this mean, one number for each query. No
     # array of weights is needed for it.
     mean = jnp.sum(d_out * out, axis=-1) - d_normalizer
-    found = _gradients(static, floats, others, Seeds(normalizer, d_out, mean))
-    return eqx.tree_at(lambda blocks: blocks.whole, floats, found)
+    return _gradients(static, floats, others, Seeds(normalizer, d_out, mean))
 
 
 _of_blocks = partial(with_gradients(_attended_of_blocks, _gradients_of_blocks), None)
+
+
+# Joins the first axis, of groups, with the second, of heads.
+_joined = partial(jax.lax.collapse, start_dimension=0, stop_dimension=2)
 
 
 class Sums(NamedTuple):
@@ -109,26 +109,16 @@ class Sums(NamedTuple):
     values: Float[Array, "heads q dim_v"]
 
 
-def no_sums(blocks: Blocks) -> Sums:
-    """The sums before the first key."""
-    shape, v = blocks.whole.q.shape[:-1], blocks.whole.v
-    return Sums(
-        blocks.zeros(*shape) + jnp.finfo(v.dtype).min,
-        blocks.zeros(*shape),
-        blocks.zeros(*shape, v.shape[-1]),
-    )
-
-
-def accumulate(blocks: Blocks, sums: Sums) -> Sums:
-    """Adds all keys to the running sums of the queries."""
+def accumulate(blocks: Blocks) -> Sums:
+    """The sums of the queries over all keys."""
 
     def group(i, j, over, sums):
         # The tiles of a group have equal distances, so one evaluation of a relative
         # bias serves them all.
-        prepared = blocks.whole.at(i, j).prepared()
+        prepared = blocks.at(i, j).prepared()
 
         def tile(i, j, masked, sums):
-            here, before = blocks.whole.at(i, j), block(blocks.size, i, sums)
+            here, before = blocks.at(i, j), block(blocks.size, i, sums)
             logits = here.finished(times(here.q, here.k), prepared)
             if masked:
                 # With -inf a masked key has weight zero in a fully masked query, too. A
@@ -150,7 +140,10 @@ def accumulate(blocks: Blocks, sums: Sums) -> Sums:
 
         return over(tile, sums)
 
-    return blocks.sweep(group, sums)
+    zeros = partial(blocks.zeros, *blocks.q.shape[:-1])
+    lowest = jnp.finfo(blocks.v.dtype).min
+    start = Sums(zeros() + lowest, zeros(), zeros(blocks.v.shape[-1]))
+    return blocks.sweep(group, start)
 
 
 def finish(sums: Sums) -> Attended:
@@ -177,24 +170,23 @@ class Seeds(NamedTuple):
     cotangent of the log-sum-exp."""
 
 
-def gradients(blocks: Blocks, seeds: Seeds) -> Tile:
+def gradients(blocks: Blocks, seeds: Seeds) -> Blocks:
     """The gradients with respect to all float arrays of the blocks, and `None` for
     other leaves."""
-    whole = blocks.whole
-    floats = eqx.filter(whole, eqx.is_inexact_array)
+    floats = eqx.filter(blocks, eqx.is_inexact_array)
     positions = floats.q_tokens.positions, floats.k_tokens.positions
     # The gradient of a bias is as large as a tile, so loops carry one only for
     # parameters or float positions.
     by_bias = floats.logits.bias, *positions
 
     def group(i, j, over, total):
-        prepared, pull = eqx.filter_vjp(Tile.prepared, whole.at(i, j))
+        prepared, pull = eqx.filter_vjp(Blocks.prepared, blocks.at(i, j))
 
         def tile(i, j, masked, carry):
             total, by_prepared = carry
             seen = blocks.seen(i, j) if masked else None
             here = block(blocks.size, i, seeds)
-            found, more = of_tile(whole.at(i, j), prepared, here, seen)
+            found, more = of_tile(blocks.at(i, j), prepared, here, seen)
             total = total.plus(i, j, found)
             return total, by_prepared and jax.tree.map(jnp.add, by_prepared, more)
 
@@ -222,8 +214,8 @@ def gradients(blocks: Blocks, seeds: Seeds) -> Tile:
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _gradients(static, floats, others, seeds):
     def together(found):
-        join = lambda heads, x: joined(x) if heads else jnp.sum(x, axis=0)
-        return jax.tree.map(join, of_heads(floats.whole), found)
+        join = lambda heads, x: _joined(x) if heads else jnp.sum(x, axis=0)
+        return jax.tree.map(join, of_heads(floats), found)
 
     blocks = eqx.combine(floats, others, static)
     return by_parts(gradients, together, blocks, seeds)
@@ -249,36 +241,36 @@ def _gradients_backward(static, residuals, cotangents):
         # A second derivative also passes through the bias, so the bias is prepared
         # inside.
         def all_of_tile(tile, seeds):
-            prepared, pull = eqx.filter_vjp(Tile.prepared, tile)
+            prepared, pull = eqx.filter_vjp(Blocks.prepared, tile)
             found, by_prepared = of_tile(tile, prepared, seeds, seen)
             if not jax.tree.leaves(prepared):
                 return found
             return jax.tree.map(jnp.add, found, *pull(by_prepared))
 
-        here = blocks.whole.at(i, j)
+        here = blocks.at(i, j)
         _, pull = eqx.filter_vjp(all_of_tile, here, block(blocks.size, i, seeds))
         found, more = pull(cotangents.at(i, j))
         return by_blocks.plus(i, j, found), add(blocks.size, i, by_seeds, more)
 
-    start = jax.tree.map(lambda x: blocks.zeros(*x.shape), (floats.whole, seeds))
+    start = jax.tree.map(lambda x: blocks.zeros(*x.shape), (floats, seeds))
     found, by_seeds = blocks.sweep(group, start)
-    found = jax.tree.map(lambda x, like: x.astype(like.dtype), found, floats.whole)
-    return eqx.tree_at(lambda blocks: blocks.whole, floats, found), None, by_seeds
+    found = jax.tree.map(lambda x, like: x.astype(like.dtype), found, floats)
+    return found, None, by_seeds
 
 
 _gradients.defvjp(_gradients_forward, _gradients_backward)
 
 
 def of_tile(
-    tile: Tile,
+    tile: Blocks,
     prepared: Prepared,
     seeds: Seeds,
     seen: Bool[Array, "*heads q k"] | None,
-) -> tuple[Tile, Prepared]:
+) -> tuple[Blocks, Prepared]:
     """The gradients of a tile with respect to its inputs, and to the prepared
     arrays."""
     products = times(tile.q, tile.k)
-    finished, pull = eqx.filter_vjp(Tile.finished, tile, products, prepared)
+    finished, pull = eqx.filter_vjp(Blocks.finished, tile, products, prepared)
     # The stored log-sum-exp normalizes the weights without a second maximum and sum.
     exponents = finished - seeds.normalizer[..., None]
     if seen is not None:
@@ -289,15 +281,11 @@ def of_tile(
     by_weights = times(seeds.d_out, tile.v)
     by_finished = weights * (by_weights - seeds.mean[..., None])
     found, by_products, by_prepared = pull(by_finished)
-    # `Tile.finished` reads no queries, keys or values, so its pull-back has zeros in
+    # `Blocks.finished` reads no queries, keys or values, so its pull-back has zeros in
     # their places.
-    found = eqx.tree_at(
-        lambda tile: (tile.q, tile.k, tile.v),
-        found,
-        (
-            times_transposed(by_products, tile.k),
-            over_queries(tile.q, by_products, tile.k.shape[0]),
-            over_queries(seeds.d_out, weights, tile.v.shape[0]),
-        ),
+    by_tokens = dict(
+        q=times_transposed(by_products, tile.k),
+        k=over_queries(tile.q, by_products, tile.k.shape[0]),
+        v=over_queries(seeds.d_out, weights, tile.v.shape[0]),
     )
-    return found, by_prepared
+    return dataclasses.replace(found, **by_tokens), by_prepared

@@ -1,5 +1,6 @@
 """Attention by its definition, with materialized logits."""
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -11,11 +12,10 @@ from jaxtyping import Array, Bool, Float
 from .._given import Consecutive
 from .._phase import computing_dtype
 from .._sharding import gathered
-from ._blocks import each_array, filled
-from ._inputs import Attended, Inputs
+from ._blocks import filled
+from ._inputs import Attended, each_array, Inputs
 from ._logits import Logits, Tokens
-from ._products import by_kv_head
-from ._visible import Rules
+from ._products import times, times_transposed
 
 
 def dense_logits(
@@ -30,12 +30,7 @@ def dense_logits(
 
     `seen` is the mask, for parts that read the keys between two tokens.
     """
-    products = jnp.einsum(
-        "hgqd,hkd->hgqk",
-        by_kv_head(q, k.shape[0]),
-        k,
-        preferred_element_type=computing_dtype(q.dtype),
-    ).reshape(*q.shape[:2], k.shape[1])
+    products = times(q, k, computing_dtype(q.dtype))
     prepared = logits.prepared(q_tokens, k_tokens)
     return logits.finished(products, prepared, q_tokens, k_tokens, seen=seen)
 
@@ -57,13 +52,7 @@ def dense(inputs: Inputs) -> Attended:
     lowest = jnp.finfo(finished.dtype).min
     weights, normalizer = _softmax(jnp.where(seen, finished, lowest))
     weights = jnp.where(seen, weights, 0).astype(v.dtype)
-    out = jnp.einsum(
-        "hgqk,hkd->hgqd",
-        by_kv_head(weights, v.shape[0]),
-        v,
-        preferred_element_type=finished.dtype,
-    )
-    out = out.reshape(*q.shape[:2], v.shape[-1]).astype(v.dtype)
+    out = times_transposed(weights, v, finished.dtype).astype(v.dtype)
     return out, normalizer.astype(inputs.dtype)
 
 
@@ -92,23 +81,13 @@ def dense_in_shards(inputs: Inputs, shards: int) -> Attended:
     """[`dense`][] for queries that are sharded over devices. Each shard gathers all
     keys and values, and needs no other exchange."""
     whole = lambda axis, x: gathered(x, axis)
-    k, v, k_tokens = (
-        each_array(whole, x) for x in (inputs.k, inputs.v, inputs.k_tokens)
-    )
-    keys = lambda x: (x.k, x.v, x.k_tokens)
-    return _in_parts(eqx.tree_at(keys, inputs, (k, v, k_tokens)), shards, jax.vmap)
+    whole = dataclasses.replace(inputs.each(_same, whole), rules=inputs.rules)
+    return _in_parts(whole, shards, jax.vmap)
 
 
 def dense_in_rows(inputs: Inputs, size: int) -> Attended:
     """[`dense`][] for `size` queries after another, each with all keys."""
-    count, rules = inputs.q.shape[1], inputs.rules
-    fill = partial(filled, size)
-    q, q_tokens = each_array(fill, inputs.q), each_array(fill, inputs.q_tokens)
-    mask = None if rules.mask is None else fill(-2, rules.mask)
-    segments = None if rules.q_segments is None else fill(0, rules.q_segments)
-    rules = Rules(mask, segments, rules.k_segments, rules.causal, rules.reach)
-    k, v, k_tokens = inputs.k, inputs.v, inputs.k_tokens
-    padded = Inputs(inputs.logits, q, k, v, q_tokens, k_tokens, rules)
+    count, padded = inputs.q.shape[1], inputs.each(partial(filled, size), _same)
 
     def one_by_one(of_part, **_):
         # A derivative would otherwise store the logits of all queries.
@@ -120,13 +99,18 @@ def dense_in_rows(inputs: Inputs, size: int) -> Attended:
 
         return of_all
 
-    out, normalizer = _in_parts(padded, q.shape[1] // size, one_by_one)
+    out, normalizer = _in_parts(padded, padded.q.shape[1] // size, one_by_one)
     return out[:, :count], normalizer[:, :count]
+
+
+def _same(axis, x):
+    del axis
+    return x
 
 
 def _in_parts(inputs, count, mapped) -> Attended:
     """[`dense`][] for `count` parts of the queries, by `mapped`, such as `jax.vmap`."""
-    logits, rules = inputs.logits, inputs.rules
+    rules = inputs.rules
 
     def cut(axis, x) -> Any:
         size = x.shape[axis] // count
@@ -136,9 +120,9 @@ def _in_parts(inputs, count, mapped) -> Attended:
         return jnp.moveaxis(x, axis, 0)
 
     def of_part(q, q_tokens, mask, q_segments):
-        shown = Rules(mask, q_segments, rules.k_segments, rules.causal, rules.reach)
-        k, v, k_tokens = inputs.k, inputs.v, inputs.k_tokens
-        return dense(Inputs(logits, q, k, v, q_tokens, k_tokens, shown))
+        shown = dataclasses.replace(rules, mask=mask, q_segments=q_segments)
+        part = dataclasses.replace(inputs, q=q, q_tokens=q_tokens, rules=shown)
+        return dense(part)
 
     q, q_tokens = each_array(cut, inputs.q), each_array(cut, inputs.q_tokens)
     # Each device then decides by itself whether positions are consecutive.

@@ -12,8 +12,9 @@ from typing import Literal
 
 import equinox as eqx
 import jax
+from jaxtyping import Array
 
-from .._sharding import Shards
+from .._sharding import by_heads, shards
 from . import _fused
 from ._blockwise import blockwise
 from ._choose import block_size_for, blocks_are_better
@@ -30,15 +31,10 @@ IMPLEMENTATIONS: tuple[ImplementationName, ...] = "auto", "dense", "blockwise", 
 class AbstractImplementation(abc.ABC):
     """A way to compute attention. It is static, so programs are compiled for it."""
 
-    @property
-    def fallback(self) -> "AbstractImplementation | None":
-        """The implementation for refused inputs, or `None`."""
-        return None
-
-    @property
-    def reads_consecutive(self) -> bool:
-        """Whether it needs to know at trace time that positions are consecutive."""
-        return False
+    fallback = None
+    """The implementation for refused inputs, or `None`."""
+    reads_consecutive = False
+    """Whether it needs to know at trace time that positions are consecutive."""
 
     def refusal(self, inputs: Inputs) -> str | None:
         """The reason for which it refuses the inputs; `None` if it takes them."""
@@ -78,10 +74,7 @@ class Blockwise(AbstractImplementation):
     that read the keys between two tokens."""
 
     size: int
-
-    @property
-    def fallback(self) -> AbstractImplementation:
-        return Dense()
+    fallback = Dense()
 
     def refusal(self, inputs: Inputs) -> str | None:
         if 0 in (inputs.q.shape[1], inputs.k.shape[1]):
@@ -104,16 +97,16 @@ class BlockwiseOnCPU(AbstractImplementation):
     """Tiles on a CPU, and materialized logits elsewhere."""
 
     size: int
-    shards: int
+    dense: Dense
 
     def described(self, inputs: Inputs) -> dict[str, str]:
         blocks = Blockwise(self.size).described(inputs)["others"]
-        return dict(cpu=blocks, others="materialized logits")
+        return dict(cpu=blocks) | self.dense.described(inputs)
 
     def __call__(self, inputs: Inputs) -> Attended:
         arrays, static = eqx.partition(inputs, eqx.is_array)
         of = lambda how: lambda arrays: how(eqx.combine(arrays, static))
-        cpu, default = of(Blockwise(self.size)), of(Dense(self.shards))
+        cpu, default = of(Blockwise(self.size)), of(self.dense)
         # A derivative stores the residuals of both forms. The checkpoint keeps the
         # materialized logits out of them.
         default = jax.checkpoint(default, prevent_cse=False)
@@ -124,41 +117,27 @@ class BlockwiseOnCPU(AbstractImplementation):
 class Fused(AbstractImplementation):
     """One kernel on the platforms that have it, and elsewhere the fallback."""
 
-    plain: Blockwise | BlockwiseOnCPU
-    block_size: int | None
-    """The tile size that the user gave, or `None`."""
-    asked_for: bool
-    """Whether the user gave `"pallas"`, and not `"auto"`."""
-    shards: Shards | None = None
-    """The Explicit axes that heads are sharded over."""
-
-    @property
-    def fallback(self) -> AbstractImplementation:
-        return self.plain
-
-    @property
-    def reads_consecutive(self) -> bool:
-        return True
+    how: _fused.How
+    fallback: AbstractImplementation
+    reads_consecutive = True
 
     def refusal(self, inputs: Inputs) -> str | None:
-        return _fused.refusal(inputs, self.block_size)
+        return _fused.refusal(inputs, self.how.block_size)
 
     def described(self, inputs: Inputs) -> dict[str, str]:
         def kernel(platform):
-            q, k = _fused.tile_of(platform, inputs, self.block_size)
+            q, k = _fused.tile_of(platform, inputs, self.how.block_size)
             return f"one fused kernel, in tiles of {q} queries and {k} keys"
 
         ways = dict(tpu=kernel("tpu"))
-        if self.asked_for:
+        if self.how.asked_for:
             on_gpu = inputs.logits.score is None and _fused.runs_triton()
             ways |= dict(gpu=kernel("gpu")) if on_gpu else {}
             ways |= dict(cpu=f"{kernel('tpu')}, interpreted")
-        return ways | self.plain.described(inputs)
+        return ways | self.fallback.described(inputs)
 
     def __call__(self, inputs: Inputs) -> Attended:
-        materialized = isinstance(self.plain, BlockwiseOnCPU)
-        how = self.plain.size, self.block_size, materialized, self.asked_for
-        return _fused.fused(inputs, _fused.How(*how, shards=self.shards))
+        return _fused.fused(inputs, self.how)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,66 +173,46 @@ class Ring(AbstractImplementation):
 class FusedRing(AbstractImplementation):
     """One kernel for each shard of keys, on the platforms that have it."""
 
-    plain: Ring
-    block_size: int | None
-    asked_for: bool
-
-    @property
-    def fallback(self) -> AbstractImplementation:
-        return self.plain
+    how: _fused.How
+    fallback: Ring
 
     def refusal(self, inputs: Inputs) -> str | None:
-        return self.plain.refusal(inputs) or _fused.refusal(inputs, self.block_size)
+        refusal = self.fallback.refusal(inputs)
+        return refusal or _fused.refusal(inputs, self.how.block_size)
 
     def described(self, inputs: Inputs) -> dict[str, str]:
-        fused = Fused(Blockwise(self.plain.size), self.block_size, self.asked_for)
-        ways = fused.described(inputs)
+        ways = Fused(self.how, Blockwise(self.how.size)).described(inputs)
         return {name: f"a ring, each shard by {way}" for name, way in ways.items()}
 
     def __call__(self, inputs: Inputs) -> Attended:
-        how = self.plain.size, self.block_size, False, self.asked_for, True
-        hop = _fused.hop(_fused.How(*how))
-        return ring(inputs, hop, self.plain.axis_name)
+        return ring(inputs, _fused.hop(self.how), self.fallback.axis_name)
 
 
 def choose(
     name: ImplementationName,
-    heads: int,
-    counts: tuple[int, int],
+    q: Array,
+    k: Array,
+    v: Array,
     block_size: int | None,
     axis_name: str | None,
-    shards: int,
-    heads_sharded: Shards | None,
 ) -> AbstractImplementation:
-    """The implementation that the user names, or the faster one for `"auto"`.
-
-    **Arguments:**
-
-    - `name`: the argument `implementation` of `attend`.
-    - `heads`: the number of heads of queries.
-    - `counts`: the numbers of queries and keys.
-    - `block_size`, `axis_name`: as in `attend`.
-    - `shards`: the number of devices that queries are sharded over.
-    - `heads_sharded`: the Explicit axes that heads are sharded over.
-    """
-    fused = partial(Fused, block_size=block_size, shards=heads_sharded)
-    size = block_size or block_size_for(heads, *counts)
+    """The implementation that the user names, or the faster one for `"auto"`. The
+    arguments are as in `attend`."""
+    sizes = q.shape[0], q.shape[1], k.shape[1]
+    size, dense = block_size or block_size_for(*sizes), Dense(shards(q, 1))
+    auto, asked_for = name == "auto", name == "pallas"
+    how = partial(_fused.How, size, block_size, asked_for)
+    many = blocks_are_better(*sizes, on_cpu=True)
     if axis_name is not None:
-        plain, asked_for = Ring(size, axis_name), name == "pallas"
-        many = blocks_are_better(heads, *counts, on_cpu=True)
-        if asked_for or (name == "auto" and many):
-            return FusedRing(plain, block_size, asked_for)
-        return plain
-    if name == "dense":
-        return Dense(shards)
-    if name != "auto":
-        plain = Blockwise(size)
-        return plain if name == "blockwise" else fused(plain, asked_for=True)
-    if not blocks_are_better(heads, *counts, on_cpu=True):
-        return Dense(shards)
-    if blocks_are_better(heads, *counts, on_cpu=False):
-        return fused(Blockwise(size), asked_for=False)
-    return fused(BlockwiseOnCPU(size, shards), asked_for=False)
+        plain = Ring(size, axis_name)
+        fuses = asked_for or (auto and many)
+        return FusedRing(how(exact=True), plain) if fuses else plain
+    how = partial(how, by_heads(q, k, v))
+    if name == "dense" or (auto and not many):
+        return dense
+    if auto and not blocks_are_better(*sizes, on_cpu=False):
+        return Fused(how(dense=True), BlockwiseOnCPU(size, dense))
+    return Blockwise(size) if name == "blockwise" else Fused(how(), Blockwise(size))
 
 
 def attention(implementation: AbstractImplementation, inputs: Inputs) -> Attended:
@@ -266,7 +225,8 @@ def attention(implementation: AbstractImplementation, inputs: Inputs) -> Attende
         return implementation(inputs)
     if implementation.fallback is None:
         raise ValueError(refusal)
-    if getattr(implementation, "asked_for", False):
+    how = getattr(implementation, "how", None)
+    if how is not None and how.asked_for:
         warnings.warn(
             f"`implementation='pallas'` goes by blocks. {refusal}", stacklevel=2
         )

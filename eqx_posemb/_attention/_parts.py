@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PyTree
 
-from ._blocks import Blocks, Tile
+from ._blocks import Blocks
 from ._choose import head_groups
 
 
@@ -25,15 +25,14 @@ def by_parts(
     - `together`: joins results of all groups, which have a first axis of groups.
     - `blocks`, `more`: the arguments for all heads.
     """
-    tile = blocks.whole
     # A group holds whole heads of keys and of values, so the number of groups divides
     # both numbers of heads.
-    kv_heads = math.gcd(tile.k.shape[0], tile.v.shape[0])
-    parts = head_groups(tile.q.shape[0], kv_heads, blocks.size)
+    kv_heads = math.gcd(blocks.k.shape[0], blocks.v.shape[0])
+    parts = head_groups(blocks.q.shape[0], kv_heads, blocks.size)
     # A bias or a score is evaluated for all heads together.
-    if parts == 1 or not tile.logits.bare:
+    if parts == 1 or not blocks.logits.bare:
         return function(blocks, *more)
-    each, common = eqx.partition(blocks, _has_heads(blocks))
+    each, common = eqx.partition(blocks, of_heads(blocks))
     of_some = lambda some: function(eqx.combine(some[0], common), *some[1])
     split = lambda x: x.reshape(parts, -1, *x.shape[1:])
     # `jax.lax.platform_dependent` takes arrays as arguments, so both branches close
@@ -51,28 +50,20 @@ def by_parts(
     return jax.lax.platform_dependent(arrays, cpu=one_after_another, default=at_once)
 
 
-def of_heads(tile: Tile) -> Tile:
-    """True for the arrays of a tile that have heads first, and False for all others."""
-    chosen = jax.tree.map(lambda _: False, tile)
-    each = lambda tile: (tile.q, tile.k, tile.v)
-    chosen = eqx.tree_at(each, chosen, (True, True, True))
-    if tile.band is None:
-        return chosen
-    # One head of vectors serves all heads.
-    several = tile.band.vectors.shape[0] > 1
-    return eqx.tree_at(lambda tile: tuple(tile.band), chosen, (True, True, several))
+def of_heads(blocks: Blocks) -> Blocks:
+    """True for the arrays that have heads first, and False for all others."""
+    band, mask = blocks.band, blocks.rules.mask
 
+    def each(blocks):
+        yield from (blocks.q, blocks.k, blocks.v)
+        if band is not None:
+            yield from blocks.band[:2]
+            # One head of vectors serves all heads.
+            if band.vectors.shape[0] > 1:
+                yield blocks.band.vectors
+        # A mask without heads serves every group as a whole.
+        if mask is not None and mask.ndim == 3:
+            yield blocks.rules.mask
 
-def _has_heads(blocks):
-    others = jax.tree.map(lambda _: False, blocks)
-    chosen = eqx.tree_at(lambda blocks: blocks.whole, others, of_heads(blocks.whole))
-    mask = blocks.rules.mask
-    # A mask without heads serves every group as a whole.
-    if mask is None or mask.ndim == 2:
-        return chosen
-    return eqx.tree_at(lambda blocks: blocks.rules.mask, chosen, True)
-
-
-def joined(x: Array) -> Array:
-    """Joins the first axis, of groups, with the second, of heads."""
-    return jax.lax.collapse(x, 0, 2)
+    chosen = jax.tree.map(lambda _: False, blocks)
+    return eqx.tree_at(lambda x: [*each(x)], chosen, replace_fn=lambda _: True)

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from .._positions import distance
-from ._logits import Logits, Tokens
-from ._visible import Rules
+from ._inputs import Inputs
 
 
 class Plan(NamedTuple):
@@ -26,28 +25,19 @@ class Plan(NamedTuple):
     groups: Int[Array, ""]
 
 
-def plan(
-    q: Tokens,
-    k: Tokens,
-    rules: Rules,
-    *,
-    size: int,
-    q_count: int,
-    k_count: int,
-    logits: Logits,
-) -> Plan:
+def plan(inputs: Inputs, size: int, q_count: int, k_count: int) -> Plan:
     """Plans the tiles from the positions, segments and masks of blocks.
 
     **Arguments:**
 
-    - `q`, `k`, `rules`: the tokens and masks, padded to whole blocks.
+    - `inputs`: the inputs, padded to whole blocks.
     - `size`: the number of tokens of a block.
     - `q_count`, `k_count`: the numbers of tokens before the padding.
-    - `logits`: the terms that tiles with equal distances may share.
     """
+    q, k, logits = inputs.q_tokens, inputs.k_tokens, inputs.logits
     q_positions, k_positions = _cut(q.positions, size), _cut(k.positions, size)
     rows, columns = q_positions.shape[0], k_positions.shape[0]
-    some, every = _extent(_cut(q.compared, size), _cut(k.compared, size), rules)
+    some, every = _extent(_cut(q.compared, size), _cut(k.compared, size), inputs.rules)
     whole_rows = jnp.arange(1, rows + 1) * size <= q_count
     whole_columns = jnp.arange(1, columns + 1) * size <= k_count
     # Tiles with padding always take the loop with masks, which hides the padding.
@@ -80,13 +70,13 @@ def _extent(q_order, k_order, rules):
         # The smallest and the largest distance of a tile decide for all of its pairs.
         nearest = distance(q_order.max(1), k_order.min(1))
         furthest = distance(q_order.min(1), k_order.max(1))
-        if rules.causal:
-            some &= nearest <= 0
-            every &= furthest <= 0
-        if rules.reach is not None:
-            back, ahead = rules.reach
-            some &= (furthest >= -back) & (nearest <= ahead)
-            every &= (nearest >= -back) & (furthest <= ahead)
+        back, ahead = rules.bounds
+        if ahead is not None:
+            some &= nearest <= ahead
+            every &= furthest <= ahead
+        if back is not None:
+            some &= furthest >= -back
+            every &= nearest >= -back
     if rules.q_segments is not None and rules.k_segments is not None:
         q, k = _cut(rules.q_segments, size), _cut(rules.k_segments, size)
         q_low, q_high = q.min(1)[:, None], q.max(1)[:, None]

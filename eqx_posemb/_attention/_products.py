@@ -13,19 +13,27 @@ def by_kv_head(
 
 
 def times(
-    x: Float[Array, "heads q dim"], y: Float[Array, "kv_heads k dim"]
+    x: Float[Array, "heads q dim"],
+    y: Float[Array, "kv_heads k dim"],
+    dtype: jnp.dtype | None = None,
 ) -> Float[Array, "heads q k"]:
-    """Products over channels, as of queries and keys."""
-    product = jnp.einsum("hgqd,hkd->hgqk", by_kv_head(x, y.shape[0]), y)
-    return product.reshape(*x.shape[:2], product.shape[-1])
+    """Products over channels, as of queries and keys, in the dtype of the sums."""
+    return _product("hgqd,hkd->hgqk", x, y, dtype)
 
 
 def times_transposed(
-    x: Float[Array, "heads q k"], y: Float[Array, "kv_heads k dim"]
+    x: Float[Array, "heads q k"],
+    y: Float[Array, "kv_heads k dim"],
+    dtype: jnp.dtype | None = None,
 ) -> Float[Array, "heads q dim"]:
     """Products over keys, as of weights and values."""
-    product = jnp.einsum("hgqk,hkd->hgqd", by_kv_head(x, y.shape[0]), y)
-    return product.reshape(*x.shape[:2], product.shape[-1])
+    return _product("hgqk,hkd->hgqd", x, y, dtype)
+
+
+def _product(axes, x, y, dtype):
+    x = by_kv_head(x, y.shape[0])
+    product = jnp.einsum(axes, x, y, preferred_element_type=dtype)
+    return jax.lax.collapse(product, 0, 2)
 
 
 def over_queries(

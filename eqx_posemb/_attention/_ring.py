@@ -6,9 +6,10 @@ backward pass they move around again, together with their gradients. No device h
 more than two shards.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,8 +21,6 @@ from .._sharding import axis_size
 from ._blockwise import attended, gradients_of_attended
 from ._derivative import with_gradients
 from ._inputs import Attended, Inputs
-from ._logits import Tokens
-from ._visible import Rules
 
 
 class Hop(NamedTuple):
@@ -40,9 +39,9 @@ def by_blocks(size: int) -> Hop:
 
     def wide(inputs):
         # Gradients of all shards are summed in float32, and rounded once.
-        tokens = lambda x: (x.q, x.k, x.v)
         cast = lambda x: x.astype(computing_dtype(x.dtype))
-        return eqx.tree_at(tokens, inputs, tuple(map(cast, tokens(inputs))))
+        tokens = {name: cast(getattr(inputs, name)) for name in ("q", "k", "v")}
+        return dataclasses.replace(inputs, **tokens)
 
     return Hop(
         lambda inputs: attended(wide(inputs), size),
@@ -74,8 +73,7 @@ def _attended(how, inputs):
     zeros = partial(jnp.zeros_like, inputs.v, dtype=dtype)
     nothing = zeros(shape=(heads, count)) + jnp.finfo(dtype).min
     start = (zeros(shape=(heads, count, inputs.v.shape[-1])), nothing), moving
-    shards = axis_size(axis_name)
-    (known, _), _ = jax.lax.scan(step, start, length=shards)
+    (known, _), _ = jax.lax.scan(step, start, length=axis_size(axis_name))
     return known
 
 
@@ -92,7 +90,8 @@ def _gradients(how, inputs, *found):
         total = jax.tree.map(lambda x, y: x + y.astype(x.dtype), total, more)
         # Gradients of keys move with their keys, and return to their device after the
         # last step.
-        total = _replace_keys(total, _to_the_next(_of_keys(total), axis_name))
+        keys = _to_the_next(_of_keys(total), axis_name)
+        total = dataclasses.replace(total, **keys)
         return (total, _to_the_next(moving, axis_name)), None
 
     # Sums over all shards are in at least float32, and rounded once at the end.
@@ -100,8 +99,7 @@ def _gradients(how, inputs, *found):
         return jnp.zeros_like(inputs.v, shape=x.shape, dtype=computing_dtype(x.dtype))
 
     start = jax.tree.map(zeros, floats), _moving(inputs)
-    shards = axis_size(axis_name)
-    (total, _), _ = jax.lax.scan(step, start, length=shards)
+    (total, _), _ = jax.lax.scan(step, start, length=axis_size(axis_name))
     return jax.tree.map(lambda x, like: x.astype(like.dtype), total, floats)
 
 
@@ -134,8 +132,8 @@ def _together(known, more):
     # The lowest finite number avoids -inf minus -inf, which would be NaN for a fully
     # masked query.
     both = jnp.logaddexp(normalizer, more_normalizer)
-    weights = (jnp.exp(x - both)[..., None] for x in (normalizer, more_normalizer))
-    before, after = weights
+    before = jnp.exp(normalizer - both)[..., None]
+    after = jnp.exp(more_normalizer - both)[..., None]
     return before * out + after * more_out, both
 
 
@@ -148,21 +146,12 @@ def _moving(inputs: Inputs):
 def _with(inputs: Inputs, moving) -> Inputs:
     """The inputs, with the keys of another device."""
     keys, k_segments = moving
-    rules = inputs.rules
-    # A ring refuses a mask, since no device has all keys.
-    rules = Rules(None, rules.q_segments, k_segments, rules.causal, rules.reach)
-    return _replace_keys(eqx.tree_at(lambda x: x.rules, inputs, rules), keys)
+    rules = dataclasses.replace(inputs.rules, k_segments=k_segments)
+    return dataclasses.replace(inputs, rules=rules, **keys)
 
 
-def _of_keys(inputs: Inputs) -> tuple[Array, Array, Tokens]:
-    return inputs.k, inputs.v, inputs.k_tokens
-
-
-def _replace_keys(inputs: Inputs, keys) -> Inputs:
-    k, v, k_tokens = keys
-    return Inputs(
-        inputs.logits, inputs.q, k, v, inputs.q_tokens, k_tokens, inputs.rules
-    )
+def _of_keys(inputs: Inputs) -> dict[str, Any]:
+    return {name: getattr(inputs, name) for name in ("k", "v", "k_tokens")}
 
 
 def _to_the_next(tree, axis_name):

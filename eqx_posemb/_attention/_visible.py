@@ -1,5 +1,7 @@
 """The masks: which keys a query attends to."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -42,23 +44,38 @@ class Rules(eqx.Module):
     @property
     def unordered(self) -> "Rules":
         """The rules without those that compare positions."""
-        return Rules(self.mask, self.q_segments, self.k_segments, False, None)
+        return dataclasses.replace(self, causal=False, reach=None)
+
+    def each(self, of_q: Callable, of_k: Callable) -> "Rules":
+        """Maps `of_q(axis, x)` over the axis of queries of each array, and `of_k` over
+        the axis of keys."""
+        mask, q, k = self.mask, self.q_segments, self.k_segments
+        if mask is not None:
+            mask = of_k(mask.ndim - 1, of_q(mask.ndim - 2, mask))
+        if q is not None and k is not None:
+            q, k = of_q(0, q), of_k(0, k)
+        return dataclasses.replace(self, mask=mask, q_segments=q, k_segments=k)
 
     @property
     def gathered(self) -> "Rules":
         """The rules with all segments on every device."""
         q, k = gathered((self.q_segments, self.k_segments))
-        return Rules(self.mask, q, k, self.causal, self.reach)
+        return dataclasses.replace(self, q_segments=q, k_segments=k)
+
+    @property
+    def bounds(self) -> tuple[int | None, int | None]:
+        """How many positions back and ahead are unmasked, where a rule bounds them."""
+        back, ahead = self.reach or (None, None)
+        return back, 0 if self.causal else ahead
 
     def shown(self, delta: Num[Array, "*shape"]) -> Bool[Array, "*shape"]:
         """Whether keys at a distance are unmasked, by all masks that compare
         positions."""
-        shown = jnp.ones(delta.shape, bool)
-        if self.causal:
-            shown &= delta <= 0
-        if self.reach is not None:
-            back, ahead = self.reach
-            shown &= (-back <= delta) & (delta <= ahead)
+        shown, (back, ahead) = jnp.ones(delta.shape, bool), self.bounds
+        if ahead is not None:
+            shown &= delta <= ahead
+        if back is not None:
+            shown &= -back <= delta
         return shown
 
     def seen(
@@ -83,10 +100,10 @@ def rules(
     *,
     heads: int,
     mask: Bool[Array, "q k"] | Bool[Array, "heads q k"] | None,
-    causal: bool,
-    window: Window | None,
-    q_segments: Int[Array, " q"] | None,
-    k_segments: Int[Array, " k"] | None,
+    causal: bool = False,
+    window: Window | None = None,
+    q_segments: Int[Array, " q"] | None = None,
+    k_segments: Int[Array, " k"] | None = None,
     q_order: Int[Positions, " q"] | None,
     k_order: Int[Positions, " k"] | None,
 ) -> Rules:

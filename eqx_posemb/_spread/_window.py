@@ -52,15 +52,8 @@ def of_window(
 def by_slices(differences: Float[Array, "heads rows columns"], window: Window):
     # The host computes the starts, as the window is static.
     (height, width), heads = window, differences.shape[0]
-    row, column = np.indices(window).reshape(2, -1)
-    starts = np.stack([height - 1 - row, width - 1 - column], axis=-1)
-    starts = np.concatenate(
-        [
-            np.repeat(np.arange(heads), len(starts))[:, None],
-            np.tile(starts, (heads, 1)),
-        ],
-        axis=-1,
-    )
+    head, row, column = np.indices((heads, height, width)).reshape(3, -1)
+    starts = np.stack([head, height - 1 - row, width - 1 - column], axis=-1)
     # The rows and the columns of a query's window are one slice each.
     slices = jax.lax.gather(
         differences,
@@ -72,7 +65,7 @@ def by_slices(differences: Float[Array, "heads rows columns"], window: Window):
         unique_indices=True,
         mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
     )
-    return slices.reshape(heads, row.size, row.size)
+    return slices.reshape(heads, height * width, height * width)
 
 
 def by_axis(differences: Float[Array, "heads rows columns"], window: Window):

@@ -3,13 +3,9 @@
 from functools import partial
 
 from .._ring import Hop
-from ._call import (
-    attended_by_platform,
-    fused as fused,
-    gradients_by_platform,
-    How as How,
-)
+from ._call import attended_by_platform, fused as fused, gradients_by_platform
 from ._cover import refusal as refusal
+from ._how import How as How
 from ._sizes import runs_triton as runs_triton, tile_of as tile_of
 
 

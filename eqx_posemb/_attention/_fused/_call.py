@@ -2,41 +2,23 @@
 
 import warnings
 from functools import partial
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..._sharding import Shards
 from .._blockwise import attended, gradients_of_attended
 from .._dense import dense
 from .._derivative import with_gradients
 from .._inputs import Attended, Inputs
 from .._platform import by_platform
+from ._how import How
 from ._sizes import holds, lowers_triton
 
 
 # The platform whose kernels a CPU interprets.
 INTERPRETED = "tpu"
-
-
-class How(NamedTuple):
-    """The form of attention on each platform, which is static."""
-
-    size: int
-    """The size of blocks, on platforms without a kernel."""
-    block_size: int | None
-    """The tile size that the user gave, or `None`."""
-    dense: bool
-    """Whether platforms without a kernel materialize logits. A CPU uses blocks."""
-    asked_for: bool
-    """Whether the user gave `"pallas"`. A CPU then interprets the kernel."""
-    exact: bool = False
-    """Whether the attended values are float32, for a ring to sum."""
-    shards: Shards | None = None
-    """The Explicit axes that heads are sharded over."""
 
 
 def fused(inputs: Inputs, how: How) -> Attended:
@@ -53,11 +35,10 @@ def attended_by_platform(how: How, inputs: Inputs) -> Attended:
         jax.ShapeDtypeStruct((heads, q_count), jnp.float32),
     )
 
-    def of_kernel(kernel, inputs):
+    def of_kernel(how, inputs):
         from . import _kernels  # Pallas takes half a second to import.
 
-        settings = _kernels.Settings(how.block_size, how.shards, *kernel)
-        return _kernels.attended(settings, inputs, dtype)
+        return _kernels.attended(how, inputs, dtype)
 
     def of_blocks(inputs):
         out, normalizer = attended(inputs, how.size)
@@ -82,15 +63,14 @@ def gradients_by_platform(
     floats = eqx.filter(inputs, eqx.is_inexact_array)
     result = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), floats)
 
-    def of_kernel(kernel, inputs, *more):
+    def of_kernel(how, inputs, *more):
         _, q_count, width = inputs.q.shape
         scored = inputs.logits.score is not None
         if scored and not holds(q_count + inputs.k.shape[1], width):
             return of_others(inputs, *more)
         from . import _kernels
 
-        settings = _kernels.Settings(how.block_size, how.shards, *kernel)
-        return _kernels.gradients(settings, inputs, *more)
+        return _kernels.gradients(how, inputs, *more)
 
     def of_blocks(inputs, *more):
         return gradients_of_attended(inputs, how.size, *more)
@@ -118,18 +98,19 @@ def _by_platform(how, forms, result, inputs, *more):
         return of_arrays
 
     of_kernel, of_blocks, of_others = forms
-    kernel = lambda *settings: partial(of_kernel, settings)
+    kernel = lambda **which: partial(of_kernel, how._replace(**which))
 
     def of_gpu(*arguments):
         # No GPU has run its kernels yet, so "auto" does not take them.
         found = how.asked_for and inputs.logits.score is None and lowers_triton()
-        return (kernel("gpu", False) if found else of_others)(*arguments)
+        return (kernel(platform="gpu") if found else of_others)(*arguments)
 
+    interpreted = kernel(platform=INTERPRETED, interpret=True)
     forms = dict(
-        tpu=kernel("tpu", False),
+        tpu=kernel(),
         cuda=of_gpu,
         rocm=of_gpu,
-        cpu=kernel(INTERPRETED, True) if how.asked_for else of_blocks,
+        cpu=interpreted if how.asked_for else of_blocks,
         default=of_others,
     )
     forms = {platform: form(of) for platform, of in forms.items()}

@@ -3,7 +3,6 @@
 import math
 from functools import partial
 from types import ModuleType
-from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,8 +11,9 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from ..._given import in_common
-from ..._sharding import repeated, Shards
+from ..._sharding import repeated
 from .._inputs import Inputs
+from ._how import How
 from ._sizes import tile_of, width_of
 from ._tiling import Given, LOG2_E
 
@@ -23,75 +23,62 @@ from ._tiling import Given, LOG2_E
 _FAR = 2**29
 
 
-class Settings(NamedTuple):
-    """The settings of a call of the kernels."""
-
-    block_size: int | None
-    shards: Shards | None
-    platform: Literal["gpu", "tpu"]
-    interpret: bool
-
-    @property
-    def kernels(self) -> ModuleType:
-        # A JAX without the part of Pallas for one platform may have the other part.
-        if self.platform == "gpu":
-            from . import _gpu as kernels
-        else:
-            from . import _tpu as kernels
-        return kernels
+def _kernels(how) -> ModuleType:
+    # A JAX without the part of Pallas for one platform may have the other part.
+    if how.platform == "gpu":
+        from . import _gpu as kernels
+    else:
+        from . import _tpu as kernels
+    return kernels
 
 
 def attended(
-    settings: Settings, inputs: Inputs, dtype: jnp.dtype
+    how: How, inputs: Inputs, dtype: jnp.dtype
 ) -> tuple[Float[Array, "heads q dim_v"], Float[Array, "heads q"]]:
     """The attended values, of `dtype`, and the log-sum-exp of the logits."""
-    tiles = _tiles(settings, inputs)
-    q, k, v = _whole_blocks(settings, tiles, inputs.q, inputs.k, inputs.v)
-    terms = _strip(tiles, inputs), _band(tiles, inputs)
-    given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), *terms)
-    forward = partial(settings.kernels.forward, tiles, dtype=dtype)
-    out, normalizer = _on_each_device(settings.shards, forward, given)
+    tiles = _tiles(how, inputs)
+    forward = partial(_kernels(how).forward, tiles, dtype=dtype)
+    given = _given(inputs, how, tiles)
+    out, normalizer = _on_each_device(how.shards, forward, _offset(inputs), given)
     count, dim_v = inputs.q.shape[1], inputs.v.shape[-1]
     return out[:, :count, :dim_v], normalizer[:, 0, :count] / LOG2_E
 
 
-def gradients(
-    settings: Settings, inputs: Inputs, out, normalizer, cotangents
-) -> Inputs:
+def gradients(how: How, inputs: Inputs, out, normalizer, cotangents) -> Inputs:
     """The gradients with respect to the float arrays of the inputs, from the results of
     `attended` and their cotangents."""
     d_out, d_normalizer = cotangents
-    tiles = _tiles(settings, inputs)
+    tiles = _tiles(how, inputs)
     f32 = jnp.float32
     mean = jnp.sum(d_out.astype(f32) * out.astype(f32), axis=-1) - d_normalizer
     row = lambda x: _filled(x, tiles.padded[0])[:, None]
     # The cotangents of padded queries are zeros, so their weights have no effect.
     seeds = row(normalizer * LOG2_E), row(mean)
-    whole = partial(_whole_blocks, settings, tiles)
-    (q, k, v), pull = jax.vjp(whole, inputs.q, inputs.k, inputs.v)
+    given, pull = eqx.filter_vjp(partial(_given, how=how, tiles=tiles), inputs)
+    v = given.v
     d_out = _filled(d_out.astype(v.dtype), tiles.padded[0], v.shape[-1])
-    terms = lambda inputs: (_strip(tiles, inputs), _band(tiles, inputs))
-    (strip, band), pull_terms = eqx.filter_vjp(terms, inputs)
-    given = Given(_offset(inputs), q, k, v, _segments(tiles, inputs), strip, band)
-    backward = partial(settings.kernels.backward, tiles)
-    found = _on_each_device(settings.shards, backward, given, (d_out, *seeds))
-    d_q, d_k, d_v, *d_terms = found
-    # Kernels differentiate logits in base e, and both terms are in base 2.
-    d_terms = [x / LOG2_E for x in d_terms]
-    d_strip, d_band = d_terms[: len(strip)], d_terms[len(strip) :]
-    for index, x in enumerate(band):
+    backward = partial(_kernels(how).backward, tiles)
+    found = _on_each_device(
+        how.shards, backward, _offset(inputs), given, (d_out, *seeds)
+    )
+
+    def of_term(d_x, x):
         # Heads may share the vectors of distances.
-        shared = x.shape[0] < d_band[index].shape[0]
-        d_x = d_band[index].sum(axis=0, keepdims=True) if shared else d_band[index]
-        d_band[index] = d_x.astype(x.dtype)
-    (found,) = pull_terms((d_strip, d_band))
-    return eqx.tree_at(lambda x: (x.q, x.k, x.v), found, pull((d_q, d_k, d_v)))
+        shared = x.shape[0] < d_x.shape[0]
+        # Kernels differentiate logits in base e, and both terms are in base 2.
+        d_x = d_x / LOG2_E
+        return (d_x.sum(axis=0, keepdims=True) if shared else d_x).astype(x.dtype)
+
+    terms = (
+        [*map(of_term, *pair)] for pair in zip(found[-2:], given[-2:], strict=True)
+    )
+    return pull(Given(*found[:-2], *terms))[0]
 
 
-def _on_each_device(shards, kernels, given, *seeds):
+def _on_each_device(shards, kernels, *arguments):
     """Calls the kernels of each device, which has some of the heads."""
     if shards is None:
-        return kernels(given, *seeds)
+        return kernels(*arguments)
     # A program is lowered where the same axes of the mesh may be Auto.
     context = jax.sharding.get_abstract_mesh()
     of_heads, whole = PartitionSpec(shards.axes), PartitionSpec()
@@ -100,23 +87,21 @@ def _on_each_device(shards, kernels, given, *seeds):
     return jax.shard_map(
         kernels,
         mesh=shards.mesh if context.empty else context,
-        in_specs=jax.tree.map(spec, (given, *seeds)),
+        in_specs=jax.tree.map(spec, arguments),
         out_specs=of_heads,
         check_vma=False,
-    )(given, *seeds)
+    )(*arguments)
 
 
-def _tiles(settings, inputs):
+def _tiles(how, inputs):
     logits, rules = inputs.logits, inputs.rules
     counts = inputs.q.shape[1], inputs.k.shape[1]
-    sizes = tile_of(settings.platform, inputs, settings.block_size)
+    sizes = tile_of(how.platform, inputs, how.block_size)
     # A GPU has tiles of other shapes in the backward pass.
-    blocks = sizes if settings.platform == "tpu" else (max(sizes),) * 2
+    blocks = sizes if how.platform == "tpu" else (max(sizes),) * 2
     filled = lambda count, size: count + -count % size
-    behind, ahead = rules.reach or (None, None)
-    if rules.causal:
-        ahead = 0
-    return settings.kernels.Tiles(
+    behind, ahead = rules.bounds
+    return _kernels(how).Tiles(
         scale=logits.scale,
         soft_cap=logits.soft_cap,
         ahead=ahead,
@@ -126,30 +111,31 @@ def _tiles(settings, inputs):
         q=sizes[0],
         k=sizes[1],
         bias=logits.bias is not None,
-        score=logits.score is not None,
         segments=rules.q_segments is not None,
-        interpret=settings.interpret,
+        interpret=how.interpret,
     )
 
 
-def _whole_blocks(settings, tiles, q, k, v):
+def _given(inputs, how, tiles) -> Given:
     # Every shard of heads has whole heads of keys.
-    count = 1 if settings.shards is None else settings.shards.count
+    count = 1 if how.shards is None else how.shards.count
+    q, k, v = inputs.q, inputs.k, inputs.v
     heads = math.lcm(k.shape[0], v.shape[0], count)
     k, v = (repeated(x, heads // x.shape[0]) for x in (k, v))
-    width = lambda x: width_of(settings.platform, x.shape[-1])
+    width = lambda x: width_of(how.platform, x.shape[-1])
     of_q, of_k = tiles.padded
     q = _filled(q, of_q, width(q))
-    return q, *(_filled(x, of_k, width(x)) for x in (k, v))
+    k, v = (_filled(x, of_k, width(x)) for x in (k, v))
+    terms = _strip(tiles, inputs), _band(tiles, inputs)
+    return Given(q, k, v, _segments(tiles, inputs), *terms)
 
 
 def _segments(tiles, inputs):
-    q, k = inputs.rules.q_segments, inputs.rules.k_segments
-    if q is None or k is None:
-        return []
+    segments = inputs.rules.q_segments, inputs.rules.k_segments
     return [
         _filled(ids.astype(jnp.int32)[None], size)
-        for ids, size in zip((q, k), tiles.padded, strict=True)
+        for ids, size in zip(segments, tiles.padded, strict=True)
+        if ids is not None
     ]
 
 
@@ -157,8 +143,7 @@ def _offset(inputs):
     """The distance from the first query to the first key."""
     if not inputs.rules.ordered:
         return jnp.zeros(1, jnp.int32)
-    q, k = (tokens.compared[0] for tokens in (inputs.q_tokens, inputs.k_tokens))
-    q, k = in_common(q, k)
+    q, k = in_common(inputs.q_tokens.compared[0], inputs.k_tokens.compared[0])
     return jnp.clip(k - q, -_FAR, _FAR).astype(jnp.int32)[None]
 
 

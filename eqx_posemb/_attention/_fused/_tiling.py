@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.experimental
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 
 LOG2_E = 1.4426950408889634
@@ -24,16 +24,14 @@ OF_ROWS = (((0,), (0,)), ((), ()))
 
 
 class Given(NamedTuple):
-    """The inputs of a kernel."""
+    """The inputs of a kernel, their blocks, or the gradients with respect to them."""
 
-    offset: Int[Array, "1"]
-    """The position of the first key minus the position of the first query."""
     q: Float[Array, "heads q dim"]
     """Queries padded to whole blocks, as keys and values are."""
     k: Float[Array, "kv_heads k dim"]
     v: Float[Array, "kv_heads k dim_v"]
-    ids: list[Int[Array, "1 tokens"]]
-    """The segments of queries and of keys, if there are any."""
+    ids: list[Any]
+    """The segments of queries and of keys, [1, tokens], if there are any."""
     strip: list[Float[Array, "heads 1 places"]]
     """The bias of each distance, in base 2, or nothing."""
     band: list[Array]
@@ -60,8 +58,6 @@ class AbstractTiling(abc.ABC):
     k: int
     bias: bool
     """Whether there is a strip."""
-    score: bool
-    """Whether there is a score by distance."""
     segments: bool
     interpret: bool
 
@@ -77,13 +73,6 @@ class AbstractTiling(abc.ABC):
     def places(self) -> int:
         """The places of a strip: it has one for each distance of the padded tokens."""
         return sum(self.padded)
-
-    def parted(self, refs):
-        """The references to segments, to a strip and to a score, and all references
-        after them."""
-        ids, refs = refs[: 2 * self.segments], refs[2 * self.segments :]
-        strip, refs = refs[: self.bias], refs[self.bias :]
-        return (ids, strip, refs[: 3 * self.score]), refs[3 * self.score :]
 
     # Which tiles are computed
 

@@ -12,14 +12,14 @@ from .._tiling import every, Given, OF_FEATURES, OF_TOKENS
 from ._tiles import product, Tiles
 
 
-def backward(tiles: Tiles, given: Given, seeds):
+def backward(tiles: Tiles, offset, given: Given, seeds) -> Given:
     """The gradients with respect to queries, keys, values, and the strip of a bias.
 
     `seeds` are the cotangent of the attended values, the log-sum-exp of `forward`, and
     the weighted mean of the gradients of the weights. Each program writes results of
     its own, so no sum depends on the order of programs.
     """
-    offset, q, k, v, ids, strip, _ = given
+    q, k, v = given[:3]
     short, long = tiles.k, tiles.q // 2
     # Tensor cores multiply 16 rows a warp. Float32 has none.
     warps = 4 if q.dtype.itemsize == 2 else 8
@@ -28,29 +28,28 @@ def backward(tiles: Tiles, given: Given, seeds):
         sized = dataclasses.replace(tiles, q=shape[0], k=shape[1])
         name = f"attention_backward{kernel.__name__.removesuffix('_kernel')}"
         results = [varying_as(q, *result) for result in results]
-        arguments = offset, q, k, v, *seeds, *ids, *strip
+        arguments = offset, given, seeds
         return sized.call(name, kernel, (heads, steps), results, warps, *arguments)
 
     heads, kv_heads = q.shape[0], k.shape[0]
     d_q, d_k, d_v = ((x.shape, x.dtype) for x in (q, k, v))
     rows, columns = (count // long for count in tiles.padded)
-    of_queries = call(_queries_kernel, (long, short), heads, rows, d_q)
-    of_keys = call(_keys_kernel, (short, long), kv_heads, columns, d_k, d_v)
-    if not strip:
-        return *of_queries, *of_keys
-    count = tiles.places // short - 1
-    sums = (heads, count, short, short), jnp.float32
-    (sums,) = call(_strip_kernel, (short, short), heads, count, sums)
-    return *of_queries, *of_keys, _folded(sums)
+    (d_q,) = call(_queries_kernel, (long, short), heads, rows, d_q)
+    d_k, d_v = call(_keys_kernel, (short, long), kv_heads, columns, d_k, d_v)
+    d_strip = []
+    if given.strip:
+        count = tiles.places // short - 1
+        sums = (heads, count, short, short), jnp.float32
+        d_strip = map(_folded, call(_strip_kernel, (short, short), heads, count, sums))
+    return Given(d_q, d_k, d_v, [None for _ in given.ids], [*d_strip], [])
 
 
-def _queries_kernel(tiles, offset, *refs):
-    read, given, (d_q,) = refs[:6], *tiles.parted(refs[6:])
+def _queries_kernel(tiles, offset, given, seeds, d_q):
     h, i = pl.program_id(0), pl.program_id(1)
-    offset, row = [offset[0]], _row(tiles, read, h, i)
+    offset, row = [offset[0]], _row(tiles, given, seeds, h, i)
 
     def tile(j, total):
-        column = _column(tiles, read, h, j)
+        column = _column(tiles, given, h, j)
         _, by_logits = _gradient(tiles, row, column, given, h, i, j, offset)
         k, _ = column
         return total + product(by_logits.astype(k.dtype), k, OF_TOKENS)
@@ -60,19 +59,17 @@ def _queries_kernel(tiles, offset, *refs):
     d_q[h, tiles.row(i), :] = (tiles.scale * total).astype(d_q.dtype)
 
 
-def _keys_kernel(tiles, offset, *refs):
+def _keys_kernel(tiles, offset, given, seeds, d_k, d_v):
     """Sums over the heads of queries that share a head of keys. Tiles are keys by
     queries, so that sums over queries need no transposed tile."""
-    read, given, (d_k, d_v) = refs[:6], *tiles.parted(refs[6:])
-    q, k = read[:2]
     h, j = pl.program_id(0), pl.program_id(1)
-    group = q.shape[0] // k.shape[0]
-    offset, column = [offset[0]], _column(tiles, read, h * group, j)
+    group = given.q.shape[0] // given.k.shape[0]
+    offset, column = [offset[0]], _column(tiles, given, h * group, j)
 
     def of_head(g, totals):
         def tile(i, totals):
             by_k, by_v = totals
-            row = q, d_out, *_ = _row(tiles, read, h * group + g, i)
+            row = q, d_out, *_ = _row(tiles, given, seeds, h * group + g, i)
             weights, by_logits = _gradient(
                 tiles, row, column, given, h * group + g, i, j, offset, transposed=True
             )
@@ -88,16 +85,16 @@ def _keys_kernel(tiles, offset, *refs):
     d_v[h, here, :] = by_v.astype(d_v.dtype)
 
 
-def _strip_kernel(tiles, offset, *refs):
+def _strip_kernel(tiles, offset, given, seeds, sums):
     """Sums of all tiles with the same distances, which follow one diagonal."""
-    read, given, (sums,) = refs[:6], *tiles.parted(refs[6:])
     h, t = pl.program_id(0), pl.program_id(1)
     # The number of columns from a row to its tile.
     ahead = t + 1 - tiles.padded[0] // tiles.q
     offset = [offset[0]]
 
     def tile(i, total):
-        row, column = _row(tiles, read, h, i), _column(tiles, read, h, i + ahead)
+        row = _row(tiles, given, seeds, h, i)
+        column = _column(tiles, given, h, i + ahead)
         return total + _gradient(tiles, row, column, given, h, i, i + ahead, offset)[1]
 
     first = jnp.maximum(-ahead, 0)
@@ -109,14 +106,15 @@ def _strip_kernel(tiles, offset, *refs):
     sums[h, t] = jax.lax.fori_loop(first, last, tile, total)
 
 
-def _row(tiles, read, h, i):
-    q, _, _, d_out, normalizer, mean = read
+def _row(tiles, given, seeds, h, i):
+    d_out, *numbers = seeds
     here = tiles.row(i)
-    return q[h, here, :], d_out[h, here, :], normalizer[h, 0, here], mean[h, 0, here]
+    tokens = given.q[h, here, :], d_out[h, here, :]
+    return *tokens, *(x[h, 0, here] for x in numbers)
 
 
-def _column(tiles, read, h, j):
-    q, k, v = read[:3]
+def _column(tiles, given, h, j):
+    q, k, v = given[:3]
     h, here = jax.lax.div(h, q.shape[0] // k.shape[0]), tiles.column(j)
     return k[h, here, :], v[h, here, :]
 

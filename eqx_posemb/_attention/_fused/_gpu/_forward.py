@@ -9,24 +9,22 @@ from .._tiling import Given, OF_TOKENS, START
 from ._tiles import product, Tiles
 
 
-def forward(tiles: Tiles, given: Given, dtype):
+def forward(tiles: Tiles, offset, given: Given, dtype):
     """The attended values, and the log-sum-exp of the logits in base 2.
 
     **Returns:** arrays `[heads, q, dim_v]` of `dtype`, and `[heads, 1, q]` of float32.
     """
-    offset, q, k, v, ids, strip, _ = given
-    heads, q_count = q.shape[:2]
-    results = [
-        varying_as(q, (heads, q_count, v.shape[-1]), dtype),
-        varying_as(q, (heads, 1, q_count), jnp.float32),
-    ]
+    heads, q_count = given.q.shape[:2]
+    results = (
+        varying_as(given.q, (heads, q_count, given.v.shape[-1]), dtype),
+        varying_as(given.q, (heads, 1, q_count), jnp.float32),
+    )
     grid, warps = (heads, tiles.rows), 8
-    arguments = offset, q, k, v, *ids, *strip
-    return tiles.call("attention_forward", _kernel, grid, results, warps, *arguments)
+    return tiles.call("attention_forward", _kernel, grid, results, warps, offset, given)
 
 
-def _kernel(tiles, offset, q, k, v, *refs):
-    given, (out, normalizer) = tiles.parted(refs)
+def _kernel(tiles, offset, given, out, normalizer):
+    q, k, v = given[:3]
     h, i = pl.program_id(0), pl.program_id(1)
     of_keys = jax.lax.div(h, q.shape[0] // k.shape[0])
     offset, here = [offset[0]], tiles.row(i)

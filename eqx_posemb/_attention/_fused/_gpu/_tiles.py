@@ -27,13 +27,13 @@ _STAGES = 2
 class Tiles(AbstractTiling):
     """Tiles of programs that each loop over a row, a column, or a diagonal of tiles."""
 
-    def logits(self, q, k, refs, h, i, j, offset, transposed=False):
+    def logits(self, q, k, given, h, i, j, offset, transposed=False):
         """Logits in base 2, queries by keys or keys by queries, and the slope of a soft
         cap."""
-        ids, strip, _ = refs
+        ids = given.ids
         a, b = (k, q) if transposed else (q, k)
         logits = product(a, b, OF_FEATURES) * (self.scale * LOG2_E)
-        for x in strip:
+        for x in given.strip:
             logits += x[h, 0, self._places(i, j, transposed)]
         logits, slope = self.capped(logits)
         same = []

@@ -52,33 +52,3 @@ def _back(rows: Float[Array, "128 k"]) -> Float[Array, "128 places"]:
         rows = jnp.where((row & step) > 0, turned, rows)
         step *= 2
     return rows
-
-
-def band_blocks(tiles, band, tile) -> list[pl.BlockSpec]:
-    """The blocks of queries, vectors, and numbers of keys that a tile reads, if there
-    is a score. `tile` gives the head, row and column of a step."""
-    if not tiles.score:
-        return []
-    x, vectors, _ = band
-    width = x.shape[-1]
-
-    def of_queries(*grid):
-        h, i, _ = tile(*grid)
-        return h, i, 0
-
-    def of_vectors(*grid):
-        h, i, j = tile(*grid)
-        # Heads may share the vectors.
-        return h if vectors.shape[0] > 1 else 0, tiles.first_place(i, j), 0
-
-    def of_keys(*grid):
-        h, _, j = tile(*grid)
-        return h, 0, j
-
-    # Windows of neighboring tiles overlap, so they are indexed by element.
-    window = pl.Squeezed(), pl.Element(tiles.q + tiles.k), pl.Element(width)
-    return [
-        pl.BlockSpec((None, tiles.q, width), of_queries),
-        pl.BlockSpec(window, of_vectors),
-        pl.BlockSpec((None, 1, tiles.k), of_keys),
-    ]

@@ -11,7 +11,15 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
 from .._sizes import keeps
-from .._tiling import AbstractTiling, every, in_32_bits, LOG2_E, OF_FEATURES, product
+from .._tiling import (
+    AbstractTiling,
+    every,
+    Given,
+    in_32_bits,
+    LOG2_E,
+    OF_FEATURES,
+    product,
+)
 from ._band import band_of
 from ._strip import expand, expand_all, fold, plus_tile, ROWS, starts
 
@@ -48,17 +56,18 @@ class Tiles(AbstractTiling):
     # The logits of a tile
 
     def logits(
-        self, a, b, window, i, j, offset, ids, masked, transposed=False, band=()
+        self, given: Given, window, i, j, offset, masked, transposed=False
     ) -> tuple[Float[Array, "a b"], Float[Array, "a b"] | None]:
         """Logits in base 2, queries by keys or keys by queries, and the slope of a soft
         cap."""
+        a, b = (given.k, given.q) if transposed else (given.q, given.k)
         # The exponential of the hardware has base 2, so one factor serves both scales.
-        logits = product(a, b, OF_FEATURES) * (self.scale * LOG2_E)
+        logits = product(a[...], b[...], OF_FEATURES) * (self.scale * LOG2_E)
         if self.bias:
             logits = plus_tile(logits, self._bias(window, i, j, logits.shape[1]))
-        if band:
+        if given.band:
             shape = logits.shape[::-1] if transposed else logits.shape
-            score = band_of(shape, *band)
+            score = band_of(shape, *given.band)
             logits += jnp.transpose(score) if transposed else score
         logits, slope = self.capped(logits)
         if not masked:
@@ -66,8 +75,8 @@ class Tiles(AbstractTiling):
         same = []
         if self.segments:
             # Ids are rows of lanes. The ids along the first axis become a column.
-            down, along = reversed(ids) if transposed else ids
-            wide = over_lanes(as_column(down[...]), logits.shape[1])
+            down, along = reversed(given.ids) if transposed else given.ids
+            wide = as_columns(down[...], logits.shape[1])
             same.append(wide == along[...])
         return self.masked(logits, i, j, offset, same, transposed), slope
 
@@ -90,23 +99,6 @@ class Tiles(AbstractTiling):
         # The last factor shows the compiler that the place is a multiple of the lanes.
         lanes = lambda size: size // LANES
         return (b * lanes(b_size) - (a + 1) * lanes(a_size) + lanes(count)) * LANES
-
-    def window(self, tile, transposed=False) -> list[pl.BlockSpec]:
-        """The block of the strip that a tile reads, if there is a strip."""
-
-        def index(*grid):
-            h, i, j = tile(*grid)
-            place = 0 if self.kept else self.first_place(i, j, transposed)
-            return h, 0, place
-
-        if not self.bias:
-            return []
-        if self.kept:
-            return [pl.BlockSpec((None, 1, self.places), index)]
-        # Windows of neighboring tiles overlap, so they are indexed by element.
-        size = self.q + self.k
-        shape = pl.Squeezed(), pl.Element(1), pl.Element(size)
-        return [pl.BlockSpec(shape, index)]
 
     def expanded(self) -> Any:
         """Memory for an expanded strip, or for an expanded window."""
@@ -159,9 +151,10 @@ class Tiles(AbstractTiling):
         return in_32_bits(call)
 
 
-def as_column(row):
-    """A row `[1, n]` as a column, the same in all lanes."""
-    return jnp.transpose(jnp.broadcast_to(row, (LANES, row.shape[1])))
+def as_columns(row, count):
+    """A row `[1, n]` as columns `[n, count]`, which are all the same."""
+    column = jnp.transpose(jnp.broadcast_to(row, (LANES, row.shape[1])))
+    return over_lanes(column, count)
 
 
 def over_lanes(column, count):
