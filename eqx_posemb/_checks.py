@@ -120,15 +120,13 @@ def described(value: Any) -> str:
     if inspect.isroutine(value) or inspect.isclass(value):
         kind = "class" if inspect.isclass(value) else "function"
         return f"the {kind} `{value.__name__}`"
-    # NumPy's data types, JAX's and PyTorch's.
-    if "dtype" in type(value).__name__.lower():
-        return str(value)
-    if getattr(value, "ndim", 0):
-        return f"an array of shape {value.shape}"
-    if isinstance(value, int | float | str | tuple):
-        shown = repr(value)
+    # NumPy's scalars are numbers, too, and `repr` would show their type.
+    if isinstance(value, numbers.Real | str | tuple):
+        shown = repr(value) if isinstance(value, str | tuple) else str(value)
         # A long value would hide the rule of a message.
         return shown if len(shown) <= 42 else f"{shown[:41]}...{shown[-1]}"
+    if getattr(value, "ndim", 0):
+        return f"an array of shape {value.shape}"
     return _with_article(type(value))
 
 

@@ -171,7 +171,8 @@ def as_positions(positions: Any, name: str = "positions") -> Shaped[Array, "..."
         return cast(Array, positions)
     rule = "be integers or floats"
     cure = "`eqx_posemb.positions.left_padded_positions` makes positions of a mask."
-    require(jnp.issubdtype(dtype, jnp.integer), name, rule, dtype, cure)
+    fine = jnp.issubdtype(dtype, jnp.integer)
+    require(fine, name, rule, cure=cure, words=str(dtype))
     # Without 64-bit mode, JAX would silently wrap NumPy's int64.
     kept = jax.dtypes.canonicalize_dtype(dtype)
     if isinstance(positions, np.ndarray) and kept != dtype:

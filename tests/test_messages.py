@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
@@ -44,6 +45,8 @@ SETTINGS = [
     # Frequencies.
     case("`dim` must be even and positive, to be rotated in pairs, but got 7", lambda: pe.frequencies.Geometric(7)),
     case("`theta` must be positive and finite, but got -1.0", lambda: pe.frequencies.Geometric(8, -1)),
+    case("`dim` must be even and positive.*but got 7\\.", lambda: pe.GaussianFourier(np.int64(7))),
+    case("`heads` must be an integer, but got 2\\.5\\.", lambda: pe.T5Bias(np.float32(2.5), key=KEY)),
     case("`theta` must be positive and finite, but got inf", lambda: pe.frequencies.Geometric(8, float("inf"))),
     case("`dim` must be at least 4 for `endpoint=True`.*but got 2", lambda: pe.frequencies.Geometric(2, endpoint=True)),
     case("`factor` must be at least 1 and finite, but got 0.5", lambda: pe.frequencies.Linear(BASE, 0.5)),
@@ -251,6 +254,8 @@ SETTINGS = [
     case("`shape` must have one size, not negative, for each axis", lambda: pe.positions.grid_positions(())),
     case("`shape` must have one size, not negative, for each axis", lambda: pe.positions.grid_positions((2, -1))),
     case("`centered` must be False where `normalized` is.*but got True. Subtract", lambda: pe.positions.detr_positions(jnp.ones((2, 2), bool), normalized=False, centered=True)),
+    case("`longest` must be at least 1 and finite, but got None", lambda: pe.positions.randomized_positions(P, longest=None, key=KEY)),
+    case("`start` must be one integer, but got an array of shape", lambda: pe.positions.consecutive(4, P)),
     case("`longest` must be at least the number of tokens, 4, but got 3", lambda: pe.positions.randomized_positions(P, longest=3, key=KEY)),
     case("`furthest` must be at least 1 and finite, but got 0", lambda: pe.positions.shifted_positions(P, furthest=0, key=KEY)),
     case("`shift` must be at least 0 and finite, but got -1", lambda: pe.positions.cape_positions(P, shift=-1, key=KEY)),
@@ -278,6 +283,7 @@ SETTINGS = [
 
 SHAPES = [
     case("`positions` must be integers or floats of shape \\[seq\\].*\\(2, 2\\).*vmap", lambda: pe.rope(8)(jnp.ones((2, 2)))),
+    case("`positions` must be integers or floats, but got key", lambda: pe.rope(8)(jr.split(KEY, 2))),
     case("`positions` must be integers or floats, but got bool.*left_padded", lambda: pe.rope(8)(jnp.ones(2, bool))),
     case("`q` must have shape \\[..., seq, dim\\] with seq=4 and dim=16.*\\(4, 2, 16\\).*in_axes=1", lambda: pe.rope(16)(P).queries(jnp.swapaxes(Q, 0, 1))),
     case("`k` must have shape \\[..., seq, dim\\] with seq=4 and dim=8.*\\(4, 16\\)", lambda: pe.rope(8)(P).keys(Q[0])),

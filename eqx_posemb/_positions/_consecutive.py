@@ -56,6 +56,6 @@ def consecutive(
     given = jnp.asarray(as_positions(start, "start"))
     check_integers("start", given, "as positions follow one another in steps of one")
     cure = "Use `jax.vmap` over a batch."
-    require(not given.ndim, "start", "be one integer", given.shape, cure)
+    require(not given.ndim, "start", "be one integer", given, cure)
     # A Python number has a weak type, which `astype` makes strong.
     return cast(Positions, Consecutive(given.astype(given.dtype), length))

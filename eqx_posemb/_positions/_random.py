@@ -88,6 +88,7 @@ def randomized_positions(
     check_sequence("positions", positions, "to be counted")
     check_integers("positions", positions, "to be counted")
     check_key(key)
+    check_count("longest", longest, 1)
     count = positions.shape[0]
     rule = f"be at least the number of tokens, {count}"
     require(longest >= count, "longest", rule, longest)
