@@ -1,12 +1,12 @@
 """Puts the rotary embeddings of this library into models of transformers, and restores
 the originals."""
 
-import contextlib
 import copy
 import dataclasses
 import functools
 import inspect
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from torch import nn, Tensor
 
 from ..._rotary import Chain, Rotary
 from .. import huggingface
-from ._functions import duplicate_interleave, twice
 from ._parts import TorchRotary
 from ._relative import Buckets
 
@@ -39,14 +38,15 @@ class Patch:
     """
 
     patched: tuple[str, ...]
-    """The names of the modules that have our numbers now."""
+    """The names of the modules that are ours now."""
     left: dict[str, str]
     """The names of unchanged modules, each with the reason."""
-    _undo: contextlib.ExitStack = dataclasses.field(repr=False)
+    _undo: list[Callable[[], Any]] = dataclasses.field(repr=False)
 
     def remove(self) -> None:
         """Puts back what was there. A second time does nothing."""
-        self._undo.close()
+        while self._undo:
+            self._undo.pop()()
 
     def __enter__(self) -> "Patch":
         return self
@@ -63,8 +63,8 @@ def patch_rotary(model: nn.Module) -> Patch:
     0.06 at a million. The biases of T5 and Bloom are replaced, too. Weights and the
     state dict do not change.
 
-    A module is patched if our numbers equal the numbers of a fresh module of its class
-    at short positions. [`eqx_posemb.interop.huggingface.load`][] reads its
+    A module is replaced if the new module has the numbers of a fresh module of its
+    class at short positions. [`eqx_posemb.interop.huggingface.load`][] reads its
     configuration. Any other module is listed in `left` with the reason.
 
     !!! Example
@@ -88,68 +88,99 @@ def patch_rotary(model: nn.Module) -> Patch:
     modules can be replaced.
     """
     modules = dict(model.named_modules())
-    if any(isinstance(module, ExactTables) for module in modules.values()):
+    if any(isinstance(module, PatchedRotation) for module in modules.values()):
         raise ValueError(
             "`model` must be as transformers made it, but it is patched already. Call "
             "`remove` of the handle first."
         )
-    undo, patched, left = contextlib.ExitStack(), [], {}
+    undo, left = {}, {}
     for name, module in modules.items():
-        if "Rotary" in type(module).__name__:
-            patch = _patch_rotation
-        elif hasattr(module, "relative_attention_bias"):
-            patch = _patch_t5
-        elif hasattr(module, "build_alibi_tensor"):
-            patch = _patch_alibi
-        else:
+        if (patch := _patch_of(module)) is None:
             continue
         try:
             with torch.no_grad():
-                patch(undo, model, name, module)
-            patched.append(name)
+                undo[name] = patch(model, name, module)
         # One unknown module must not prevent the replacement of the others.
         except (ValueError, TypeError, AttributeError) as error:
             left[name] = str(error)
-    if not patched:
+    if not undo:
         reasons = "; ".join(f"{name}: {why}" for name, why in left.items())
         raise ValueError(
             "`model` must have a rotary embedding, or T5's or Bloom's bias, that can "
             f"be replaced, but got {type(model).__name__} with {reasons or 'none'}."
         )
-    return Patch(tuple(patched), left, undo)
+    return Patch(tuple(undo), left, list(undo.values()))
+
+
+def _patch_of(module):
+    """What replaces the module, and gives what undoes it."""
+    if "Rotary" in type(module).__name__:
+        return _patch_rotation
+    if hasattr(module, "relative_attention_bias"):
+        return _patch_t5
+    return _patch_alibi if hasattr(module, "build_alibi_tensor") else None
 
 
 # transformers repeats the angle of each pair in one of two orders, or has a column for
 # each pair.
-_LAYOUTS = (twice, duplicate_interleave, torch.clone)
+_LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "halves": lambda table: torch.cat([table, table], dim=-1),
+    "adjacent": lambda table: table.repeat_interleave(2, dim=-1),
+    "pairs": lambda table: table,
+}
 
 
-class ExactTables(nn.Module):
-    """Replaces the tables of transformers for one kind of layer: [batch, seq, channels]
-    at positions [batch, seq], or [3, batch, seq] for M-RoPE."""
+class PatchedRotation(nn.Module):
+    """Replaces a rotary embedding of transformers, and has its other attributes."""
 
-    def __init__(self, kind: str | None, rotary: Rotary, layout: Any, coordinates: int):
+    def __init__(self, original: nn.Module, made: Mapping[Any, nn.Module]):
+        super().__init__()
+        # As a submodule, the original moves and is cast with the model until it is
+        # restored.
+        self.original = original
+        self.kinds = nn.ModuleDict({str(kind): one for kind, one in made.items()})
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("original"), name)
+
+    def forward(
+        self, x: Tensor, position_ids: Tensor, layer_type: str | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.kinds[str(layer_type)](x, position_ids)
+
+
+class _Tables(nn.Module):
+    """The tables of one kind of layer, [batch, seq, channels], of positions [batch,
+    seq], or [3, batch, seq] for M-RoPE."""
+
+    def __init__(self, rotary: Rotary, layout: str, axis: int, keeps_dtype: bool):
         super().__init__()
         self.rotary = TorchRotary(rotary, "torch")
-        self.kind, self.layout, self.coordinates = kind, layout, coordinates
+        self.layout, self.keeps_dtype = layout, keeps_dtype
+        # M-RoPE has its coordinates in the first axis, and text has one number for all
+        # coordinates.
+        self.first = 0 if rotary.axes is None or axis else rotary.axes.coordinates
 
     @torch.no_grad()
-    def forward(
-        self, theirs: Any, x: Tensor, position_ids: Tensor, layer_type: Any = None
-    ) -> Any:
-        if layer_type != self.kind:
-            return theirs
+    def forward(self, x, position_ids):
         positions = position_ids
-        if self.coordinates:
-            # Text has one number for all coordinates.
-            positions = positions.expand(self.coordinates, -1, -1).movedim(0, -1)
+        if self.first:
+            positions = positions.expand(self.first, -1, -1).movedim(0, -1)
         length = None if self.rotary.exact else position_ids.max() + 1
+        # Some classes of transformers return float32 tables for inputs of every dtype.
+        dtype = x.dtype if self.keeps_dtype else torch.float32
         tables = self.rotary.tables(positions, length=length)
-        # Some classes of transformers have float32 tables for inputs of every dtype.
-        return tuple(self.layout(table).to(theirs[0].dtype) for table in tables)
+        cos, sin = (_LAYOUTS[self.layout](table).to(dtype) for table in tables)
+        return cos, sin
 
 
-def _patch_rotation(undo, model, name, module):
+def _patch_rotation(model: nn.Module, name: str, module: Any) -> Callable[[], None]:
+    parent, _, last = name.rpartition(".")
+    if not last:
+        raise ValueError("a rotary embedding cannot be replaced in itself")
     given = list(inspect.signature(type(module).forward).parameters)[1:]
     # A `forward` with other arguments belongs to a class that is not known here.
     if given not in (["x", "position_ids"], ["x", "position_ids", "layer_type"]):
@@ -161,35 +192,30 @@ def _patch_rotation(undo, model, name, module):
     kinds = [None]
     if "layer_type" in given:
         kinds = [kind for kind, rope in fresh.rope_type.items() if rope is not None]
+    made = {kind: _equal(fresh, module.config, kind) for kind in kinds}
+    holder = model.get_submodule(parent)
     buffers = (buffer.device for buffer in module.buffers())
-    device = next(buffers, torch.device("cpu"))
-    for tables in [_equal(fresh, module.config, kind) for kind in kinds]:
-        # Submodules move with the model.
-        name = f"exact_{tables.kind}"
-        module.add_module(name, tables.to(device))
-        undo.callback(delattr, module, name)
-        hook = functools.partial(_exact, name)
-        undo.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
-
-
-def _exact(name, module, args, kwargs, theirs):
-    """A hook, which finds the tables in the module or in a replica of it."""
-    return getattr(module, name)(theirs, *args, **kwargs)
+    patched = PatchedRotation(module, made).to(next(buffers, torch.device("cpu")))
+    setattr(holder, last, patched.train(module.training))
+    return lambda: setattr(holder, last, patched.original)
 
 
 def _equal(fresh, config, kind):
     """Tables of this library that equal the tables of transformers, at short
     positions."""
+    arguments = () if kind is None else (kind,)
     for rotary in _candidates(config, kind):
-        for coordinates, positions in _examples(rotary):
-            given = (torch.zeros(1), positions, *([] if kind is None else [kind]))
+        for axis, positions in _examples(rotary):
             try:
-                theirs = fresh(*given)
+                theirs = fresh(torch.zeros(1), positions, *arguments)
+                half = fresh(torch.zeros(1, dtype=torch.float16), positions, *arguments)
             except (IndexError, RuntimeError):
                 continue
             for layout in _LAYOUTS:
-                tables = ExactTables(kind, rotary, layout, coordinates)
-                if all(map(_same, tables(theirs, *given), theirs)):
+                keeps = half[0].dtype == torch.float16
+                tables = _Tables(rotary, layout, axis, keeps)
+                ours = tables(torch.zeros(1), positions)
+                if all(map(_same, ours, theirs)):
                     return tables
     raise ValueError(
         "its tables differ from its configuration, or have an unknown layout"
@@ -203,18 +229,16 @@ def _same(ours, theirs):
 
 
 def _examples(rotary: Rotary) -> Iterator[tuple[int, Tensor]]:
-    """Short positions, where float32 is right to 1e-6, after the number of coordinates
-    that precede the batch: [coordinates, batch, seq] for text, and [patches,
-    coordinates] for images."""
+    """Short positions, where float32 is right to 1e-6, with the axis of coordinates:
+    [coordinates, batch, seq] for text, and [patches, coordinates] for images."""
     positions = torch.arange(8)
     if rotary.axes is None:
         yield 0, positions[None]
         return
     # Coordinates differ, so that equal tables prove equal channels for each coordinate.
-    count = rotary.axes.coordinates
-    each = torch.arange(1, count + 1)[:, None] * positions
-    yield count, each[:, None]
-    yield 0, each.T
+    each = torch.stack([positions * (i + 1) for i in range(rotary.axes.coordinates)])
+    yield 0, each[:, None]
+    yield 1, each.T
 
 
 def _candidates(config: Any, kind: str | None) -> Iterator[Rotary]:
@@ -231,12 +255,13 @@ def _candidates(config: Any, kind: str | None) -> Iterator[Rotary]:
                     yield part
 
 
-def _patch_t5(undo, model, name, module):
+def _patch_t5(model: Any, name: str, module: Any) -> Callable[[], None]:
     stack = "decoder" if module.is_decoder else "encoder"
     bias: Any = huggingface.load(model.config, layer_type=stack).bias
     buckets = Buckets(bias.weight.shape[0], bias.max_distance, bias.bidirectional)
     ours = functools.partial(_bucket, buckets)
-    _replace(undo, module, "_relative_position_bucket", ours, "compute_bias", 9, 7)
+    bias = operator.methodcaller("compute_bias", 9, 7)
+    return _replaced(module, "_relative_position_bucket", ours, bias)
 
 
 def _bucket(buckets: Buckets, delta: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -244,24 +269,35 @@ def _bucket(buckets: Buckets, delta: Tensor, *_: Any, **__: Any) -> Tensor:
     return buckets.to(delta.device)(delta)
 
 
-def _patch_alibi(undo, model, name, module):
-    bias: Any = huggingface.load(model.config).bias
-    slopes = np.asarray(bias.slopes, np.float32).tolist()
-    ours, method = functools.partial(_alibi, slopes=slopes), "build_alibi_tensor"
+def _patch_alibi(model: Any, name: str, module: Any) -> Callable[[], None]:
+    ours = _ALiBi(huggingface.load(model.config).bias)
     # The example has padding before its tokens, where counts of positions could differ.
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
     example = mask, module.num_heads, torch.float32
-    _replace(undo, module, method, ours, method, *example)
+    bias = operator.methodcaller("build_alibi_tensor", *example)
+    undo = _replaced(module, "build_alibi_tensor", ours, bias)
     # Without a mask Bloom computes its bias inline, so a hook adds a mask.
     hook = module.register_forward_pre_hook(_with_mask, with_kwargs=True)
-    undo.callback(hook.remove)
+
+    def both():
+        hook.remove()
+        undo()
+
+    return both
 
 
-def _alibi(mask: Tensor, heads: int, dtype: torch.dtype, *, slopes: Any) -> Tensor:
-    """Slopes times key positions, as in Bloom, which equals ALiBi after the softmax."""
-    positions = ((mask.cumsum(dim=-1) - 1) * mask)[:, None, None]
-    slopes = torch.tensor(slopes, device=mask.device)[:, None, None]
-    return (slopes * positions).flatten(0, 1).to(dtype)
+class _ALiBi:
+    """Stands where `build_alibi_tensor` of Bloom stood."""
+
+    def __init__(self, bias: Any):
+        self.slopes = np.asarray(bias.slopes, np.float32).tolist()
+
+    def __call__(self, mask: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
+        # Bloom multiplies slopes by key positions, which equals ALiBi after the
+        # softmax.
+        positions = ((mask.cumsum(dim=-1) - 1) * mask)[:, None, None]
+        slopes = torch.tensor(self.slopes, device=mask.device)[:, None, None]
+        return (slopes * positions).flatten(0, 1).to(dtype)
 
 
 def _with_mask(module, args, kwargs):
@@ -278,16 +314,15 @@ def _with_mask(module, args, kwargs):
     return args, {**kwargs, "attention_mask": mask}
 
 
-def _replace(undo, module, name, ours, bias, *example):
-    """Puts a method of ours into the module if the `bias` method of the module stays
-    the same."""
+def _replaced(module, name, ours, bias):
+    """Puts a method of ours into the module if the bias of the module stays the same;
+    gives what undoes it."""
     if name in vars(module):
         raise ValueError("it is patched already, until `remove` of the handle")
     trial = copy.copy(module)
     setattr(trial, name, ours)
-    given, kept = (getattr(each, bias)(*example) for each in (trial, module))
-    if not hasattr(module, name) or not _same(given, kept):
+    if not hasattr(module, name) or not _same(bias(trial), bias(module)):
         raise ValueError("its bias differs from its configuration")
     setattr(module, name, ours)
     # The attribute of the instance hides the method of its class until it is deleted.
-    undo.callback(delattr, module, name)
+    return lambda: delattr(module, name)
