@@ -29,8 +29,12 @@ def array(state: Mapping[str, Any], name: str) -> Float[Array, "..."]:
 def only(state: Mapping[str, Any], prefix: str, *names: str) -> str:
     """The only one of the names that the state dict has after `prefix`."""
     found = [prefix + name for name in names if prefix + name in state]
-    rule = f"have one of {', '.join(names)} after `prefix` {prefix!r}"
-    require(len(found) == 1, "state", rule, words=listed(state))
+    # A list of all names is made for an error alone, as a checkpoint has thousands.
+    if len(found) != 1:
+        raise ValueError(
+            f"`state` must have one of {', '.join(names)} after `prefix` {prefix!r}, "
+            f"but got {listed(state)}."
+        )
     return found[0]
 
 

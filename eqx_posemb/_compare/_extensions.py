@@ -15,7 +15,13 @@ from .._frequencies import (
     NTKByParts,
     YaRNFrequencies,
 )
-from .._rotary import AbstractProducts, AbstractRotary, magnitude, Rotary
+from .._rotary import (
+    AbstractProducts,
+    AbstractRotary,
+    long_magnitude,
+    magnitude,
+    Rotary,
+)
 from .._rotary._extension import DualChunk, ReRoPE, SelfExtend
 
 
@@ -96,7 +102,7 @@ EXTENSIONS: dict[str, tuple[Change, str]] = {
     "longrope": (
         _of_frequencies(
             _longrope,
-            lambda factor, length: math.sqrt(1 + math.log(factor) / math.log(length)),
+            long_magnitude,
         ),
         "Ding et al. (2024), Section 3: the divisors are NTK's, and are not searched",
     ),

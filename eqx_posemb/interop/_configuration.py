@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import _checks
+
 
 class _Quoted(reprlib.Repr):
     def repr_int(self, x, level):
@@ -106,7 +108,7 @@ def require(fine: Any, name: str, rule: str, *found: Any, cure: str = "") -> Non
     is fine."""
     if not fine:
         told = " and ".join(map(quoted, found))
-        raise ValueError(f"`{name}` must {rule}, but got {told}. {cure}".rstrip())
+        _checks.require(False, name, rule, cure=cure, words=told)
 
 
 def known(

@@ -31,6 +31,7 @@ def to_torch(module: eqx.Module) -> dict[str, Tensor]:
         assert list(to_torch(pe.Learned(8, 4, key=jax.random.key(0)))) == ["weight"]
         ```
     """
+    # Optimizers write into parameters, and arrays never change.
     copied = lambda leaf: torch.from_dlpack(jnp.asarray(leaf)).clone()
     return {name: copied(leaf) for name, leaf in leaves_of(module).items()}
 
